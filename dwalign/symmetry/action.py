@@ -1,0 +1,114 @@
+"""The group of permutations of hidden units: its action on parameters, composition, inverses, random elements.
+
+Convention, used throughout: `aligned = permute(spec, b, perms)` has `aligned[..., i, ...] = b[..., perms[i], ...]`.
+The soft version is a doubly stochastic matrix with `P[i, j]` = unit i of a is matched to unit j of b, so that
+`P = one_hot(perms)` gives the same result.
+
+>>> import jax.numpy as jnp
+>>> from dwalign.symmetry import Axes, PermutationSpec, permute
+>>> spec = PermutationSpec({"w": Axes(None, "h0")}, {"h0": 3})
+>>> permute(spec, {"w": jnp.array([[10, 20, 30]])}, {"h0": jnp.array([2, 0, 1])})["w"].tolist()
+[[30, 10, 20]]
+
+A batched group has one permutation for each index of the factors it is batched over, `[*batch, n]`; these act first,
+then the permutation of the axis that they are batched over.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dwalign.symmetry.spec import Block, PermutationSpec, SpecError
+
+PyTree = Any
+Perms = dict[str, jax.Array]
+
+
+def permute(spec: PermutationSpec, params: PyTree, perms: Perms) -> PyTree:
+    """Relabel the hidden units of `params`.
+
+    Args:
+      spec: what may be permuted.
+      params: a tree of arrays that fits the spec.
+      perms: for each group integer indices `[*batch, n]` (hard) or a float matrix `[*batch, n, n]` (soft). Groups that
+        are left out stay as they are.
+
+    Returns:
+      a tree of the structure of `params`. Hard permutations move values and never change a bit of them.
+    """
+    spec.check(params)
+    if unknown := set(perms) - set(spec.sizes):
+        raise SpecError(f"permute: perms names groups {sorted(unknown)}, the spec has {sorted(spec.sizes)}")
+    return spec.assemble([_act(spec, block, perms) for block in spec.blocks(params)])
+
+
+def _act(spec: PermutationSpec, block: Block, perms: Perms) -> Block:
+    array = block.array
+    for group in spec.order:
+        if group not in perms:
+            continue
+        batch_axes = [block.factors.index(h) for h in spec.batch.get(group, ()) if h in block.factors]
+        for axis, factor in enumerate(block.factors):
+            if factor == group:
+                array = _permute_axis(array, axis, batch_axes, jnp.asarray(perms[group]))
+    return block._replace(array=array)
+
+
+def _permute_axis(array, axis, batch_axes, perm):
+    if jnp.issubdtype(perm.dtype, jnp.integer):
+        if not batch_axes:
+            return jnp.take(array, perm, axis=axis)
+        index = jnp.moveaxis(
+            perm.reshape(perm.shape + (1,) * (array.ndim - perm.ndim)), range(perm.ndim), (*batch_axes, axis)
+        )
+        return jnp.take_along_axis(array, index, axis=axis)
+    letters = list(range(array.ndim))
+    new = array.ndim
+    out = [new if k == axis else k for k in letters]
+    return jnp.einsum(perm, [*batch_axes, new, axis], array, letters, out)
+
+
+def identity(spec: PermutationSpec) -> Perms:
+    """The neutral element."""
+    return {g: jnp.broadcast_to(jnp.arange(n), (*spec.batch_shape(g), n)) for g, n in spec.sizes.items()}
+
+
+def random_perms(spec: PermutationSpec, key: jax.Array) -> Perms:
+    """A uniformly random element of the group."""
+    keys = jax.random.split(key, len(spec.sizes))
+    return {
+        g: jax.random.permutation(k, perm, axis=-1, independent=True)
+        for k, (g, perm) in zip(keys, identity(spec).items(), strict=True)
+    }
+
+
+def _act_on_batch(spec: PermutationSpec, group: str, perm: jax.Array, perms: Perms) -> jax.Array:
+    return _act(spec, Block(group, (*spec.batch.get(group, ()), None), perm), perms).array
+
+
+def inverse(spec: PermutationSpec, perms: Perms) -> Perms:
+    """The element that undoes `perms`: `permute(spec, permute(spec, v, g), inverse(spec, g))` is v bit for bit."""
+    return {g: jnp.argsort(_act_on_batch(spec, g, perm, perms), axis=-1) for g, perm in perms.items()}
+
+
+def compose(spec: PermutationSpec, outer: Perms, inner: Perms) -> Perms:
+    """The element that acts as `inner` first and `outer` second; both must name the same groups."""
+    if set(outer) != set(inner):
+        raise SpecError(f"compose: both elements must name the same groups, got {sorted(outer)} and {sorted(inner)}")
+    back = inverse(spec, inner)
+    return {
+        g: jnp.take_along_axis(inner[g], _act_on_batch(spec, g, outer[g], back), axis=-1)
+        for g in spec.sizes
+        if g in outer
+    }
+
+
+def to_matrices(perms: Perms) -> Perms:
+    """Hard permutations as matrices, `[*batch, n]` to `[*batch, n, n]`."""
+    return {g: jax.nn.one_hot(perm, perm.shape[-1]) for g, perm in perms.items()}
+
+
+def transpose(matrices: Perms) -> Perms:
+    """Swap the roles of a and b in soft alignments or scores."""
+    return {g: jnp.swapaxes(matrix, -1, -2) for g, matrix in matrices.items()}

@@ -1,0 +1,321 @@
+"""What may be permuted: a mirror of the parameters that names the permutable factors of every axis."""
+
+import json
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Factor = str | int | None
+PyTree = Any
+
+
+class SpecError(ValueError):
+    """A permutation spec that contradicts itself or the parameters it is used on."""
+
+
+class Sum(tuple):
+    """An ordered concatenation of products of factors along one dimension, `Sum("h0", ("h1", 4))`."""
+
+    def __new__(cls, *parts):
+        return super().__new__(cls, parts)
+
+
+class Axes:
+    """The factors of one array, dimension by dimension, written as in einops.
+
+    A dimension is `None` (fixed), a group name, a product `(49, "c3")` whose first factor varies slowest, or a
+    `Sum` of products where things are concatenated. Integers are fixed positions of that size.
+
+    >>> Axes((49, "c3"), "h0")
+    Axes('49*c3, h0')
+    >>> Axes.parse("49*c3, h0") == Axes((49, "c3"), "h0")
+    True
+    """
+
+    __slots__ = ("dims",)
+
+    def __init__(self, *dims):
+        self.dims = tuple(
+            tuple(_product(part) for part in dim) if isinstance(dim, Sum) else (_product(dim),) for dim in dims
+        )
+        for dim in self.dims:
+            if any(None in part for part in dim) and dim != ((None,),):
+                raise SpecError(
+                    f"Axes: None stands for a whole fixed dimension, but was found inside {_dim_text(dim)!r}; "
+                    "write the number of fixed positions instead"
+                )
+
+    @classmethod
+    def parse(cls, text: str) -> "Axes":
+        """The inverse of `str`."""
+        if not text:
+            return cls()
+        read = {"_": None}
+        return cls(
+            *(
+                Sum(
+                    *(
+                        tuple(int(f) if f.isdigit() else read.get(f, f) for f in part.strip().split("*"))
+                        for part in dim.split("+")
+                    )
+                )
+                for dim in text.split(",")
+            )
+        )
+
+    def names(self) -> set[str]:
+        return {f for dim in self.dims for part in dim for f in part if isinstance(f, str)}
+
+    def __str__(self):
+        return ", ".join(_dim_text(dim) for dim in self.dims)
+
+    def __repr__(self):
+        return f"Axes({str(self)!r})"
+
+    def __eq__(self, other):
+        return isinstance(other, Axes) and self.dims == other.dims
+
+    def __hash__(self):
+        return hash(self.dims)
+
+
+def _product(part) -> tuple[Factor, ...]:
+    return tuple(part) if isinstance(part, tuple | list) else (part,)
+
+
+def _dim_text(dim) -> str:
+    return " + ".join("*".join("_" if f is None else str(f) for f in part) for part in dim)
+
+
+class Block(NamedTuple):
+    """A leaf, or one part of a concatenated leaf, with one array axis for every factor.
+
+    `factors[k]` is the name of axis k, or None where the axis is fixed and anonymous.
+    """
+
+    path: str
+    factors: tuple[str | None, ...]
+    array: jax.Array
+
+
+class PermutationSpec:
+    """Which axes of a parameter tree carry which group of interchangeable units.
+
+    Args:
+      axes: a tree of the structure of the parameters with an `Axes` for every array.
+      sizes: the number of units of every group.
+      batch: the named factors over which a group is batched: an independent permutation for each index of them.
+      fixed: the sizes of named factors that are not permuted (such as scanned layers) but that groups are batched over.
+
+    Specs are immutable and hashable, so they may be static arguments of jitted functions.
+    """
+
+    def __init__(
+        self,
+        axes: PyTree,
+        sizes: Mapping[str, int],
+        *,
+        batch: Mapping[str, tuple[str, ...]] | None = None,
+        fixed: Mapping[str, int] | None = None,
+    ):
+        self.axes = axes
+        self.sizes = MappingProxyType({g: int(n) for g, n in sizes.items()})
+        self.batch = MappingProxyType({g: tuple(h) for g, h in (batch or {}).items() if h})
+        self.fixed = MappingProxyType({g: int(n) for g, n in (fixed or {}).items()})
+        paths, self.treedef = jax.tree_util.tree_flatten_with_path(axes)
+        self.paths = tuple(jax.tree_util.keystr(path) for path, _ in paths)
+        self.leaves = tuple(leaf for _, leaf in paths)
+        self._validate()
+        self._key = (
+            self.treedef,
+            self.leaves,
+            tuple(self.sizes.items()),
+            tuple(self.batch.items()),
+            tuple(self.fixed.items()),
+        )
+
+    def _validate(self):
+        known = set(self.sizes) | set(self.fixed)
+        for path, leaf in zip(self.paths, self.leaves, strict=True):
+            if not isinstance(leaf, Axes):
+                raise SpecError(f"spec: every leaf must be an Axes, but {path} is {leaf!r}")
+            if unknown := leaf.names() - known:
+                raise SpecError(
+                    f"spec: {path} is {leaf!r}, but sizes has no entry for {sorted(unknown)}; it has {sorted(known)}"
+                )
+            for group in leaf.names() & set(self.batch):
+                if missing := set(self.batch[group]) - leaf.names():
+                    raise SpecError(
+                        f"spec: group {group!r} is batched over {self.batch[group]}, but {path} ({leaf}) carries it "
+                        f"without {sorted(missing)}"
+                    )
+        used = set().union(*(leaf.names() for leaf in self.leaves))
+        if unused := set(self.sizes) - used:
+            raise SpecError(f"spec: no array carries the groups {sorted(unused)}; remove them from sizes")
+        for group, names in self.batch.items():
+            if group not in self.sizes or (unknown := set(names) - known):
+                raise SpecError(f"spec: batch {group!r}: {names} names factors that sizes and fixed do not have")
+
+    def batch_shape(self, group: str) -> tuple[int, ...]:
+        """The shape of the index set over which the group is batched, () for most."""
+        return tuple(self.sizes.get(h, self.fixed.get(h)) for h in self.batch.get(group, ()))
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The groups, each before those that it is batched over: the order in which permutations act."""
+        done: list[str] = []
+
+        def visit(group):
+            for other, names in self.batch.items():
+                if group in names:
+                    visit(other)
+            if group not in done:
+                done.append(group)
+
+        for group in self.sizes:
+            visit(group)
+        return tuple(done)
+
+    def size(self, factor: Factor) -> int | None:
+        if isinstance(factor, str):
+            return self.sizes.get(factor, self.fixed.get(factor))
+        return factor
+
+    def check(self, params: PyTree, name: str = "params") -> None:
+        """Raise `SpecError` unless `params` has the structure and the shapes that the spec describes."""
+        found = jax.tree_util.tree_flatten_with_path(params)[0]
+        found_paths = [jax.tree_util.keystr(path) for path, _ in found]
+        if jax.tree.structure(params) != self.treedef:
+            missing = [p for p in self.paths if p not in found_paths]
+            extra = [p for p in found_paths if p not in self.paths]
+            raise SpecError(
+                f"{name} must have the structure of the spec: missing {missing or 'nothing'}, "
+                f"unexpected {extra or 'nothing'} (containers: spec {self.treedef}, found {jax.tree.structure(params)})"
+            )
+        for path, axes, (_, leaf) in zip(self.paths, self.leaves, found, strict=True):
+            shape = jnp.shape(leaf)
+            if len(shape) != len(axes.dims):
+                raise SpecError(
+                    f"{name}{path}: the spec says {len(axes.dims)} dimensions ({axes}), found shape {shape}"
+                )
+            for d, dim in enumerate(axes.dims):
+                if dim == ((None,),):
+                    continue
+                expected = sum(math.prod(self.size(f) for f in part) for part in dim)
+                if expected != shape[d]:
+                    raise SpecError(
+                        f"{name}{path}: dimension {d} must be {_dim_text(dim)} = {expected}, found {shape[d]} "
+                        f"in shape {shape}; were the networks built with the same widths?"
+                    )
+
+    def blocks(self, params: PyTree) -> list[Block]:
+        """The parameters as arrays with one axis a factor; `assemble` is the inverse.
+
+        A leaf gives one block, and one for every combination of parts where dimensions are concatenated.
+        """
+        out = []
+        for path, axes, leaf in zip(self.paths, self.leaves, self.treedef.flatten_up_to(params), strict=True):
+            pieces = {(): jnp.asarray(leaf)}
+            for d, dim in enumerate(axes.dims):
+                pieces = {
+                    (*key, p): piece
+                    for key, array in pieces.items()
+                    for p, piece in enumerate(_split(array, self._part_sizes(dim), d))
+                }
+            for key, piece in pieces.items():
+                parts = [dim[p] for dim, p in zip(axes.dims, key, strict=True)]
+                factors = [f for part in parts for f in part]
+                shape = [
+                    n if part == (None,) else self.size(f)
+                    for part, n in zip(parts, piece.shape, strict=True)
+                    for f in part
+                ]
+                label = path + (f"{list(key)}" if len(pieces) > 1 else "")
+                names = tuple(f if isinstance(f, str) else None for f in factors)
+                out.append(Block(label, names, piece.reshape(shape)))
+        return out
+
+    def assemble(self, blocks: list[Block]) -> PyTree:
+        """The parameters made of `blocks`, in the order in which `blocks` gave them."""
+        rest = iter(blocks)
+        leaves = []
+        for axes in self.leaves:
+
+            def build(key, axes=axes):
+                d = len(key)
+                if d == len(axes.dims):
+                    array = next(rest).array
+                    return _merge(array, [len(dim[p]) for dim, p in zip(axes.dims, key, strict=True)])
+                parts = [build((*key, p)) for p in range(len(axes.dims[d]))]
+                return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=d)
+
+            leaves.append(build(()))
+        return self.treedef.unflatten(leaves)
+
+    def _part_sizes(self, dim):
+        return None if len(dim) == 1 else [math.prod(self.size(f) for f in part) for part in dim]
+
+    def to_json(self) -> str:
+        """The spec as text; trees of dictionaries, lists and tuples are supported."""
+        return json.dumps(
+            {
+                "axes": _encode(self.axes),
+                "sizes": dict(self.sizes),
+                "batch": {g: list(h) for g, h in self.batch.items()},
+                "fixed": dict(self.fixed),
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> "PermutationSpec":
+        """The inverse of `to_json`."""
+        data = json.loads(text)
+        if not isinstance(data, dict) or not {"axes", "sizes", "batch", "fixed"} <= set(data):
+            raise SpecError("spec: the JSON text must hold axes, sizes, batch and fixed, as to_json writes it")
+        return cls(_decode(data["axes"]), data["sizes"], batch=data["batch"], fixed=data["fixed"])
+
+    def __eq__(self, other):
+        return isinstance(other, PermutationSpec) and self._key == other._key
+
+    def __hash__(self):
+        return hash(self._key)
+
+    def __repr__(self):
+        lines = [f"  {path}: {leaf}" for path, leaf in zip(self.paths, self.leaves, strict=True)]
+        return f"PermutationSpec(sizes={dict(self.sizes)}\n" + "\n".join(lines) + ")"
+
+
+def _split(array, sizes, axis):
+    return [array] if sizes is None else jnp.split(array, np.cumsum(sizes)[:-1].tolist(), axis=axis)
+
+
+def _merge(array, counts):
+    shape, k = [], 0
+    for count in counts:
+        shape.append(math.prod(array.shape[k : k + count]))
+        k += count
+    return array.reshape(shape)
+
+
+def _encode(tree):
+    if isinstance(tree, Axes):
+        return str(tree)
+    if isinstance(tree, Mapping):
+        return {"dict": {key: _encode(value) for key, value in tree.items()}}
+    if type(tree) in (list, tuple):
+        return {type(tree).__name__: [_encode(value) for value in tree]}
+    raise SpecError(f"spec: cannot write a {type(tree).__name__} as JSON; use dictionaries, lists and tuples")
+
+
+def _decode(data):
+    if isinstance(data, str):
+        return Axes.parse(data)
+    (kind, value), *_ = data.items()
+    if kind == "dict":
+        return {key: _decode(item) for key, item in value.items()}
+    return {"list": list, "tuple": tuple}[kind](_decode(item) for item in value)
