@@ -1,0 +1,75 @@
+"""The Deep-Align network: encode both networks, compare their units, and let neighbouring layers agree."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dwalign.assignment import soft_assign
+from dwalign.matching.scores import match_scores
+from dwalign.symmetry import PermutationSpec
+
+PyTree = Any
+EPS = 1e-12
+
+
+class DeepAlign(nn.Module):
+    """Two networks in, the scores of every pairing of their hidden units out (Navon et al. 2024, F_prod o F_V->A o F_DWS).
+
+    `Q_m[i, j] = s_m^2 <x_i, y_j>` with x, y the normalised features of the units, plus terms that are symmetric in the two
+    networks. The laws hold for every setting of the parameters: `Q(g.v, g'.v') = g Q(v, v') g'^T` and `Q(v', v) = Q(v, v')^T`.
+
+    Attributes:
+      spec: what may be permuted.
+      encoder: a linen module `params -> {group: [*batch, n, d]}`, applied to both networks.
+      updates: unrolled score updates: each adds the standardised weight-matching scores under the current soft
+        alignment, with learned weights, so that one pass generalises weight matching.
+      scale: initial s^2.
+      temperature: of the soft alignments inside the updates.
+      iterations: of Sinkhorn inside the updates.
+    """
+
+    spec: PermutationSpec
+    encoder: nn.Module
+    updates: int = 3
+    scale: float = 10.0
+    temperature: float = 1.0
+    iterations: int = 5
+
+    def setup(self):
+        root = nn.initializers.constant(self.scale**0.5)
+        self.roots = {g: self.param(f"scale_{g}", root, ()) for g in self.spec.sizes}
+        step = nn.initializers.constant(0.5)
+        self.weights = {g: self.param(f"updates_{g}", step, (self.updates,)) for g in self.spec.sizes}
+
+    def __call__(self, a: PyTree, b: PyTree) -> dict[str, jax.Array]:
+        """Scores `[*batch, n, n]` for each group, larger where unit i of a resembles unit j of b."""
+        return self.compare(a, self.encode(a), b, self.encode(b))
+
+    def encode(self, params: PyTree) -> dict[str, jax.Array]:
+        """Unit features `[*batch, n, d]`; encode once where a network takes part in several pairs."""
+        return self.encoder(params)
+
+    def compare(self, a: PyTree, features_a, b: PyTree, features_b) -> dict[str, jax.Array]:
+        """The scores, from networks and their features."""
+        scores = {
+            g: self.roots[g] ** 2 * _unit(features_a[g]) @ jnp.swapaxes(_unit(features_b[g]), -1, -2)
+            for g in self.spec.sizes
+        }
+
+        def update(scores, weights):
+            plans = soft_assign(scores, temperature=self.temperature, iterations=self.iterations, solver="scaling")
+            matched = match_scores(self.spec, a, b, plans)
+            return {g: q + weights[g] * _standardise(matched[g]) for g, q in scores.items()}, None
+
+        return jax.lax.scan(update, scores, self.weights)[0]
+
+
+def _unit(x):
+    return x * jax.lax.rsqrt(jnp.sum(x**2, -1, keepdims=True) + EPS)
+
+
+def _standardise(x):
+    x = x - jnp.mean(x, (-1, -2), keepdims=True)
+    return x * jax.lax.rsqrt(jnp.mean(x**2, (-1, -2), keepdims=True) + EPS)

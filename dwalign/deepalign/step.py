@@ -1,0 +1,194 @@
+"""One training step of Deep-Align, jitted over a device mesh."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from dwalign.assignment import soft_assign
+from dwalign.deepalign import losses
+from dwalign.deepalign.model import DeepAlign
+from dwalign.symmetry import inverse, permute, random_perms, transpose
+from dwalign.zoo import Augmentation, Batch, augment, cross_entropy, random_pairs, size, take
+
+PyTree = Any
+METRICS = ("supervised", "alignment", "mode_connectivity", "distillation")
+
+
+class LossWeights(NamedTuple):
+    """Weights of the losses; 0 switches one off.
+
+    `distillation` is the cross-entropy to solutions that an optimiser found for pairs of training networks.
+    """
+
+    supervised: float = 1.0
+    alignment: float = 1.0
+    mode_connectivity: float = 1.0
+    distillation: float = 1.0
+
+
+class Optimisation(NamedTuple):
+    """How the aligner is trained: AdamW with linear warm-up, cosine decay and gradient clipping."""
+
+    steps: int = 1000
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    warmup: int = 50
+    weight_decay: float = 5e-4
+    clip: float = 1.0
+    images: int = 256
+    temperature: float = 1.0
+    iterations: int = 20
+
+
+class Targets(NamedTuple):
+    """Pairs of training networks `first[k]`, `second[k]` with permutations found for them, `[pairs, ...]`."""
+
+    first: jax.Array
+    second: jax.Array
+    perms: dict[str, jax.Array]
+
+
+class TrainState(NamedTuple):
+    """All that changes in training. The data of a step depend on `seed` and `step` alone, so that resuming is exact."""
+
+    step: jax.Array
+    variables: PyTree
+    optimiser: PyTree
+    seed: jax.Array
+
+
+def make_optimiser(optimisation: Optimisation) -> optax.GradientTransformation:
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0,
+        optimisation.learning_rate,
+        min(optimisation.warmup, optimisation.steps // 2),
+        optimisation.steps,
+        end_value=0.01 * optimisation.learning_rate,
+    )
+    adamw = optax.adamw(schedule, weight_decay=optimisation.weight_decay)
+    return optax.chain(optax.clip_by_global_norm(optimisation.clip), adamw)
+
+
+def init_state(model: DeepAlign, optimisation: Optimisation, example: PyTree, seed: int) -> TrainState:
+    """A fresh state; `example` is any network of the architecture."""
+    variables = jax.jit(model.init)(jax.random.key(seed), example, example)
+    return TrainState(jnp.int32(0), variables, make_optimiser(optimisation).init(variables["params"]), jnp.int32(seed))
+
+
+def pair_losses(
+    model: DeepAlign, variables: PyTree, a: PyTree, b: PyTree, *, key, task_loss, augmentation, optimisation, perms=None
+) -> jax.Array:
+    """The losses of one step for one pair of training networks, in the order of `METRICS`."""
+    spec = model.spec
+    augment_key, perm_key, weight_key = jax.random.split(key, 3)
+    moved = random_perms(spec, perm_key)
+    copy = permute(spec, augment(spec, a, augment_key, augmentation), moved)
+
+    def compare(other, features):
+        return model.apply(variables, a, features_a, other, features, method="compare")
+
+    features_a, features_b, features_copy = (model.apply(variables, v, method="encode") for v in (a, b, copy))
+    scores = compare(b, features_b)
+    plans = soft_assign(scores, temperature=optimisation.temperature, iterations=optimisation.iterations)
+    weight = jax.random.uniform(weight_key)
+    connected = losses.mode_connectivity(spec, a, b, plans, weight, task_loss)
+    mirrored = losses.mode_connectivity(spec, b, a, transpose(plans), weight, task_loss)
+    return jnp.stack(
+        [
+            losses.supervised(compare(copy, features_copy), inverse(spec, moved)),
+            losses.alignment(spec, a, b, plans),
+            0.5 * (connected + mirrored),
+            losses.supervised(scores, perms) if perms is not None else jnp.zeros(()),
+        ]
+    )
+
+
+def make_step(
+    model: DeepAlign,
+    apply: Callable,
+    networks: PyTree,
+    data: Batch,
+    *,
+    weights: LossWeights = LossWeights(),
+    augmentation: Augmentation = Augmentation(),
+    optimisation: Optimisation = Optimisation(),
+    targets: Targets | None = None,
+    mesh: Mesh | None = None,
+) -> Callable[[TrainState], tuple[TrainState, jax.Array]]:
+    """A jitted `state -> (state, losses [4])`.
+
+    Args:
+      model: the aligner.
+      apply: of the networks that get aligned.
+      networks: the training networks, stacked.
+      data: training images and labels of the mode-connectivity loss.
+      weights, augmentation, optimisation: see their classes.
+      targets: pairs to learn from; without them pairs are drawn at random.
+      mesh: devices with one axis `pairs`, over which the batch is divided; all devices by default.
+    """
+    mesh = mesh or device_mesh(optimisation.batch_size)
+    if optimisation.batch_size % mesh.size:
+        raise ValueError(f"batch_size must be a multiple of the {mesh.size} devices, got {optimisation.batch_size}")
+    replicated, divided = NamedSharding(mesh, P()), NamedSharding(mesh, P("pairs"))
+    optimiser = make_optimiser(optimisation)
+    factors = jnp.array([getattr(weights, name) for name in METRICS])
+
+    def batch_losses(params, rest, key, networks, data, targets):
+        variables = {**rest, "params": params}
+        draw_key, image_key, pair_key = jax.random.split(key, 3)
+        if targets is None:
+            first, second = random_pairs(draw_key, size(networks), optimisation.batch_size)
+            perms = None
+        else:
+            index = jax.random.randint(draw_key, (optimisation.batch_size,), 0, len(targets.first))
+            first, second, perms = take(targets, index)
+        index = jax.random.randint(image_key, (optimisation.images,), 0, len(data.labels))
+        batch = take(data, index)
+
+        def one(a, b, key, perms):
+            return pair_losses(
+                model,
+                variables,
+                a,
+                b,
+                key=key,
+                task_loss=lambda v: cross_entropy(apply(v, batch.inputs), batch.labels),
+                augmentation=augmentation,
+                optimisation=optimisation,
+                perms=perms,
+            )
+
+        args = (
+            take(networks, first),
+            take(networks, second),
+            jax.random.split(pair_key, optimisation.batch_size),
+            perms,
+        )
+        values = jax.vmap(one)(*jax.lax.with_sharding_constraint(args, divided)).mean(0)
+        return factors @ values, values
+
+    def step(state, networks, data, targets):
+        key = jax.random.fold_in(jax.random.key(state.seed), state.step)
+        rest = {name: value for name, value in state.variables.items() if name != "params"}
+        grads, values = jax.grad(batch_losses, has_aux=True)(
+            state.variables["params"], rest, key, networks, data, targets
+        )
+        updates, optimiser_state = optimiser.update(grads, state.optimiser, state.variables["params"])
+        params = optax.apply_updates(state.variables["params"], updates)
+        return TrainState(state.step + 1, {**rest, "params": params}, optimiser_state, state.seed), values
+
+    # the data enter as arguments: closed over, they would be constants that XLA folds for minutes
+    networks, data, targets = jax.device_put((networks, Batch(*map(jnp.asarray, data)), targets), replicated)
+    jitted = jax.jit(step, in_shardings=replicated, out_shardings=replicated)
+    return lambda state: jitted(state, networks, data, targets)
+
+
+def device_mesh(batch_size: int) -> Mesh:
+    """A mesh of the largest number of devices that divides the batch."""
+    count = max(n for n in range(1, len(jax.devices()) + 1) if batch_size % n == 0)
+    return jax.make_mesh((count,), ("pairs",), axis_types=(AxisType.Auto,), devices=jax.devices()[:count])

@@ -1,0 +1,1 @@
+from dwalign.encoders.graph import GraphEncoder

@@ -1,0 +1,82 @@
+"""Methods side by side: the same pairs, the same images, the same batching, compile time apart."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from dwalign.evaluation.interpolation import Curve, curve
+from dwalign.symmetry import Alignment, PermutationSpec, permute
+
+PyTree = Any
+
+
+class Measured(NamedTuple):
+    """One method on `p` pairs.
+
+    Attributes:
+      curve: the interpolation curves, leaves `[p, ...]`.
+      seconds: wall-clock seconds a pair when `chunk` pairs are aligned at once, without compilation.
+      alignments: what the method found, leaves `[p, ...]`.
+    """
+
+    curve: Curve
+    seconds: float
+    alignments: Alignment
+
+
+def benchmark(
+    spec: PermutationSpec,
+    apply: Callable,
+    methods: Mapping[str, Callable[..., Alignment]],
+    a: PyTree,
+    b: PyTree,
+    test: tuple[jax.Array, jax.Array],
+    *,
+    key: jax.Array,
+    chunk: int = 10,
+    points: int = 25,
+) -> dict[str, Measured]:
+    """Align and judge the stacked pairs (a, b) with every method.
+
+    Args:
+      spec, apply: of the networks.
+      methods: name to `method(a, b, key=key)` for one pair; evaluation never asks which one it got.
+      a, b: stacked pairs, leaves `[p, ...]`.
+      test: the full test set.
+      key: for methods that draw at random; each pair has its own.
+      chunk: pairs that are aligned at once (vmapped); must divide p.
+      points: of the interpolation curve.
+    """
+    pairs = jax.tree.leaves(a)[0].shape[0]
+    if pairs % chunk:
+        raise ValueError(f"benchmark: chunk must divide the number of pairs, got {chunk} and {pairs} pairs")
+    keys = jax.random.split(key, pairs)
+    slices = [slice(k, k + chunk) for k in range(0, pairs, chunk)]
+
+    @jax.jit
+    def judge(a, b, perms):
+        return jax.lax.map(
+            lambda pair: curve(apply, pair[0], permute(spec, pair[1], pair[2]), test, points=points), (a, b, perms)
+        )
+
+    measured = {}
+    with tqdm(methods.items(), desc="aligning held-out pairs", unit="method") as bar:
+        for name, method in bar:
+            bar.set_postfix_str(name)
+            solve = jax.jit(jax.vmap(lambda a, b, k, method=method: method(a, b, key=k)))
+            part = lambda tree, s: jax.tree.map(lambda leaf: leaf[s], tree)
+            compiled = solve.lower(part(a, slices[0]), part(b, slices[0]), keys[slices[0]]).compile()
+            jax.block_until_ready(compiled(part(a, slices[0]), part(b, slices[0]), keys[slices[0]]))
+            found, begin = [], time.perf_counter()
+            for s in slices:
+                found.append(jax.block_until_ready(compiled(part(a, s), part(b, s), keys[s])))
+            seconds = (time.perf_counter() - begin) / pairs
+            alignments = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *found)
+            curves = jax.tree.map(np.asarray, judge(a, b, alignments.perms))
+            measured[name] = Measured(curves, seconds, alignments)
+    return measured

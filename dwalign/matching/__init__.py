@@ -1,0 +1,17 @@
+from dwalign.matching.activation import activation_matching
+from dwalign.matching.naive import naive
+from dwalign.matching.refine import refine
+from dwalign.matching.scores import match_scores
+from dwalign.matching.sinkhorn import sinkhorn_rebasin
+from dwalign.matching.straight_through import straight_through
+from dwalign.matching.weight import weight_matching
+
+__all__ = [
+    "activation_matching",
+    "match_scores",
+    "naive",
+    "refine",
+    "sinkhorn_rebasin",
+    "straight_through",
+    "weight_matching",
+]

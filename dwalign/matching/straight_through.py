@@ -1,0 +1,73 @@
+"""The straight-through estimator of Git Re-Basin (Ainsworth et al. 2023, section 3.3)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from dwalign.matching.objective import cross_entropy
+from dwalign.matching.weight import weight_matching
+from dwalign.symmetry import Alignment, PermutationSpec, identity, permute
+
+PyTree = Any
+
+
+def straight_through(
+    spec: PermutationSpec,
+    a: PyTree,
+    b: PyTree,
+    *,
+    key: jax.Array,
+    apply: Callable,
+    batch: tuple[jax.Array, jax.Array],
+    start: Alignment | None = None,
+    iterations: int = 200,
+    learning_rate: float = 1e-3,
+    images: int = 256,
+    loss: Callable | None = None,
+) -> Alignment:
+    """Learn free weights w, started at a, whose best weight matching P of b makes a good midpoint with a.
+
+    Each step matches b to w (from the last permutation), takes the gradient of L((a + P.b) / 2) as that of w, and moves w
+    by Adam. The permutation with the lowest midpoint loss on `images` fixed images is returned.
+
+    Args:
+      spec, a, b: what is matched.
+      key: draws images and the order of the groups.
+      apply: `(params, inputs) -> outputs`.
+      batch: inputs `[m, ...]` and labels `[m]` of the training set.
+      start: where the first matching starts; the identity by default.
+      iterations, learning_rate, images: of the optimisation.
+      loss: `(outputs, labels) -> scalar`; mean softmax cross-entropy by default.
+    """
+    loss = loss or cross_entropy
+    optimiser = optax.adam(learning_rate)
+    count = batch[1].shape[0]
+    fixed_key, loop_key = jax.random.split(key)
+
+    def draw(key):
+        index = jax.random.randint(key, (min(images, count),), 0, count)
+        return batch[0][index], batch[1][index]
+
+    def midpoint(moved, data):
+        return loss(apply(jax.tree.map(lambda x, y: 0.5 * (x + y), a, moved), data[0]), data[1])
+
+    judged = draw(fixed_key)
+
+    def step(state, key):
+        free, opt, perms, best, lowest = state
+        match_key, data_key = jax.random.split(key)
+        perms = weight_matching(spec, free, b, key=match_key, start=Alignment(perms)).perms
+        moved = permute(spec, b, perms)
+        value = midpoint(moved, judged)
+        best = jax.tree.map(lambda x, y: jnp.where(value < lowest, x, y), perms, best)
+        grads = jax.grad(midpoint)(moved, draw(data_key))
+        updates, opt = optimiser.update(grads, opt)
+        return (optax.apply_updates(free, updates), opt, perms, best, jnp.minimum(value, lowest)), value
+
+    perms = identity(spec) if start is None else start.perms
+    state = (a, optimiser.init(a), perms, perms, jnp.float32(jnp.inf))
+    (_, _, _, best, _), history = jax.lax.scan(step, state, jax.random.split(loop_key, iterations))
+    return Alignment(best, None, history)

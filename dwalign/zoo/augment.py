@@ -1,0 +1,77 @@
+"""Augmentations of a network that keep its function nearly unchanged, for pairs with a known alignment."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dwalign.symmetry import PermutationSpec
+
+PyTree = Any
+
+
+class Augmentation(NamedTuple):
+    """How strongly a network is perturbed; 0 switches a kind off.
+
+    Attributes:
+      noise: standard deviation of Gaussian noise, in units of each array's standard deviation.
+      zeroing: probability with which each weight is set to zero.
+      quantile: the share of smallest-magnitude weights of each array that is set to zero.
+      scaling: standard deviation of the logarithm of a positive factor for each unit, applied to its incoming weights and
+        undone in its outgoing ones. This leaves ReLU networks unchanged; it takes the last axis of an array for its
+        outputs, as Flax layers have it, and is for networks without normalisation layers.
+    """
+
+    noise: float = 0.2
+    zeroing: float = 0.02
+    quantile: float = 0.02
+    scaling: float = 0.1
+
+
+def augment(spec: PermutationSpec, params: PyTree, key: jax.Array, augmentation: Augmentation) -> PyTree:
+    """A perturbed copy of one network, its units in the same order (Navon et al. 2024, section 5)."""
+    scale_key, *keys = jax.random.split(key, 1 + len(spec.leaves))
+    if augmentation.scaling:
+        params = _scale_units(spec, params, scale_key, augmentation.scaling)
+    leaves = spec.treedef.flatten_up_to(params)
+    perturbed = [_perturb(leaf, k, augmentation) for leaf, k in zip(leaves, keys, strict=True)]
+    return spec.treedef.unflatten(perturbed)
+
+
+def _perturb(leaf, key, augmentation):
+    noise_key, zero_key = jax.random.split(key)
+    out = leaf
+    if augmentation.noise:
+        out = out + augmentation.noise * jnp.std(leaf) * jax.random.normal(noise_key, leaf.shape)
+    if augmentation.quantile:
+        size = jnp.abs(leaf)
+        out = jnp.where(size < _quantile(size, augmentation.quantile), 0.0, out)
+    if augmentation.zeroing:
+        out = jnp.where(jax.random.bernoulli(zero_key, augmentation.zeroing, leaf.shape), 0.0, out)
+    return out
+
+
+def _quantile(values, share, sample=4096):
+    # a regular sample suffices: sorting every weight of a large network at each step would dominate training
+    flat = values.reshape(-1)
+    return jnp.quantile(flat[:: max(1, flat.size // sample)], share)
+
+
+def _scale_units(spec, params, key, strength):
+    keys = jax.random.split(key, len(spec.sizes))
+    factors = {
+        g: jnp.exp(strength * jax.random.normal(k, (*spec.batch_shape(g), n)))
+        for k, (g, n) in zip(keys, spec.sizes.items(), strict=True)
+    }
+    blocks = []
+    for block in spec.blocks(params):
+        array = block.array
+        for axis, group in enumerate(block.factors):
+            if group in factors:
+                factor = factors[group] if axis == array.ndim - 1 else 1.0 / factors[group]
+                axes = [*(block.factors.index(h) for h in spec.batch.get(group, ())), axis]
+                shape = [array.shape[k] if k in axes else 1 for k in range(array.ndim)]
+                order = sorted(range(len(axes)), key=axes.__getitem__)
+                array = array * factor.transpose(order).reshape(shape)
+        blocks.append(block._replace(array=array))
+    return spec.assemble(blocks)

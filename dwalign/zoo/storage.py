@@ -1,0 +1,131 @@
+"""Zoos on disk: trained once, cached in chunks, resumed after an interruption."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from dwalign.networks import Network, build
+from dwalign.zoo.datasets import Dataset
+from dwalign.zoo.train import Recipe, train_networks
+
+PyTree = Any
+
+
+class ZooError(RuntimeError):
+    """A cached zoo that cannot be read."""
+
+
+class Zoo(NamedTuple):
+    """Independently trained networks of one architecture, stacked along a leading axis, in disjoint roles.
+
+    The aligner learns on `train`, is selected on `validation` and is judged on `test`.
+    """
+
+    network: Network
+    train: PyTree
+    validation: PyTree
+    test: PyTree
+    cached: bool
+
+
+class ZooSize(NamedTuple):
+    """How many networks play each role."""
+
+    train: int
+    validation: int
+    test: int
+
+
+def get_zoo(
+    network_config: dict[str, Any],
+    dataset: Dataset,
+    recipe: Recipe,
+    size: ZooSize,
+    *,
+    folder: str | Path,
+    chunk: int = 50,
+    seed: int = 0,
+) -> Zoo:
+    """Train a zoo, or read it from `folder` when the same one was trained before.
+
+    Network k is trained from seed `seed + k`. Every finished chunk is kept, so that an interrupted call continues
+    where it stopped.
+    """
+    network = build(network_config)
+    config = {"network": network.config, "dataset": dataset.name, "recipe": recipe._asdict(), "seed": seed}
+    config["images"] = hashlib.sha256(dataset.train.inputs.tobytes()).hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps([config, chunk], sort_keys=True).encode()).hexdigest()[:12]
+    home = Path(folder) / f"{dataset.name}-{network.config['kind']}-{digest}"
+    home.mkdir(parents=True, exist_ok=True)
+    write_text(home / "config.json", json.dumps(config, indent=2))
+
+    count = -(-sum(size) // chunk)
+    files = [home / f"networks-{k * chunk:05d}.safetensors" for k in range(count)]
+    missing = [k for k, file in enumerate(files) if not file.exists()]
+    if missing:
+        train = train_networks(network, jnp.asarray(dataset.train.inputs), jnp.asarray(dataset.train.labels), recipe)
+        bar = tqdm(total=sum(size), initial=(count - len(missing)) * chunk, desc="training the zoo", unit="network")
+        for k in missing:
+            params = jax.block_until_ready(train(seed + k * chunk + jnp.arange(chunk)))
+            save_params(files[k], params)
+            bar.update(min(chunk, bar.total - bar.n))
+        bar.close()
+    shapes = jax.eval_shape(network.init, jax.random.key(0))
+    parts = [load_params(file, shapes) for file in files]
+    stacked = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    cuts = np.cumsum([0, *size])
+    roles = [jax.tree.map(lambda leaf, i=i: jnp.asarray(leaf[cuts[i] : cuts[i + 1]]), stacked) for i in range(3)]
+    return Zoo(network, *roles, cached=not missing)
+
+
+def save_params(file: Path, params: PyTree) -> None:
+    """Write a tree of arrays as safetensors; the file appears whole or not at all."""
+    from safetensors.numpy import save
+
+    flat = {_name(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]}
+    write_bytes(file, save(flat))
+
+
+def load_params(file: Path, like: PyTree) -> PyTree:
+    """Read what `save_params` wrote into the structure of `like`; leading axes may be added to its shapes."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        flat = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise ZooError(f"{file} must be a whole safetensors file ({error}); delete it and run again") from error
+    paths, treedef = jax.tree_util.tree_flatten_with_path(like)
+    names = [_name(path) for path, _ in paths]
+    if set(names) != set(flat):
+        raise ZooError(f"{file} must hold the arrays {sorted(names)}, found {sorted(flat)}; delete it and run again")
+    for name, (_, leaf) in zip(names, paths, strict=True):
+        if flat[name].shape[flat[name].ndim - leaf.ndim :] != leaf.shape:
+            raise ZooError(f"{file}: {name} must end in shape {leaf.shape}, found {flat[name].shape}")
+    return treedef.unflatten([flat[name] for name in names])
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text file so that it appears whole or not at all."""
+    write_bytes(file, text.encode())
+
+
+def write_bytes(file: Path, data: bytes) -> None:
+    """Write a file so that it appears whole or not at all."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _name(path) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
