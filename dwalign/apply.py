@@ -9,8 +9,8 @@
 >>> float(apply.distance(net.spec, a, b, perms=found.perms))
 0.0
 
-`permute`, `interpolate`, `merge` and `distance` are pure and can be jitted, vmapped and differentiated; `align` checks its
-arguments and takes the time, the methods in `dwalign.matching` and `dwalign.deepalign` are the pure functions behind it.
+`permute`, `interpolate` and `distance` are pure and can be jitted, vmapped and differentiated; `align` and `merge`
+check their arguments first, the methods in `dwalign.matching` and `dwalign.deepalign` are the pure functions behind them.
 """
 
 import time
@@ -81,8 +81,8 @@ def align(
       a, b: parameters of two networks of the same architecture; all values must be finite.
       method: one of `METHODS`. Methods joined by `+` start from one another, `"weight_matching+refine"`.
       key: random key; `jax.random.key(0)` by default.
-      options: of the method (with `+`: a dictionary for each name, `weight_matching=dict(restarts=5)`); those that need data take
-        `apply` or `capture` and `batch`, `deep_align` takes `aligner`.
+      options: of the method (with `+`: a dictionary for each name, `weight_matching=dict(restarts=5)`); those that need
+        data take `apply` or `capture` and `batch`, `deep_align` takes `aligner`.
 
     Returns:
       an `Alignment` with `method` and `seconds` (wall clock, compilation included) filled in.
@@ -131,6 +131,6 @@ def _check_finite(params: PyTree, name: str) -> None:
         bad = int(jnp.sum(~jnp.isfinite(leaf)))
         if bad:
             raise ValueError(
-                f"align: all weights must be finite, but {name}{jax.tree_util.keystr(path)} holds {bad} NaN or infinite "
-                "values; did its training diverge?"
+                f"align: all weights must be finite, but {name}{jax.tree_util.keystr(path)} holds {bad} NaN or "
+                "infinite values; did its training diverge?"
             )

@@ -23,7 +23,9 @@ def hungarian(scores: jax.Array) -> jax.Array:
 
 def _solve(scores):
     scores = np.asarray(scores)
-    flat = scores.reshape(-1, *scores.shape[-2:])
+    flat = scores.reshape(-1, *scores.shape[-2:]).astype(np.float64)
+    if bad := np.sum(~np.isfinite(flat)):
+        raise ValueError(f"hungarian: scores must be finite, found {bad} NaN or infinite values")
     out = np.empty(flat.shape[:2], np.int32)
     for k, matrix in enumerate(flat):
         out[k] = linear_sum_assignment(matrix, maximize=True)[1]

@@ -14,9 +14,9 @@ def sinkhorn(
       scores: `[..., n, n]`, larger for better matches.
       temperature: of the scores; towards 0 the result tends to the Hungarian assignment.
       iterations: of row and column normalisation; they are unrolled, so the result is differentiable.
-      solver: "ott" runs ott-jax in the log domain; "scaling" runs the same iterations as matrix-vector products after two
-        steps in the log domain, which keep them safe at any temperature. At n = 128 its gradient costs a small
-        fraction of ott's; inner loops use it.
+      solver: "ott" runs ott-jax in the log domain; "scaling" runs the same iterations as matrix-vector products
+        after two steps in the log domain, which keep them safe at any temperature. At n = 128 its gradient costs a
+        small fraction of ott's; inner loops use it.
       symmetric: average with the transposed problem. Finitely many iterations end on the rows or on the columns, which
         breaks `sinkhorn(Q^T) = sinkhorn(Q)^T`; the average keeps this law exactly.
 

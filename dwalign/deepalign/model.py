@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from dwalign.assignment import soft_assign
-from dwalign.matching.scores import match_scores
+from dwalign.matching.scores import match_scores, own_scores
 from dwalign.symmetry import PermutationSpec
 
 PyTree = Any
@@ -15,10 +15,10 @@ EPS = 1e-12
 
 
 class DeepAlign(nn.Module):
-    """Two networks in, the scores of every pairing of their hidden units out (Navon et al. 2024, F_prod o F_V->A o F_DWS).
+    """Two networks in, the scores of every pairing of their hidden units out (Navon et al. 2024).
 
-    `Q_m[i, j] = s_m^2 <x_i, y_j>` with x, y the normalised features of the units, plus terms that are symmetric in the two
-    networks. The laws hold for every setting of the parameters: `Q(g.v, g'.v') = g Q(v, v') g'^T` and `Q(v', v) = Q(v, v')^T`.
+    `Q_m[i, j] = s_m^2 <x_i, y_j>` with x, y the normalised features of the units, plus terms that are symmetric in the
+    two networks. For every setting of the parameters `Q(g.v, g'.v') = g Q(v, v') g'^T` and `Q(v', v) = Q(v, v')^T`.
 
     Attributes:
       spec: what may be permuted.
@@ -51,19 +51,23 @@ class DeepAlign(nn.Module):
         """Unit features `[*batch, n, d]`; encode once where a network takes part in several pairs."""
         return self.encoder(params)
 
-    def compare(self, a: PyTree, features_a, b: PyTree, features_b) -> dict[str, jax.Array]:
-        """The scores, from networks and their features."""
-        scores = {
+    def product(self, features_a, features_b) -> dict[str, jax.Array]:
+        """The scores before the updates: the comparison of features alone."""
+        return {
             g: self.roots[g] ** 2 * _unit(features_a[g]) @ jnp.swapaxes(_unit(features_b[g]), -1, -2)
             for g in self.spec.sizes
         }
 
+    def compare(self, a: PyTree, features_a, b: PyTree, features_b) -> dict[str, jax.Array]:
+        """The scores, from networks and their features."""
+        own = own_scores(self.spec, a, b)
+
         def update(scores, weights):
             plans = soft_assign(scores, temperature=self.temperature, iterations=self.iterations, solver="scaling")
-            matched = match_scores(self.spec, a, b, plans)
+            matched = match_scores(self.spec, a, b, plans, own=own)
             return {g: q + weights[g] * _standardise(matched[g]) for g, q in scores.items()}, None
 
-        return jax.lax.scan(update, scores, self.weights)[0]
+        return jax.lax.scan(update, self.product(features_a, features_b), self.weights)[0]
 
 
 def _unit(x):

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 from dwalign.assignment import soft_assign
 from dwalign.deepalign import losses
 from dwalign.deepalign.model import DeepAlign
-from dwalign.symmetry import inverse, permute, random_perms, transpose
+from dwalign.symmetry import inverse, permute, random_perms
 from dwalign.zoo import Augmentation, Batch, augment, cross_entropy, random_pairs, size, take
 
 PyTree = Any
@@ -32,7 +32,13 @@ class LossWeights(NamedTuple):
 
 
 class Optimisation(NamedTuple):
-    """How the aligner is trained: AdamW with linear warm-up, cosine decay and gradient clipping."""
+    """How the aligner is trained: AdamW with linear warm-up, cosine decay and gradient clipping.
+
+    Attributes:
+      images: drawn in each step for the mode-connectivity loss.
+      midpoint: take that loss at the midpoint; otherwise at a uniformly random point of the path, as the paper does.
+      temperature, iterations, solver: of Sinkhorn.
+    """
 
     steps: int = 1000
     batch_size: int = 16
@@ -43,6 +49,8 @@ class Optimisation(NamedTuple):
     images: int = 256
     temperature: float = 1.0
     iterations: int = 20
+    solver: str = "ott"
+    midpoint: bool = True
 
 
 class Targets(NamedTuple):
@@ -89,20 +97,21 @@ def pair_losses(
     moved = random_perms(spec, perm_key)
     copy = permute(spec, augment(spec, a, augment_key, augmentation), moved)
 
-    def compare(other, features):
-        return model.apply(variables, a, features_a, other, features, method="compare")
-
     features_a, features_b, features_copy = (model.apply(variables, v, method="encode") for v in (a, b, copy))
-    scores = compare(b, features_b)
-    plans = soft_assign(scores, temperature=optimisation.temperature, iterations=optimisation.iterations)
-    weight = jax.random.uniform(weight_key)
-    connected = losses.mode_connectivity(spec, a, b, plans, weight, task_loss)
-    mirrored = losses.mode_connectivity(spec, b, a, transpose(plans), weight, task_loss)
+    scores = model.apply(variables, a, features_a, b, features_b, method="compare")
+    known = model.apply(variables, features_a, features_copy, method="product")
+    plans = soft_assign(
+        scores,
+        temperature=optimisation.temperature,
+        iterations=optimisation.iterations,
+        solver=optimisation.solver,
+    )
+    weight = jnp.float32(0.5) if optimisation.midpoint else jax.random.uniform(weight_key)
     return jnp.stack(
         [
-            losses.supervised(compare(copy, features_copy), inverse(spec, moved)),
+            losses.supervised(known, inverse(spec, moved)),
             losses.alignment(spec, a, b, plans),
-            0.5 * (connected + mirrored),
+            losses.mode_connectivity(spec, a, b, plans, weight, task_loss),
             losses.supervised(scores, perms) if perms is not None else jnp.zeros(()),
         ]
     )

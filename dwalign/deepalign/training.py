@@ -77,8 +77,8 @@ def train_aligner(
             losses = np.mean([np.asarray(v) for v in window], 0)
             if not np.all(np.isfinite(losses)):
                 raise FloatingPointError(
-                    f"the losses must stay finite, found {dict(zip(METRICS, losses.tolist(), strict=True))} before step "
-                    f"{now}; lower the learning rate. The checkpoint of step {last.latest()} is intact"
+                    f"the losses must stay finite, found {dict(zip(METRICS, losses.tolist(), strict=True))} "
+                    f"before step {now}; lower the learning rate. The checkpoint of step {last.latest()} is intact"
                 )
             window = []
             row = {"step": now, **dict(zip(METRICS, losses.tolist(), strict=True)), "validation_barrier": value}

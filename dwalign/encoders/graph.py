@@ -1,7 +1,5 @@
 """The graph encoder: units are nodes, weights are edges, and a round of messages is a few matrix products."""
 
-from collections.abc import Callable
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -14,9 +12,10 @@ EPS = 1e-6
 class GraphEncoder(nn.Module):
     """A G-equivariant encoder for any spec, of a size that does not depend on the widths of the input networks.
 
-    Each unit starts from norms and means of its rows and columns and from the sums of its weights to fixed axes (inputs,
-    outputs, kernel positions), weighted by learned embeddings of their positions. A round adds the messages that arrive
-    over the weights: `h_l <- LayerNorm(h_l + MLP[h_l, W_l phi(h_{l-1}), W_{l+1}^T psi(h_{l+1}), s_l])`, s_l the start.
+    Each unit starts from norms and means of its rows and columns and from the sums of its weights to fixed axes
+    (inputs, outputs, kernel positions), weighted by learned embeddings of their positions. A round adds the messages
+    that arrive over the weights: `h_l <- LayerNorm(h_l + MLP[h_l, W_l phi(h_{l-1}), W_{l+1}^T psi(h_{l+1}), s_l])`,
+    with s_l the start.
 
     Attributes:
       spec: what may be permuted.
@@ -125,6 +124,3 @@ def _message(spec, block: Block, axis: int, sent: dict[str, jax.Array], embeddin
             jnp.einsum(*operands, keep)[..., None], (*(block.array.shape[k] for k in keep), channels)
         ) / jnp.sqrt(summed)
     return jnp.einsum(*operands, [*keep, channel]) / jnp.sqrt(summed)
-
-
-Encoder = Callable[[PermutationSpec], nn.Module]

@@ -29,8 +29,8 @@ def activation_matching(
       spec, a, b: what is matched.
       capture: `(params, inputs) -> (outputs, Units)` of the network.
       batch: inputs `[m, ...]` and labels (not used); the whole training set in the paper.
-      correlation: Pearson correlations (Li et al. 2016) instead of inner products (Git Re-Basin, Ainsworth et al. 2023).
-        Units that are constant on the data have correlation 0.
+      correlation: Pearson correlations (Li et al. 2016) instead of inner products (Git Re-Basin, Ainsworth et al.
+        2023). Units that are constant on the data have correlation 0.
       chunk: inputs that are pushed through the networks at once.
       key: not used; all methods share one signature.
 

@@ -5,37 +5,59 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dwalign.symmetry import PermutationSpec, SpecError, permute
+from dwalign.symmetry import Block, PermutationSpec, permute_block
 
 PyTree = Any
+Scores = dict[str, jax.Array]
 
 
-def match_scores(spec: PermutationSpec, a: PyTree, b: PyTree, perms: dict[str, jax.Array]) -> dict[str, jax.Array]:
+def match_scores(
+    spec: PermutationSpec, a: PyTree, b: PyTree, perms: dict[str, jax.Array], *, own: Scores | None = None
+) -> Scores:
     """For each group the inner products of unit i of a and unit j of b over all weights they touch.
 
     Args:
       spec, a, b: what is matched.
-      perms: the current alignment of every group, hard `[*batch, n]` or soft `[*batch, n, n]`; the scores of a group use
-        that of the others (and of its own other occurrence, where it sits twice on one array).
+      perms: the current alignment of every group, hard `[*batch, n]` or soft `[*batch, n, n]`; the scores of a group
+        use that of the others.
+      own: `own_scores(spec, a, b)`, which callers in a loop compute once.
 
     Returns:
-      group to `[*batch, n, n]`, the linear assignment problem of Git Re-Basin's weight matching (Ainsworth et al. 2023).
-      Differentiable; swapping a and b and transposing `perms` transposes the result.
+      group to `[*batch, n, n]`, the linear assignment problem of Git Re-Basin's weight matching (Ainsworth et al.
+      2023). Differentiable; swapping a and b and transposing `perms` transposes the result.
     """
-    return {group: group_scores(spec, a, b, perms, group) for group in spec.sizes}
+    own = own_scores(spec, a, b) if own is None else own
+    return {group: own[group] + neighbour_scores(spec, a, b, perms, group) for group in spec.sizes}
 
 
-def group_scores(spec: PermutationSpec, a: PyTree, b: PyTree, perms: dict[str, jax.Array], group: str) -> jax.Array:
-    """`match_scores` for one group."""
-    others = {g: perm for g, perm in perms.items() if g != group}
-    total = 0.0
-    for block_a, block_b in zip(spec.blocks(a), spec.blocks(permute(spec, b, others)), strict=True):
-        axes = [k for k, factor in enumerate(block_a.factors) if factor == group]
-        if len(axes) > 1:
-            raise SpecError(f"weight matching: {block_a.path} carries {group!r} on {len(axes)} axes")
-        for axis in axes:
-            letters = list(range(block_a.array.ndim))
-            other = [len(letters) if k == axis else k for k in letters]
-            batch = [block_a.factors.index(h) for h in spec.batch.get(group, ())]
-            total = total + jnp.einsum(block_a.array, letters, block_b.array, other, [*batch, axis, len(letters)])
+def own_scores(spec: PermutationSpec, a: PyTree, b: PyTree) -> Scores:
+    """The part that depends on no alignment: weights between the group and fixed axes."""
+    return {group: _total(spec, a, b, {}, group, lambda others: not others) for group in spec.sizes}
+
+
+def neighbour_scores(spec: PermutationSpec, a: PyTree, b: PyTree, perms: dict[str, jax.Array], group: str) -> jax.Array:
+    """The part of one group that depends on the alignment of others.
+
+    Where the group sits on two axes of an array, the score is quadratic in its own permutation; this is its
+    linearisation at `perms`, the sum over both occurrences with the other one aligned.
+    """
+    return _total(spec, a, b, perms, group, bool)
+
+
+def _total(spec, a, b, perms, group, wanted) -> jax.Array:
+    n = spec.sizes[group]
+    total = jnp.zeros((*spec.batch_shape(group), n, n))
+    for block_a, block_b in zip(spec.blocks(a), spec.blocks(b), strict=True):
+        for axis, factor in enumerate(block_a.factors):
+            others = {f for k, f in enumerate(block_a.factors) if k != axis and f in spec.sizes}
+            if factor == group and wanted(others):
+                aligned = permute_block(spec, block_b, perms, skip=axis)
+                total = total + _products(spec, block_a, aligned, axis)
     return total
+
+
+def _products(spec, block_a: Block, block_b: Block, axis: int) -> jax.Array:
+    rank = block_a.array.ndim
+    other = [rank if k == axis else k for k in range(rank)]
+    batch = [block_a.factors.index(h) for h in spec.batch.get(block_a.factors[axis], ())]
+    return jnp.einsum(block_a.array, list(range(rank)), block_b.array, other, [*batch, axis, rank])

@@ -30,8 +30,8 @@ def straight_through(
 ) -> Alignment:
     """Learn free weights w, started at a, whose best weight matching P of b makes a good midpoint with a.
 
-    Each step matches b to w (from the last permutation), takes the gradient of L((a + P.b) / 2) as that of w, and moves w
-    by Adam. The permutation with the lowest midpoint loss on `images` fixed images is returned.
+    Each step matches b to w (from the last permutation), takes the gradient of L((a + P.b) / 2) as that of w, and moves
+    w by Adam. The permutation with the lowest midpoint loss on `images` fixed images is returned.
 
     Args:
       spec, a, b: what is matched.

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from dwalign.assignment import hungarian
-from dwalign.matching.scores import group_scores, match_scores
+from dwalign.matching.scores import match_scores, neighbour_scores, own_scores
 from dwalign.symmetry import Alignment, PermutationSpec, identity, permute, random_perms
 
 PyTree = Any
@@ -32,8 +32,8 @@ def weight_matching(
       sweeps: at most so many passes over all groups.
 
     Returns:
-      `history` holds <a, P.b> after each sweep, `[sweeps]`, constant once converged; it never decreases. `scores` are the
-      weight-matching scores at the result.
+      `history` holds <a, P.b> after each sweep, `[sweeps]`, constant once converged; it never decreases. `scores` are
+      the weight-matching scores at the result.
     """
     run_key, start_key = jax.random.split(key)
     first = identity(spec) if start is None else start.perms
@@ -56,10 +56,18 @@ def objective(spec: PermutationSpec, a: PyTree, b: PyTree, perms: dict[str, jax.
 
 def _descend(spec, a, b, key, perms, sweeps):
     groups = tuple(spec.sizes)
+    own = own_scores(spec, a, b)
+
+    quadratic = {g for block in spec.blocks(a) for g in spec.sizes if block.factors.count(g) > 1}
 
     def improve(group, perms):
-        scores = group_scores(spec, a, b, perms, group)
-        return {**perms, group: hungarian(scores).astype(perms[group].dtype)}
+        scores = own[group] + neighbour_scores(spec, a, b, perms, group)
+        new = {**perms, group: hungarian(scores).astype(perms[group].dtype)}
+        if group not in quadratic:
+            return new
+        # the best assignment of the linearised score need not raise the score itself
+        rises = objective(spec, a, b, new) > objective(spec, a, b, perms)
+        return jax.tree.map(lambda x, y: jnp.where(rises, x, y), new, perms)
 
     branches = [lambda perms, group=group: improve(group, perms) for group in groups]
 

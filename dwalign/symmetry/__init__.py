@@ -1,4 +1,13 @@
-from dwalign.symmetry.action import compose, identity, inverse, permute, random_perms, to_matrices, transpose
+from dwalign.symmetry.action import (
+    compose,
+    identity,
+    inverse,
+    permute,
+    permute_block,
+    random_perms,
+    to_matrices,
+    transpose,
+)
 from dwalign.symmetry.alignment import Alignment
 from dwalign.symmetry.spec import Axes, Block, PermutationSpec, SpecError, Sum
 
@@ -13,6 +22,7 @@ __all__ = [
     "identity",
     "inverse",
     "permute",
+    "permute_block",
     "random_perms",
     "to_matrices",
     "transpose",

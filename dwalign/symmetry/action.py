@@ -40,17 +40,26 @@ def permute(spec: PermutationSpec, params: PyTree, perms: Perms) -> PyTree:
     spec.check(params)
     if unknown := set(perms) - set(spec.sizes):
         raise SpecError(f"permute: perms names groups {sorted(unknown)}, the spec has {sorted(spec.sizes)}")
-    return spec.assemble([_act(spec, block, perms) for block in spec.blocks(params)])
+    for group, perm in perms.items():
+        hard = (*spec.batch_shape(group), spec.sizes[group])
+        expected = hard if jnp.issubdtype(jnp.result_type(perm), jnp.integer) else (*hard, hard[-1])
+        if jnp.shape(perm) != expected:
+            raise SpecError(
+                f"permute: perms[{group!r}] must have shape {hard} (integers) or {(*hard, hard[-1])} (floats), "
+                f"found {jnp.result_type(perm)} {jnp.shape(perm)}"
+            )
+    return spec.assemble([permute_block(spec, block, perms) for block in spec.blocks(params)])
 
 
-def _act(spec: PermutationSpec, block: Block, perms: Perms) -> Block:
+def permute_block(spec: PermutationSpec, block: Block, perms: Perms, *, skip: int | None = None) -> Block:
+    """`permute` for one block of `spec.blocks`; axis `skip` stays as it is."""
     array = block.array
     for group in spec.order:
         if group not in perms:
             continue
         batch_axes = [block.factors.index(h) for h in spec.batch.get(group, ()) if h in block.factors]
         for axis, factor in enumerate(block.factors):
-            if factor == group:
+            if factor == group and axis != skip:
                 array = _permute_axis(array, axis, batch_axes, jnp.asarray(perms[group]))
     return block._replace(array=array)
 
@@ -66,7 +75,7 @@ def _permute_axis(array, axis, batch_axes, perm):
     letters = list(range(array.ndim))
     new = array.ndim
     out = [new if k == axis else k for k in letters]
-    return jnp.einsum(perm, [*batch_axes, new, axis], array, letters, out)
+    return jnp.einsum(perm, [*batch_axes, new, axis], array, letters, out, precision="highest")
 
 
 def identity(spec: PermutationSpec) -> Perms:
@@ -84,7 +93,7 @@ def random_perms(spec: PermutationSpec, key: jax.Array) -> Perms:
 
 
 def _act_on_batch(spec: PermutationSpec, group: str, perm: jax.Array, perms: Perms) -> jax.Array:
-    return _act(spec, Block(group, (*spec.batch.get(group, ()), None), perm), perms).array
+    return permute_block(spec, Block(group, (*spec.batch.get(group, ()), None), perm), perms).array
 
 
 def inverse(spec: PermutationSpec, perms: Perms) -> Perms:

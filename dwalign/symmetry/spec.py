@@ -1,5 +1,6 @@
 """What may be permuted: a mirror of the parameters that names the permutable factors of every axis."""
 
+import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -49,6 +50,8 @@ class Axes:
                     f"Axes: None stands for a whole fixed dimension, but was found inside {_dim_text(dim)!r}; "
                     "write the number of fixed positions instead"
                 )
+            if not dim or () in dim:
+                raise SpecError("Axes: a product or Sum must hold at least one factor, found an empty one")
 
     @classmethod
     def parse(cls, text: str) -> "Axes":
@@ -85,7 +88,11 @@ class Axes:
 
 
 def _product(part) -> tuple[Factor, ...]:
-    return tuple(part) if isinstance(part, tuple | list) else (part,)
+    product = tuple(part) if isinstance(part, tuple | list) else (part,)
+    for factor in product:
+        if not (factor is None or isinstance(factor, str) or (type(factor) is int and factor > 0)):
+            raise SpecError(f"Axes: a factor must be a name, a positive integer or None, found {factor!r}")
+    return product
 
 
 def _dim_text(dim) -> str:
@@ -123,14 +130,15 @@ class PermutationSpec:
         batch: Mapping[str, tuple[str, ...]] | None = None,
         fixed: Mapping[str, int] | None = None,
     ):
-        self.axes = axes
         self.sizes = MappingProxyType({g: int(n) for g, n in sizes.items()})
         self.batch = MappingProxyType({g: tuple(h) for g, h in (batch or {}).items() if h})
         self.fixed = MappingProxyType({g: int(n) for g, n in (fixed or {}).items()})
         paths, self.treedef = jax.tree_util.tree_flatten_with_path(axes)
         self.paths = tuple(jax.tree_util.keystr(path) for path, _ in paths)
         self.leaves = tuple(leaf for _, leaf in paths)
-        self._validate()
+        self.axes = self.treedef.unflatten(self.leaves)
+        self._validate_names()
+        self._validate_leaves()
         self._key = (
             self.treedef,
             self.leaves,
@@ -139,7 +147,36 @@ class PermutationSpec:
             tuple(self.fixed.items()),
         )
 
-    def _validate(self):
+    def _validate_names(self):
+        known = {**self.fixed, **self.sizes}
+        if both := set(self.sizes) & set(self.fixed):
+            raise SpecError(
+                f"spec: {sorted(both)} must be in sizes (permuted) or in fixed (not permuted), found in both"
+            )
+        for name, size in known.items():
+            if size < 1:
+                raise SpecError(f"spec: {name!r} must have a positive size, found {size}")
+            if Axes.parse(name) != Axes(name) or name != name.strip():
+                raise SpecError(f"spec: {name!r} cannot be a name: it must not be a number, '_', or hold any of '*+, '")
+        for group, names in self.batch.items():
+            if group not in self.sizes or not set(names) <= set(known):
+                raise SpecError(
+                    f"spec: batch {group!r}: {names} must map a group of sizes to names of sizes or fixed; "
+                    f"these have {sorted(known)}"
+                )
+            outer = {h: set(self.batch.get(h, ())) for h in names}
+            if group in names or len(outer) < len(names) or any(group in of for of in outer.values()):
+                raise SpecError(
+                    f"spec: batch {group!r}: {names} must name other factors, each once and without a circle"
+                )
+            for h, of in outer.items():
+                if missing := of - set(names):
+                    raise SpecError(
+                        f"spec: batch {group!r}: {names} names {h!r}, which is itself batched over {sorted(of)}; "
+                        f"add {sorted(missing)}"
+                    )
+
+    def _validate_leaves(self):
         known = set(self.sizes) | set(self.fixed)
         for path, leaf in zip(self.paths, self.leaves, strict=True):
             if not isinstance(leaf, Axes):
@@ -148,22 +185,20 @@ class PermutationSpec:
                 raise SpecError(
                     f"spec: {path} is {leaf!r}, but sizes has no entry for {sorted(unknown)}; it has {sorted(known)}"
                 )
-            for group in leaf.names() & set(self.batch):
-                if missing := set(self.batch[group]) - leaf.names():
-                    raise SpecError(
-                        f"spec: group {group!r} is batched over {self.batch[group]}, but {path} ({leaf}) carries it "
-                        f"without {sorted(missing)}"
-                    )
-        used = set().union(*(leaf.names() for leaf in self.leaves))
-        if unused := set(self.sizes) - used:
+            for parts in itertools.product(*leaf.dims):
+                factors = [f for part in parts for f in part]
+                for group in set(factors) & set(self.batch):
+                    if wrong := [h for h in self.batch[group] if factors.count(h) != 1]:
+                        raise SpecError(
+                            f"spec: group {group!r} is batched over {self.batch[group]}, so wherever it occurs each of "
+                            f"these must occur once, but {path} ({leaf}) has {wrong} never or twice beside it"
+                        )
+        if unused := set(self.sizes) - set().union(*(leaf.names() for leaf in self.leaves)):
             raise SpecError(f"spec: no array carries the groups {sorted(unused)}; remove them from sizes")
-        for group, names in self.batch.items():
-            if group not in self.sizes or (unknown := set(names) - known):
-                raise SpecError(f"spec: batch {group!r}: {names} names factors that sizes and fixed do not have")
 
     def batch_shape(self, group: str) -> tuple[int, ...]:
         """The shape of the index set over which the group is batched, () for most."""
-        return tuple(self.sizes.get(h, self.fixed.get(h)) for h in self.batch.get(group, ()))
+        return tuple(self.size(h) for h in self.batch.get(group, ()))
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -181,10 +216,11 @@ class PermutationSpec:
             visit(group)
         return tuple(done)
 
-    def size(self, factor: Factor) -> int | None:
-        if isinstance(factor, str):
-            return self.sizes.get(factor, self.fixed.get(factor))
-        return factor
+    def size(self, factor: str | int) -> int:
+        """The size of a named factor; that of an integer is itself."""
+        if isinstance(factor, int):
+            return factor
+        return self.sizes[factor] if factor in self.sizes else self.fixed[factor]
 
     def check(self, params: PyTree, name: str = "params") -> None:
         """Raise `SpecError` unless `params` has the structure and the shapes that the spec describes."""
@@ -220,7 +256,7 @@ class PermutationSpec:
         """
         out = []
         for path, axes, leaf in zip(self.paths, self.leaves, self.treedef.flatten_up_to(params), strict=True):
-            pieces = {(): jnp.asarray(leaf)}
+            pieces: dict[tuple[int, ...], jax.Array] = {(): jnp.asarray(leaf)}
             for d, dim in enumerate(axes.dims):
                 pieces = {
                     (*key, p): piece
@@ -231,9 +267,7 @@ class PermutationSpec:
                 parts = [dim[p] for dim, p in zip(axes.dims, key, strict=True)]
                 factors = [f for part in parts for f in part]
                 shape = [
-                    n if part == (None,) else self.size(f)
-                    for part, n in zip(parts, piece.shape, strict=True)
-                    for f in part
+                    n if f is None else self.size(f) for part, n in zip(parts, piece.shape, strict=True) for f in part
                 ]
                 label = path + (f"{list(key)}" if len(pieces) > 1 else "")
                 names = tuple(f if isinstance(f, str) else None for f in factors)
@@ -261,7 +295,7 @@ class PermutationSpec:
         return None if len(dim) == 1 else [math.prod(self.size(f) for f in part) for part in dim]
 
     def to_json(self) -> str:
-        """The spec as text; trees of dictionaries, lists and tuples are supported."""
+        """The spec as text; trees of dictionaries (with string keys), lists and tuples are supported."""
         return json.dumps(
             {
                 "axes": _encode(self.axes),
@@ -277,7 +311,8 @@ class PermutationSpec:
         data = json.loads(text)
         if not isinstance(data, dict) or not {"axes", "sizes", "batch", "fixed"} <= set(data):
             raise SpecError("spec: the JSON text must hold axes, sizes, batch and fixed, as to_json writes it")
-        return cls(_decode(data["axes"]), data["sizes"], batch=data["batch"], fixed=data["fixed"])
+        axes = _decode(data["axes"])
+        return cls(axes, data["sizes"], batch={g: tuple(h) for g, h in data["batch"].items()}, fixed=data["fixed"])
 
     def __eq__(self, other):
         return isinstance(other, PermutationSpec) and self._key == other._key
@@ -305,11 +340,13 @@ def _merge(array, counts):
 def _encode(tree):
     if isinstance(tree, Axes):
         return str(tree)
-    if isinstance(tree, Mapping):
+    if type(tree) is dict and all(isinstance(key, str) for key in tree):
         return {"dict": {key: _encode(value) for key, value in tree.items()}}
     if type(tree) in (list, tuple):
         return {type(tree).__name__: [_encode(value) for value in tree]}
-    raise SpecError(f"spec: cannot write a {type(tree).__name__} as JSON; use dictionaries, lists and tuples")
+    raise SpecError(
+        f"spec: cannot write this {type(tree).__name__} as JSON; use dictionaries with string keys, lists and tuples"
+    )
 
 
 def _decode(data):

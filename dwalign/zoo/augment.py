@@ -17,8 +17,8 @@ class Augmentation(NamedTuple):
       noise: standard deviation of Gaussian noise, in units of each array's standard deviation.
       zeroing: probability with which each weight is set to zero.
       quantile: the share of smallest-magnitude weights of each array that is set to zero.
-      scaling: standard deviation of the logarithm of a positive factor for each unit, applied to its incoming weights and
-        undone in its outgoing ones. This leaves ReLU networks unchanged; it takes the last axis of an array for its
+      scaling: standard deviation of the logarithm of a positive factor for each unit, applied to its incoming weights
+        and undone in its outgoing ones. This leaves ReLU networks unchanged; it takes the last axis of an array for its
         outputs, as Flax layers have it, and is for networks without normalisation layers.
     """
 

@@ -1,0 +1,41 @@
+# make run   set everything up from nothing, then train, align and print the table (ARGS="--preset smoke" is quick)
+# make test  set everything up from nothing, then run the tests
+# make lint  style, types and generated tables
+PYTHON ?= python3
+ARGS ?=
+WORKERS ?= 2
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help install run test lint format clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+install: $(INSTALLED)
+
+run: $(INSTALLED)
+	$(BIN)/python experiments/train_mlp.py $(ARGS)
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy dwalign experiments
+	$(BIN)/python -m dwalign.report --check $(wildcard README.md docs/*.md)
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The stamp is written last: an interrupted installation is repeated, a finished one is not.
+$(INSTALLED): setup.cfg requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

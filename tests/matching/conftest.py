@@ -1,0 +1,87 @@
+"""Four MLPs trained on scikit-learn's digits, and specs with every way in which groups can sit on arrays."""
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+from dwalign.networks import mlp
+from dwalign.symmetry import Axes, PermutationSpec
+
+SPECS = {
+    "mlp": mlp(6, (5, 7), 3).spec,
+    # a scanned stack: an independent permutation for each layer, no interaction between them
+    "stack": PermutationSpec(
+        {"up": Axes("layer", None, "units"), "bias": Axes("layer", "units"), "down": Axes("layer", "units", None)},
+        {"units": 6},
+        batch={"units": ("layer",)},
+        fixed={"layer": 3},
+    ),
+    # the recurrent kernel carries one group twice
+    "recurrent": PermutationSpec(
+        {"in": Axes(None, "h"), "kernel": Axes("h", "h"), "bias": Axes("h"), "out": Axes("h", None)}, {"h": 6}
+    ),
+    # attention: heads that are permuted, and units inside each head
+    "heads": PermutationSpec(
+        {
+            "value": Axes(None, "head", "unit"),
+            "bias": Axes("head", "unit"),
+            "out": Axes(("head", "unit"), None),
+            "gate": Axes(None, "head"),
+        },
+        {"head": 4, "unit": 5},
+        batch={"unit": ("head",)},
+    ),
+}
+
+
+@pytest.fixture(params=SPECS)
+def spec(request):
+    return SPECS[request.param]
+
+
+@pytest.fixture(scope="session")
+def specs():
+    return SPECS
+
+
+@pytest.fixture(scope="session")
+def draw():
+    """Random parameters that fit a spec; anonymous fixed axes have size 9."""
+
+    def make(spec, key):
+        keys = iter(jax.random.split(key, len(spec.leaves)))
+
+        def leaf(axes):
+            size = lambda part: 9 if part == (None,) else int(jnp.prod(jnp.array([spec.size(f) for f in part])))
+            return jax.random.normal(next(keys), [sum(size(part) for part in dim) for dim in axes.dims])
+
+        return jax.tree.map(leaf, spec.axes, is_leaf=lambda x: isinstance(x, Axes))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """`(net, pairs_a, pairs_b, batch)`: three pairs of networks trained from different seeds, stacked."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    x, y = jnp.asarray(data.data, jnp.float32), jnp.asarray(data.target)
+    x = (x - x.mean()) / x.std()
+    net, optimiser = mlp(64, (32, 32, 32), 10), optax.adamw(2e-3)
+
+    def train(key):
+        def step(state, key):
+            params, opt = state
+            index = jax.random.randint(key, (64,), 0, len(y))
+            loss = lambda p: optax.softmax_cross_entropy_with_integer_labels(net.apply(p, x[index]), y[index]).mean()
+            updates, opt = optimiser.update(jax.grad(loss)(params), opt, params)
+            return (optax.apply_updates(params, updates), opt), None
+
+        params = net.init(key)
+        return jax.lax.scan(step, (params, optimiser.init(params)), jax.random.split(key, 800))[0][0]
+
+    trained = jax.jit(jax.vmap(train))(jax.random.split(jax.random.key(0), 6))
+    part = lambda s: jax.tree.map(lambda leaf: leaf[s], trained)
+    return net, part(slice(0, 3)), part(slice(3, 6)), (x, y)

@@ -1,0 +1,100 @@
+"""MLPs: the spec holds for every depth, captured units are what the network computes, configs rebuild it."""
+
+import json
+
+import chex
+import jax
+import jax.numpy as jnp
+import pytest
+
+from dwalign.networks import build, mlp, mlp_spec
+from dwalign.symmetry import Axes, permute, random_perms
+
+WIDTHS = [(4,), (7, 5), (6, 6, 6), (3, 4, 5, 6, 7)]
+
+
+@pytest.mark.parametrize("widths", WIDTHS)
+def test_permuted_units_compute_the_same_function(widths):
+    net = mlp(5, widths, 3)
+    keys = jax.random.split(jax.random.key(0), 3)
+    params, perms = net.init(keys[0]), random_perms(net.spec, keys[1])
+    params = jax.tree.map(lambda w: w + 0.1, params)
+    x = jax.random.normal(keys[2], (6, 5))
+    moved = permute(net.spec, params, perms)
+    chex.assert_trees_all_close(net.apply(moved, x), net.apply(params, x), atol=1e-5)
+    out, units = net.capture(params, x)
+    moved_out, moved_units = net.capture(moved, x)
+    chex.assert_trees_all_close(moved_out, out, atol=1e-5)
+    for before, after in zip(units, moved_units, strict=True):
+        chex.assert_trees_all_close(after, {g: u[:, perms[g]] for g, u in before.items()}, atol=1e-5)
+
+
+@pytest.mark.parametrize("widths", WIDTHS[:2])
+def test_capture(widths):
+    net = mlp(5, widths, 3)
+    params = net.init(jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (6, 5))
+    out, units = net.capture(params, x)
+    chex.assert_trees_all_equal(out, net.apply(params, x))
+    assert set(units.pre) == set(units.post) == set(net.spec.sizes)
+    chex.assert_trees_all_equal(units.post, jax.tree.map(jax.nn.relu, units.pre))
+    first = params["params"]["dense_0"]
+    chex.assert_trees_all_close(units.pre["h0"], x @ first["kernel"] + first["bias"][None], atol=1e-5)
+    last = params["params"][f"dense_{len(widths)}"]
+    chex.assert_trees_all_close(out, units.post[f"h{len(widths) - 1}"] @ last["kernel"] + last["bias"][None], atol=1e-5)
+    chex.assert_shape([units.pre[g] for g in net.spec.sizes], [(6, n) for n in widths])
+
+    jitted = jax.jit(net.capture)(params, x)
+    chex.assert_trees_all_close(jitted, (out, units), atol=1e-5)
+    stacked = jax.vmap(net.init)(jax.random.split(jax.random.key(0), 3))
+    outs, _ = jax.vmap(net.capture, in_axes=(0, None))(stacked, x)
+    each = net.capture(jax.tree.map(lambda w: w[1], stacked), x)[0]
+    chex.assert_trees_all_close(outs[1], each, atol=1e-5)
+
+
+def test_gradient_with_respect_to_shifts_is_the_sensitivity_of_units():
+    net = mlp(5, (4, 6), 3)
+    params = net.init(jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (2, 5))
+    zeros = {g: jnp.zeros((2, n)) for g, n in net.spec.sizes.items()}
+    chex.assert_trees_all_equal(net.capture(params, x, zeros), net.capture(params, x))
+    grads = jax.grad(lambda shifts: jnp.sum(net.capture(params, x, shifts)[0]))(zeros)
+    pre = net.capture(params, x)[1].pre["h1"]
+    expected = jnp.where(pre > 0, params["params"]["dense_2"]["kernel"].sum(-1)[None], 0.0)
+    chex.assert_trees_all_close(grads["h1"], expected, atol=1e-5)
+    assert jnp.any(grads["h0"] != 0)
+
+
+@pytest.mark.parametrize("widths", WIDTHS)
+def test_spec_fits_the_parameters_and_fixes_inputs_and_outputs(widths):
+    net = mlp(5, widths, 3)
+    net.spec.check(net.init(jax.random.key(0)))
+    assert net.spec == mlp_spec(widths)
+    axes = net.spec.axes["params"]
+    assert axes["dense_0"]["kernel"] == Axes(None, "h0")
+    assert axes[f"dense_{len(widths)}"]["bias"] == Axes(None)
+
+
+def test_config_rebuilds_the_network():
+    net = mlp(5, (4, 6), 3)
+    again = build(json.loads(json.dumps(net.config)))
+    assert again.spec == net.spec and again.config == net.config
+    params = net.init(jax.random.key(0))
+    chex.assert_trees_all_equal(again.init(jax.random.key(0)), params)
+    chex.assert_trees_all_equal(again.apply(params, jnp.ones((2, 5))), net.apply(params, jnp.ones((2, 5))))
+
+
+def test_inputs_are_flattened():
+    net = mlp(6, (4,), 3)
+    params = net.init(jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (2, 3, 2))
+    chex.assert_trees_all_equal(net.apply(params, x), net.apply(params, x.reshape(2, 6)))
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="at least one hidden layer"):
+        mlp(5, (), 3)
+    with pytest.raises(ValueError, match=r"kind must be one of .*'mlp'.*'nope'"):
+        build({"kind": "nope"})
+    with pytest.raises(ValueError, match="kind must be one of"):
+        build({"inputs": 3})

@@ -1,0 +1,224 @@
+"""Specs: notation, blocks, validation, JSON, hashing."""
+
+import itertools
+import random
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dwalign.networks import mlp, mlp_spec
+from dwalign.symmetry import Axes, PermutationSpec, SpecError, Sum, permute
+
+HEADS = PermutationSpec(
+    {"w": Axes("head", "qk", None), "o": Axes("head", "qk", None)}, {"head": 3, "qk": 4}, batch={"qk": ("head",)}
+)
+LAYERS = PermutationSpec(
+    {"scan": [Axes("layer", None, "h"), Axes("layer", "h")]}, {"h": 5}, batch={"h": ("layer",)}, fixed={"layer": 2}
+)
+FLAT = PermutationSpec({"conv": Axes(3, 3, None, "c3"), "dense": Axes((49, "c3"), "h0")}, {"c3": 4, "h0": 6})
+PARTS = PermutationSpec(
+    {"k": Axes(Sum("a", ("b", 4), 2), Sum("b", 5)), "a": Axes("a"), "empty": Axes()}, {"a": 3, "b": 2}
+)
+SPECS = {"mlp": mlp_spec((5, 6, 7)), "heads": HEADS, "layers": LAYERS, "flat": FLAT, "parts": PARTS}
+
+
+def random_params(spec, seed, none=3):
+    """A tree that fits the spec; anonymous fixed dimensions get the size `none`."""
+    rng = np.random.default_rng(seed)
+
+    def shape(axes):
+        return [
+            none if dim == ((None,),) else sum(int(np.prod([spec.size(f) for f in part])) for part in dim)
+            for dim in axes.dims
+        ]
+
+    return jax.tree.map(lambda axes: jnp.asarray(rng.standard_normal(shape(axes)), jnp.float32), spec.axes)
+
+
+def random_spec(seed):
+    """A random spec with products, sums, groups on several axes, and perhaps a batched group."""
+    rng = random.Random(seed)
+    names = [f"g{k}" for k in range(rng.randint(1, 4))]
+    sizes = {g: rng.randint(1, 4) for g in names}
+
+    def product():
+        return tuple(rng.choice([*names, rng.randint(1, 3)]) for _ in range(rng.randint(1, 2)))
+
+    def dim():
+        choice = rng.random()
+        return None if choice < 0.2 else product() if choice < 0.7 else Sum(*(product() for _ in range(2)))
+
+    axes = [Axes(*(dim() for _ in range(rng.randint(0, 3)))) for _ in range(rng.randint(1, 4))]
+    axes += [Axes(*names)]
+    batch, fixed = {}, {}
+    if rng.random() < 0.5:
+        axes += [Axes((names[0], "inner"), Sum("layer", 2)), Axes("inner", names[0], "layer")][rng.random() < 0.5 :]
+        sizes["inner"], fixed["layer"], batch["inner"] = 3, 2, (names[0],)
+    return PermutationSpec({"tree": axes, "more": (Axes(names[0]),)}, sizes, batch=batch, fixed=fixed)
+
+
+def test_notation_reads_back():
+    for axes in (Axes(), Axes(None), Axes("h0", None, 5), Axes((49, "c3"), "h0"), Axes(Sum("a", ("b", 4)), Sum("a"))):
+        assert Axes.parse(str(axes)) == axes and hash(Axes.parse(str(axes))) == hash(axes)
+    assert Axes("a", "b") != Axes("b", "a") and Axes(Sum("a", "b")) != Axes(("a", "b"))
+
+
+@pytest.mark.parametrize(
+    "dim", [("a", None), Sum("a", None), (), Sum(), 0, -2, 1.5, ("a", ("b", "c")), ("a", Sum("b", "c")), True]
+)
+def test_notation_rejects(dim):
+    with pytest.raises(SpecError, match="Axes"):
+        Axes(dim)
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_blocks_have_one_axis_a_factor_and_assemble_is_the_inverse(spec):
+    params = random_params(spec, 0)
+    spec.check(params)
+    for block in spec.blocks(params):
+        assert len(block.factors) == block.array.ndim
+        for factor, n in zip(block.factors, block.array.shape, strict=True):
+            assert factor is None or n == spec.size(factor)
+    chex.assert_trees_all_equal(spec.assemble(spec.blocks(params)), params)
+    chex.assert_trees_all_equal(jax.jit(lambda p: spec.assemble(spec.blocks(p)))(params), params)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), params, random_params(spec, 1))
+    chex.assert_trees_all_equal(jax.vmap(lambda p: spec.assemble(spec.blocks(p)))(stacked), stacked)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_blocks_of_random_specs(seed):
+    spec = random_spec(seed)
+    params = random_params(spec, seed)
+    chex.assert_trees_all_equal(spec.assemble(spec.blocks(params)), params)
+    assert PermutationSpec.from_json(spec.to_json()) == spec
+
+
+def test_first_factor_varies_slowest():
+    spec = PermutationSpec([Axes((2, "c"))], {"c": 3})
+    (block,) = spec.blocks([jnp.arange(6)])
+    assert block.factors == (None, "c") and block.array.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_parts_of_a_concatenation():
+    spec = PermutationSpec({"k": Axes(Sum("a", ("b", 2)), "a")}, {"a": 2, "b": 3})
+    first, second = spec.blocks({"k": jnp.arange(16).reshape(8, 2)})
+    assert first.factors == ("a", "a") and first.array.tolist() == [[0, 1], [2, 3]]
+    assert second.factors == ("b", None, "a") and second.array[2, 1].tolist() == [14, 15]
+    assert first.path != second.path
+
+
+def test_batch_shape_and_order():
+    axes = Axes("layer", "head", "qk")
+    spec = PermutationSpec(
+        [axes], {"head": 2, "qk": 3}, batch={"qk": ("layer", "head"), "head": ("layer",)}, fixed={"layer": 4}
+    )
+    assert spec.batch_shape("qk") == (4, 2) and spec.batch_shape("head") == (4,)
+    assert spec.order == ("qk", "head")
+    assert LAYERS.batch_shape("h") == (2,) and FLAT.batch_shape("c3") == ()
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_json_hash_and_static_argument(spec):
+    again = PermutationSpec.from_json(spec.to_json())
+    assert again == spec and hash(again) == hash(spec) and again.batch_shape == again.batch_shape
+    assert again.to_json() == spec.to_json()
+    traces = []
+
+    def count(spec, params):
+        traces.append(spec)
+        return permute(spec, params, {})
+
+    jitted = jax.jit(count, static_argnums=0)
+    params = random_params(spec, 0)
+    chex.assert_trees_all_equal(jitted(spec, params), params)
+    jitted(again, params)
+    assert len(traces) == 1, "an equal spec must hit the same compiled program"
+
+
+def test_different_specs_differ():
+    base = PermutationSpec({"w": Axes("a", "b")}, {"a": 2, "b": 2})
+    others = [
+        PermutationSpec({"w": Axes("b", "a")}, {"a": 2, "b": 2}),
+        PermutationSpec({"v": Axes("a", "b")}, {"a": 2, "b": 2}),
+        PermutationSpec({"w": Axes("a", "b")}, {"a": 2, "b": 3}),
+        PermutationSpec({"w": Axes("a", "b")}, {"a": 2, "b": 2}, batch={"b": ("a",)}),
+        PermutationSpec({"w": Axes("a", "b")}, {"a": 2}, fixed={"b": 2}),
+    ]
+    assert all(x != y for x, y in itertools.combinations([base, *others], 2))
+
+
+def test_spec_does_not_follow_later_changes_of_its_arguments():
+    axes, sizes = {"w": Axes("a")}, {"a": 2}
+    spec = PermutationSpec(axes, sizes)
+    axes["w"], sizes["a"] = Axes("b"), 3
+    assert spec == PermutationSpec({"w": Axes("a")}, {"a": 2}) and "'a'" not in str(spec.axes["w"])
+    assert PermutationSpec.from_json(spec.to_json()) == spec
+    with pytest.raises(TypeError):
+        spec.sizes["a"] = 3
+
+
+def test_json_refuses_what_it_cannot_restore():
+    for axes in ({1: Axes("a")}, mlp(2, (3,), 1).init):
+        with pytest.raises(SpecError):
+            PermutationSpec(axes, {"a": 2}).to_json()
+    with pytest.raises(SpecError, match="axes, sizes, batch and fixed"):
+        PermutationSpec.from_json('{"axes": "a"}')
+
+
+W = {"layer": {"w": Axes("a", "b")}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (({"layer": {"w": "a"}}, {"a": 2}), ["['layer']['w']", "Axes"]),
+        ((W, {"a": 2}), ["['layer']['w']", "'b'"]),
+        ((W, {"a": 2, "b": 2, "c": 2}), ["'c'"]),
+        ((W, {"a": 2, "b": 0}), ["'b'", "positive"]),
+        ((W, {"a": 2, "b": 2}, {}, {"b": 2}), ["'b'", "both"]),
+        (({"w": Axes("7")}, {"7": 2}), ["'7'"]),
+        (({"w": Axes("a b")}, {"a b": 2, "x,y": 1}), ["'x,y'"]),
+        ((W, {"a": 2, "b": 2}, {"a": ("z",)}), ["'z'"]),
+        ((W, {"a": 2, "b": 2}, {"z": ("a",)}), ["'z'"]),
+        ((W, {"a": 2, "b": 2}, {"a": ("a",)}), ["'a'", "circle"]),
+        ((W, {"a": 2, "b": 2}, {"a": ("b",), "b": ("a",)}), ["circle"]),
+        (({**W, "v": Axes("b")}, {"a": 2, "b": 2}, {"b": ("a",)}), ["['v']", "'b'", "['a']"]),
+        (({**W, "v": Axes("a", "b", "a")}, {"a": 2, "b": 2}, {"b": ("a",)}), ["['v']", "twice"]),
+        (({**W, "v": Axes(Sum(("a", "b"), ("b", 2)))}, {"a": 2, "b": 2}, {"b": ("a",)}), ["['v']", "'b'"]),
+        (([Axes("a", "b", "c")], {"a": 2, "b": 2, "c": 2}, {"c": ("b",), "b": ("a",)}), ["'c'", "add ['a']"]),
+    ],
+)
+def test_contradictory_specs_are_named(arguments, names):
+    axes, sizes, *rest = arguments
+    with pytest.raises(SpecError) as error:
+        PermutationSpec(axes, sizes, **dict(zip(("batch", "fixed"), rest, strict=False)))
+    for name in names:
+        assert name in str(error.value)
+
+
+def test_params_that_do_not_fit_are_named():
+    net = mlp(3, (4, 5), 2)
+    params = net.init(jax.random.key(0))
+    net.spec.check(params)
+
+    def changed(layer, leaf, value):
+        layers = {**params["params"], layer: {**params["params"][layer], leaf: value}}
+        return {"params": layers}
+
+    cases = [
+        (changed("dense_1", "kernel", jnp.zeros((4, 6))), ["['dense_1']['kernel']", "h1 = 5", "found 6", "(4, 6)"]),
+        (changed("dense_1", "kernel", jnp.zeros(5)), ["['dense_1']['kernel']", "2 dimensions", "(5,)"]),
+        (changed("dense_1", "extra", jnp.zeros(5)), ["['dense_1']['extra']", "unexpected"]),
+        ({"params": {k: v for k, v in params["params"].items() if k != "dense_0"}}, ["['dense_0']['bias']", "missing"]),
+        (mlp(3, (4, 5, 5), 2).init(jax.random.key(0)), ["['dense_3']['bias']", "unexpected"]),
+        (tuple(jax.tree.leaves(params)), ["structure"]),
+    ]
+    for bad, names in cases:
+        with pytest.raises(SpecError) as error:
+            net.spec.check(bad, "b")
+        assert str(error.value).startswith("b")
+        for name in names:
+            assert name in str(error.value)
