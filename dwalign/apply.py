@@ -10,7 +10,8 @@
 0.0
 
 `permute`, `interpolate` and `distance` are pure and can be jitted, vmapped and differentiated; `align` and `merge`
-check their arguments first, the methods in `dwalign.matching` and `dwalign.deepalign` are the pure functions behind them.
+check their arguments first, the methods in `dwalign.matching` and `dwalign.deepalign` are the pure functions behind
+them.
 """
 
 import time

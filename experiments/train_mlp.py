@@ -8,7 +8,6 @@ Writes runs/mlp-<dataset>/: config.json, metrics.jsonl and checkpoints of each a
 """
 
 import dataclasses
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +20,7 @@ import numpy as np
 import tyro
 
 from dwalign import deepalign, report, zoo
-from dwalign.evaluation import Measured, benchmark
+from dwalign.evaluation import Measured, benchmark, curve
 from dwalign.matching import (
     activation_matching,
     naive,
@@ -30,6 +29,7 @@ from dwalign.matching import (
     straight_through,
     weight_matching,
 )
+from dwalign.symmetry import permute
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,10 +65,10 @@ class Config:
     features: int = 128
     updates: int = 3
     """unrolled score updates."""
-    target_pairs: int = 1000
+    target_pairs: int = 0
     """training pairs that refinement aligns as targets; 0 trains without them."""
     target_steps: int = 20
-    steps: int = 1000
+    steps: int = 1200
     batch_size: int = 16
     learning_rate: float = 1e-3
     supervised: float = 1.0
@@ -92,8 +92,7 @@ MNIST = dict(
     zoo_learning_rate=1e-3,
     batch_size=8,
     steps=2000,
-    target_pairs=1000,
-    refine_images=2048,
+    refine_images=1024,
     validate_every=200,
     chunk=5,
 )
@@ -115,7 +114,34 @@ SMOKE = dict(
     sinkhorn_iterations=20,
     chunk=2,
 )
-PAPER = dict(train_networks=8000, validation_networks=100, test_pairs=200, steps=25000, target_pairs=20000)
+PAPER = dict(
+    train_networks=8000,
+    validation_networks=100,
+    test_pairs=200,
+    steps=25000,
+)
+
+
+MATCHING = ("activation_matching", "activation_matching_correlation")
+SHOWN = ("naive", "weight_matching", *MATCHING, "sinkhorn", "deep_align", "deep_align+refine")
+TARGETS = {
+    "digits": [
+        report.Target("deep_align", "barrier", 0.8, MATCHING),
+        report.Target("deep_align", "barrier", 0.4, ["weight_matching"]),
+        report.Target("deep_align+refine", "barrier", 0.6, ["sinkhorn"]),
+        report.Target("deep_align+refine", "seconds_per_pair", 0.1, ["sinkhorn"]),
+        report.Target("deep_align+refine", "barrier", 1.0, ["activation_matching_correlation+refine"]),
+        report.Target("deep_align", "seconds_per_pair", 2.0, ["weight_matching"]),
+    ],
+    "mnist": [
+        report.Target("deep_align", "barrier", 0.5, ["activation_matching"]),
+        report.Target("deep_align", "barrier", 0.75, ["activation_matching_correlation"]),
+        report.Target("deep_align", "barrier", 0.21, ["activation_matching"]),
+        report.Target("deep_align+refine", "barrier", 0.9, ["sinkhorn"]),
+        report.Target("deep_align+refine", "seconds_per_pair", 0.1, ["sinkhorn"]),
+        report.Target("deep_align", "seconds_per_pair", 2.0, ["weight_matching"]),
+    ],
+}
 
 
 def read_config(args: list[str]) -> Config:
@@ -129,8 +155,9 @@ def read_config(args: list[str]) -> Config:
 
 def main(config: Config) -> dict:
     """Run the experiment; returns what results.json holds."""
-    folder = Path(config.out) / f"mlp-{config.dataset}"
-    report.prepare_run(folder, dataclasses.asdict(config), resume=config.resume)
+    name = f"mlp-{config.dataset}"
+    settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in ("resume", "data_dir")}
+    folder = report.open_run(Path(config.out) / name, settings, resume=config.resume)
 
     # ---- data ----------------------------------------------------------------------------------------------------
     data = zoo.load(config.dataset, data_dir=config.data_dir)
@@ -182,7 +209,19 @@ def main(config: Config) -> dict:
     step = deepalign.make_step(
         model, network.apply, nets.train, data.train, weights=weights, optimisation=optimisation, targets=targets
     )
-    validate = deepalign.validation_barrier(network, nets.validation, data.train)
+    first, second = zoo.held_out_pairs(config.validation_networks)
+    validation = zoo.take(nets.validation, first), zoo.take(nets.validation, second)
+
+    @jax.jit
+    def validate(aligner_variables):
+        aligner = deepalign.Aligner(model, aligner_variables)
+
+        def one(pair):
+            moved = permute(spec, pair[1], deepalign.deep_align(spec, *pair, aligner=aligner).perms)
+            return curve(network.apply, pair[0], moved, few, points=3).barrier
+
+        return jax.lax.map(one, validation).mean()
+
     aligners = []
     for seed in range(config.seeds):
         trained = deepalign.train_aligner(
@@ -190,7 +229,7 @@ def main(config: Config) -> dict:
             step,
             deepalign.init_state(model, optimisation, zoo.take(nets.train, 0), seed),
             steps=config.steps,
-            validate=validate,
+            validate=lambda aligner: validate(aligner.variables),
             validate_every=config.validate_every,
             folder=folder / f"seed-{seed}",
             info=deepalign.describe(network, aligner_config, images),
@@ -219,7 +258,21 @@ def main(config: Config) -> dict:
             measured.setdefault(name, []).append(found)
 
     # ---- report ---------------------------------------------------------------------------------------------------
-    ...
+    results = report.make_results(
+        name,
+        settings | {"aligner_parameters": sum(leaf.size for leaf in jax.tree.leaves(aligners[0].aligner.variables))},
+        {"networks": sum(sizes), "accuracy": float(measured["naive"][0].curve.accuracy[:, 0].mean())},
+        measured,
+        TARGETS.get(config.dataset, []),
+    )
+    report.write_results(folder / "results.json", results)
+    report.interpolation_figure(results, folder / "interpolation.png", SHOWN)
+    report.quality_figure(results, folder / "quality.png")
+    report.training_figure([trained.metrics for trained in aligners], folder / "training.png")
+    example = jax.tree.map(lambda leaf: leaf[0], measured["deep_align"][0].alignments)
+    report.matrix_figure(example.scores, example.perms, folder / "scores.png")
+    print(report.text_table(results))
+    return results
 
 
 def then(first: Callable, second: Callable) -> Callable:

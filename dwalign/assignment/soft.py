@@ -1,10 +1,13 @@
 """Soft assignment: entropy-regularised transport between the units of two networks (Sinkhorn)."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 
+@partial(jax.jit, static_argnames=("iterations", "symmetric", "solver"))
 def sinkhorn(
     scores: jax.Array, *, temperature: float = 1.0, iterations: int = 20, symmetric: bool = True, solver: str = "ott"
 ) -> jax.Array:
@@ -51,6 +54,7 @@ def soft_assign(scores: dict[str, jax.Array], **options) -> dict[str, jax.Array]
     return {g: plans[g] for g in scores}
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _by_ott(scores, temperature, iterations):
     from ott.geometry import geometry  # imported here: ott takes seconds to import, and inference does without it
     from ott.problems.linear import linear_problem
@@ -68,6 +72,18 @@ def _by_ott(scores, temperature, iterations):
             implicit_diff=None,
         )
         return solver(problem).matrix
+
+
+def _by_ott_forward(scores, temperature, iterations):
+    return jax.vjp(lambda *args: _by_ott.__wrapped__(*args, iterations), scores, temperature)
+
+
+def _by_ott_backward(iterations, pullback, cotangent):
+    with jax.numpy_rank_promotion("allow"):  # ott's own backward pass is traced here, outside of the block above
+        return pullback(cotangent)
+
+
+_by_ott.defvjp(_by_ott_forward, _by_ott_backward)
 
 
 def _by_scaling(scores, temperature, iterations):

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 from dwalign.assignment import soft_assign
 from dwalign.deepalign import losses
 from dwalign.deepalign.model import DeepAlign
-from dwalign.symmetry import inverse, permute, random_perms
+from dwalign.symmetry import inverse, permute, random_perms, transpose
 from dwalign.zoo import Augmentation, Batch, augment, cross_entropy, random_pairs, size, take
 
 PyTree = Any
@@ -107,11 +107,13 @@ def pair_losses(
         solver=optimisation.solver,
     )
     weight = jnp.float32(0.5) if optimisation.midpoint else jax.random.uniform(weight_key)
+    connected = losses.mode_connectivity(spec, a, b, plans, weight, task_loss)
+    mirrored = losses.mode_connectivity(spec, b, a, transpose(plans), weight, task_loss)
     return jnp.stack(
         [
             losses.supervised(known, inverse(spec, moved)),
             losses.alignment(spec, a, b, plans),
-            losses.mode_connectivity(spec, a, b, plans, weight, task_loss),
+            0.5 * (connected + mirrored),
             losses.supervised(scores, perms) if perms is not None else jnp.zeros(()),
         ]
     )
@@ -194,7 +196,8 @@ def make_step(
     # the data enter as arguments: closed over, they would be constants that XLA folds for minutes
     networks, data, targets = jax.device_put((networks, Batch(*map(jnp.asarray, data)), targets), replicated)
     jitted = jax.jit(step, in_shardings=replicated, out_shardings=replicated)
-    return lambda state: jitted(state, networks, data, targets)
+    # placed like the results, so that the second step finds the program of the first
+    return lambda state: jitted(jax.device_put(state, replicated), networks, data, targets)
 
 
 def device_mesh(batch_size: int) -> Mesh:

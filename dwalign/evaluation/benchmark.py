@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from dwalign.evaluation.interpolation import Curve, curve
 from tqdm import tqdm
 
+from dwalign.evaluation.interpolation import Curve, curve
 from dwalign.symmetry import Alignment, PermutationSpec, permute
 
 PyTree = Any

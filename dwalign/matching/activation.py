@@ -1,5 +1,6 @@
 """Activation matching: units that respond alike are the same unit."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from dwalign.assignment import assign
-from dwalign.symmetry import Alignment, PermutationSpec
+from dwalign.matching.objective import check_batch
+from dwalign.symmetry import Alignment, PermutationSpec, SpecError
 
 PyTree = Any
 
@@ -27,7 +29,8 @@ def activation_matching(
 
     Args:
       spec, a, b: what is matched.
-      capture: `(params, inputs) -> (outputs, Units)` of the network.
+      capture: `(params, inputs) -> (outputs, Units)` of the network; activations are `[m, ..., *batch, n]`, axes
+        between examples and units (positions in an image, say) count as more examples.
       batch: inputs `[m, ...]` and labels (not used); the whole training set in the paper.
       correlation: Pearson correlations (Li et al. 2016) instead of inner products (Git Re-Basin, Ainsworth et al.
         2023). Units that are constant on the data have correlation 0.
@@ -37,32 +40,67 @@ def activation_matching(
     Returns:
       `scores[group][i, j]`: the inner product or correlation of unit i of a and unit j of b.
     """
+    check_batch("activation_matching", batch)
+    if nested := [g for g, names in spec.batch.items() if set(names) & set(spec.sizes)]:
+        raise SpecError(
+            f"activation_matching: groups must not be batched over permuted groups, but {nested} are; "
+            "use weight matching"
+        )
     inputs = batch[0]
     count = inputs.shape[0]
-    if not count:
-        raise ValueError("activation_matching: batch must hold at least one input, found none")
+    chunk = min(chunk, count)
     padding = -count % chunk
     padded = jnp.concatenate([inputs, jnp.zeros((padding, *inputs.shape[1:]), inputs.dtype)])
-    weights = (jnp.arange(count + padding) < count).astype(jnp.float32)
-    chunks = (padded.reshape(-1, chunk, *inputs.shape[1:]), weights.reshape(-1, chunk))
+    present = jnp.arange(count + padding) < count
+    chunks = (padded.reshape(-1, chunk, *inputs.shape[1:]), present.reshape(-1, chunk))
+
+    def units(params, x):
+        post = capture(params, x)[1].post
+        return {g: _by_group(spec, g, post) for g in spec.sizes}
+
+    # sums of deviations from the first response lose no digits where responses are large and vary little
+    center = jax.tree.map(
+        lambda u: u[0] if correlation else jnp.zeros_like(u[0]), (units(a, inputs[:1]), units(b, inputs[:1]))
+    )
 
     def moments(sums, part):
-        x, weight = part
-        post_a, post_b = capture(a, x)[1].post, capture(b, x)[1].post
-        new = {}
-        for g in spec.sizes:
-            u, v = post_a[g] * weight[:, None], post_b[g] * weight[:, None]
-            new[g] = (u.T @ v, u.sum(0), v.sum(0), (u**2).sum(0), (v**2).sum(0))
-        return jax.tree.map(jnp.add, sums, new), None
+        x, present = part
+        mask = present[:, None, None, None]
+        deviate = lambda u, c: jnp.where(mask, u - c[None], 0.0)
+        us, vs = (jax.tree.map(deviate, units(p, x), c) for p, c in zip((a, b), center, strict=True))
+        return jax.tree.map(jnp.add, sums, {g: _sums(us[g], vs[g]) for g in spec.sizes}), None
 
-    zeros = {g: (jnp.zeros((n, n)), *(jnp.zeros(n) for _ in range(4))) for g, n in spec.sizes.items()}
+    zeros = jax.tree.map(lambda u, v: jax.tree.map(jnp.zeros_like, _sums(u[None], v[None])), *center)
     sums = jax.lax.scan(moments, zeros, chunks)[0]
-    scores = {g: _correlation(*sums[g], count) if correlation else sums[g][0] / count for g in spec.sizes}
+    scores = {}
+    for g, n in spec.sizes.items():
+        q = _correlation(*sums[g], count * center[0][g].shape[0]) if correlation else sums[g][0] / count
+        scores[g] = q.reshape(*spec.batch_shape(g), n, n)
     return Alignment(assign(scores), scores)
 
 
+def _by_group(spec, group, post) -> jax.Array:
+    """`[m, positions, batch, n]`"""
+    shape = (*spec.batch_shape(group), spec.sizes[group])
+    if group not in post or post[group].shape[-len(shape) :] != shape:
+        found = f"shape {post[group].shape}" if group in post else f"only {sorted(post)}"
+        raise SpecError(
+            f"activation_matching: capture must give for group {group!r} activations [m, ..., {str(shape)[1:-1]}], "
+            f"found {found}"
+        )
+    units = post[group]
+    return units.reshape(units.shape[0], -1, math.prod(shape[:-1]), shape[-1])
+
+
+def _sums(u, v):
+    product = jnp.einsum("mpki,mpkj->kij", u, v, precision="highest")
+    return product, u.sum((0, 1)), v.sum((0, 1)), (u**2).sum((0, 1)), (v**2).sum((0, 1))
+
+
 def _correlation(product, sum_a, sum_b, square_a, square_b, count):
-    covariance = product / count - jnp.outer(sum_a, sum_b) / count**2
-    scale_a = jax.lax.rsqrt(square_a / count - (sum_a / count) ** 2 + 1e-8)
-    scale_b = jax.lax.rsqrt(square_b / count - (sum_b / count) ** 2 + 1e-8)
-    return covariance * jnp.outer(scale_a, scale_b)
+    covariance = product / count - sum_a[:, :, None] * sum_b[:, None, :] / count**2
+
+    def scale(total, square):
+        return jax.lax.rsqrt(jnp.maximum(square / count - (total / count) ** 2, 0.0) + 1e-8)
+
+    return covariance * scale(sum_a, square_a)[:, :, None] * scale(sum_b, square_b)[:, None, :]

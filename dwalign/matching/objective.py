@@ -14,6 +14,20 @@ def cross_entropy(outputs: jax.Array, labels: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(outputs, labels).mean()
 
 
+def check_batch(method: str, batch: tuple[jax.Array, jax.Array] | None) -> None:
+    """Raise `ValueError` unless `batch` is (inputs `[m, ...]`, labels `[m, ...]`) with m > 0."""
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise ValueError(
+            f"{method}: batch must be a pair (inputs [m, ...], labels [m]) of training data, got {type(batch).__name__}"
+        )
+    counts = [jnp.shape(part)[0] if jnp.ndim(part) else None for part in batch]
+    if counts[0] != counts[1] or not counts[0]:
+        raise ValueError(
+            f"{method}: inputs and labels must hold equally many examples and at least one, "
+            f"found shapes {jnp.shape(batch[0])} and {jnp.shape(batch[1])}"
+        )
+
+
 def random_scores(spec: PermutationSpec, key: jax.Array) -> Scores:
     """Standard normal scores, `[*batch, n, n]` for each group."""
     keys = jax.random.split(key, len(spec.sizes))

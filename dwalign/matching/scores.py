@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dwalign.symmetry import Block, PermutationSpec, permute_block
+from dwalign.symmetry import Block, PermutationSpec, permute_block, to_matrices
 
 PyTree = Any
 Scores = dict[str, jax.Array]
@@ -47,10 +47,14 @@ def neighbour_scores(spec: PermutationSpec, a: PyTree, b: PyTree, perms: dict[st
 def _total(spec, a, b, perms, group, wanted) -> jax.Array:
     n = spec.sizes[group]
     total = jnp.zeros((*spec.batch_shape(group), n, n))
+    nested = any(h in spec.sizes for h in spec.batch.get(group, ()))
     for block_a, block_b in zip(spec.blocks(a), spec.blocks(b), strict=True):
         for axis, factor in enumerate(block_a.factors):
             others = {f for k, f in enumerate(block_a.factors) if k != axis and f in spec.sizes}
             if factor == group and wanted(others):
+                if nested:
+                    total = total + _derivative(spec, block_a, block_b, perms, group)
+                    break
                 aligned = permute_block(spec, block_b, perms, skip=axis)
                 total = total + _products(spec, block_a, aligned, axis)
     return total
@@ -61,3 +65,10 @@ def _products(spec, block_a: Block, block_b: Block, axis: int) -> jax.Array:
     other = [rank if k == axis else k for k in range(rank)]
     batch = [block_a.factors.index(h) for h in spec.batch.get(block_a.factors[axis], ())]
     return jnp.einsum(block_a.array, list(range(rank)), block_b.array, other, [*batch, axis, rank])
+
+
+def _derivative(spec, block_a: Block, block_b: Block, perms, group) -> jax.Array:
+    # permutations inside a permuted group are indexed by the units of b, products with the aligned b by those of a
+    inner = lambda p: jnp.vdot(block_a.array, permute_block(spec, block_b, {**perms, group: p}).array)
+    hard = jnp.issubdtype(perms[group].dtype, jnp.integer)
+    return jax.grad(inner)(to_matrices({group: perms[group]})[group] if hard else perms[group])

@@ -7,7 +7,7 @@ import jax
 import optax
 
 from dwalign.assignment import assign, soft_assign
-from dwalign.matching.objective import cross_entropy, random_scores, start_scores
+from dwalign.matching.objective import check_batch, cross_entropy, random_scores, start_scores
 from dwalign.symmetry import Alignment, PermutationSpec, permute
 
 PyTree = Any
@@ -43,6 +43,7 @@ def sinkhorn_rebasin(
       temperature, sinkhorn_iterations: of the projection.
       loss: `(outputs, labels) -> scalar`; mean softmax cross-entropy by default.
     """
+    check_batch("sinkhorn_rebasin", batch)
     loss = loss or cross_entropy
     start_key, loop_key = jax.random.split(key)
     scores = random_scores(spec, start_key) if start is None else start_scores(start)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dwalign.matching.objective import cross_entropy
+from dwalign.matching.objective import check_batch, cross_entropy
 from dwalign.matching.weight import weight_matching
 from dwalign.symmetry import Alignment, PermutationSpec, identity, permute
 
@@ -42,6 +42,7 @@ def straight_through(
       iterations, learning_rate, images: of the optimisation.
       loss: `(outputs, labels) -> scalar`; mean softmax cross-entropy by default.
     """
+    check_batch("straight_through", batch)
     loss = loss or cross_entropy
     optimiser = optax.adam(learning_rate)
     count = batch[1].shape[0]

@@ -35,6 +35,8 @@ def weight_matching(
       `history` holds <a, P.b> after each sweep, `[sweeps]`, constant once converged; it never decreases. `scores` are
       the weight-matching scores at the result.
     """
+    if restarts < 1 or sweeps < 1:
+        raise ValueError(f"weight_matching: restarts and sweeps must be at least 1, got {restarts} and {sweeps}")
     run_key, start_key = jax.random.split(key)
     first = identity(spec) if start is None else start.perms
     if restarts == 1:

@@ -55,9 +55,7 @@ def test_eager_jit_vmap_and_a_given_own_part_agree(spec, pair, draw):
     a, b = pair
     plans = soft(spec)
     eager = match_scores(spec, a, b, plans)
-    chex.assert_shape(
-        [eager[g] for g in spec.sizes], [(*spec.batch_shape(g), n, n) for g, n in spec.sizes.items()]
-    )
+    chex.assert_shape([eager[g] for g in spec.sizes], [(*spec.batch_shape(g), n, n) for g, n in spec.sizes.items()])
     chex.assert_trees_all_close(jax.jit(lambda *x: match_scores(spec, *x))(a, b, plans), eager, atol=1e-4)
     chex.assert_trees_all_close(match_scores(spec, a, b, plans, own=own_scores(spec, a, b)), eager, atol=1e-4)
     stack = lambda x, y: jax.tree.map(lambda *leaves: jnp.stack(leaves), x, y)

@@ -1,0 +1,42 @@
+"""The folder of a run: made, continued, or put aside."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+class RunError(RuntimeError):
+    """A run folder that cannot be used as asked."""
+
+
+def open_run(folder: str | Path, config: dict[str, Any], *, resume: bool = False) -> Path:
+    """Make `folder` ready for a run of `config` and write config.json into it.
+
+    A run that is there already is kept: it is renamed to `<folder>.1`, `<folder>.2`, ... unless `resume`.
+
+    Raises:
+      RunError: no permission to write, or `resume` with another configuration; the message names what differs.
+    """
+    folder = Path(folder)
+    file = folder / "config.json"
+    wanted = json.loads(json.dumps(config))
+    try:
+        if file.exists() and resume:
+            stored = json.loads(file.read_text())
+            differs = [f"{k} was {stored.get(k)!r}, is {v!r}" for k, v in wanted.items() if stored.get(k) != v]
+            if differs:
+                raise RunError(
+                    f"{folder} holds a run of another configuration ({'; '.join(differs)}); give the same options to "
+                    "resume it, or leave out --resume to start a new run beside it"
+                )
+        elif file.exists():
+            number = 1
+            while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
+                number += 1
+            folder.rename(aside)
+            print(f"the run in {folder} is kept as {aside} (--resume would have continued it)")
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(wanted, indent=1))
+    except OSError as error:
+        raise RunError(f"{folder} must be a folder that can be written: {error}") from error
+    return folder
