@@ -99,7 +99,8 @@ def align(
         spec.check(params, name)
         _check_finite(params, name)
     key = jax.random.key(0) if key is None else key
-    begin, found = time.perf_counter(), None
+    begin = time.perf_counter()
+    found: Any = None
     for name, stage in zip(names, jax.random.split(key, len(names)), strict=True):
         chosen = options if len(names) == 1 else options.get(name, {})
         start = {} if found is None else {"start": found}

@@ -93,6 +93,7 @@ MNIST = dict(
     batch_size=8,
     steps=2000,
     refine_images=1024,
+    test_pairs=30,
     validate_every=200,
     chunk=5,
 )
@@ -252,8 +253,9 @@ def main(config: Config) -> dict:
             "deep_align+refine@5": then(predict, partial(refined, steps=5)),
             "deep_align+refine": then(predict, refined),
             "deep_align+sinkhorn@100": then(predict, partial(rebasin, iterations=config.sinkhorn_iterations // 10)),
-            "deep_align+sinkhorn": then(predict, rebasin),
         }
+        if trained is aligners[0]:
+            learned["deep_align+sinkhorn"] = then(predict, rebasin)
         for name, found in judge(methods=learned).items():
             measured.setdefault(name, []).append(found)
 

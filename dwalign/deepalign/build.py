@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from dwalign.deepalign.aligner import Aligner
 from dwalign.deepalign.checkpoints import CheckpointError, Checkpoints
 from dwalign.deepalign.model import DeepAlign
-from dwalign.encoders import GraphEncoder
+from dwalign.encoders import DWSEncoder, GraphEncoder, ProbeEncoder
 from dwalign.networks import Network, build
 
 PyTree = Any

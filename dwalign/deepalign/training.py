@@ -21,7 +21,7 @@ class Trained(NamedTuple):
     """The best aligner of a run by validation, and the records of `metrics.jsonl`."""
 
     aligner: Aligner
-    best_step: int
+    best_step: int | None
     metrics: list[dict[str, float]]
 
 

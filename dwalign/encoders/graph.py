@@ -90,7 +90,7 @@ def _normalised(block: Block) -> Block:
 
 def _batch_axes(spec: PermutationSpec, block: Block, axis: int) -> list[int]:
     group = block.factors[axis]
-    return [block.factors.index(h) for h in spec.batch.get(group, ())]
+    return [block.factors.index(h) for h in spec.batch.get(group or "", ())]
 
 
 def _statistics(spec, block: Block, axis: int) -> jax.Array:

@@ -20,12 +20,13 @@ class Measured(NamedTuple):
 
     Attributes:
       curve: the interpolation curves, leaves `[p, ...]`.
-      seconds: wall-clock seconds a pair when `chunk` pairs are aligned at once, without compilation.
+      seconds: `[p / chunk]`, for every call that aligned `chunk` pairs at once its wall-clock seconds a pair, without
+        compilation.
       alignments: what the method found, leaves `[p, ...]`.
     """
 
     curve: Curve
-    seconds: float
+    seconds: np.ndarray
     alignments: Alignment
 
 
@@ -51,12 +52,17 @@ def benchmark(
       key: for methods that draw at random; each pair has its own.
       chunk: pairs that are aligned at once (vmapped); must divide p.
       points: of the interpolation curve.
+
+    Raises:
+      ValueError: `chunk` does not divide p.
     """
     pairs = jax.tree.leaves(a)[0].shape[0]
     if pairs % chunk:
         raise ValueError(f"benchmark: chunk must divide the number of pairs, got {chunk} and {pairs} pairs")
     keys = jax.random.split(key, pairs)
-    slices = [slice(k, k + chunk) for k in range(0, pairs, chunk)]
+    parts = jax.block_until_ready(
+        [jax.tree.map(lambda leaf, k=k: leaf[k : k + chunk], (a, b, keys)) for k in range(0, pairs, chunk)]
+    )
 
     @jax.jit
     def judge(a, b, perms):
@@ -69,14 +75,14 @@ def benchmark(
         for name, method in bar:
             bar.set_postfix_str(name)
             solve = jax.jit(jax.vmap(lambda a, b, k, method=method: method(a, b, key=k)))
-            part = lambda tree, s: jax.tree.map(lambda leaf: leaf[s], tree)
-            compiled = solve.lower(part(a, slices[0]), part(b, slices[0]), keys[slices[0]]).compile()
-            jax.block_until_ready(compiled(part(a, slices[0]), part(b, slices[0]), keys[slices[0]]))
-            found, begin = [], time.perf_counter()
-            for s in slices:
-                found.append(jax.block_until_ready(compiled(part(a, s), part(b, s), keys[s])))
-            seconds = (time.perf_counter() - begin) / pairs
+            compiled = solve.lower(*parts[0]).compile()
+            jax.block_until_ready(compiled(*parts[0]))
+            found, seconds = [], []
+            for part in parts:
+                begin = time.perf_counter()
+                found.append(jax.block_until_ready(compiled(*part)))
+                seconds.append((time.perf_counter() - begin) / chunk)
             alignments = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *found)
             curves = jax.tree.map(np.asarray, judge(a, b, alignments.perms))
-            measured[name] = Measured(curves, seconds, alignments)
+            measured[name] = Measured(curves, np.array(seconds), alignments)
     return measured

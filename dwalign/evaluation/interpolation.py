@@ -5,13 +5,18 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
+
+from dwalign.matching.objective import check_batch, cross_entropy
 
 PyTree = Any
 
 
 class Curve(NamedTuple):
-    """Loss and accuracy at `(1 - lambda) a + lambda b`; leaves `[..., p]`, derived values `[...]`."""
+    """Loss and accuracy at `(1 - lambda) a + lambda b`.
+
+    Leaves are `[p]`, or `[..., p]` for many pairs, where `lambdas` may stay `[p]`; derived values are `[...]`. Barrier
+    and AUC are those of Navon et al., "Equivariant Deep Weight Space Alignment" (2024).
+    """
 
     lambdas: jax.Array
     loss: jax.Array
@@ -20,8 +25,8 @@ class Curve(NamedTuple):
     @property
     def excess(self) -> jax.Array:
         """psi: the loss above the straight line between the endpoints' losses."""
-        line = (1 - self.lambdas) * self.loss[..., :1] + self.lambdas * self.loss[..., -1:]
-        return self.loss - line
+        lambdas = jnp.broadcast_to(self.lambdas, jnp.shape(self.loss))
+        return self.loss - (1 - lambdas) * self.loss[..., :1] - lambdas * self.loss[..., -1:]
 
     @property
     def barrier(self) -> jax.Array:
@@ -31,17 +36,13 @@ class Curve(NamedTuple):
     @property
     def auc(self) -> jax.Array:
         """max(0, integral of psi), by the trapezoidal rule."""
-        return jnp.maximum(0.0, jnp.trapezoid(self.excess, self.lambdas, axis=-1))
+        lambdas = jnp.broadcast_to(self.lambdas, jnp.shape(self.loss))
+        return jnp.maximum(0.0, jnp.trapezoid(self.excess, lambdas, axis=-1))
 
     @property
     def midpoint_accuracy(self) -> jax.Array:
         """Accuracy half way."""
         return self.accuracy[..., self.accuracy.shape[-1] // 2]
-
-
-def cross_entropies(outputs: jax.Array, labels: jax.Array) -> jax.Array:
-    """Softmax cross-entropy of each example in nats, `[m]`."""
-    return optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
 
 
 def curve(
@@ -51,7 +52,7 @@ def curve(
     batch: tuple[jax.Array, jax.Array],
     *,
     points: int = 25,
-    losses: Callable = cross_entropies,
+    loss: Callable = cross_entropy,
     chunk: int = 2048,
 ) -> Curve:
     """Walk from a to b (already aligned) on the whole of `batch`.
@@ -61,12 +62,19 @@ def curve(
       a, b: parameters.
       batch: inputs `[m, ...]` and integer labels `[m]`, the full test set.
       points: on the path, both ends included; odd, so that the midpoint is one of them.
-      losses: `(outputs, labels) -> [m]`.
-      chunk: examples that are evaluated at once.
+      loss: `(outputs, labels) -> scalar`, a mean over examples.
+      chunk: examples that are evaluated at once; changes memory and time, not the result.
+
+    Raises:
+      ValueError: an even number of points, a chunk below 1, or inputs and labels that differ in number.
     """
     if points < 3 or points % 2 == 0:
         raise ValueError(f"curve: points must be odd and at least 3, so that the midpoint is one, got {points}")
+    if chunk < 1:
+        raise ValueError(f"curve: chunk must be at least 1 example, got {chunk}")
+    check_batch("curve", batch)
     inputs, labels = batch
+    each = jax.vmap(lambda output, label: loss(output[None], label[None]))
     count, chunk = labels.shape[0], min(chunk, labels.shape[0])
     padding = -count % chunk
     index = jnp.arange(count + padding).reshape(-1, chunk)
@@ -80,7 +88,7 @@ def curve(
             index = jnp.minimum(index, count - 1)
             outputs = apply(params, inputs[index])
             right = (jnp.argmax(outputs, -1) == labels[index]).astype(jnp.float32)
-            return jnp.stack([jnp.where(inside, losses(outputs, labels[index]), 0.0).sum(), (right * inside).sum()])
+            return jnp.stack([jnp.where(inside, each(outputs, labels[index]), 0.0).sum(), (right * inside).sum()])
 
         return jax.lax.map(part, index).sum(0) / count
 

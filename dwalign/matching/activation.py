@@ -74,7 +74,7 @@ def activation_matching(
     sums = jax.lax.scan(moments, zeros, chunks)[0]
     scores = {}
     for g, n in spec.sizes.items():
-        q = _correlation(*sums[g], count * center[0][g].shape[0]) if correlation else sums[g][0] / count
+        q = _correlation(sums[g], count * center[0][g].shape[0]) if correlation else sums[g][0] / count
         scores[g] = q.reshape(*spec.batch_shape(g), n, n)
     return Alignment(assign(scores), scores)
 
@@ -97,7 +97,8 @@ def _sums(u, v):
     return product, u.sum((0, 1)), v.sum((0, 1)), (u**2).sum((0, 1)), (v**2).sum((0, 1))
 
 
-def _correlation(product, sum_a, sum_b, square_a, square_b, count):
+def _correlation(sums, count):
+    product, sum_a, sum_b, square_a, square_b = sums
     covariance = product / count - sum_a[:, :, None] * sum_b[:, None, :] / count**2
 
     def scale(total, square):

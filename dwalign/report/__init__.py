@@ -1,14 +1,23 @@
 from dwalign.report.figures import interpolation_figure, matrix_figure, quality_figure, training_figure
-from dwalign.report.results import ResultsError, Target, environment, make_results, read_results, write_results
+from dwalign.report.generate import fill, generate
+from dwalign.report.methods import display_name, in_order
+from dwalign.report.results import environment, make_results, read_results, write_results
 from dwalign.report.runs import RunError, open_run
+from dwalign.report.schema import ResultsError, validate
 from dwalign.report.tables import markdown_table, text_table
+from dwalign.report.targets import Target, judge
 
 __all__ = [
     "ResultsError",
     "RunError",
     "Target",
+    "display_name",
     "environment",
+    "fill",
+    "generate",
+    "in_order",
     "interpolation_figure",
+    "judge",
     "make_results",
     "markdown_table",
     "matrix_figure",
@@ -17,5 +26,6 @@ __all__ = [
     "read_results",
     "text_table",
     "training_figure",
+    "validate",
     "write_results",
 ]

@@ -3,37 +3,29 @@
 import json
 import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import jax
 import numpy as np
 
 from dwalign.evaluation import Measured, interval
+from dwalign.report.schema import ResultsError, validate
+from dwalign.report.targets import Target, judge
 
-METRICS = ("barrier", "auc", "midpoint_accuracy", "seconds_per_pair")
-PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "ott-jax", "numpy", "scipy")
-
-
-class ResultsError(ValueError):
-    """A results file that cannot be read, or is not one."""
-
-
-class Target(NamedTuple):
-    """`metric` of `method` is to be at most `factor` times that of the best of `others`."""
-
-    method: str
-    metric: str
-    factor: float
-    others: Sequence[str]
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "ott-jax", "numpy", "scipy")
+DIGITS = 6
 
 
 def environment() -> dict[str, Any]:
-    """What the run ran on: versions, cores, platform."""
+    """What the run ran on: versions, cores, platform; no paths and no names of machines."""
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
+        "backend": jax.default_backend(),
         "cores": os.cpu_count(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
     }
@@ -53,60 +45,77 @@ def make_results(
       config, zoo: JSON values.
       measured: for each method one benchmark an aligner seed; one where a method has no aligner.
       targets: figures to reach.
+
+    Raises:
+      ValueError: losses that are not finite, or a target on a method that was not measured.
     """
-    methods = {name: _method(runs) for name, runs in measured.items()}
+    methods = {}
+    for name, runs in measured.items():
+        try:
+            methods[name] = _method(runs)
+        except ValueError as error:
+            raise ValueError(f"results of {name}: {error}") from error
     return {
         "experiment": experiment,
         "config": dict(config),
         "environment": environment(),
         "zoo": dict(zoo),
         "methods": methods,
-        "targets": [_judge(target, methods) for target in targets],
+        "targets": [judge(target, methods) for target in targets],
     }
 
 
 def _method(runs: Sequence[Measured]) -> dict[str, Any]:
     values = {
-        "barrier": np.stack([run.curve.barrier for run in runs]),
-        "auc": np.stack([run.curve.auc for run in runs]),
-        "midpoint_accuracy": np.stack([run.curve.midpoint_accuracy for run in runs]),
-        "seconds_per_pair": np.array([[run.seconds] for run in runs]),
+        "barrier": [run.curve.barrier for run in runs],
+        "auc": [run.curve.auc for run in runs],
+        "midpoint_accuracy": [run.curve.midpoint_accuracy for run in runs],
+        "seconds_per_pair": [np.atleast_1d(run.seconds) for run in runs],
     }
     out: dict[str, Any] = {}
-    for name, table in values.items():
+    for name, per_seed in values.items():
+        table = np.stack(per_seed)
         mean, low, high = interval(table)
-        out[name] = {"mean": mean, "ci95": [low, high], "values": np.round(table, 6).tolist()}
-    mean_curve = {
-        "lambdas": np.asarray(runs[0].curve.lambdas).reshape(-1, runs[0].curve.loss.shape[-1])[0],
-        "loss": np.mean([run.curve.loss for run in runs], (0, 1)),
-        "accuracy": np.mean([run.curve.accuracy for run in runs], (0, 1)),
-    }
-    out["curve"] = {name: np.round(line, 6).tolist() for name, line in mean_curve.items()}
+        out[name] = {"mean": mean, "ci95": [low, high], "values": _rounded(table)}
+    out["curve"] = {"lambdas": _rounded(np.asarray(runs[0].curve.lambdas).reshape(-1, runs[0].curve.loss.shape[-1])[0])}
+    for name in ("loss", "accuracy"):
+        lines = np.stack([getattr(run.curve, name) for run in runs])
+        points = [interval(lines[:, :, k], resamples=500) for k in range(lines.shape[2])]
+        out["curve"][name] = _rounded([point.mean for point in points])
+        out["curve"][f"{name}_ci95"] = [_rounded([point.low for point in points]), _rounded([p.high for p in points])]
     return out
 
 
-def _judge(target: Target, methods: Mapping[str, Any]) -> dict[str, Any]:
-    means = {name: methods[name][target.metric]["mean"] for name in (target.method, *target.others)}
-    best = min(target.others, key=means.__getitem__)
-    ratio = means[target.method] / means[best]
-    return {
-        "method": target.method,
-        "metric": target.metric,
-        "against": best,
-        "factor": target.factor,
-        "ratio": ratio,
-        "met": bool(ratio <= target.factor),
-    }
+def _rounded(values) -> list:
+    """Nested lists with as many significant digits as anyone reads."""
+    values = np.asarray(values, np.float64)
+    return np.array([float(f"{value:.{DIGITS}g}") for value in values.flat]).reshape(values.shape).tolist()
 
 
 def write_results(file: str | Path, results: Mapping[str, Any]) -> None:
-    """Write results.json so that it appears whole or not at all."""
+    """Write results.json so that it appears whole or not at all.
+
+    Raises:
+      ResultsError: `results` breaks the schema, or the file cannot be written; nothing is left behind.
+    """
     validate(results, str(file))
-    file = Path(file)
+    try:
+        text = json.dumps(results, indent=1, allow_nan=False)
+    except ValueError as error:
+        raise ResultsError(f"{file}: all numbers must be finite: {error}") from error
+    on_one_line = lambda numbers: "[" + " ".join(numbers[1].split()) + "]"
+    write_whole(file, re.sub(r"\[(\n[^\[\]{}\"]*)\]", on_one_line, text) + "\n")
+
+
+def write_whole(file: str | Path, text: str) -> None:
+    """Replace a file in one step: readers see the old text or the new, and a failure leaves the old."""
+    file = Path(file).resolve()
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(json.dumps(results, indent=1))
+        temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, file)
+    except OSError as error:
+        raise ResultsError(f"{file} must be a file that can be written: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -115,27 +124,18 @@ def read_results(file: str | Path) -> dict[str, Any]:
     """Read and check results.json.
 
     Raises:
-      ResultsError: missing, truncated or foreign file; the message says what was expected and where.
+      ResultsError: missing, truncated or foreign file; the message says what was expected, what was found and where.
     """
     try:
-        results = json.loads(Path(file).read_text())
+        results = json.loads(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
-        raise ResultsError(f"{file} must be a results file: {error}") from error
+        raise ResultsError(f"{file} must be a results file that can be read: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ResultsError(f"{file} must be a results file (JSON text), found bytes that are not text") from error
     except json.JSONDecodeError as error:
         raise ResultsError(
-            f"{file} must be whole JSON, but is broken at line {error.lineno}; run the experiment"
+            f"{file} must be whole JSON, but breaks off or is broken at line {error.lineno}, column {error.colno} "
+            f"({error.msg}); run its experiment again"
         ) from error
     validate(results, str(file))
     return results
-
-
-def validate(results: Any, where: str) -> None:
-    """Raise `ResultsError` unless `results` follows the schema."""
-    keys = {"experiment", "config", "environment", "zoo", "methods"}
-    if not isinstance(results, Mapping) or not keys <= set(results):
-        found = sorted(results) if isinstance(results, Mapping) else type(results).__name__
-        raise ResultsError(f"{where} must hold {sorted(keys)}, found {found}")
-    for name, method in results["methods"].items():
-        for metric in METRICS:
-            if set(method.get(metric, ())) != {"mean", "ci95", "values"}:
-                raise ResultsError(f"{where}: methods/{name}/{metric} must hold mean, ci95 and values")

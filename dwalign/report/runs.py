@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from dwalign.report.results import write_whole
+from dwalign.report.schema import ResultsError
+
 
 class RunError(RuntimeError):
     """A run folder that cannot be used as asked."""
@@ -15,14 +18,15 @@ def open_run(folder: str | Path, config: dict[str, Any], *, resume: bool = False
     A run that is there already is kept: it is renamed to `<folder>.1`, `<folder>.2`, ... unless `resume`.
 
     Raises:
-      RunError: no permission to write, or `resume` with another configuration; the message names what differs.
+      RunError: no permission to write, or `resume` with a broken or another configuration; the message names what
+        differs.
     """
     folder = Path(folder)
     file = folder / "config.json"
     wanted = json.loads(json.dumps(config))
     try:
         if file.exists() and resume:
-            stored = json.loads(file.read_text())
+            stored = _read_config(file)
             differs = [f"{k} was {stored.get(k)!r}, is {v!r}" for k, v in wanted.items() if stored.get(k) != v]
             if differs:
                 raise RunError(
@@ -36,7 +40,17 @@ def open_run(folder: str | Path, config: dict[str, Any], *, resume: bool = False
             folder.rename(aside)
             print(f"the run in {folder} is kept as {aside} (--resume would have continued it)")
         folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(wanted, indent=1))
-    except OSError as error:
+        write_whole(file, json.dumps(wanted, indent=1) + "\n")
+    except (OSError, ResultsError) as error:
         raise RunError(f"{folder} must be a folder that can be written: {error}") from error
     return folder
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    try:
+        stored = json.loads(file.read_text())
+    except ValueError as error:
+        raise RunError(f"{file} must be the configuration of a run as JSON, but is broken: {error}") from error
+    if not isinstance(stored, dict):
+        raise RunError(f"{file} must be the configuration of a run, found a {type(stored).__name__}")
+    return stored

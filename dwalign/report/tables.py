@@ -1,7 +1,9 @@
 """Results as tables: plain text for the terminal, markdown for documents."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from dwalign.report.methods import display_name, in_order
 
 COLUMNS = {
     "barrier": "barrier",
@@ -9,32 +11,16 @@ COLUMNS = {
     "midpoint_accuracy": "midpoint accuracy",
     "seconds_per_pair": "seconds a pair",
 }
-NAMES = {
-    "naive": "naive",
-    "weight_matching": "weight matching",
-    "activation_matching": "activation matching",
-    "activation_matching_correlation": "activation matching (correlations)",
-    "straight_through": "straight-through",
-    "sinkhorn": "Sinkhorn re-basin",
-    "refine": "refinement",
-    "deep_align": "Deep-Align",
-}
-
-
-def display_name(method: str) -> str:
-    """`deep_align+refine@5` as `Deep-Align + refinement (5)`."""
-    parts = []
-    for part in method.split("+"):
-        name, _, count = part.partition("@")
-        parts.append(NAMES.get(name, name) + (f" ({count})" if count else ""))
-    return " + ".join(parts)
 
 
 def rows(results: Mapping[str, Any]) -> list[list[str]]:
     """A header and a row a method: mean and 95 % interval of every metric."""
     out = [["method", *COLUMNS.values()]]
-    for method, values in results["methods"].items():
-        cells = [_cell(values[metric], seconds=metric == "seconds_per_pair") for metric in COLUMNS]
+    for method in in_order(results["methods"]):
+        values = results["methods"][method]
+        cells = [
+            _cell(values[metric], _time if metric == "seconds_per_pair" else "{:.3f}".format) for metric in COLUMNS
+        ]
         out.append([display_name(method), *cells])
     return out
 
@@ -44,14 +30,27 @@ def target_rows(results: Mapping[str, Any]) -> list[list[str]]:
     out = [["target", "at most", "reached", ""]]
     for target in results.get("targets", []):
         text = f"{display_name(target['method'])} / {display_name(target['against'])}, {COLUMNS[target['metric']]}"
-        verdict = "met" if target["met"] else "MISSED"
-        out.append([text, f"{target['factor']:g} x", f"{target['ratio']:.2f} x", verdict])
+        reached = "-" if target["ratio"] is None else f"{target['ratio']:.2f} x"
+        out.append([text, f"{target['factor']:g} x", reached, "met" if target["met"] else "MISSED"])
     return out
+
+
+def caption(results: Mapping[str, Any]) -> str:
+    """What the figures are means of, and where they were measured."""
+    tables = [values["barrier"]["values"] for values in results["methods"].values()]
+    pairs, seeds = max((len(table[0]) for table in tables), default=0), max((len(table) for table in tables), default=0)
+    environment = results["environment"]
+    aligners = f"{seeds} aligner {'seed' if seeds == 1 else 'seeds'}"
+    return (
+        f"{results['experiment']}: means and 95 % intervals over {pairs} held-out pairs and {aligners}; "
+        f"{environment['cores']} cores, {environment['platform']}, Python {environment['python']}, "
+        f"jax {environment['packages'].get('jax', 'unknown')}."
+    )
 
 
 def text_table(results: Mapping[str, Any]) -> str:
     """Everything for the terminal."""
-    parts = [_align(rows(results))]
+    parts = [caption(results), _align(rows(results))]
     if results.get("targets"):
         parts.append(_align(target_rows(results)))
     return "\n\n".join(parts)
@@ -59,25 +58,35 @@ def text_table(results: Mapping[str, Any]) -> str:
 
 def markdown_table(results: Mapping[str, Any]) -> str:
     """Everything for documents."""
-    parts = [_markdown(rows(results))]
+    parts = [_markdown(rows(results)), caption(results)]
     if results.get("targets"):
         parts.append(_markdown(target_rows(results)))
     return "\n\n".join(parts)
 
 
-def _cell(value: Mapping[str, Any], *, seconds: bool) -> str:
-    if seconds:
-        return f"{value['mean']:.2g}"
-    low, high = value["ci95"]
-    return f"{value['mean']:.3f} [{low:.3f}, {high:.3f}]"
+def _cell(value: Mapping[str, Any], show: Callable[[float], str]) -> str:
+    if sum(len(row) for row in value["values"]) < 2:
+        return show(value["mean"])
+    return f"{show(value['mean'])} [{', '.join(show(end) for end in value['ci95'])}]"
+
+
+def _fixed(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f}" if seconds >= 10 else f"{seconds:#.2g}"
+
+
+FORMATS = {"seconds_per_pair": _time}
 
 
 def _align(table: list[list[str]]) -> str:
     widths = [max(len(row[k]) for row in table) for k in range(len(table[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
 
 
 def _markdown(table: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(row) + " |" for row in table]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
     return "\n".join([lines[0], "|" + " - |" * len(table[0]), *lines[1:]])

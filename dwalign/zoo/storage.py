@@ -82,7 +82,8 @@ def get_zoo(
     stacked = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
     cuts = np.cumsum([0, *size])
     roles = [jax.tree.map(lambda leaf, i=i: jnp.asarray(leaf[cuts[i] : cuts[i + 1]]), stacked) for i in range(3)]
-    return Zoo(network, *roles, cached=not missing)
+    train, validation, test = roles
+    return Zoo(network, train, validation, test, cached=not missing)
 
 
 def save_params(file: Path, params: PyTree) -> None:

@@ -1,0 +1,127 @@
+"""The probe encoder: what units answer to learned inputs that are pushed through the network itself.
+
+Proposition 4 of the Deep-Align paper says that Deep-Align can simulate activation matching; here that is where the
+encoder starts: inner products of the features of two networks are activation matching's scores on the probes.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dwalign.encoders.dws import unit_scale
+from dwalign.encoders.graph import message_round
+from dwalign.symmetry import PermutationSpec, SpecError
+
+EPS = 1e-8
+# starting weights: pre-activations tell units apart that are silent on all probes, but more of them matches worse
+KINDS = {"pre": 0.3, "post": 1.0, "sensitivity": 1.0}
+
+
+class ProbeEncoder(nn.Module):
+    """A G-equivariant encoder: the responses of every unit to m inputs, and a learned correction of them.
+
+    Responses are pre-activations ("pre"), activations ("post") and the gradients of a read-out of the outputs with
+    respect to the pre-activations ("sensitivity"). Rounds of messages over the weights, as in the graph encoder, add a
+    correction that starts at zero: an untrained aligner matches responses.
+
+    With `kinds=("post",), rounds=0, learned=False` inner products of features are the scores of activation matching
+    on `inputs`: inner products with `centred=False`, correlations with `centred=True`.
+
+    Attributes:
+      spec: what may be permuted.
+      capture: `(params, inputs, shifts=None) -> (outputs, Units)`: for each group pre-activations and activations
+        `[m, ..., *batch, n]`; `shifts` are added to the pre-activations. Examples must not influence each other.
+      inputs: `[m, ...]`, where the probes start, such as training images.
+      features: width of the learned states of the rounds. The result is `[*batch, n, d]` with d the number of
+        responses: kinds times probes (times positions, where a unit answers at several).
+      rounds: of messages; with none there is no correction.
+      learned: whether probes, read-out and the weights of the kinds are parameters.
+      kinds: of responses that are used, a part of ("pre", "post", "sensitivity").
+      centred: subtract the mean over the probes and scale to norm 1, each unit and kind by itself.
+
+    Raises:
+      SpecError: capture gives no units `[m, ..., *batch, n]` for a group.
+    """
+
+    spec: PermutationSpec
+    capture: Callable
+    inputs: Any
+    features: int = 64
+    rounds: int = 2
+    learned: bool = True
+    kinds: tuple[str, ...] = tuple(KINDS)
+    centred: bool = True
+
+    @nn.compact
+    def __call__(self, params):
+        if not self.kinds or set(self.kinds) - set(KINDS):
+            raise ValueError(f"probe: kinds must hold some of {tuple(KINDS)}, got {self.kinds!r}")
+        responses = self._responses(params)
+        weights = jnp.array([KINDS[kind] for kind in self.kinds] if len(self.kinds) > 1 else [1.0])
+        if self.learned:
+            weights = self.param("weights", lambda _: weights)
+        x = {
+            g: jnp.concatenate([w * self._rows(g, units) for w, units in zip(weights, responses, strict=True)], -1)
+            for g in self.spec.sizes
+        }
+        if not self.rounds:
+            return x
+        blocks = [block._replace(array=unit_scale(block.array)) for block in self.spec.blocks(params)]
+        embeddings = [self._embed(k, block) for k, block in enumerate(blocks)]
+        start = {g: nn.LayerNorm(name=f"start_norm_{g}")(nn.Dense(self.features, name=f"start_{g}")(x[g])) for g in x}
+        hidden = start
+        for r in range(self.rounds):
+            hidden = message_round(self, f"round_{r}", self.spec, blocks, embeddings, hidden, start, self.features)
+        # a correction of the responses learns from its first step; zero features beside them would have zero gradients
+        zero = nn.initializers.zeros
+        return {g: x[g] + nn.Dense(x[g].shape[-1], kernel_init=zero, name=f"out_{g}")(hidden[g]) for g in x}
+
+    def _responses(self, params) -> list[dict[str, jax.Array]]:
+        """For each kind the units of every group, `[m, ..., *batch, n]`."""
+        probes = jnp.asarray(self.inputs)
+        if self.learned:
+            probes = self.param("probes", lambda _: probes)
+        if "sensitivity" not in self.kinds:
+            units = self.capture(params, probes)[1]
+            return [getattr(units, kind) for kind in self.kinds]
+        outputs, units = jax.eval_shape(self.capture, params, probes)
+        readout = nn.initializers.normal(1.0)
+        if self.learned:
+            readout = self.param("readout", readout, outputs.shape)
+        else:
+            readout = readout(jax.random.key(0), outputs.shape)
+
+        def read(shifts):
+            outputs, units = self.capture(params, probes, shifts)
+            return jnp.sum(outputs * readout), units
+
+        shifts = {g: jnp.zeros(units.pre[g].shape, units.pre[g].dtype) for g in units.pre}
+        sensitivity, units = jax.grad(read, has_aux=True)(shifts)
+        by_kind = {"pre": units.pre, "post": units.post, "sensitivity": sensitivity}
+        return [by_kind[kind] for kind in self.kinds]
+
+    def _rows(self, group: str, units: dict[str, jax.Array]) -> jax.Array:
+        """Responses `[*batch, n, m * positions]`, scaled so that inner products are means over the responses."""
+        shape = (*self.spec.batch_shape(group), self.spec.sizes[group])
+        if group not in units or units[group].shape[-len(shape) :] != shape:
+            found = f"shape {units[group].shape}" if group in units else f"only {sorted(units)}"
+            raise SpecError(
+                f"probe: capture must give for group {group!r} units [m, ..., {str(shape)[1:-1]}], found {found}"
+            )
+        x = units[group].reshape(-1, *shape)
+        if self.centred:
+            x = x - jnp.mean(x, 0, keepdims=True)
+            x = x * jax.lax.rsqrt(jnp.mean(x**2, 0, keepdims=True) + EPS)
+        return jnp.moveaxis(x, 0, -1) / math.sqrt(x.shape[0])
+
+    def _embed(self, k, block) -> dict[int, jax.Array]:
+        """A learned vector for each position of each fixed axis between groups."""
+        init = nn.initializers.normal(1.0)
+        axes = [axis for axis, factor in enumerate(block.factors) if factor not in self.spec.sizes]
+        if len(block.factors) - len(axes) < 2:
+            return {}
+        return {axis: self.param(f"embed_{k}_{axis}", init, (block.array.shape[axis], self.features)) for axis in axes}

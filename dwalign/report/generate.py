@@ -1,0 +1,79 @@
+"""Tables in markdown documents, filled in from results files so that nobody types a number.
+
+A document says where a table goes:
+
+    <!-- results: results/mlp-digits.json -->
+    <!-- /results -->
+
+and `python -m dwalign.report README.md docs/*.md` writes what stands between. The path is looked up from the folder of
+the document upwards. Marks inside fenced code are left alone.
+"""
+
+import re
+from pathlib import Path
+
+from dwalign.report.results import read_results, write_whole
+from dwalign.report.schema import ResultsError
+from dwalign.report.tables import markdown_table
+
+OPEN = re.compile(r"<!--\s*results:\s*(\S+)\s*-->")
+CLOSE = re.compile(r"<!--\s*/results\s*-->")
+
+
+def fill(text: str, *, folder: Path, name: str = "document") -> str:
+    """The text of a document in `folder` with every table renewed; `fill` of the result changes nothing.
+
+    Raises:
+      ResultsError: a mark without its partner, or a results file that is missing or broken; the message gives the line.
+    """
+    out: list[str] = []
+    opened, fenced = None, False
+    for number, line in enumerate(text.splitlines(keepends=True), 1):
+        mark = line.strip()
+        fenced ^= opened is None and mark.startswith(("```", "~~~"))
+        start, end = (None, None) if fenced else (OPEN.fullmatch(mark), CLOSE.fullmatch(mark))
+        if (start and opened is not None) or (end and opened is None):
+            raise ResultsError(
+                f"{name}, line {number}: {mark} must follow {'a table that is closed' if start else 'its opening mark'}"
+                f"; found {f'one open since line {opened}' if start else 'none'}"
+            )
+        if start:
+            opened = number
+            table = markdown_table(read_results(_find(start[1], folder, f"{name}, line {number}")))
+            out.append(f"{line.rstrip()}\n\n{table}\n\n")
+        elif end:
+            opened = None
+        if opened is None:
+            out.append(line)
+    if opened is not None:
+        raise ResultsError(f"{name}, line {opened}: a table must be closed by <!-- /results -->, found none")
+    return "".join(out)
+
+
+def _find(path: str, folder: Path, where: str) -> Path:
+    for parent in (folder, *folder.parents):
+        if (parent / path).is_file():
+            return parent / path
+    raise ResultsError(f"{where}: {path} must be a results file in {folder} or above it, found none")
+
+
+def generate(files: list[str], *, check: bool = False) -> list[str]:
+    """Renew the tables of the documents; with `check` write nothing. Returns the documents that were stale.
+
+    Raises:
+      ResultsError: see `fill`; then nothing is written at all.
+    """
+    stale = {}
+    for file in files:
+        path = Path(file)
+        try:
+            text = path.read_bytes().decode("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ResultsError(f"{file} must be a markdown document that can be read: {error}") from error
+        new = fill(text, folder=path.resolve().parent, name=file)
+        if new != text:
+            stale[file] = new
+    if not check:
+        for file, new in stale.items():
+            write_whole(file, new)
+    return list(stale)
