@@ -60,7 +60,8 @@ class Config:
 
     encoder: Literal["dws", "graph", "probe"] = "graph"
     """the default is the best by measurement at the default budget."""
-    channels: int = 64
+    channels: int | None = None
+    """width of the encoder; its own default if not given."""
     depth: int = 4
     features: int = 128
     updates: int = 3

@@ -17,10 +17,19 @@ ENCODERS = ("dws", "graph", "probe")
 
 
 class AlignerConfig(NamedTuple):
-    """The aligner's shape: encoder, its width and depth, features a unit, unrolled score updates, probe inputs."""
+    """The aligner's shape.
+
+    Attributes:
+      encoder: one of `ENCODERS`.
+      channels: width of the encoder; None is the encoder's own default.
+      depth: rounds of the graph encoder, hidden layers of dws.
+      features: of a unit (graph, dws); the probe encoder has one for each response.
+      updates: unrolled score updates.
+      probes: inputs of the probe encoder.
+    """
 
     encoder: str = "graph"
-    channels: int = 64
+    channels: int | None = None
     depth: int = 4
     features: int = 128
     updates: int = 3
@@ -30,13 +39,15 @@ class AlignerConfig(NamedTuple):
 def make_model(network: Network, config: AlignerConfig, inputs: jax.Array) -> DeepAlign:
     """The model for networks like `network`; `inputs` are training images, where the probe encoder starts."""
     spec, c = network.spec, config
+    width = {} if c.channels is None else {"channels": c.channels}
     if c.encoder == "graph":
-        encoder = GraphEncoder(spec, features=c.features, channels=c.channels, rounds=c.depth)
+        encoder = GraphEncoder(spec, features=c.features, rounds=c.depth, **width)
     elif c.encoder == "dws":
-        encoder = DWSEncoder(spec, features=c.features, channels=c.channels, depth=c.depth)
+        encoder = DWSEncoder(spec, features=c.features, depth=c.depth, **width)
     elif c.encoder == "probe":
         probes = jnp.asarray(inputs[: c.probes])
-        encoder = ProbeEncoder(spec, capture=network.capture, inputs=probes, features=c.features)
+        width = {} if c.channels is None else {"features": c.channels}
+        encoder = ProbeEncoder(spec, capture=network.capture, inputs=probes, **width)
     else:
         raise ValueError(f"encoder: must be one of {ENCODERS}, got {c.encoder!r}")
     return DeepAlign(spec, encoder, updates=c.updates)

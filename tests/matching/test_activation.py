@@ -1,4 +1,4 @@
-"""Activation matching: planted permutations, both kinds of score against numpy, any chunking, dead and constant units."""
+"""Activation matching: planted permutations, both scores against numpy, any chunking, dead and constant units."""
 
 import chex
 import jax
@@ -122,7 +122,7 @@ def test_bad_input_is_named(specs, draw):
         run(batch=data(0))
     with pytest.raises(ValueError, match="must be a pair"):
         run(batch=None)
-    with pytest.raises(ValueError, match="'h0'.*5"):
+    with pytest.raises(ValueError, match=r"'h0'.*5"):
         run(capture=lambda p, x: (None, Units({}, {"h0": jnp.zeros((x.shape[0], 4))})))
     with pytest.raises(ValueError, match="unit"):
         heads = draw(specs["heads"], jax.random.key(0))

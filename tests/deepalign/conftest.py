@@ -1,0 +1,43 @@
+"""A tiny zoo of untrained networks and an aligner for every encoder."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from dwalign.deepalign import AlignerConfig, make_model
+from dwalign.networks import mlp
+from dwalign.zoo import Batch
+
+CONFIG = AlignerConfig(channels=8, depth=2, features=16, updates=2, probes=24)
+
+
+@pytest.fixture(scope="session")
+def network():
+    return mlp(6, (7, 5, 7), 3)
+
+
+@pytest.fixture(scope="session")
+def networks(network):
+    """Twelve networks with biases that are not zero, stacked."""
+
+    def one(key):
+        params = network.init(key)
+        return jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.fold_in(key, x.size), x.shape), params)
+
+    return jax.vmap(one)(jax.random.split(jax.random.key(0), 12))
+
+
+@pytest.fixture(scope="session")
+def data():
+    inputs = jax.random.normal(jax.random.key(1), (64, 6))
+    return Batch(inputs, jnp.argmax(inputs[:, :3], -1))
+
+
+@pytest.fixture(scope="session", params=["dws", "graph", "probe"])
+def model(request, network, data):
+    return make_model(network, CONFIG._replace(encoder=request.param), data.inputs)
+
+
+@pytest.fixture(scope="session")
+def graph_model(network, data):
+    return make_model(network, CONFIG, data.inputs)

@@ -1,0 +1,59 @@
+"""The main job at toy size: one call writes everything, a second one reuses the zoo, bad settings are refused."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from dwalign import report
+
+FILE = Path(__file__).parents[2] / "experiments" / "train_mlp.py"
+TOY = """
+    --preset smoke --widths 6 6 --train-networks 6 --validation-networks 2 --test-pairs 2 --zoo-chunk 4 --epochs 2
+    --channels 8 --features 8 --depth 1 --steps 4 --validate-every 2 --target-pairs 2 --target-steps 1
+    --refine-images 64 --sinkhorn-iterations 10 --chunk 2 --batch-size 2
+""".split()
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    spec = importlib.util.spec_from_file_location("train_mlp", FILE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_main_job(experiment, tmp_path, capsys):
+    config = experiment.read_config([*TOY, "--out", str(tmp_path)])
+    experiment.main(config)
+    folder = tmp_path / "mlp-digits"
+    results = report.read_results(folder / "results.json")
+    assert {"naive", "weight_matching", "sinkhorn", "deep_align", "deep_align+refine"} <= set(results["methods"])
+    assert results["methods"]["naive"]["barrier"]["mean"] > 0
+    for name in ("interpolation", "quality", "training", "scores"):
+        assert (folder / f"{name}.png").stat().st_size > 5000
+    assert len((folder / "seed-0" / "metrics.jsonl").read_text().splitlines()) == 2
+    assert "Deep-Align" in capsys.readouterr().out
+
+    experiment.main(experiment.read_config([*TOY, "--out", str(tmp_path), "--resume"]))
+    assert "read from the cache" in capsys.readouterr().out
+    again = report.read_results(folder / "results.json")
+    values = lambda r: r["methods"]["deep_align"]["barrier"]["values"]
+    assert values(again) == values(results)
+
+    with pytest.raises(report.RunError, match="steps was 4, is 6"):
+        experiment.main(experiment.read_config([*TOY, "--out", str(tmp_path), "--resume", "--steps", "6"]))
+
+
+def test_presets_and_overrides(experiment):
+    assert experiment.read_config([]).widths == (32, 32, 32)
+    assert experiment.read_config(["--dataset", "mnist"]).widths == (128, 128, 128)
+    paper = experiment.read_config(["--preset", "paper", "--steps", "7"])
+    assert paper.train_networks > 5000 and paper.steps == 7
+    assert json.dumps(experiment.read_config(["--encoder", "probe"]).encoder) == '"probe"'
+
+
+def test_foreign_encoder(experiment):
+    with pytest.raises(SystemExit):
+        experiment.read_config(["--encoder", "magic"])

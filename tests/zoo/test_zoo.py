@@ -1,0 +1,122 @@
+"""Zoos: real data in disjoint parts, independent networks, a cache that survives interruption and detects damage."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dwalign import zoo
+from dwalign.networks import mlp
+
+CONFIG = {"kind": "mlp", "inputs": 64, "widths": [8, 8], "outputs": 10}
+RECIPE = zoo.Recipe(epochs=3, batch_size=64, learning_rate=5e-3)
+SIZE = zoo.ZooSize(train=4, validation=2, test=2)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return zoo.load("digits")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("zoos")
+
+
+@pytest.fixture(scope="module")
+def made(digits, home):
+    return zoo.get_zoo(CONFIG, digits, RECIPE, SIZE, folder=home, chunk=4)
+
+
+def test_digits_are_split_without_overlap(digits):
+    parts = [digits.train, digits.validation, digits.test]
+    assert sum(len(part.labels) for part in parts) == 1797
+    whole = np.concatenate([part.inputs for part in parts])
+    assert len(np.unique(whole, axis=0)) == len(whole)
+    assert digits.classes == 10 and np.abs(whole).max() <= 1.0
+
+
+def test_unknown_and_unprepared_data(tmp_path):
+    with pytest.raises(ValueError, match="must be one of"):
+        zoo.load("imagenet")
+    with pytest.raises(zoo.DataError, match="download_and_prepare"):
+        zoo.load("cifar10", data_dir=str(tmp_path))
+
+
+def test_networks_learn_and_differ(made, digits):
+    assert not made.cached
+    assert [zoo.size(part) for part in (made.train, made.validation, made.test)] == list(SIZE)
+    outputs = jax.vmap(made.network.apply, (0, None))(made.train, jnp.asarray(digits.test.inputs))
+    assert float(jax.vmap(zoo.accuracy, (0, None))(outputs, digits.test.labels).min()) > 0.5
+    kernels = made.train["params"]["dense_0"]["kernel"]
+    assert float(jnp.abs(kernels[0] - kernels[1]).max()) > 0.1
+
+
+def test_second_call_reads_the_cache(made, digits, home):
+    again = zoo.get_zoo(CONFIG, digits, RECIPE, SIZE, folder=home, chunk=4)
+    assert again.cached
+    chex.assert_trees_all_equal(again.train, made.train)
+
+
+def test_missing_chunk_is_trained_again_to_the_same_networks(made, digits, home):
+    (folder,) = home.iterdir()
+    (folder / "networks-00004.safetensors").unlink()
+    again = zoo.get_zoo(CONFIG, digits, RECIPE, SIZE, folder=home, chunk=4)
+    assert not again.cached
+    chex.assert_trees_all_close(again.test, made.test, atol=1e-6)
+
+
+def test_damaged_file_is_named(tmp_path):
+    params = mlp(4, (3,), 2).init(jax.random.key(0))
+    file = tmp_path / "networks.safetensors"
+    zoo.save_params(file, params)
+    chex.assert_trees_all_equal(zoo.load_params(file, params), params)
+    with pytest.raises(zoo.ZooError, match="must end in shape"):
+        zoo.load_params(file, mlp(4, (5,), 2).init(jax.random.key(0)))
+    with pytest.raises(zoo.ZooError, match="must hold the arrays"):
+        zoo.load_params(file, {"w": jnp.ones(3)})
+    file.write_bytes(file.read_bytes()[:40])
+    with pytest.raises(zoo.ZooError, match=r"networks\.safetensors must be a whole"):
+        zoo.load_params(file, params)
+
+
+def test_failed_write_leaves_nothing(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="no space"):
+        zoo.save_params(tmp_path / "networks.safetensors", {"w": jnp.ones(3)})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pairs():
+    first, second = zoo.random_pairs(jax.random.key(0), 5, 200)
+    assert bool((first != second).all()) and set(np.asarray(first)) == set(range(5)) == set(np.asarray(second))
+    first, second = zoo.held_out_pairs(7)
+    assert sorted([*first.tolist(), *second.tolist()]) == list(range(6))
+
+
+@pytest.mark.parametrize("kind", ["noise", "zeroing", "quantile"])
+def test_augmentations_change_weights_a_little(kind):
+    network = mlp(6, (20, 20), 3)
+    params = network.init(jax.random.key(0))
+    none = zoo.Augmentation(noise=0, zeroing=0, quantile=0, scaling=0)
+    augment = jax.jit(lambda options: zoo.augment(network.spec, params, jax.random.key(1), options), static_argnums=0)
+    chex.assert_trees_all_equal(augment(none), params)
+    kernel = lambda tree: tree["params"]["dense_1"]["kernel"]
+    change = kernel(augment(none._replace(**{kind: 0.1}))) - kernel(params)
+    share = float((change != 0).mean())
+    assert (share > 0.9) if kind == "noise" else (0.02 < share < 0.2)
+    assert float(jnp.linalg.norm(change)) < 0.6 * float(jnp.linalg.norm(kernel(params)))
+
+
+def test_positive_scaling_keeps_the_function():
+    network = mlp(6, (20, 20), 3)
+    params = network.init(jax.random.key(0))
+    only = zoo.Augmentation(noise=0, zeroing=0, quantile=0, scaling=0.5)
+    scaled = zoo.augment(network.spec, params, jax.random.key(1), only)
+    x = jax.random.normal(jax.random.key(2), (9, 6))
+    assert float(jnp.abs(scaled["params"]["dense_0"]["kernel"] - params["params"]["dense_0"]["kernel"]).max()) > 0.1
+    chex.assert_trees_all_close(network.apply(scaled, x), network.apply(params, x), atol=1e-5)
