@@ -15,7 +15,7 @@ them.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -41,7 +41,7 @@ from dwalign.symmetry import (
 )
 
 PyTree = Any
-METHODS = {
+METHODS: dict[str, Callable[..., Alignment]] = {
     "naive": naive,
     "weight_matching": weight_matching,
     "activation_matching": activation_matching,

@@ -157,9 +157,11 @@ def read_config(args: list[str]) -> Config:
 
 def main(config: Config) -> dict:
     """Run the experiment; returns what results.json holds."""
-    name = f"mlp-{config.dataset}"
-    settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in ("resume", "data_dir")}
-    folder = report.open_run(Path(config.out) / name, settings, resume=config.resume)
+    experiment = f"mlp-{config.dataset}"
+    settings = {
+        key: value for key, value in dataclasses.asdict(config).items() if key not in ("resume", "data_dir", "out")
+    }
+    folder = report.open_run(Path(config.out) / experiment, settings, resume=config.resume)
 
     # ---- data ----------------------------------------------------------------------------------------------------
     data = zoo.load(config.dataset, data_dir=config.data_dir)
@@ -246,6 +248,7 @@ def main(config: Config) -> dict:
     judge = partial(
         benchmark, spec, network.apply, a=pairs[0], b=pairs[1], test=test, key=jax.random.key(2), chunk=config.chunk
     )
+    short = config.sinkhorn_iterations // 10
     measured: dict[str, list[Measured]] = {name: [found] for name, found in judge(methods=methods).items()}
     for trained in aligners:
         predict = partial(deepalign.deep_align, spec, aligner=trained.aligner)
@@ -253,7 +256,7 @@ def main(config: Config) -> dict:
             "deep_align": predict,
             "deep_align+refine@5": then(predict, partial(refined, steps=5)),
             "deep_align+refine": then(predict, refined),
-            "deep_align+sinkhorn@100": then(predict, partial(rebasin, iterations=config.sinkhorn_iterations // 10)),
+            f"deep_align+sinkhorn@{short}": then(predict, partial(rebasin, iterations=short)),
         }
         if trained is aligners[0]:
             learned["deep_align+sinkhorn"] = then(predict, rebasin)
@@ -262,7 +265,7 @@ def main(config: Config) -> dict:
 
     # ---- report ---------------------------------------------------------------------------------------------------
     results = report.make_results(
-        name,
+        experiment,
         settings | {"aligner_parameters": sum(leaf.size for leaf in jax.tree.leaves(aligners[0].aligner.variables))},
         {"networks": sum(sizes), "accuracy": float(measured["naive"][0].curve.accuracy[:, 0].mean())},
         measured,
