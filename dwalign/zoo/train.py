@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dwalign.matching.objective import cross_entropy
 from dwalign.networks import Network
 
 PyTree = Any
@@ -52,11 +53,6 @@ def train_networks(
         return jax.lax.scan(epoch, (params, optimizer.init(params)), keys)[0][0]
 
     return jax.jit(jax.vmap(train_one))
-
-
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Mean softmax cross-entropy, in nats; logits `[m, classes]`, labels `[m]`."""
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
 def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
