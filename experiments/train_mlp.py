@@ -294,7 +294,7 @@ def then(first: Callable, second: Callable) -> Callable:
 if __name__ == "__main__":
     try:
         main(read_config(sys.argv[1:]))
-    except zoo.DataError as error:
+    except (zoo.DataError, zoo.ZooError, report.RunError, report.ResultsError, deepalign.CheckpointError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("\ninterrupted; the same command with --resume continues")

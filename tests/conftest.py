@@ -8,3 +8,5 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_p
 import jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# nearly all of the suite's time is compilation of programs that run once
+jax.config.update("jax_disable_most_optimizations", True)

@@ -19,7 +19,7 @@ PyTree = Any
 
 
 class ZooError(RuntimeError):
-    """A cached zoo that cannot be read."""
+    """A cached zoo that cannot be read or written."""
 
 
 class Zoo(NamedTuple):
@@ -63,8 +63,11 @@ def get_zoo(
     config["images"] = hashlib.sha256(dataset.train.inputs.tobytes()).hexdigest()[:16]
     digest = hashlib.sha256(json.dumps([config, chunk], sort_keys=True).encode()).hexdigest()[:12]
     home = Path(folder) / f"{dataset.name}-{network.config['kind']}-{digest}"
-    home.mkdir(parents=True, exist_ok=True)
-    write_text(home / "config.json", json.dumps(config, indent=2))
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        write_bytes(home / "config.json", json.dumps(config, indent=2).encode())
+    except OSError as error:
+        raise ZooError(f"{home} must be a folder that can be written, to cache the zoo: {error}") from error
 
     count = -(-sum(size) // chunk)
     files = [home / f"networks-{k * chunk:05d}.safetensors" for k in range(count)]
@@ -111,11 +114,6 @@ def load_params(file: Path, like: PyTree) -> PyTree:
         if flat[name].shape[flat[name].ndim - leaf.ndim :] != leaf.shape:
             raise ZooError(f"{file}: {name} must end in shape {leaf.shape}, found {flat[name].shape}")
     return treedef.unflatten([flat[name] for name in names])
-
-
-def write_text(file: Path, text: str) -> None:
-    """Write a text file so that it appears whole or not at all."""
-    write_bytes(file, text.encode())
 
 
 def write_bytes(file: Path, data: bytes) -> None:

@@ -68,13 +68,6 @@ def random_variables(encoder, params, seed):
     return jax.tree.map(lambda x: 0.3 * x, filled(shapes, seed))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def feature_spec(spec):
     axes = {g: Axes(*spec.batch.get(g, ()), g, None) for g in spec.sizes}
     return PermutationSpec(axes, spec.sizes, batch=spec.batch, fixed=spec.fixed)

@@ -16,13 +16,6 @@ NET = mlp(9, (8, 7), 3)
 INPUTS = jax.random.normal(jax.random.key(10), (12, 9))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 # positions [m, 2] between examples and units, and units batched over heads
 HEADS = PermutationSpec(
     {"in": Axes(None, "head", "unit"), "out": Axes("head", "unit", None)},

@@ -91,6 +91,12 @@ def test_failed_write_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_folder_that_cannot_be_written(digits, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(zoo.ZooError, match="must be a folder that can be written"):
+        zoo.get_zoo(CONFIG, digits, RECIPE, SIZE, folder=tmp_path / "file", chunk=4)
+
+
 def test_pairs():
     first, second = zoo.random_pairs(jax.random.key(0), 5, 200)
     assert bool((first != second).all()) and set(np.asarray(first)) == set(range(5)) == set(np.asarray(second))
