@@ -31,7 +31,11 @@ def test_recovers_planted_permutations(digits, correlation):
         found = activation_matching(
             net.spec, one, permute(net.spec, one, perms), capture=net.capture, batch=batch, correlation=correlation
         )
-        chex.assert_trees_all_equal(found.perms, inverse(net.spec, perms))
+        # units that never fire are all alike: no method that sees only activations can tell them apart
+        live = {g: units.max(0) > 0 for g, units in net.capture(one, batch[0])[1].post.items()}
+        assert all(float(alive.mean()) > 0.5 for alive in live.values())
+        pick = lambda tree, live=live: {g: perm[live[g]] for g, perm in tree.items()}
+        chex.assert_trees_all_equal(pick(found.perms), pick(inverse(net.spec, perms)))
 
 
 @pytest.mark.parametrize("chunk", [1, 10, 37, 1000])
