@@ -37,6 +37,8 @@ def weight_matching(
     """
     if restarts < 1 or sweeps < 1:
         raise ValueError(f"weight_matching: restarts and sweeps must be at least 1, got {restarts} and {sweeps}")
+    spec.check(a, "a")
+    spec.check(b, "b")
     run_key, start_key = jax.random.split(key)
     first = identity(spec) if start is None else start.perms
     if restarts == 1:

@@ -65,8 +65,8 @@ def test_never_lowers_its_objective_and_ends_where_no_group_improves(spec, draw)
     chex.assert_trees_all_close(again[:, -1], history[:, -1], rtol=1e-4)
 
 
-def test_restarts_keep_the_best(specs, draw):
-    spec = specs["mlp"]
+def test_restarts_keep_the_best(draw):
+    spec = mlp(6, (24, 24, 24), 3).spec
     a, b = draw(spec, jax.random.key(0)), draw(spec, jax.random.key(1))
     run = jax.jit(
         lambda restarts, k: weight_matching(spec, a, b, key=k, restarts=restarts).history[-1], static_argnums=0
