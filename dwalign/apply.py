@@ -14,6 +14,7 @@ check their arguments first, the methods in `dwalign.matching` and `dwalign.deep
 them.
 """
 
+import functools
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -33,8 +34,10 @@ from dwalign.matching import (
 from dwalign.symmetry import (
     Alignment,
     PermutationSpec,
+    certify,
     compose,
     identity,
+    infer_spec,
     inverse,
     permute,
     random_perms,
@@ -55,9 +58,11 @@ __all__ = [
     "METHODS",
     "Alignment",
     "align",
+    "certify",
     "compose",
     "distance",
     "identity",
+    "infer_spec",
     "interpolate",
     "inverse",
     "merge",
@@ -73,6 +78,7 @@ def align(
     *,
     method: str = "weight_matching",
     key: jax.Array | None = None,
+    certified: bool = True,
     **options,
 ) -> Alignment:
     """Match the hidden units of `b` to those of `a`.
@@ -82,6 +88,8 @@ def align(
       a, b: parameters of two networks of the same architecture; all values must be finite.
       method: one of `METHODS`. Methods joined by `+` start from one another, `"weight_matching+refine"`.
       key: random key; `jax.random.key(0)` by default.
+      certified: check once for each spec and network that permuting does not change the function, where the options
+        name one (`apply` or `capture`, with `batch`).
       options: of the method (with `+`: a dictionary for each name, `weight_matching=dict(restarts=5)`); those that need
         data take `apply` or `capture` and `batch`, `deep_align` takes `aligner`.
 
@@ -90,6 +98,7 @@ def align(
 
     Raises:
       SpecError: a or b does not fit the spec; the message names the array.
+      CertificateError: the spec does not describe symmetries of the network; the message names group and array.
       ValueError: unknown method, NaN or infinite weights.
     """
     names = method.split("+")
@@ -98,6 +107,9 @@ def align(
     for name, params in (("a", a), ("b", b)):
         spec.check(params, name)
         _check_finite(params, name)
+    if certified:
+        for chosen in [options] if len(names) == 1 else options.values():
+            _certify(spec, a, chosen)
     key = jax.random.key(0) if key is None else key
     begin = time.perf_counter()
     found: Any = None
@@ -126,6 +138,22 @@ def distance(spec: PermutationSpec, a: PyTree, b: PyTree, *, perms: Mapping | No
     """The Euclidean distance |a - P.b| over all weights; without `perms` b is taken as it is."""
     moved = b if perms is None else permute(spec, b, dict(perms))
     return jnp.sqrt(sum(jnp.sum((x - y) ** 2) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(moved), strict=True)))
+
+
+def _certify(spec: PermutationSpec, params: PyTree, options: Mapping[str, Any]) -> None:
+    batch = options.get("batch")
+    if batch is None or not ({"apply", "capture"} & set(options)):
+        return
+    inputs = jax.tree.map(lambda leaf: leaf[:4], batch[0])
+    leaves, treedef = jax.tree.flatten((params, inputs))
+    shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    _certify_once(spec, options.get("apply"), options.get("capture"), treedef, shapes)
+
+
+@functools.lru_cache(maxsize=128)
+def _certify_once(spec, apply, capture, treedef, shapes) -> None:
+    params, inputs = treedef.unflatten([jax.ShapeDtypeStruct(*shape) for shape in shapes])
+    certify(spec, apply or (lambda params, inputs: capture(params, inputs)[0]), params, inputs)
 
 
 def _check_finite(params: PyTree, name: str) -> None:

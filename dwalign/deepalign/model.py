@@ -6,9 +6,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dwalign.assignment import soft_assign
+from dwalign.assignment import assign, soft_assign
 from dwalign.matching.scores import match_scores, own_scores
-from dwalign.symmetry import PermutationSpec
+from dwalign.symmetry import PermutationSpec, inverse, permute_batch
 
 PyTree = Any
 EPS = 1e-12
@@ -52,11 +52,17 @@ class DeepAlign(nn.Module):
         return self.encoder(params)
 
     def product(self, features_a, features_b) -> dict[str, jax.Array]:
-        """The scores before the updates: the comparison of features alone."""
-        return {
-            g: self.roots[g] ** 2 * _unit(features_a[g]) @ jnp.swapaxes(_unit(features_b[g]), -1, -2)
-            for g in self.spec.sizes
-        }
+        """The scores before the updates: the comparison of features alone.
+
+        A group that is batched over others compares what these match: units of one head with those of its partner.
+        """
+        scores: dict[str, jax.Array] = {}
+        for level in self.spec.levels:
+            partners = inverse(self.spec, assign(scores))
+            for g in level:
+                x, y = _unit(permute_batch(self.spec, g, features_a[g], partners)), _unit(features_b[g])
+                scores[g] = self.roots[g] ** 2 * x @ jnp.swapaxes(y, -1, -2)
+        return {g: scores[g] for g in self.spec.sizes}
 
     def compare(self, a: PyTree, features_a, b: PyTree, features_b) -> dict[str, jax.Array]:
         """The scores, from networks and their features."""

@@ -108,7 +108,7 @@ def pair_losses(
     )
     weight = jnp.float32(0.5) if optimisation.midpoint else jax.random.uniform(weight_key)
     connected = losses.mode_connectivity(spec, a, b, plans, weight, task_loss)
-    mirrored = losses.mode_connectivity(spec, b, a, transpose(plans), weight, task_loss)
+    mirrored = losses.mode_connectivity(spec, b, a, transpose(spec, plans), weight, task_loss)
     return jnp.stack(
         [
             losses.supervised(known, inverse(spec, moved)),

@@ -33,8 +33,8 @@ class ProbeEncoder(nn.Module):
 
     Attributes:
       spec: what may be permuted.
-      capture: `(params, inputs, shifts=None) -> (outputs, Units)`: for each group pre-activations and activations
-        `[m, ..., *batch, n]`; `shifts` are added to the pre-activations. Examples must not influence each other.
+      capture: `(params, inputs, readout=None) -> (outputs, Units)`, as `make_capture` makes it: for each group
+        pre-activations, activations and sensitivities `[m, ..., *batch, n]`. Examples must not influence each other.
       inputs: `[m, ...]`, where the probes start, such as training images.
       features: width of the learned states of the rounds. The result is `[*batch, n, d]` with d the number of
         responses: kinds times probes (times positions, where a unit answers at several).
@@ -88,21 +88,14 @@ class ProbeEncoder(nn.Module):
         if "sensitivity" not in self.kinds:
             units = self.capture(params, probes)[1]
             return [getattr(units, kind) for kind in self.kinds]
-        outputs, units = jax.eval_shape(self.capture, params, probes)
-        readout = nn.initializers.normal(1.0)
+        outputs, _ = jax.eval_shape(self.capture, params, probes)
+        weights = nn.initializers.normal(1.0)
         if self.learned:
-            readout = self.param("readout", readout, outputs.shape)
+            weights = self.param("readout", weights, outputs.shape)
         else:
-            readout = readout(jax.random.key(0), outputs.shape)
-
-        def read(shifts):
-            outputs, units = self.capture(params, probes, shifts)
-            return jnp.sum(outputs * readout), units
-
-        shifts = {g: jnp.zeros(units.pre[g].shape, units.pre[g].dtype) for g in units.pre}
-        sensitivity, units = jax.grad(read, has_aux=True)(shifts)
-        by_kind = {"pre": units.pre, "post": units.post, "sensitivity": sensitivity}
-        return [by_kind[kind] for kind in self.kinds]
+            weights = weights(jax.random.key(0), outputs.shape)
+        units = self.capture(params, probes, lambda outputs: jnp.sum(outputs * weights))[1]
+        return [getattr(units, kind) for kind in self.kinds]
 
     def _rows(self, group: str, units: dict[str, jax.Array]) -> jax.Array:
         """Responses `[*batch, n, m * positions]`, scaled so that inner products are means over the responses."""

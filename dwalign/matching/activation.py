@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from dwalign.assignment import assign
 from dwalign.matching.objective import check_batch
-from dwalign.symmetry import Alignment, PermutationSpec, SpecError
+from dwalign.symmetry import Alignment, PermutationSpec, SpecError, inverse, permute, permute_batch
 
 PyTree = Any
 
@@ -41,12 +41,20 @@ def activation_matching(
       `scores[group][i, j]`: the inner product or correlation of unit i of a and unit j of b.
     """
     check_batch("activation_matching", batch)
-    if nested := [g for g, names in spec.batch.items() if set(names) & set(spec.sizes)]:
-        raise SpecError(
-            f"activation_matching: groups must not be batched over permuted groups, but {nested} are; "
-            "use weight matching"
-        )
-    inputs = batch[0]
+    perms: dict[str, jax.Array] = {}
+    scores: dict[str, jax.Array] = {}
+    for level in spec.levels:
+        moved = permute(spec, b, perms) if perms else b
+        found = _compare(spec, level, a, moved, capture, batch[0], correlation, chunk)
+        # found between partners, in the order of a; scores and permutations are indexed by the units of b
+        back = inverse(spec, perms)
+        scores |= {g: permute_batch(spec, g, found[g], back) for g in level}
+        perms |= assign({g: scores[g] for g in level})
+    return Alignment({g: perms[g] for g in spec.sizes}, {g: scores[g] for g in spec.sizes})
+
+
+def _compare(spec, groups, a, b, capture, inputs, correlation, chunk) -> dict[str, jax.Array]:
+    """Scores of the units of these groups, `[*batch, n, n]`."""
     count = inputs.shape[0]
     chunk = min(chunk, count)
     padding = -count % chunk
@@ -56,7 +64,7 @@ def activation_matching(
 
     def units(params, x):
         post = capture(params, x)[1].post
-        return {g: _by_group(spec, g, post) for g in spec.sizes}
+        return {g: _by_group(spec, g, post) for g in groups}
 
     # sums of deviations from the first response lose no digits where responses are large and vary little
     center = jax.tree.map(
@@ -68,15 +76,15 @@ def activation_matching(
         mask = present[:, None, None, None]
         deviate = lambda u, c: jnp.where(mask, u - c[None], 0.0)
         us, vs = (jax.tree.map(deviate, units(p, x), c) for p, c in zip((a, b), center, strict=True))
-        return jax.tree.map(jnp.add, sums, {g: _sums(us[g], vs[g]) for g in spec.sizes}), None
+        return jax.tree.map(jnp.add, sums, {g: _sums(us[g], vs[g]) for g in groups}), None
 
     zeros = jax.tree.map(lambda u, v: jax.tree.map(jnp.zeros_like, _sums(u[None], v[None])), *center)
     sums = jax.lax.scan(moments, zeros, chunks)[0]
     scores = {}
-    for g, n in spec.sizes.items():
+    for g in groups:
         q = _correlation(sums[g], count * center[0][g].shape[0]) if correlation else sums[g][0] / count
-        scores[g] = q.reshape(*spec.batch_shape(g), n, n)
-    return Alignment(assign(scores), scores)
+        scores[g] = q.reshape(*spec.batch_shape(g), *q.shape[-2:])
+    return scores
 
 
 def _by_group(spec, group, post) -> jax.Array:

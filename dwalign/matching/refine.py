@@ -57,7 +57,7 @@ def refine(
 
     def objective(scores):
         plans = soft_assign(scores, iterations=iterations, solver="scaling")
-        return midpoint(a, b, plans) + midpoint(b, a, transpose(plans))
+        return midpoint(a, b, plans) + midpoint(b, a, transpose(spec, plans))
 
     def step(state, rate):
         scores, velocity = state

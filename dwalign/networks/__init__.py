@@ -1,7 +1,7 @@
 from typing import Any
 
-from dwalign.networks.mlp import MLP, mlp, mlp_spec
-from dwalign.networks.network import Network, Units
+from dwalign.networks.mlp import MLP, mlp
+from dwalign.networks.network import Network, from_module, reset_statistics
 
 KINDS = {"mlp": mlp}
 
@@ -15,4 +15,4 @@ def build(config: dict[str, Any]) -> Network:
     return KINDS[kind](**options)
 
 
-__all__ = ["KINDS", "MLP", "Network", "Units", "build", "mlp", "mlp_spec"]
+__all__ = ["KINDS", "MLP", "Network", "build", "from_module", "mlp", "reset_statistics"]

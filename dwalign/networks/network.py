@@ -1,32 +1,28 @@
-"""The contract of a network that gets aligned."""
+"""The contract of a network that gets aligned, and how a linen module comes to fulfil it."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
-from dwalign.symmetry import PermutationSpec
+from dwalign.symmetry import PermutationSpec, Units, infer_spec, make_capture
 
 PyTree = Any
-
-
-class Units(NamedTuple):
-    """What the hidden units compute: for each group `[batch, n]`, before and after the non-linearity."""
-
-    pre: dict[str, jax.Array]
-    post: dict[str, jax.Array]
 
 
 class Network(NamedTuple):
     """A network as pure functions.
 
     Attributes:
-      init: `key -> params`.
+      init: `key -> params`, all collections.
       apply: `(params, inputs) -> outputs`.
-      capture: `(params, inputs, shifts=None) -> (outputs, Units)`; `shifts` (group to `[batch, n]`) are added to the
-        pre-activations, so that gradients with respect to them are the units' back-propagated sensitivities.
+      capture: `(params, inputs, readout=None) -> (outputs, Units)`: what its hidden units compute.
       spec: its permutation symmetries.
       config: what `dwalign.networks.build` needs to make it again, plain JSON values.
+      train: `(params, inputs) -> (outputs, params)` as in training: batch normalisation uses the statistics of these
+        inputs and puts them into the params that it returns. None where that makes no difference.
     """
 
     init: Callable[[jax.Array], PyTree]
@@ -34,3 +30,56 @@ class Network(NamedTuple):
     capture: Callable[..., tuple[jax.Array, Units]]
     spec: PermutationSpec
     config: dict[str, Any]
+    train: Callable[[PyTree, jax.Array], tuple[jax.Array, PyTree]] | None = None
+
+
+def from_module(model: nn.Module, example: jax.Array, config: dict[str, Any]) -> Network:
+    """The network of a linen module: spec and capture are read off its program.
+
+    Args:
+      model: called on inputs alone; one with batch statistics also takes `train=True`.
+      example: inputs `[m, ...]` of any content.
+      config: what `build` needs to make it again.
+    """
+
+    def init(key):
+        return model.init(key, example)
+
+    def apply(params, inputs):
+        return model.apply(params, inputs)
+
+    def train(params, inputs):
+        outputs, updated = model.apply(params, inputs, train=True, mutable=["batch_stats"])
+        return outputs, {**params, **updated}
+
+    abstract = jax.eval_shape(init, jax.random.key(0))
+    # a single example has no axis to tell from the others
+    examples = jnp.concatenate([example, example])
+    return Network(
+        init,
+        apply,
+        make_capture(apply),
+        infer_spec(apply, abstract, examples),
+        config,
+        train if "batch_stats" in abstract else None,
+    )
+
+
+def reset_statistics(network: Network, params: PyTree, inputs: jax.Array, *, chunk: int = 500) -> PyTree:
+    """Recompute batch statistics on data, as networks need it after merging (Jordan et al. 2023, REPAIR).
+
+    Args:
+      network, params: networks without batch statistics come back as they are.
+      inputs: `[m, ...]`, training inputs.
+      chunk: inputs of one batch; statistics are averaged over the batches, a last smaller one is left out.
+
+    Returns:
+      params with the statistics of the hidden units on these inputs.
+    """
+    if network.train is None:
+        return params
+    train = network.train
+    chunk = min(chunk, inputs.shape[0])
+    chunks = inputs[: inputs.shape[0] // chunk * chunk].reshape(-1, chunk, *inputs.shape[1:])
+    statistics = jax.lax.map(lambda x: train(params, x)[1]["batch_stats"], chunks)
+    return {**params, "batch_stats": jax.tree.map(lambda leaf: leaf.mean(0), statistics)}

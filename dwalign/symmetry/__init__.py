@@ -3,25 +3,40 @@ from dwalign.symmetry.action import (
     identity,
     inverse,
     permute,
+    permute_batch,
     permute_block,
     random_perms,
     to_matrices,
     transpose,
 )
 from dwalign.symmetry.alignment import Alignment
-from dwalign.symmetry.spec import Axes, Block, PermutationSpec, SpecError, Sum
+from dwalign.symmetry.capture import Units, make_capture
+from dwalign.symmetry.certificate import Certificate, CertificateError, certify
+from dwalign.symmetry.compare import correspondence
+from dwalign.symmetry.inference import InferenceError, infer_spec
+from dwalign.symmetry.spec import Axes, Block, Note, PermutationSpec, SpecError, Sum
 
 __all__ = [
     "Alignment",
     "Axes",
     "Block",
+    "Certificate",
+    "CertificateError",
+    "InferenceError",
+    "Note",
     "PermutationSpec",
     "SpecError",
     "Sum",
+    "Units",
+    "certify",
     "compose",
+    "correspondence",
     "identity",
+    "infer_spec",
     "inverse",
+    "make_capture",
     "permute",
+    "permute_batch",
     "permute_block",
     "random_perms",
     "to_matrices",

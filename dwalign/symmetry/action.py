@@ -54,9 +54,8 @@ def permute(spec: PermutationSpec, params: PyTree, perms: Perms) -> PyTree:
 def permute_block(spec: PermutationSpec, block: Block, perms: Perms, *, skip: int | None = None) -> Block:
     """`permute` for one block of `spec.blocks`; axis `skip` stays as it is."""
     array = block.array
-    for group in spec.order:
-        if group not in perms:
-            continue
+    # batched permutations act first
+    for group in (g for level in reversed(spec.levels) for g in level if g in perms):
         batch_axes = [block.factors.index(h) for h in spec.batch.get(group, ()) if h in block.factors]
         for axis, factor in enumerate(block.factors):
             if factor == group and axis != skip:
@@ -92,13 +91,22 @@ def random_perms(spec: PermutationSpec, key: jax.Array) -> Perms:
     }
 
 
-def _act_on_batch(spec: PermutationSpec, group: str, perm: jax.Array, perms: Perms) -> jax.Array:
-    return permute_block(spec, Block(group, (*spec.batch.get(group, ()), None), perm), perms).array
+def permute_batch(spec: PermutationSpec, group: str, array: jax.Array, perms: Perms) -> jax.Array:
+    """Move what belongs to the units of a batched group, `[*batch, ...]`, with the groups that it is batched over.
+
+    Plain for a group that is batched over no other group: its array comes back as it is.
+    """
+    names = spec.batch.get(group, ())
+    if not set(names) & set(perms):
+        return array
+    rest = (None,) * (array.ndim - len(names))
+    outer = {g: perm for g, perm in perms.items() if g in names}
+    return permute_block(spec, Block(group, (*names, *rest), array), outer).array
 
 
 def inverse(spec: PermutationSpec, perms: Perms) -> Perms:
     """The element that undoes `perms`: `permute(spec, permute(spec, v, g), inverse(spec, g))` is v bit for bit."""
-    return {g: jnp.argsort(_act_on_batch(spec, g, perm, perms), axis=-1) for g, perm in perms.items()}
+    return {g: jnp.argsort(permute_batch(spec, g, perm, perms), axis=-1) for g, perm in perms.items()}
 
 
 def compose(spec: PermutationSpec, outer: Perms, inner: Perms) -> Perms:
@@ -107,7 +115,7 @@ def compose(spec: PermutationSpec, outer: Perms, inner: Perms) -> Perms:
         raise SpecError(f"compose: both elements must name the same groups, got {sorted(outer)} and {sorted(inner)}")
     back = inverse(spec, inner)
     return {
-        g: jnp.take_along_axis(inner[g], _act_on_batch(spec, g, outer[g], back), axis=-1)
+        g: jnp.take_along_axis(inner[g], permute_batch(spec, g, outer[g], back), axis=-1)
         for g in spec.sizes
         if g in outer
     }
@@ -118,6 +126,11 @@ def to_matrices(perms: Perms) -> Perms:
     return {g: jax.nn.one_hot(perm, perm.shape[-1]) for g, perm in perms.items()}
 
 
-def transpose(matrices: Perms) -> Perms:
-    """Swap the roles of a and b in soft alignments or scores."""
-    return {g: jnp.swapaxes(matrix, -1, -2) for g, matrix in matrices.items()}
+def transpose(spec: PermutationSpec, matrices: Perms, plans: Perms | None = None) -> Perms:
+    """Swap the roles of a and b in soft alignments or scores.
+
+    A group batched over others is indexed by the units of b, so these are exchanged for those of a by `plans`, the
+    alignment of the others (hard or soft; `matrices` by default). Exact where that is hard.
+    """
+    plans = matrices if plans is None else plans
+    return {g: permute_batch(spec, g, jnp.swapaxes(matrix, -1, -2), plans) for g, matrix in matrices.items()}

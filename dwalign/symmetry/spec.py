@@ -3,7 +3,7 @@
 import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -110,6 +110,15 @@ class Block(NamedTuple):
     array: jax.Array
 
 
+class Note(NamedTuple):
+    """A dimension that is not permuted, or a factor or part of one, and why."""
+
+    path: str
+    dimension: int
+    size: int
+    why: str
+
+
 class PermutationSpec:
     """Which axes of a parameter tree carry which group of interchangeable units.
 
@@ -118,6 +127,8 @@ class PermutationSpec:
       sizes: the number of units of every group.
       batch: the named factors over which a group is batched: an independent permutation for each index of them.
       fixed: the sizes of named factors that are not permuted (such as scanned layers) but that groups are batched over.
+      notes, unknown: what `infer_spec` pinned and why, and the primitives it knows no rule for; not a part of the
+        identity of a spec.
 
     Specs are immutable and hashable, so they may be static arguments of jitted functions.
     """
@@ -129,7 +140,11 @@ class PermutationSpec:
         *,
         batch: Mapping[str, tuple[str, ...]] | None = None,
         fixed: Mapping[str, int] | None = None,
+        notes: Sequence[Note] = (),
+        unknown: Mapping[str, str] | None = None,
     ):
+        self.notes = tuple(notes)
+        self.unknown = MappingProxyType(dict(unknown or {}))
         self.sizes = MappingProxyType({g: int(n) for g, n in sizes.items()})
         self.batch = MappingProxyType({g: tuple(h) for g, h in (batch or {}).items() if h})
         self.fixed = MappingProxyType({g: int(n) for g, n in (fixed or {}).items()})
@@ -201,20 +216,10 @@ class PermutationSpec:
         return tuple(self.size(h) for h in self.batch.get(group, ()))
 
     @property
-    def order(self) -> tuple[str, ...]:
-        """The groups, each before those that it is batched over: the order in which permutations act."""
-        done: list[str] = []
-
-        def visit(group):
-            for other, names in self.batch.items():
-                if group in names:
-                    visit(other)
-            if group not in done:
-                done.append(group)
-
-        for group in self.sizes:
-            visit(group)
-        return tuple(done)
+    def levels(self) -> tuple[tuple[str, ...], ...]:
+        """The groups by the number of groups that they are batched over: each level needs only those before it."""
+        depth = {g: sum(h in self.sizes for h in self.batch.get(g, ())) for g in self.sizes}
+        return tuple(tuple(g for g in self.sizes if depth[g] == d) for d in sorted(set(depth.values())))
 
     def size(self, factor: str | int) -> int:
         """The size of a named factor; that of an integer is itself."""
@@ -293,6 +298,12 @@ class PermutationSpec:
 
     def _part_sizes(self, dim):
         return None if len(dim) == 1 else [math.prod(self.size(f) for f in part) for part in dim]
+
+    def describe(self) -> str:
+        """A table of the groups, of the arrays that carry them, and of what is fixed and why."""
+        from dwalign.symmetry.describe import describe
+
+        return describe(self)
 
     def to_json(self) -> str:
         """The spec as text; trees of dictionaries (with string keys), lists and tuples are supported."""

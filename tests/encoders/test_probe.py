@@ -10,7 +10,7 @@ from dwalign.assignment import hungarian
 from dwalign.encoders.probe import ProbeEncoder
 from dwalign.matching.activation import activation_matching
 from dwalign.networks import mlp
-from dwalign.symmetry import Axes, PermutationSpec, SpecError, permute, random_perms
+from dwalign.symmetry import Axes, PermutationSpec, SpecError, Units, make_capture, permute, random_perms
 
 NET = mlp(9, (8, 7), 3)
 INPUTS = jax.random.normal(jax.random.key(10), (12, 9))
@@ -18,28 +18,17 @@ INPUTS = jax.random.normal(jax.random.key(10), (12, 9))
 
 # positions [m, 2] between examples and units, and units batched over heads
 HEADS = PermutationSpec(
-    {"in": Axes(None, "head", "unit"), "out": Axes("head", "unit", None)},
-    {"head": 3, "unit": 4},
-    batch={"unit": ("head",)},
+    {"in": Axes(None, "h0", "h1"), "out": Axes("h0", "h1", None)},
+    {"h0": 3, "h1": 4},
+    batch={"h1": ("h0",)},
 )
 
 
-def capture_heads(params, inputs, shifts=None):
-    pre = {"unit": jnp.einsum("mpi,ihu->mphu", inputs, params["in"])}
-    pre["head"] = jnp.sum(pre["unit"] ** 2, -1)
-    if shifts is not None:
-        pre = {g: x + shifts[g] for g, x in pre.items()}
-    post = {"unit": jnp.tanh(pre["unit"]) * pre["head"][..., None], "head": jnp.tanh(pre["head"])}
-    return jnp.einsum("mphu,huo->mo", post["unit"], params["out"]), _Units(pre, post)
-
-
-@chex.dataclass(mappable_dataclass=False)
-class _Units:
-    pre: dict
-    post: dict
-
-    def __init__(self, pre, post):
-        self.pre, self.post = pre, post
+@make_capture
+def capture_heads(params, inputs):
+    pre = jnp.einsum("mpi,ihu->mphu", inputs, params["in"])
+    post = jnp.tanh(pre) * jnp.tanh(jnp.sum(pre**2, -1, keepdims=True))
+    return jnp.einsum("mphu,huo->mo", post, params["out"])
 
 
 def case(name):
@@ -134,7 +123,7 @@ def test_sensitivities_are_gradients_of_the_read_out():
     readout = variables["params"]["readout"]
     _, units = NET.capture(params, INPUTS)
     last = params["params"]["dense_2"]["kernel"]
-    expected = (units.pre["h1"] > 0) * (readout @ last.T)
+    expected = (units.pre["h1"][:, 0] > 0) * (readout @ last.T)
     found = encoder.apply(variables, params)["h1"]
     chex.assert_trees_all_close(found, expected.T / jnp.sqrt(len(INPUTS)), atol=1e-5)
 
@@ -172,7 +161,7 @@ def test_errors_say_what_is_missing():
     params = NET.init(jax.random.key(0))
     with pytest.raises(ValueError, match="kinds must hold some of"):
         ProbeEncoder(NET.spec, capture=NET.capture, inputs=INPUTS, kinds=("posts",)).init(jax.random.key(0), params)
-    nothing = lambda p, x, shifts=None: (x, _Units({}, {}))
+    nothing = lambda p, x, readout=None: (x, Units({}, {}))
     with pytest.raises(SpecError, match=r"'h0' units \[m, ..., 8,\], found only"):
         encoder = ProbeEncoder(NET.spec, capture=nothing, inputs=INPUTS, kinds=("post",))
         encoder.init(jax.random.key(0), params)

@@ -47,7 +47,7 @@ def test_swapping_the_networks_transposes_the_scores(specs, draw, name):
     a, b = draw(spec, jax.random.key(0)), draw(spec, jax.random.key(1))
     plans = soft(spec)
     chex.assert_trees_all_close(
-        match_scores(spec, b, a, transpose(plans)), transpose(match_scores(spec, a, b, plans)), atol=1e-4
+        match_scores(spec, b, a, transpose(spec, plans)), transpose(spec, match_scores(spec, a, b, plans)), atol=1e-4
     )
 
 

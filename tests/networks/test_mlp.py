@@ -1,5 +1,6 @@
 """MLPs: the spec holds for every depth, captured units are what the network computes, configs rebuild it."""
 
+import itertools
 import json
 
 import chex
@@ -7,8 +8,18 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from dwalign.networks import build, mlp, mlp_spec
-from dwalign.symmetry import Axes, permute, random_perms
+from dwalign.networks import build, mlp
+from dwalign.symmetry import Axes, PermutationSpec, permute, random_perms
+
+
+def declared(widths):
+    groups = [None, *(f"h{k}" for k in range(len(widths))), None]
+    axes = {
+        f"dense_{k}": {"bias": Axes(after), "kernel": Axes(before, after)}
+        for k, (before, after) in enumerate(itertools.pairwise(groups))
+    }
+    return PermutationSpec({"params": axes}, {f"h{k}": width for k, width in enumerate(widths)})
+
 
 WIDTHS = [(4,), (7, 5), (6, 6, 6), (3, 4, 5, 6, 7)]
 
@@ -25,8 +36,8 @@ def test_permuted_units_compute_the_same_function(widths):
     out, units = net.capture(params, x)
     moved_out, moved_units = net.capture(moved, x)
     chex.assert_trees_all_close(moved_out, out, atol=1e-5)
-    for before, after in zip(units, moved_units, strict=True):
-        chex.assert_trees_all_close(after, {g: u[:, perms[g]] for g, u in before.items()}, atol=1e-5)
+    for before, after in zip(units[:2], moved_units[:2], strict=True):
+        chex.assert_trees_all_close(after, {g: u[..., perms[g]] for g, u in before.items()}, atol=1e-5)
 
 
 @pytest.mark.parametrize("widths", WIDTHS[:2])
@@ -37,12 +48,14 @@ def test_capture(widths):
     out, units = net.capture(params, x)
     chex.assert_trees_all_equal(out, net.apply(params, x))
     assert set(units.pre) == set(units.post) == set(net.spec.sizes)
-    chex.assert_trees_all_equal(units.post, jax.tree.map(jax.nn.relu, units.pre))
+    chex.assert_trees_all_close(units.post, jax.tree.map(jax.nn.relu, units.pre))
     first = params["params"]["dense_0"]
-    chex.assert_trees_all_close(units.pre["h0"], x @ first["kernel"] + first["bias"][None], atol=1e-5)
+    chex.assert_trees_all_close(units.pre["h0"][:, 0], x @ first["kernel"] + first["bias"][None], atol=1e-5)
     last = params["params"][f"dense_{len(widths)}"]
-    chex.assert_trees_all_close(out, units.post[f"h{len(widths) - 1}"] @ last["kernel"] + last["bias"][None], atol=1e-5)
-    chex.assert_shape([units.pre[g] for g in net.spec.sizes], [(6, n) for n in widths])
+    chex.assert_trees_all_close(
+        out, units.post[f"h{len(widths) - 1}"][:, 0] @ last["kernel"] + last["bias"][None], atol=1e-5
+    )
+    chex.assert_shape([units.pre[g] for g in net.spec.sizes], [(6, 1, n) for n in widths])
 
     jitted = jax.jit(net.capture)(params, x)
     chex.assert_trees_all_close(jitted, (out, units), atol=1e-5)
@@ -52,24 +65,23 @@ def test_capture(widths):
     chex.assert_trees_all_close(outs[1], each, atol=1e-5)
 
 
-def test_gradient_with_respect_to_shifts_is_the_sensitivity_of_units():
+def test_sensitivity_is_the_gradient_with_respect_to_pre_activations():
     net = mlp(5, (4, 6), 3)
     params = net.init(jax.random.key(0))
     x = jax.random.normal(jax.random.key(1), (2, 5))
-    zeros = {g: jnp.zeros((2, n)) for g, n in net.spec.sizes.items()}
-    chex.assert_trees_all_equal(net.capture(params, x, zeros), net.capture(params, x))
-    grads = jax.grad(lambda shifts: jnp.sum(net.capture(params, x, shifts)[0]))(zeros)
-    pre = net.capture(params, x)[1].pre["h1"]
-    expected = jnp.where(pre > 0, params["params"]["dense_2"]["kernel"].sum(-1)[None], 0.0)
-    chex.assert_trees_all_close(grads["h1"], expected, atol=1e-5)
-    assert jnp.any(grads["h0"] != 0)
+    out, units = net.capture(params, x, jnp.sum)
+    chex.assert_trees_all_close((out, units[:2]), (net.apply(params, x), net.capture(params, x)[1][:2]), atol=1e-6)
+    last = params["params"]["dense_2"]["kernel"].sum(-1)[None]
+    expected = jnp.where(units.pre["h1"][:, 0] > 0, last, 0.0)
+    chex.assert_trees_all_close(units.sensitivity["h1"][:, 0], expected, atol=1e-5)
+    assert jnp.any(units.sensitivity["h0"] != 0)
 
 
 @pytest.mark.parametrize("widths", WIDTHS)
 def test_spec_fits_the_parameters_and_fixes_inputs_and_outputs(widths):
     net = mlp(5, widths, 3)
     net.spec.check(net.init(jax.random.key(0)))
-    assert net.spec == mlp_spec(widths)
+    assert net.spec == declared(widths)
     axes = net.spec.axes["params"]
     assert axes["dense_0"]["kernel"] == Axes(None, "h0")
     assert axes[f"dense_{len(widths)}"]["bias"] == Axes(None)

@@ -120,9 +120,9 @@ def test_soft_with_permutation_matrices_is_hard(spec, mode):
     chex.assert_trees_all_close(act(params, matrices), permute(spec, params, perms), atol=1e-6)
     for group, matrix in matrices.items():
         assert matrix.shape == (*spec.batch_shape(group), spec.sizes[group], spec.sizes[group])
-    chex.assert_trees_all_equal(transpose(transpose(matrices)), matrices)
+    chex.assert_trees_all_equal(transpose(spec, transpose(spec, matrices)), matrices)
     if not spec.batch:
-        chex.assert_trees_all_equal(transpose(matrices), to_matrices(inverse(spec, perms)))
+        chex.assert_trees_all_equal(transpose(spec, matrices), to_matrices(inverse(spec, perms)))
 
 
 def test_convention():

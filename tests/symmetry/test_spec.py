@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwalign.networks import mlp, mlp_spec
+from dwalign.networks import mlp
 from dwalign.symmetry import Axes, PermutationSpec, SpecError, Sum, permute
 
 HEADS = PermutationSpec(
@@ -22,7 +22,7 @@ FLAT = PermutationSpec({"conv": Axes(3, 3, None, "c3"), "dense": Axes((49, "c3")
 PARTS = PermutationSpec(
     {"k": Axes(Sum("a", ("b", 4), 2), Sum("b", 5)), "a": Axes("a"), "empty": Axes()}, {"a": 3, "b": 2}
 )
-SPECS = {"mlp": mlp_spec((5, 6, 7)), "heads": HEADS, "layers": LAYERS, "flat": FLAT, "parts": PARTS}
+SPECS = {"mlp": mlp(8, (5, 6, 7), 3).spec, "heads": HEADS, "layers": LAYERS, "flat": FLAT, "parts": PARTS}
 
 
 def random_params(spec, seed, none=3):
@@ -116,7 +116,7 @@ def test_batch_shape_and_order():
         [axes], {"head": 2, "qk": 3}, batch={"qk": ("layer", "head"), "head": ("layer",)}, fixed={"layer": 4}
     )
     assert spec.batch_shape("qk") == (4, 2) and spec.batch_shape("head") == (4,)
-    assert spec.order == ("qk", "head")
+    assert spec.levels == (("head",), ("qk",))
     assert LAYERS.batch_shape("h") == (2,) and FLAT.batch_shape("c3") == ()
 
 

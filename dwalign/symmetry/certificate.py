@@ -1,0 +1,171 @@
+"""The certificate: numbers that show that a spec describes symmetries of a function, and that it misses none."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dwalign.symmetry.action import inverse, permute, random_perms
+from dwalign.symmetry.inference import read_program
+from dwalign.symmetry.spec import Note, PermutationSpec, SpecError
+
+PyTree = Any
+# what LLVM would gain by optimising a program that runs once is less than what it costs
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+
+class CertificateError(SpecError):
+    """A spec that is not a symmetry of the function."""
+
+
+class Certificate(NamedTuple):
+    """Attributes:
+    error: largest difference of f(g.v) and f(v), relative to the root mean square of f(v).
+    missed: pinned dimensions that can be permuted after all (sound but incomplete), if they were probed.
+    """
+
+    error: float
+    missed: tuple[Note, ...] = ()
+
+
+def certify(
+    spec: PermutationSpec,
+    apply: Callable,
+    params: PyTree,
+    *inputs: PyTree,
+    key: jax.Array | None = None,
+    tolerance: float = 1e-3,
+    complete: bool = False,
+    moderate: int = 8,
+) -> Certificate:
+    """Check that `f(g.v, x) = f(v, x)` for a random g, and that the inverse of g restores v bit for bit.
+
+    Weights and inputs are disturbed at random first: zero biases or an all-zero image would hide a wrong spec.
+
+    Args:
+      spec: what is checked.
+      apply: `(params, *inputs) -> outputs`.
+      params, inputs: arrays; `jax.ShapeDtypeStruct` is filled with random values.
+      key: draws g and the disturbance.
+      tolerance: relative; rounding of float32 sums in another order.
+      complete: also probe the other direction: permute every pinned dimension of at least `moderate` positions by
+        itself, wherever the program uses it, and report those that leave the function unchanged.
+      moderate: smaller pinned dimensions are not probed.
+
+    Raises:
+      CertificateError: naming the group, and the array that does not fit the others; or apply gives a different result
+        each time, or values that are not finite.
+      SpecError: params do not fit the spec.
+    """
+    key = jax.random.key(0) if key is None else key
+    draw, noise = jax.random.split(key)
+    spec.check(params)
+    params, inputs = _disturbed((params, inputs), noise)
+    run = _runner(apply, params, inputs)
+    perms = random_perms(spec, draw)
+    moved = permute(spec, params, perms)
+    back = permute(spec, moved, inverse(spec, perms))
+    for path, one, two in zip(spec.paths, jax.tree.leaves(params), jax.tree.leaves(back), strict=True):
+        if not np.array_equal(np.asarray(one), np.asarray(two)):
+            raise CertificateError(f"certify: the inverse must restore {path} bit for bit, but it does not")
+    reference = run(params)
+    _check_reference(reference, run(params))
+    error = _error(reference, run(moved))
+    if not error <= tolerance:
+        raise CertificateError(_blame(spec, run, params, perms, reference, tolerance, error))
+    return Certificate(error, tuple(_missed(apply, params, inputs, run, reference, key, moderate)) if complete else ())
+
+
+def _runner(apply, params, inputs) -> Callable[[PyTree], list[np.ndarray]]:
+    flat, treedef = jax.tree.flatten(inputs)
+    dynamic = [k for k, leaf in enumerate(flat) if hasattr(leaf, "shape")]
+
+    def program(params, values):
+        whole = list(flat)
+        for k, value in zip(dynamic, values, strict=True):
+            whole[k] = value
+        return apply(params, *treedef.unflatten(whole))
+
+    values = [flat[k] for k in dynamic]
+    options = QUICK if jax.default_backend() == "cpu" else None
+    compiled = jax.jit(program).lower(params, values).compile(compiler_options=options)
+    return lambda params: [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(compiled(params, values))]
+
+
+def _check_reference(first: list[np.ndarray], second: list[np.ndarray]) -> None:
+    if not all(np.isfinite(leaf).all() for leaf in first):
+        raise CertificateError("certify: apply must give finite values on these params and inputs, found NaN or inf")
+    if _error(first, second) > 0:
+        raise CertificateError(
+            "certify: apply must be a pure function, but gave two results on the same params and inputs; "
+            "pass random keys as inputs, and switch dropout off"
+        )
+
+
+def _error(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:
+    scale = np.sqrt(np.mean([np.mean(leaf**2) for leaf in first])) + 1e-12
+    return float(max(np.abs(one - two).max(initial=0) for one, two in zip(first, second, strict=True)) / scale)
+
+
+def _blame(spec, run, params, perms, reference, tolerance, error) -> str:
+    """The first group that alone changes the function, and the array without which it would not."""
+    what = f"certify: permuting must not change the function, but changed it by {error:.1e} (relative)"
+    for group, perm in perms.items():
+        moved = permute(spec, params, {group: perm})
+        if _error(reference, run(moved)) <= tolerance:
+            continue
+        carriers = [k for k, axes in enumerate(spec.leaves) if group in axes.names()]
+        leaves, treedef = jax.tree.flatten(moved)
+        before = jax.tree.leaves(params)
+        for k in carriers:
+            trial = treedef.unflatten([*leaves[:k], before[k], *leaves[k + 1 :]])
+            if _error(reference, run(trial)) <= tolerance:
+                return f"{what}: group {group!r} must not be on {spec.paths[k]} ({spec.leaves[k]}), all others fit"
+        found = ", ".join(f"{spec.paths[k]} ({spec.leaves[k]})" for k in carriers)
+        return f"{what}: group {group!r} is not a symmetry as declared; it is on {found}. Compare with infer_spec"
+    return f"{what}: each group fits by itself but not all together; look at how {dict(spec.batch)} are batched"
+
+
+def _missed(apply, params, inputs, run, reference, key, moderate):
+    program = read_program(apply, params, *inputs)
+    leaves, treedef = jax.tree.flatten(params)
+    for number, (note, places) in enumerate(program.pinned(moderate)):
+        order = np.asarray(jax.random.permutation(jax.random.fold_in(key, number), note.size))
+        moved = list(leaves)
+        for k, axis, outer, inner in places:
+            shape = moved[k].shape
+            split = moved[k].reshape(*shape[:axis], outer, note.size, inner, *shape[axis + 1 :])
+            moved[k] = jnp.take(split, order, axis=axis + 1).reshape(shape)
+        if _error(reference, run(treedef.unflatten(moved))) <= 1e-6:
+            yield note
+
+
+def _disturbed(tree: PyTree, key: jax.Array) -> PyTree:
+    leaves, treedef = jax.tree.flatten(tree)
+    out = []
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
+    for leaf in leaves:
+        if not hasattr(leaf, "shape"):
+            out.append(leaf)
+            continue
+        known = not isinstance(leaf, jax.ShapeDtypeStruct)
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            out.append(leaf if known else jnp.asarray(rng.integers(0, 2, leaf.shape), leaf.dtype))
+            continue
+        value = np.asarray(leaf, np.float32) if known else _drawn(rng, leaf.shape)
+        noise = rng.standard_normal(leaf.shape, np.float32)
+        if known and value.size and value.min() > 0:
+            value = value * np.exp(0.3 * noise)  # variances and scales stay positive
+        else:
+            value = value + 0.3 * noise * (np.sqrt(np.mean(value**2)) or 1.0)
+        out.append(jnp.asarray(value, leaf.dtype))
+    return treedef.unflatten(out)
+
+
+def _drawn(rng, shape) -> np.ndarray:
+    # vectors are biases, scales and variances: positive is safe for each of them
+    if len(shape) < 2:
+        return np.exp(0.1 * rng.standard_normal(shape, np.float32))
+    return rng.standard_normal(shape, np.float32) / np.sqrt(np.prod(shape[:-1]))

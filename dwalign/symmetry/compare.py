@@ -1,0 +1,34 @@
+"""Two specs of one architecture that differ in nothing but names."""
+
+from dwalign.symmetry.spec import PermutationSpec
+
+
+def correspondence(spec: PermutationSpec, other: PermutationSpec) -> dict[str, str] | None:
+    """The names of `other` for those of `spec` if both describe the same symmetries, otherwise None.
+
+    >>> from dwalign.symmetry import Axes
+    >>> one = PermutationSpec({"w": Axes(None, "h0")}, {"h0": 3})
+    >>> correspondence(one, PermutationSpec({"w": Axes(None, "units")}, {"units": 3}))
+    {'h0': 'units'}
+    """
+    names: dict[str, str] = {}
+    if spec.treedef != other.treedef:
+        return None
+    for one, two in zip(spec.leaves, other.leaves, strict=True):
+        if [[len(part) for part in dim] for dim in one.dims] != [[len(part) for part in dim] for dim in two.dims]:
+            return None
+        flat = ([f for dim in axes.dims for part in dim for f in part] for axes in (one, two))
+        for mine, yours in zip(*flat, strict=True):
+            if isinstance(mine, str) != isinstance(yours, str):
+                return None
+            if (isinstance(mine, str) and names.setdefault(mine, yours) != yours) or (
+                mine != yours and type(mine) is int
+            ):
+                return None
+    agree = len(set(names.values())) == len(names) and all(
+        (name in spec.sizes) == (names[name] in other.sizes)
+        and spec.size(name) == other.size(names[name])
+        and {names[h] for h in spec.batch.get(name, ())} == set(other.batch.get(names[name], ()))
+        for name in names
+    )
+    return names if agree else None

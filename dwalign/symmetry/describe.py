@@ -1,0 +1,40 @@
+"""A spec as people read it."""
+
+from collections.abc import Sequence
+
+from dwalign.symmetry.spec import PermutationSpec
+
+
+def describe(spec: PermutationSpec) -> str:
+    """Three tables: the groups, the arrays that carry them, and what is fixed and why.
+
+    >>> from dwalign.symmetry import Axes, PermutationSpec
+    >>> print(describe(PermutationSpec({"w": Axes(None, "h0")}, {"h0": 3})))
+    group  units  batched over  arrays
+    h0     3                    1
+    <BLANKLINE>
+    array  axes
+    ['w']  _, h0
+    """
+    carriers = {g: sum(g in axes.names() for axes in spec.leaves) for g in spec.sizes}
+    groups = [
+        (g, str(n), ", ".join(f"{h} ({spec.size(h)})" for h in spec.batch.get(g, ())), str(carriers[g]))
+        for g, n in spec.sizes.items()
+    ]
+    arrays = [(path, str(axes)) for path, axes in zip(spec.paths, spec.leaves, strict=True)]
+    tables = [
+        _table(("group", "units", "batched over", "arrays"), groups),
+        _table(("array", "axes"), arrays),
+    ]
+    if spec.notes:
+        notes = [(note.path, str(note.dimension), str(note.size), note.why) for note in spec.notes]
+        tables.append(_table(("fixed", "dimension", "size", "why"), notes))
+    if spec.unknown:
+        tables.append(_table(("primitive without a rule", "first met"), list(spec.unknown.items())))
+    return "\n\n".join(tables)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(cell) for cell in column) for column in zip(head, *rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (head, *rows))
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,116 @@
+"""What the walk over a program finds out, kept in one place."""
+
+import sysconfig
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from dwalign.symmetry.inference.atoms import Atom, Mismatch, Reason, fresh, pin, unify
+
+Dims = Sequence[Atom | None]
+Place = tuple[int, ...]
+
+_LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("purelib", "platlib", "stdlib"))
+
+
+class Occurrence(NamedTuple):
+    """A value: its dimensions, the scans it is inside of, and where the program computes it.
+
+    `place` is the path of equation numbers and the number of the result; None where it cannot be observed.
+    `data` says whether it depends on the inputs of the program.
+    """
+
+    dims: Dims
+    loops: tuple[Atom, ...]
+    place: Place | None
+    data: bool
+
+
+class Read(NamedTuple):
+    """A contraction over `atoms` of the values in `operands`: what a next layer reads."""
+
+    atoms: Sequence[Atom]
+    operands: Sequence[Occurrence]
+
+
+class Facts:
+    """The occurrences of atoms and what forbids treating them independently of one another.
+
+    `operands` are those of the equation at hand, `origins` those of every value that can be observed;
+    `calls` are the equations around it;
+    `carried` maps what enters a turn of a loop to what leaves it.
+    """
+
+    def __init__(self) -> None:
+        self.occurrences: list[Occurrence] = []
+        self.separated: list[tuple[Atom, Atom]] = []
+        self.reads: list[Read] = []
+        self.unknown: dict[str, Reason] = {}
+        self.operands: Sequence[Occurrence] = ()
+        self.calls: list = []
+        self.carried: dict[Place, Occurrence] = {}
+        self.origins: dict[Place, Sequence[Occurrence]] = {}
+
+    def unify(self, x: Atom | None, y: Atom | None, eqn=None) -> None:
+        """Both are the same dimension; where that contradicts their structures both are pinned."""
+        if x is None or y is None:
+            return
+        try:
+            unify(x, y)
+        except Mismatch:
+            self.pin([x, y], eqn, "combines dimensions that are divided differently")
+
+    def pin(self, atoms: Iterable[Atom | None], eqn, why: str = "") -> None:
+        for atom in atoms:
+            if atom is not None:
+                pin(atom, self.reason(eqn, why))
+
+    def reason(self, eqn, why: str = "") -> Reason:
+        """The primitive, and the line of the equation or of the innermost call around it that has one."""
+        if eqn is None:
+            return Reason(why)
+        lines = (source_line(one) for one in (eqn, *reversed(self.calls)))
+        return Reason(f"{eqn.primitive.name} {why}".strip(), next((line for line in lines if line), ""))
+
+    def fresh_pinned(self, size: int, eqn) -> Atom | None:
+        return None if size == 1 else fresh(size, self.reason(eqn, "gives positions an order"))
+
+    def ordered(self, dims: Dims, axes: Sequence[int], eqn, why: str = "depends on the order") -> list[Atom | None]:
+        """Pin these axes; results have axes of their own, and nothing is independent for each of their positions."""
+        axes = [axis % len(dims) for axis in axes]
+        self.pin([dims[k] for k in axes], eqn, why)
+        moved = [dims[k] for k in axes]
+        for k, atom in enumerate(dims):
+            if k not in axes:
+                self._separate([atom], moved)
+        return [
+            self.fresh_pinned(atom.size, eqn) if k in axes and atom is not None else atom for k, atom in enumerate(dims)
+        ]
+
+    def roles(self, *, batch: Dims, contracted: Dims, free: tuple[Dims, Dims]) -> None:
+        """Dimensions of a contraction: only some may be permuted independently for each position of others."""
+        left, right = free
+        self._separate(batch, [*contracted, *left, *right])
+        self._separate(contracted, [*left, *right])
+        self._separate(left, [*contracted, *right])
+        self._separate(right, [*contracted, *left])
+
+    def _separate(self, atoms: Dims, others: Dims) -> None:
+        self.separated += [(x, y) for x in atoms for y in others if x is not None and y is not None]
+
+    def read(self, atoms: Dims) -> None:
+        kept = [atom for atom in atoms if atom is not None]
+        operands = [operand for operand in self.operands if operand.data and operand.place is not None]
+        if kept and operands:
+            self.reads.append(Read(kept, operands))
+
+
+def source_line(eqn) -> str:
+    """The innermost line outside of installed packages and this one, "" if there is none."""
+    traceback = getattr(eqn.source_info, "traceback", None)
+    frames = list(getattr(traceback, "frames", ()))
+    for frame in frames:
+        name = str(frame.file_name)
+        if not name.startswith((*_LIBRARIES, str(Path(__file__).parents[1]))):
+            return f"{Path(name).name}:{frame.line_num}"
+    return ""

@@ -1,0 +1,165 @@
+"""`infer_spec`: the permutation spec of any JAX function of parameters and inputs."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr
+
+from dwalign.symmetry.inference.atoms import Atom, factors, find, leaves, parts
+from dwalign.symmetry.inference.facts import Dims, Facts
+from dwalign.symmetry.inference.groups import Groups, find_groups, replace_merged
+from dwalign.symmetry.inference.walk import walk_program
+from dwalign.symmetry.spec import Axes, Note, PermutationSpec, SpecError, Sum
+
+PyTree = Any
+
+
+class InferenceError(SpecError):
+    """A function whose symmetries cannot be read off."""
+
+
+class Program(NamedTuple):
+    """A traced function, the facts about it and its spec."""
+
+    closed: ClosedJaxpr
+    params: list[Dims]
+    facts: Facts
+    groups: Groups
+    spec: PermutationSpec
+    outputs: jax.tree_util.PyTreeDef
+
+    def pinned(self, least: int) -> list[tuple[Note, list[tuple[int, int, int, int]]]]:
+        """Each pinned factor of at least so many positions, with all the places where parameters carry it.
+
+        A place is the number of the array, the axis, and the sizes of what is outside and inside of it on that axis.
+        Parts of concatenations are left out.
+        """
+        found: dict[Atom, tuple[Note, list]] = {}
+        for k, dims in enumerate(self.params):
+            for axis, atom in enumerate(dims):
+                flat = [find(factor) for factor in factors(atom)] if atom is not None else []
+                for n, leaf in enumerate(flat):
+                    if leaf.kind == "leaf" and leaf.reason is not None and leaf.size >= least:
+                        sizes = [other.size for other in flat]
+                        note = Note(self.spec.paths[k], axis, leaf.size, str(leaf.reason))
+                        places = found.setdefault(leaf, (note, []))[1]
+                        places.append((k, axis, math.prod(sizes[:n]), math.prod(sizes[n + 1 :])))
+        return list(found.values())
+
+
+def infer_spec(apply: Callable, params: PyTree, *inputs: PyTree) -> PermutationSpec:
+    """Read the permutation symmetries of a function off its program.
+
+    The function is traced to a jaxpr and never run. Every dimension of every parameter starts as one atom; the walk
+    over the program finds which dimensions are the same, how they are divided and concatenated, and which see an
+    operation that depends on the order of their positions. What remains free is a group of interchangeable units;
+    it is batched over what it always occurs with. A primitive without a rule pins what it touches and is listed in the
+    notes of the spec: nothing is guessed. `certify` checks the result on numbers.
+
+    Args:
+      apply: `(params, *inputs) -> outputs`, any JAX program, such as `model.apply` of a linen module.
+      params: a tree of arrays or of `jax.ShapeDtypeStruct`: all that carries unit axes, batch statistics too.
+      inputs: likewise. Use a batch of at least two examples: a dimension of size one has nothing to permute.
+
+    Returns:
+      the spec; its groups are `h0`, `h1`, ... in the order of computation, `spec.describe()` shows what was pinned and
+      by which primitive at which line.
+
+    Raises:
+      InferenceError: apply fails on the inputs, returns things that are not arrays, or ignores all its parameters.
+    """
+    return read_program(apply, params, *inputs).spec
+
+
+def read_program(apply: Callable, params: PyTree, *inputs: PyTree) -> Program:
+    """`infer_spec` with all that was found on the way."""
+    paths, treedef = jax.tree_util.tree_flatten_with_path(params)
+    for path, leaf in paths:
+        if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
+            raise InferenceError(
+                f"infer_spec: params must be a tree of arrays, but {jax.tree_util.keystr(path)} is a "
+                f"{type(leaf).__name__}"
+            )
+    closed, outputs = _traced(apply, params, inputs)
+    facts, dims = walk_program(closed, len(paths))
+    groups = find_groups(facts, dims)
+    axes = [_axes(one, groups) for one in dims]
+    free = {leaf: name for leaf, name in groups.names.items() if leaf in groups.batch}
+    notes = [
+        Note(jax.tree_util.keystr(path), d, leaf.size, str(leaf.reason))
+        for (path, _), one in zip(paths, dims, strict=True)
+        for d, atom in enumerate(one)
+        if atom is not None
+        for leaf in leaves(atom)
+        if leaf.reason is not None and leaf.size > 1
+    ]
+    spec = PermutationSpec(
+        treedef.unflatten(axes),
+        {name: leaf.size for leaf, name in free.items()},
+        batch={name: tuple(groups.names[h] for h in groups.batch[leaf]) for leaf, name in free.items()},
+        fixed={name: leaf.size for leaf, name in groups.names.items() if leaf not in free},
+        notes=notes,
+        unknown={name: str(why) for name, why in facts.unknown.items()},
+    )
+    return Program(closed, dims, facts, groups, spec, outputs)
+
+
+def _traced(apply, params, inputs) -> tuple[ClosedJaxpr, jax.tree_util.PyTreeDef]:
+    # arguments that are no arrays (flags, strings) are settings and stay as they are
+    flat, treedef = jax.tree.flatten(inputs)
+    dynamic = [k for k, leaf in enumerate(flat) if hasattr(leaf, "shape") or isinstance(leaf, int | float | np.generic)]
+
+    def program(params, values):
+        whole = list(flat)
+        for k, value in zip(dynamic, values, strict=True):
+            whole[k] = value
+        return apply(params, *treedef.unflatten(whole))
+
+    abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
+    try:
+        closed, shapes = jax.make_jaxpr(program, return_shape=True)(abstract, [flat[k] for k in dynamic])
+    except SpecError:
+        raise
+    except TypeError as error:
+        if "not a valid JAX type" in str(error):
+            raise InferenceError(
+                f"infer_spec: apply must return arrays (and take them as inputs), but tracing it says: {error}"
+            ) from error
+        raise InferenceError(f"infer_spec: apply could not be traced on these params and inputs: {error}") from error
+    used = {id(var) for eqn in closed.jaxpr.eqns for var in eqn.invars} | {id(var) for var in closed.jaxpr.outvars}
+    if not any(id(var) in used for var in closed.jaxpr.invars[: len(jax.tree.leaves(params))]):
+        raise InferenceError(
+            "infer_spec: apply(params, *inputs) must use its params, but none of them enters the result; "
+            "does it close over the weights instead?"
+        )
+    return closed, jax.tree.structure(shapes)
+
+
+def _axes(dims: Dims, groups: Groups) -> Axes:
+    return Axes(*(None if atom is None else _dim(atom, groups) for atom in dims))
+
+
+def _dim(atom: Atom, groups: Groups):
+    out: list[tuple] = []
+    for part in parts(atom):
+        named: list[str | int] = []
+        # what is still a concatenation inside a product is pinned: just so many fixed positions
+        for leaf in replace_merged([find(factor) for factor in factors(part)], groups.merged):
+            factor = groups.names.get(leaf, leaf.size)
+            if isinstance(factor, int) and named and isinstance(named[-1], int):
+                named[-1] *= factor
+            elif factor != 1:
+                named.append(factor)
+        product = tuple(named) or (1,)
+        if out and _plain(product) and _plain(out[-1]):
+            out[-1] = (out[-1][0] + product[0],)
+        else:
+            out.append(product)
+    return None if len(out) == 1 and _plain(out[0]) else Sum(*out)
+
+
+def _plain(product: tuple) -> bool:
+    return all(isinstance(factor, int) for factor in product)
