@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from dwalign.deepalign import deep_align
 from dwalign.matching import (
     activation_matching,
+    feature_matching,
     naive,
     refine,
     sinkhorn_rebasin,
@@ -46,6 +47,7 @@ from dwalign.symmetry import (
 PyTree = Any
 METHODS: dict[str, Callable[..., Alignment]] = {
     "naive": naive,
+    "features": feature_matching,
     "weight_matching": weight_matching,
     "activation_matching": activation_matching,
     "straight_through": straight_through,

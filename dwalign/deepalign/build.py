@@ -28,7 +28,7 @@ class AlignerConfig(NamedTuple):
       probes: inputs of the probe encoder.
     """
 
-    encoder: str = "graph"
+    encoder: str = "probe"
     channels: int | None = None
     depth: int = 4
     features: int = 128

@@ -6,9 +6,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dwalign.assignment import assign, soft_assign
-from dwalign.matching.scores import match_scores, own_scores
-from dwalign.symmetry import PermutationSpec, inverse, permute_batch
+from dwalign.assignment import soft_assign
+from dwalign.matching.scores import feature_scores, match_scores, own_scores
+from dwalign.symmetry import PermutationSpec
 
 PyTree = Any
 EPS = 1e-12
@@ -52,17 +52,9 @@ class DeepAlign(nn.Module):
         return self.encoder(params)
 
     def product(self, features_a, features_b) -> dict[str, jax.Array]:
-        """The scores before the updates: the comparison of features alone.
-
-        A group that is batched over others compares what these match: units of one head with those of its partner.
-        """
-        scores: dict[str, jax.Array] = {}
-        for level in self.spec.levels:
-            partners = inverse(self.spec, assign(scores))
-            for g in level:
-                x, y = _unit(permute_batch(self.spec, g, features_a[g], partners)), _unit(features_b[g])
-                scores[g] = self.roots[g] ** 2 * x @ jnp.swapaxes(y, -1, -2)
-        return {g: scores[g] for g in self.spec.sizes}
+        """The scores before the updates: the comparison of features alone."""
+        cosines = feature_scores(self.spec, features_a, features_b)
+        return {g: self.roots[g] ** 2 * cosine for g, cosine in cosines.items()}
 
     def compare(self, a: PyTree, features_a, b: PyTree, features_b) -> dict[str, jax.Array]:
         """The scores, from networks and their features."""
@@ -74,10 +66,6 @@ class DeepAlign(nn.Module):
             return {g: q + weights[g] * _standardise(matched[g]) for g, q in scores.items()}, None
 
         return jax.lax.scan(update, self.product(features_a, features_b), self.weights)[0]
-
-
-def _unit(x):
-    return x * jax.lax.rsqrt(jnp.sum(x**2, -1, keepdims=True) + EPS)
 
 
 def _standardise(x):

@@ -129,6 +129,8 @@ def make_step(
     augmentation: Augmentation = Augmentation(),
     optimisation: Optimisation = Optimisation(),
     targets: Targets | None = None,
+    loss: Callable = cross_entropy,
+    views: int | None = None,
     mesh: Mesh | None = None,
 ) -> Callable[[TrainState], tuple[TrainState, jax.Array]]:
     """A jitted `state -> (state, losses [4])`.
@@ -137,9 +139,12 @@ def make_step(
       model: the aligner.
       apply: of the networks that get aligned.
       networks: the training networks, stacked.
-      data: training images and labels of the mode-connectivity loss.
+      data: training inputs `[m, ...]` and labels `[m, ...]` of the mode-connectivity loss.
       weights, augmentation, optimisation: see their classes.
       targets: pairs to learn from; without them pairs are drawn at random.
+      loss: `(outputs, labels) -> scalar`, what the networks were trained for.
+      views: so many consecutive networks represent the same signal; pairs are drawn among them, and the leaves of
+        `data` are `[signals, m, ...]`.
       mesh: devices with one axis `pairs`, over which the batch is divided; all devices by default.
     """
     mesh = mesh or device_mesh(optimisation.batch_size)
@@ -153,22 +158,23 @@ def make_step(
         variables = {**rest, "params": params}
         draw_key, image_key, pair_key = jax.random.split(key, 3)
         if targets is None:
-            first, second = random_pairs(draw_key, size(networks), optimisation.batch_size)
+            first, second = random_pairs(draw_key, size(networks), optimisation.batch_size, views=views)
             perms = None
         else:
             index = jax.random.randint(draw_key, (optimisation.batch_size,), 0, len(targets.first))
             first, second, perms = take(targets, index)
-        index = jax.random.randint(image_key, (optimisation.images,), 0, len(data.labels))
-        batch = take(data, index)
+        index = jax.random.randint(image_key, (optimisation.images,), 0, data.labels.shape[0 if views is None else 1])
+        batch = take(data, index) if views is None else None
 
-        def one(a, b, key, perms):
+        def one(a, b, key, perms, signal):
+            on = batch if signal is None else jax.tree.map(lambda leaf: leaf[signal, index], data)
             return pair_losses(
                 model,
                 variables,
                 a,
                 b,
                 key=key,
-                task_loss=lambda v: cross_entropy(apply(v, batch.inputs), batch.labels),
+                task_loss=lambda v: loss(apply(v, on.inputs), on.labels),
                 augmentation=augmentation,
                 optimisation=optimisation,
                 perms=perms,
@@ -179,6 +185,7 @@ def make_step(
             take(networks, second),
             jax.random.split(pair_key, optimisation.batch_size),
             perms,
+            None if views is None else first // views,
         )
         values = jax.vmap(one)(*jax.lax.with_sharding_constraint(args, divided)).mean(0)
         return factors @ values, values

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from dwalign.evaluation.interpolation import Curve, curve
+from dwalign.evaluation.interpolation import Curve, correct, curve
+from dwalign.matching.objective import cross_entropy
 from dwalign.symmetry import Alignment, PermutationSpec, permute
 
 PyTree = Any
@@ -41,6 +42,9 @@ def benchmark(
     key: jax.Array,
     chunk: int = 10,
     points: int = 25,
+    loss: Callable = cross_entropy,
+    hits: Callable = correct,
+    per_pair: bool = False,
 ) -> dict[str, Measured]:
     """Align and judge the stacked pairs (a, b) with every method.
 
@@ -48,33 +52,41 @@ def benchmark(
       spec, apply: of the networks.
       methods: name to `method(a, b, key=key)` for one pair; evaluation never asks which one it got.
       a, b: stacked pairs, leaves `[p, ...]`.
-      test: the full test set.
+      test: the full test set, inputs `[m, ...]` and labels `[m, ...]`.
       key: for methods that draw at random; each pair has its own.
       chunk: pairs that are aligned at once (vmapped); must divide p.
-      points: of the interpolation curve.
+      points, loss, hits: of the interpolation curve.
+      per_pair: each pair has a task of its own (the signal that two networks represent): the leaves of `test` are
+        `[p, m, ...]`, and methods are called `method(a, b, key=key, data=...)` with those of their pair.
 
     Raises:
-      ValueError: `chunk` does not divide p.
+      ValueError: `chunk` does not divide p, or `per_pair` and `test` does not hold p data sets.
     """
     pairs = jax.tree.leaves(a)[0].shape[0]
     if pairs % chunk:
         raise ValueError(f"benchmark: chunk must divide the number of pairs, got {chunk} and {pairs} pairs")
     keys = jax.random.split(key, pairs)
+    own = {"data": test} if per_pair else {}
+    if counts := {jnp.shape(leaf)[0] for leaf in jax.tree.leaves(own)} - {pairs}:
+        raise ValueError(f"benchmark: test must hold a data set for each of the {pairs} pairs, found {min(counts)}")
     parts = jax.block_until_ready(
-        [jax.tree.map(lambda leaf, k=k: leaf[k : k + chunk], (a, b, keys)) for k in range(0, pairs, chunk)]
+        [jax.tree.map(lambda leaf, k=k: leaf[k : k + chunk], (a, b, keys, own)) for k in range(0, pairs, chunk)]
     )
 
     @jax.jit
-    def judge(a, b, perms):
-        return jax.lax.map(
-            lambda pair: curve(apply, pair[0], permute(spec, pair[1], pair[2]), test, points=points), (a, b, perms)
-        )
+    def judge(a, b, perms, own):
+        def one(pair):
+            a, b, perms, own = pair
+            on = own.get("data", test)
+            return curve(apply, a, permute(spec, b, perms), on, points=points, loss=loss, hits=hits)
+
+        return jax.lax.map(one, (a, b, perms, own))
 
     measured = {}
     with tqdm(methods.items(), desc="aligning held-out pairs", unit="method") as bar:
         for name, method in bar:
             bar.set_postfix_str(name)
-            solve = jax.jit(jax.vmap(lambda a, b, k, method=method: method(a, b, key=k)))
+            solve = jax.jit(jax.vmap(lambda a, b, k, own, method=method: method(a, b, key=k, **own)))
             compiled = solve.lower(*parts[0]).compile()
             jax.block_until_ready(compiled(*parts[0]))
             found, seconds = [], []
@@ -83,6 +95,6 @@ def benchmark(
                 found.append(jax.block_until_ready(compiled(*part)))
                 seconds.append((time.perf_counter() - begin) / chunk)
             alignments = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *found)
-            curves = jax.tree.map(np.asarray, judge(a, b, alignments.perms))
+            curves = jax.tree.map(np.asarray, judge(a, b, alignments.perms, own))
             measured[name] = Measured(curves, np.array(seconds), alignments)
     return measured

@@ -45,6 +45,11 @@ class Curve(NamedTuple):
         return self.accuracy[..., self.accuracy.shape[-1] // 2]
 
 
+def correct(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+    """Which predictions are right, `[m]`; outputs `[m, classes]`, integer labels `[m]`."""
+    return jnp.argmax(outputs, -1) == labels
+
+
 def curve(
     apply: Callable,
     a: PyTree,
@@ -53,6 +58,7 @@ def curve(
     *,
     points: int = 25,
     loss: Callable = cross_entropy,
+    hits: Callable = correct,
     chunk: int = 2048,
 ) -> Curve:
     """Walk from a to b (already aligned) on the whole of `batch`.
@@ -60,9 +66,10 @@ def curve(
     Args:
       apply: `(params, inputs) -> outputs`.
       a, b: parameters.
-      batch: inputs `[m, ...]` and integer labels `[m]`, the full test set.
+      batch: inputs `[m, ...]` and labels `[m, ...]`, the full test set.
       points: on the path, both ends included; odd, so that the midpoint is one of them.
       loss: `(outputs, labels) -> scalar`, a mean over examples.
+      hits: `(outputs, labels) -> [m]`, the examples that count for accuracy.
       chunk: examples that are evaluated at once; changes memory and time, not the result.
 
     Raises:
@@ -87,7 +94,7 @@ def curve(
             inside = index < count
             index = jnp.minimum(index, count - 1)
             outputs = apply(params, inputs[index])
-            right = (jnp.argmax(outputs, -1) == labels[index]).astype(jnp.float32)
+            right = hits(outputs, labels[index]).astype(jnp.float32)
             return jnp.stack([jnp.where(inside, each(outputs, labels[index]), 0.0).sum(), (right * inside).sum()])
 
         return jax.lax.map(part, index).sum(0) / count

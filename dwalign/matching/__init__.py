@@ -1,4 +1,5 @@
 from dwalign.matching.activation import activation_matching
+from dwalign.matching.features import feature_matching
 from dwalign.matching.naive import naive
 from dwalign.matching.refine import refine
 from dwalign.matching.scores import match_scores
@@ -9,6 +10,7 @@ from dwalign.matching.weight import weight_matching
 __all__ = [
     "activation_matching",
     "match_scores",
+    "feature_matching",
     "naive",
     "refine",
     "sinkhorn_rebasin",

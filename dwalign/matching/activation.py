@@ -82,7 +82,7 @@ def _compare(spec, groups, a, b, capture, inputs, correlation, chunk) -> dict[st
     sums = jax.lax.scan(moments, zeros, chunks)[0]
     scores = {}
     for g in groups:
-        q = _correlation(sums[g], count * center[0][g].shape[0]) if correlation else sums[g][0] / count
+        q = _correlation(sums[g], float(count) * center[0][g].shape[0]) if correlation else sums[g][0] / count
         scores[g] = q.reshape(*spec.batch_shape(g), *q.shape[-2:])
     return scores
 

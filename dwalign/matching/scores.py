@@ -5,10 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dwalign.symmetry import Block, PermutationSpec, permute_block, to_matrices
+from dwalign.assignment import assign
+from dwalign.symmetry import Block, PermutationSpec, inverse, permute_batch, permute_block, to_matrices
 
 PyTree = Any
 Scores = dict[str, jax.Array]
+EPS = 1e-12
 
 
 def match_scores(
@@ -42,6 +44,24 @@ def neighbour_scores(spec: PermutationSpec, a: PyTree, b: PyTree, perms: dict[st
     linearisation at `perms`, the sum over both occurrences with the other one aligned.
     """
     return _total(spec, a, b, perms, group, bool)
+
+
+def feature_scores(spec: PermutationSpec, features_a: Scores, features_b: Scores) -> Scores:
+    """Cosines of the features `[*batch, n, d]` of every unit of a and every unit of b, `[*batch, n, n]`.
+
+    A group that is batched over others compares what these match: units of one head with those of its partner.
+    """
+    scores: Scores = {}
+    for level in spec.levels:
+        partners = inverse(spec, assign(scores))
+        for g in level:
+            x, y = _unit(permute_batch(spec, g, features_a[g], partners)), _unit(features_b[g])
+            scores[g] = x @ jnp.swapaxes(y, -1, -2)
+    return {g: scores[g] for g in spec.sizes}
+
+
+def _unit(x):
+    return x * jax.lax.rsqrt(jnp.sum(x**2, -1, keepdims=True) + EPS)
 
 
 def _total(spec, a, b, perms, group, wanted) -> jax.Array:

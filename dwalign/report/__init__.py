@@ -1,4 +1,10 @@
-from dwalign.report.figures import interpolation_figure, matrix_figure, quality_figure, training_figure
+from dwalign.report.figures import (
+    interpolation_figure,
+    iterations_figure,
+    matrix_figure,
+    quality_figure,
+    training_figure,
+)
 from dwalign.report.generate import fill, generate
 from dwalign.report.methods import display_name, in_order
 from dwalign.report.results import environment, make_results, read_results, write_results
@@ -17,6 +23,7 @@ __all__ = [
     "generate",
     "in_order",
     "interpolation_figure",
+    "iterations_figure",
     "judge",
     "make_results",
     "markdown_table",

@@ -84,6 +84,50 @@ def quality_figure(results: Mapping[str, Any], file: str | Path) -> None:
     _save(figure, file)
 
 
+def iterations_figure(
+    results: Mapping[str, Any], file: str | Path, methods: Sequence[str], *, longest: int = 1000
+) -> None:
+    """Barrier against the number of iterations of the last stage, one line a start.
+
+    Args:
+      results: content of results.json.
+      file: where the picture goes.
+      methods: such as `weight_matching+sinkhorn`: all measured `method@k` make its line; without iterations stands its
+        start, or `method@0` where it has none.
+      longest: the number of iterations of the method without a count.
+
+    Raises:
+      ValueError: no method was measured with two numbers of iterations.
+    """
+    measured = results["methods"]
+    figure, axis = _pyplot().subplots(figsize=(6.4, 4.2), layout="constrained")
+    for method in methods:
+        start = method.rpartition("+")[0]
+        points = {longest: method, 0: start} | {
+            int(name.rpartition("@")[2]): name for name in measured if name.rpartition("@")[0] == method
+        }
+        line = [(k, measured[name]["barrier"]) for k, name in sorted(points.items()) if name in measured]
+        if len(line) < 2:
+            continue
+        counts = [k for k, _ in line]
+        style: dict[str, Any] = {"color": colour(method), "linewidth": 1.8, "marker": "o", "markersize": 4}
+        label = f"from {display_name(start)}" if start else "from a random start"
+        axis.plot(counts, [max(barrier["mean"], FLOOR) for _, barrier in line], label=label, **style)
+        ends = [np.maximum([barrier["ci95"][side] for _, barrier in line], FLOOR) for side in (0, 1)]
+        axis.fill_between(counts, *ends, color=colour(method), alpha=0.15, lw=0)
+    if not axis.lines:
+        raise ValueError(f"iterations_figure: one of {list(methods)} must have been measured with several counts")
+    axis.set(xlabel="iterations", ylabel="barrier", yscale="log")
+    axis.set_xscale("symlog", linthresh=10, linscale=0.5)
+    axis.set_xlim(left=0)
+    axis.xaxis.set_major_formatter("{x:g}")
+    _plain_log(axis.yaxis)
+    axis.grid(axis="y", color="#eeeeee", linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.legend(frameon=False, fontsize=9)
+    _save(figure, file)
+
+
 def matrix_figure(scores: Mapping[str, np.ndarray], perms: Mapping[str, np.ndarray], file: str | Path) -> None:
     """The scores of each group as they are, with the assignment marked, and reordered so that it is the diagonal.
 

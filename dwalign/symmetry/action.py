@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dwalign.symmetry.spec import Block, PermutationSpec, SpecError
+from dwalign.symmetry.spec import Block, PermutationSpec, SpecError, namespace
 
 PyTree = Any
 Perms = dict[str, jax.Array]
@@ -35,7 +35,8 @@ def permute(spec: PermutationSpec, params: PyTree, perms: Perms) -> PyTree:
         are left out stay as they are.
 
     Returns:
-      a tree of the structure of `params`. Hard permutations move values and never change a bit of them.
+      a tree of the structure of `params`. Hard permutations move values and never change a bit of them; NumPy arrays
+      that are permuted by NumPy arrays stay on the host.
     """
     spec.check(params)
     if unknown := set(perms) - set(spec.sizes):
@@ -59,18 +60,20 @@ def permute_block(spec: PermutationSpec, block: Block, perms: Perms, *, skip: in
         batch_axes = [block.factors.index(h) for h in spec.batch.get(group, ()) if h in block.factors]
         for axis, factor in enumerate(block.factors):
             if factor == group and axis != skip:
-                array = _permute_axis(array, axis, batch_axes, jnp.asarray(perms[group]))
+                array = _permute_axis(array, axis, batch_axes, perms[group])
     return block._replace(array=array)
 
 
 def _permute_axis(array, axis, batch_axes, perm):
+    xp = namespace(array, perm)
+    perm = xp.asarray(perm)
     if jnp.issubdtype(perm.dtype, jnp.integer):
         if not batch_axes:
-            return jnp.take(array, perm, axis=axis)
-        index = jnp.moveaxis(
+            return xp.take(array, perm, axis=axis)
+        index = xp.moveaxis(
             perm.reshape(perm.shape + (1,) * (array.ndim - perm.ndim)), range(perm.ndim), (*batch_axes, axis)
         )
-        return jnp.take_along_axis(array, index, axis=axis)
+        return xp.take_along_axis(array, index, axis=axis)
     letters = list(range(array.ndim))
     new = array.ndim
     out = [new if k == axis else k for k in letters]
@@ -106,7 +109,7 @@ def permute_batch(spec: PermutationSpec, group: str, array: jax.Array, perms: Pe
 
 def inverse(spec: PermutationSpec, perms: Perms) -> Perms:
     """The element that undoes `perms`: `permute(spec, permute(spec, v, g), inverse(spec, g))` is v bit for bit."""
-    return {g: jnp.argsort(permute_batch(spec, g, perm, perms), axis=-1) for g, perm in perms.items()}
+    return {g: namespace(perm).argsort(permute_batch(spec, g, perm, perms), axis=-1) for g, perm in perms.items()}
 
 
 def compose(spec: PermutationSpec, outer: Perms, inner: Perms) -> Perms:

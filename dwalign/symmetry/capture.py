@@ -20,6 +20,7 @@ from dwalign.symmetry.inference.walk import called, scan_parts
 from dwalign.symmetry.spec import SpecError
 
 PyTree = Any
+MOVES = {"slice", "pad", "concatenate", "reshape", "transpose", "squeeze", "broadcast_in_dim", "split", "rev", "gather"}
 
 
 class Units(NamedTuple):
@@ -122,7 +123,8 @@ def _readings(program: Program, group: Atom) -> tuple[Occurrence, ...]:
         one.place: one
         for reading in program.facts.reads
         if members & {leaf for atom in reading.atoms for leaf in leaves(atom)}
-        for one in (program.facts.carried.get(operand.place or (), operand) for operand in reading.operands)
+        for operand in reading.operands
+        for one in [_source(program, program.facts.carried.get(operand.place or (), operand), group)]
         if _usable(program, one, group)
     }
     if not read:
@@ -136,9 +138,19 @@ def _readings(program: Program, group: Atom) -> tuple[Occurrence, ...]:
     return tuple(one._replace(dims=tuple(one.dims)) for one in read.values())
 
 
+def _source(program: Program, one: Occurrence, group: Atom) -> Occurrence:
+    """The value of which this one holds copies, such as the picture of which a convolution gathers the patches."""
+    origin = program.facts.origins.get(one.place or ())
+    if origin is None or origin.primitive not in MOVES:
+        return one
+    found = {other.place: other for part in origin.operands if part.data for other in [_source(program, part, group)]}
+    (source, *others) = found.values()
+    return one if others or source.loops != one.loops or not _usable(program, source, group) else source
+
+
 def _before(program: Program, one: Occurrence, group: Atom) -> Occurrence:
     while one.place in program.facts.origins:
-        arrays = [other for other in program.facts.origins[one.place] if other.dims]
+        arrays = [other for other in program.facts.origins[one.place].operands if other.dims]
         if len(arrays) != 1 or not _usable(program, arrays[0], group) or arrays[0].loops != one.loops:
             break
         if arrays[0].place in program.facts.carried:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwalign.symmetry.action import inverse, permute, random_perms
+from dwalign.symmetry.action import inverse, permute
 from dwalign.symmetry.inference import read_program
 from dwalign.symmetry.spec import Note, PermutationSpec, SpecError
 
@@ -59,26 +59,25 @@ def certify(
         each time, or values that are not finite.
       SpecError: params do not fit the spec.
     """
-    key = jax.random.key(0) if key is None else key
-    draw, noise = jax.random.split(key)
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.key(0) if key is None else key)).tolist())
     spec.check(params)
-    params, inputs = _disturbed((params, inputs), noise)
-    run = _runner(apply, params, inputs)
-    perms = random_perms(spec, draw)
+    params, inputs = _disturbed((params, inputs), rng)
+    perms = _drawn_perms(spec, rng)
     moved = permute(spec, params, perms)
     back = permute(spec, moved, inverse(spec, perms))
     for path, one, two in zip(spec.paths, jax.tree.leaves(params), jax.tree.leaves(back), strict=True):
-        if not np.array_equal(np.asarray(one), np.asarray(two)):
+        if not np.array_equal(one, two):
             raise CertificateError(f"certify: the inverse must restore {path} bit for bit, but it does not")
+    run = _compiled(apply, params, inputs)
     reference = run(params)
     _check_reference(reference, run(params))
     error = _error(reference, run(moved))
     if not error <= tolerance:
         raise CertificateError(_blame(spec, run, params, perms, reference, tolerance, error))
-    return Certificate(error, tuple(_missed(apply, params, inputs, run, reference, key, moderate)) if complete else ())
+    return Certificate(error, tuple(_missed(apply, params, inputs, run, reference, rng, moderate)) if complete else ())
 
 
-def _runner(apply, params, inputs) -> Callable[[PyTree], list[np.ndarray]]:
+def _compiled(apply, params, inputs) -> Callable[[PyTree], list[np.ndarray]]:
     flat, treedef = jax.tree.flatten(inputs)
     dynamic = [k for k, leaf in enumerate(flat) if hasattr(leaf, "shape")]
 
@@ -92,6 +91,12 @@ def _runner(apply, params, inputs) -> Callable[[PyTree], list[np.ndarray]]:
     options = QUICK if jax.default_backend() == "cpu" else None
     compiled = jax.jit(program).lower(params, values).compile(compiler_options=options)
     return lambda params: [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(compiled(params, values))]
+
+
+def _drawn_perms(spec: PermutationSpec, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    # all on the host: compiling a shuffle for every size and a gather for every array takes longer than all else
+    shapes = {g: (*spec.batch_shape(g), n) for g, n in spec.sizes.items()}
+    return {g: rng.permuted(np.broadcast_to(np.arange(s[-1]), s), axis=-1) for g, s in shapes.items()}
 
 
 def _check_reference(first: list[np.ndarray], second: list[np.ndarray]) -> None:
@@ -128,44 +133,49 @@ def _blame(spec, run, params, perms, reference, tolerance, error) -> str:
     return f"{what}: each group fits by itself but not all together; look at how {dict(spec.batch)} are batched"
 
 
-def _missed(apply, params, inputs, run, reference, key, moderate):
+def _missed(apply, params, inputs, run, reference, rng, moderate):
     program = read_program(apply, params, *inputs)
     leaves, treedef = jax.tree.flatten(params)
-    for number, (note, places) in enumerate(program.pinned(moderate)):
-        order = np.asarray(jax.random.permutation(jax.random.fold_in(key, number), note.size))
+    for note, places in program.pinned(moderate):
+        # a cycle through all positions, which leaves none in its place
+        cycle = rng.permutation(note.size)
+        order = np.empty_like(cycle)
+        order[cycle] = np.roll(cycle, 1)
         moved = list(leaves)
         for k, axis, outer, inner in places:
             shape = moved[k].shape
             split = moved[k].reshape(*shape[:axis], outer, note.size, inner, *shape[axis + 1 :])
-            moved[k] = jnp.take(split, order, axis=axis + 1).reshape(shape)
+            moved[k] = np.take(split, order, axis=axis + 1).reshape(shape)
         if _error(reference, run(treedef.unflatten(moved))) <= 1e-6:
             yield note
 
 
-def _disturbed(tree: PyTree, key: jax.Array) -> PyTree:
+def _disturbed(tree: PyTree, rng: np.random.Generator) -> PyTree:
     leaves, treedef = jax.tree.flatten(tree)
     out = []
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
     for leaf in leaves:
         if not hasattr(leaf, "shape"):
             out.append(leaf)
             continue
         known = not isinstance(leaf, jax.ShapeDtypeStruct)
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            out.append(leaf if known else jnp.asarray(rng.integers(0, 2, leaf.shape), leaf.dtype))
+            out.append(np.asarray(leaf) if known else rng.integers(0, 2, leaf.shape).astype(leaf.dtype))
             continue
-        value = np.asarray(leaf, np.float32) if known else _drawn(rng, leaf.shape)
+        if not known:
+            out.append(_drawn(rng, leaf.shape).astype(leaf.dtype))
+            continue
+        value = np.asarray(leaf, np.float32)
         noise = rng.standard_normal(leaf.shape, np.float32)
-        if known and value.size and value.min() > 0:
+        if value.size and value.min() > 0:
             value = value * np.exp(0.3 * noise)  # variances and scales stay positive
         else:
             value = value + 0.3 * noise * (np.sqrt(np.mean(value**2)) or 1.0)
-        out.append(jnp.asarray(value, leaf.dtype))
+        out.append(value.astype(leaf.dtype))
     return treedef.unflatten(out)
 
 
 def _drawn(rng, shape) -> np.ndarray:
     # vectors are biases, scales and variances: positive is safe for each of them
     if len(shape) < 2:
-        return np.exp(0.1 * rng.standard_normal(shape, np.float32))
+        return np.exp(0.3 * rng.standard_normal(shape, np.float32))
     return rng.standard_normal(shape, np.float32) / np.sqrt(np.prod(shape[:-1]))

@@ -257,11 +257,12 @@ class PermutationSpec:
     def blocks(self, params: PyTree) -> list[Block]:
         """The parameters as arrays with one axis a factor; `assemble` is the inverse.
 
-        A leaf gives one block, and one for every combination of parts where dimensions are concatenated.
+        A leaf gives one block, and one for every combination of parts where dimensions are concatenated. NumPy arrays
+        stay NumPy arrays.
         """
         out = []
         for path, axes, leaf in zip(self.paths, self.leaves, self.treedef.flatten_up_to(params), strict=True):
-            pieces: dict[tuple[int, ...], jax.Array] = {(): jnp.asarray(leaf)}
+            pieces: dict[tuple[int, ...], Any] = {(): leaf if isinstance(leaf, np.ndarray) else jnp.asarray(leaf)}
             for d, dim in enumerate(axes.dims):
                 pieces = {
                     (*key, p): piece
@@ -291,7 +292,7 @@ class PermutationSpec:
                     array = next(rest).array
                     return _merge(array, [len(dim[p]) for dim, p in zip(axes.dims, key, strict=True)])
                 parts = [build((*key, p)) for p in range(len(axes.dims[d]))]
-                return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=d)
+                return parts[0] if len(parts) == 1 else namespace(*parts).concatenate(parts, axis=d)
 
             leaves.append(build(()))
         return self.treedef.unflatten(leaves)
@@ -336,8 +337,13 @@ class PermutationSpec:
         return f"PermutationSpec(sizes={dict(self.sizes)}\n" + "\n".join(lines) + ")"
 
 
+def namespace(*arrays):
+    """`numpy` where all arrays are NumPy's, so that work on the host stays there, otherwise `jax.numpy`."""
+    return np if all(isinstance(array, np.ndarray) for array in arrays) else jnp
+
+
 def _split(array, sizes, axis):
-    return [array] if sizes is None else jnp.split(array, np.cumsum(sizes)[:-1].tolist(), axis=axis)
+    return [array] if sizes is None else namespace(array).split(array, np.cumsum(sizes)[:-1].tolist(), axis=axis)
 
 
 def _merge(array, counts):

@@ -18,15 +18,23 @@ def take(stacked: PyTree, index: jax.Array) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[index], stacked)
 
 
-def random_pairs(key: jax.Array, networks: int, count: int) -> tuple[jax.Array, jax.Array]:
-    """Indices `[count]` and `[count]` of pairs of two different networks, with replacement between pairs."""
+def random_pairs(key: jax.Array, networks: int, count: int, *, views: int | None = None) -> tuple[jax.Array, jax.Array]:
+    """Indices `[count]` and `[count]` of pairs of two different networks, with replacement between pairs.
+
+    With `views`, both are of the same run of so many consecutive networks: the views of one signal.
+    """
+    views = networks if views is None else views
     first_key, offset_key = jax.random.split(key)
     first = jax.random.randint(first_key, (count,), 0, networks)
-    offset = jax.random.randint(offset_key, (count,), 1, networks)
-    return first, (first + offset) % networks
+    offset = jax.random.randint(offset_key, (count,), 1, views)
+    return first, first // views * views + (first % views + offset) % views
 
 
-def held_out_pairs(networks: int) -> tuple[jax.Array, jax.Array]:
-    """Disjoint pairs (0, 1), (2, 3), ...: every network is used once, so that pairs are independent."""
-    index = jnp.arange(networks - networks % 2)
-    return index[::2], index[1::2]
+def held_out_pairs(networks: int, *, views: int | None = None) -> tuple[jax.Array, jax.Array]:
+    """Disjoint pairs (0, 1), (2, 3), ...: every network is used at most once, so that pairs are independent.
+
+    With `views`, both are of the same run of so many consecutive networks; the last of an odd run is left out.
+    """
+    views = networks if views is None else views
+    runs = jnp.arange(networks - networks % views).reshape(-1, views)
+    return runs[:, 0 : views - 1 : 2].reshape(-1), runs[:, 1::2].reshape(-1)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,14 +53,29 @@ def get_zoo(
     folder: str | Path,
     chunk: int = 50,
     seed: int = 0,
+    loss: Callable | None = None,
+    views: int | None = None,
 ) -> Zoo:
     """Train a zoo, or read it from `folder` when the same one was trained before.
 
     Network k is trained from seed `seed + k`. Every finished chunk is kept, so that an interrupted call continues
     where it stopped.
+
+    Args:
+      network_config: for `dwalign.networks.build`.
+      dataset: what the networks learn; its name and the inputs of `train` name the zoo.
+      recipe, size, chunk, seed: how, how many, how many at once, from which seeds.
+      folder: of all zoos.
+      loss: `(outputs, labels) -> scalar`; mean softmax cross-entropy by default.
+      views: so many consecutive networks learn the same signal; the leaves of `dataset.train` are `[signals, m, ...]`,
+        first those of the training networks, and each role holds all views of its signals.
     """
     network = build(network_config)
+    if views is not None:
+        _check_views(views, size, dataset.train.labels)
     config = {"network": network.config, "dataset": dataset.name, "recipe": recipe._asdict(), "seed": seed}
+    if views is not None:
+        config |= {"views": views, "labels": hashlib.sha256(dataset.train.labels.tobytes()).hexdigest()[:16]}
     config["images"] = hashlib.sha256(dataset.train.inputs.tobytes()).hexdigest()[:16]
     digest = hashlib.sha256(json.dumps([config, chunk], sort_keys=True).encode()).hexdigest()[:12]
     home = Path(folder) / f"{dataset.name}-{network.config['kind']}-{digest}"
@@ -73,10 +89,13 @@ def get_zoo(
     files = [home / f"networks-{k * chunk:05d}.safetensors" for k in range(count)]
     missing = [k for k, file in enumerate(files) if not file.exists()]
     if missing:
-        train = train_networks(network, jnp.asarray(dataset.train.inputs), jnp.asarray(dataset.train.labels), recipe)
+        inputs, labels = jnp.asarray(dataset.train.inputs), jnp.asarray(dataset.train.labels)
+        train = train_networks(network, inputs, labels, recipe, loss, signals=views is not None)
         bar = tqdm(total=sum(size), initial=(count - len(missing)) * chunk, desc="training the zoo", unit="network")
         for k in missing:
-            params = jax.block_until_ready(train(seed + k * chunk + jnp.arange(chunk)))
+            index = k * chunk + jnp.arange(chunk)
+            signals = () if views is None else (index // views,)
+            params = jax.block_until_ready(train(seed + index, *signals))
             save_params(files[k], params)
             bar.update(min(chunk, bar.total - bar.n))
         bar.close()
@@ -87,6 +106,13 @@ def get_zoo(
     roles = [jax.tree.map(lambda leaf, i=i: jnp.asarray(leaf[cuts[i] : cuts[i + 1]]), stacked) for i in range(3)]
     train, validation, test = roles
     return Zoo(network, train, validation, test, cached=not missing)
+
+
+def _check_views(views: int, size: ZooSize, labels: np.ndarray) -> None:
+    if views < 2 or any(count % views for count in size):
+        raise ValueError(f"zoo: each role must hold all {views} >= 2 views of its signals, got {size}")
+    if len(labels) * views < sum(size):
+        raise ValueError(f"zoo: {sum(size)} networks need {sum(size) // views} signals, the data hold {len(labels)}")
 
 
 def save_params(file: Path, params: PyTree) -> None:

@@ -23,36 +23,66 @@ class Recipe(NamedTuple):
 
 
 def train_networks(
-    network: Network, inputs: jax.Array, labels: jax.Array, recipe: Recipe, loss: Callable | None = None
-) -> Callable[[jax.Array], PyTree]:
+    network: Network,
+    inputs: jax.Array,
+    labels: jax.Array,
+    recipe: Recipe,
+    loss: Callable | None = None,
+    *,
+    signals: bool = False,
+) -> Callable[..., PyTree]:
     """A jitted function from seeds `[n]` to `n` trained networks, stacked along a leading axis.
 
     One program trains them all: vmapped over networks, scanned over epochs and steps.
+
+    Args:
+      network, recipe: what is trained, and how.
+      inputs, labels: `[m, ...]` for all networks; with `signals` `[signals, m, ...]`.
+      loss: `(outputs, labels) -> scalar`; mean softmax cross-entropy by default.
+      signals: each network learns a signal of its own; the function then also takes their indices `[n]`.
     """
-    steps = len(labels) // recipe.batch_size
+    count = labels.shape[1 if signals else 0]
+    steps = count // recipe.batch_size
     if steps < 1:
-        raise ValueError(f"recipe: batch_size {recipe.batch_size} must not exceed the {len(labels)} training images")
+        raise ValueError(f"recipe: batch_size {recipe.batch_size} must not exceed the {count} training examples")
     loss = loss or cross_entropy
+    train = network.train or (lambda params, x: (network.apply(params, x), params))
     optimizer = optax.adamw(recipe.learning_rate, weight_decay=recipe.weight_decay)
 
-    def train_one(seed):
+    def train_one(seed, *own):
         init_key, order_key = jax.random.split(jax.random.key(seed))
         params = network.init(init_key)
 
         def step(state, index):
             params, opt = state
-            grads = jax.grad(lambda p: loss(network.apply(p, inputs[index]), labels[index]))(params)
+
+            def objective(params):
+                outputs, after = train(params, inputs[*own, index])
+                return loss(outputs, labels[*own, index]), after
+
+            grads, after = jax.grad(objective, has_aux=True)(params)
             updates, opt = optimizer.update(grads, opt, params)
-            return (optax.apply_updates(params, updates), opt), None
+            params = optax.apply_updates(params, updates)
+            return (params if network.train is None else {**after, "params": params["params"]}, opt), None
 
         def epoch(state, key):
-            order = jax.random.permutation(key, len(labels))[: steps * recipe.batch_size]
+            order = jax.random.permutation(key, count)[: steps * recipe.batch_size]
             return jax.lax.scan(step, state, order.reshape(steps, recipe.batch_size))
 
         keys = jax.random.split(order_key, recipe.epochs)
         return jax.lax.scan(epoch, (params, optimizer.init(params)), keys)[0][0]
 
     return jax.jit(jax.vmap(train_one))
+
+
+def mean_squared_error(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+    """Mean over examples and values; outputs and labels `[m, d]`."""
+    return ((outputs - labels) ** 2).mean()
+
+
+def within(outputs: jax.Array, labels: jax.Array, *, tolerance: float = 0.1) -> jax.Array:
+    """Which examples are met to `tolerance` in every value, `[m]`; outputs and labels `[m, d]`."""
+    return jnp.abs(outputs - labels).max(-1) <= tolerance
 
 
 def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -125,3 +125,20 @@ def test_loading_nothing_and_damage(tmp_path, graph_model, step, state, network,
             file.write_bytes(file.read_bytes()[:50])
     with pytest.raises(CheckpointError, match=r"damaged|could not be read"):
         load_aligner(best)
+
+
+def test_networks_with_signals_of_their_own(graph_model, network, networks, data, state):
+    """Equal signals are one shared data set; pairs are drawn among the views of a signal, on its data."""
+    loss = lambda outputs, labels: ((outputs[:, 0] - labels) ** 2).mean()
+    options = dict(optimisation=OPTIMISATION, loss=loss)
+    shared = make_step(graph_model, network.apply, networks, data, **options)
+    own = make_step(graph_model, network.apply, networks, jax.tree.map(lambda x: x[None], data), views=12, **options)
+    chex.assert_trees_all_close(shared(state)[1], own(state)[1], rtol=1e-5)
+
+    # the networks of a signal are equal, so that only pairs across signals would need aligning
+    twins = jax.tree.map(lambda x: jnp.repeat(x[:6], 2, 0), networks)
+    signals = jax.tree.map(lambda x: jnp.stack([x + 0 * x, *[x] * 5]), data)
+    values = make_step(graph_model, network.apply, twins, signals, views=2, **options)(state)[1]
+    apart = make_step(graph_model, network.apply, twins, data, **options)(state)[1]
+    index = METRICS.index("alignment")
+    assert float(values[index]) < 0.5 * float(apart[index])

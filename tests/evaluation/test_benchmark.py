@@ -51,3 +51,22 @@ def test_chunks_change_nothing():
 def test_chunk_must_divide():
     with pytest.raises(ValueError, match="divide the number of pairs, got 3 and 4"):
         run({}, chunk=3)
+
+
+def test_each_pair_on_its_own_data():
+    """Method and curve see the data of their pair: the same as one benchmark a pair."""
+    inputs = jax.random.normal(jax.random.key(3), (4, 20, 5))
+    labels = (jnp.arange(80) % 3).reshape(4, 20)
+    loss = lambda outputs, labels: ((outputs[:, 0] - labels) ** 2).mean()
+    seen = {"spy": lambda a, b, *, key, data: Alignment(naive(NET.spec, a, b).perms, None, data[0].sum())}
+    options = dict(key=jax.random.key(2), points=5, loss=loss, hits=lambda outputs, labels: labels == 1)
+    found = benchmark(NET.spec, NET.apply, seen, A, B, (inputs, labels), chunk=2, per_pair=True, **options)["spy"]
+    chex.assert_trees_all_close(found.alignments.history, inputs.sum((1, 2)), rtol=1e-5)
+    for k in range(4):
+        pair = jax.tree.map(lambda leaf, k=k: leaf[k : k + 1], (A, B))
+        plain = {"naive": lambda a, b, *, key: naive(NET.spec, a, b)}
+        alone = benchmark(NET.spec, NET.apply, plain, *pair, (inputs[k], labels[k]), chunk=1, **options)["naive"]
+        chex.assert_trees_all_close(jax.tree.map(lambda leaf, k=k: leaf[k], found.curve.loss), alone.curve.loss[0])
+        chex.assert_trees_all_close(alone.curve.accuracy[0], jnp.full(5, (labels[k] == 1).mean()), rtol=1e-6)
+    with pytest.raises(ValueError, match="each of the 4 pairs, found 3"):
+        benchmark(NET.spec, NET.apply, {}, A, B, (inputs[:3], labels[:3]), chunk=2, per_pair=True, **options)

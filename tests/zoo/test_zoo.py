@@ -126,3 +126,30 @@ def test_positive_scaling_keeps_the_function():
     x = jax.random.normal(jax.random.key(2), (9, 6))
     assert float(jnp.abs(scaled["params"]["dense_0"]["kernel"] - params["params"]["dense_0"]["kernel"]).max()) > 0.1
     chex.assert_trees_all_close(network.apply(scaled, x), network.apply(params, x), atol=1e-5)
+
+
+def test_pairs_of_views():
+    first, second = zoo.random_pairs(jax.random.key(0), 12, 300, views=3)
+    assert bool((first != second).all()) and bool((first // 3 == second // 3).all())
+    assert set(np.asarray(first)) == set(range(12)) == set(np.asarray(second))
+    first, second = zoo.held_out_pairs(10, views=5)
+    assert first.tolist() == [0, 2, 5, 7] and second.tolist() == [1, 3, 6, 8]
+
+
+def test_networks_learn_signals_of_their_own(tmp_path):
+    """Networks 2 k and 2 k + 1 learn signal k, whatever the chunks are."""
+    line = np.broadcast_to(np.linspace(-1, 1, 16, dtype=np.float32)[:, None], (3, 16, 1)).copy()
+    signals = zoo.Batch(line, line * np.array([-1, 1, 3], np.float32)[:, None, None])
+    data = zoo.Dataset("lines", signals, signals, signals, 1)
+    config = {"kind": "mlp", "inputs": 1, "widths": [16], "outputs": 1}
+    options = dict(folder=tmp_path, chunk=4, loss=zoo.mean_squared_error, views=2)
+    recipe = zoo.Recipe(epochs=300, batch_size=16, learning_rate=1e-2)
+    nets = zoo.get_zoo(config, data, recipe, zoo.ZooSize(2, 2, 2), **options)
+    for k, part in enumerate((nets.train, nets.validation, nets.test)):
+        outputs = jax.vmap(nets.network.apply, (0, None))(part, line[k])
+        assert float(((outputs - signals.labels[k][None]) ** 2).mean()) < 0.05
+    assert zoo.get_zoo(config, data, recipe, zoo.ZooSize(2, 2, 2), **options).cached
+    with pytest.raises(ValueError, match="all 2 >= 2 views"):
+        zoo.get_zoo(config, data, recipe, zoo.ZooSize(3, 1, 2), **options)
+    with pytest.raises(ValueError, match="8 networks need 4 signals"):
+        zoo.get_zoo(config, data, recipe, zoo.ZooSize(4, 2, 2), **options)

@@ -26,6 +26,13 @@ class Occurrence(NamedTuple):
     data: bool
 
 
+class Origin(NamedTuple):
+    """The primitive that computes a value, and its operands."""
+
+    primitive: str
+    operands: Sequence[Occurrence]
+
+
 class Read(NamedTuple):
     """A contraction over `atoms` of the values in `operands`: what a next layer reads."""
 
@@ -49,7 +56,7 @@ class Facts:
         self.operands: Sequence[Occurrence] = ()
         self.calls: list = []
         self.carried: dict[Place, Occurrence] = {}
-        self.origins: dict[Place, Sequence[Occurrence]] = {}
+        self.origins: dict[Place, Origin] = {}
 
     def unify(self, x: Atom | None, y: Atom | None, eqn=None) -> None:
         """Both are the same dimension; where that contradicts their structures both are pinned."""

@@ -233,6 +233,22 @@ def concatenate(facts, eqn, ins):
     return [out]
 
 
+@rule("stack")
+def stack(facts, eqn, ins):
+    for dims in ins[1:]:
+        for one, other in zip(ins[0], dims, strict=True):
+            facts.unify(one, other, eqn)
+    axis = eqn.params["axis"]
+    return [[*ins[0][:axis], facts.fresh_pinned(len(ins), eqn), *ins[0][axis:]]]
+
+
+@rule("unstack")
+def unstack(facts, eqn, ins):
+    axis = eqn.params["axis"]
+    facts.ordered(ins[0], [axis], eqn, "is taken apart")
+    return [[atom for k, atom in enumerate(ins[0]) if k != axis] for _ in eqn.outvars]
+
+
 def _joined(facts, eqn, pieces: list[Atom]) -> Atom | None:
     if all(pinned(piece) for piece in pieces):
         return facts.fresh_pinned(sum(piece.size for piece in pieces), eqn)

@@ -7,7 +7,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from dwalign.symmetry.inference.atoms import Atom, Reason, fresh, pin
-from dwalign.symmetry.inference.facts import Dims, Facts, Occurrence, Place
+from dwalign.symmetry.inference.facts import Dims, Facts, Occurrence, Origin, Place
 from dwalign.symmetry.inference.rules import RULES, unknown
 
 INPUT = Reason("an input of the program")
@@ -75,7 +75,7 @@ def _walk(facts: Facts, closed, values, place: Place, loops: tuple[Atom, ...], o
         data = any(operand.data for operand in ins)
         for k, (var, dims) in enumerate(zip(eqn.outvars, outs, strict=True)):
             env[var] = Occurrence(dims, loops, (*here, k) if observable else None, data)
-            facts.origins[*here, k] = ins
+            facts.origins[*here, k] = Origin(eqn.primitive.name, ins)
             facts.occurrences.append(env[var])
     return [read(var) for var in jaxpr.outvars]
 

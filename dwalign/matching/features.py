@@ -1,0 +1,34 @@
+"""Feature matching: units whose random equivariant features agree are the same unit."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dwalign.assignment import assign
+from dwalign.encoders import GraphEncoder
+from dwalign.matching.scores import feature_scores
+from dwalign.symmetry import Alignment, PermutationSpec
+
+PyTree = Any
+
+
+def feature_matching(
+    spec: PermutationSpec, a: PyTree, b: PyTree, *, key: jax.Array, channels: int = 32, rounds: int = 3
+) -> Alignment:
+    """Match units by the features of an encoder with random weights.
+
+    An equivariant encoder gives the units of a relabelled network the same features for every setting of its weights
+    (exactness, Navon et al. 2024), so a hidden permutation is found without search where weight matching gets stuck,
+    as it does on residual networks. A start for other methods: `features+weight_matching`.
+
+    Args:
+      spec, a, b: what is matched.
+      key: draws the weights of the encoder.
+      channels, rounds: of the graph encoder.
+    """
+    encoder = GraphEncoder(spec, features=channels, channels=channels, rounds=rounds)
+    variables = encoder.init(key, a)
+    features_a, features_b = (encoder.apply(variables, params) for params in (a, b))
+    scores = feature_scores(spec, *(jax.tree.map(jnp.asarray, features) for features in (features_a, features_b)))
+    return Alignment(assign(scores), scores)

@@ -1,0 +1,43 @@
+"""Convolution as one matrix product, many times faster on CPUs for batches of networks."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+
+
+def convolve(inputs, kernel, window_strides, padding, **options) -> jax.Array:
+    """What `jax.lax.conv_general_dilated` computes, for `flax.linen.Conv(conv_general_dilated=convolve)`.
+
+    XLA runs convolutions inside loops, and those with a kernel for each network, far below the speed of its matrix
+    products on CPUs. There a plain 2-d convolution gathers the patches of the image instead; anything else (groups,
+    dilation) and other devices take XLA's convolution.
+
+    Args:
+      inputs: `[m, h, w, c]`.
+      kernel: `[kh, kw, c, outputs]`.
+      window_strides, padding: two strides; "SAME", "VALID" or two pairs.
+      options: of `jax.lax.conv_general_dilated`, as Flax gives them.
+
+    Returns:
+      `[m, h', w', outputs]`.
+    """
+    plain = (
+        options.get("feature_group_count", 1) == 1
+        and all(set(options.get(name) or (1,)) == {1} for name in ("lhs_dilation", "rhs_dilation"))
+        and kernel.ndim == 4
+    )
+    if jax.default_backend() != "cpu" or not plain:
+        return jax.lax.conv_general_dilated(inputs, kernel, window_strides, padding, **options)
+    window, strides = kernel.shape[:2], tuple(window_strides)
+    if isinstance(padding, str):
+        padding = jax.lax.padtype_to_pads(inputs.shape[1:3], window, strides, padding)
+    padded = jnp.pad(inputs, ((0, 0), *(tuple(map(int, pair)) for pair in padding), (0, 0)))
+    height, width = ((padded.shape[k + 1] - window[k]) // strides[k] + 1 for k in range(2))
+    patches = [
+        padded[
+            :, i : i + (height - 1) * strides[0] + 1 : strides[0], j : j + (width - 1) * strides[1] + 1 : strides[1]
+        ][:, :, :, None]
+        for i, j in itertools.product(*map(range, window))
+    ]
+    return jnp.einsum("mhwpc,pco->mhwo", jnp.concatenate(patches, 3), kernel.reshape(-1, *kernel.shape[2:]))

@@ -1,0 +1,43 @@
+"""A graph network: every node reads the mean of its neighbours (Hamilton et al. 2017)."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dwalign.networks.network import Network, from_module
+
+
+class GNN(nn.Module):
+    """Layers of `relu(node + mean over neighbours)`; inputs `[batch, nodes, nodes + features]`.
+
+    The first columns of the inputs are the adjacency matrix: row i weighs the nodes that node i reads.
+    """
+
+    widths: Sequence[int]
+    outputs: int
+
+    @nn.compact
+    def __call__(self, x):
+        nodes = x.shape[-2]
+        adjacency, x = x[..., :nodes], x[..., nodes:]
+        adjacency = adjacency * jax.lax.rsqrt(adjacency.sum(-1, keepdims=True) ** 2 + 1e-6)
+        for k, width in enumerate(self.widths):
+            read = nn.Dense(width, use_bias=False, name=f"neighbours_{k}")(adjacency @ x)
+            x = nn.relu(nn.Dense(width, name=f"node_{k}")(x) + read)
+        return nn.Dense(self.outputs, name="head")(x)
+
+
+def gnn(nodes: int = 16, features: int = 8, widths: Sequence[int] = (32, 32), outputs: int = 4) -> Network:
+    """A graph network; outputs `[batch, nodes, outputs]`.
+
+    Args:
+      nodes: of the graphs that it is built with; it takes any number.
+      features: of each node.
+      widths: units of each layer.
+    """
+    if not widths:
+        raise ValueError("gnn: widths must name at least one layer, otherwise there is nothing to align")
+    config = {"kind": "gnn", "nodes": nodes, "features": features, "widths": list(widths), "outputs": outputs}
+    return from_module(GNN(tuple(widths), outputs), jnp.zeros((1, nodes, nodes + features)), config)

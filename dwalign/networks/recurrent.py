@@ -1,0 +1,80 @@
+"""Recurrent networks that classify a sequence by their last state."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from dwalign.networks.network import Network, from_module
+
+
+class FusedLSTMCell(nn.RNNCellBase):
+    """An LSTM cell with one dense layer, from the input beside the state to the four gates beside each other."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, carry, x):
+        memory, state = carry
+        gates = nn.Dense(4 * self.features, name="gates")(jnp.concatenate([x, state], axis=-1))
+        let_in, keep, new, show = jnp.split(gates, 4, axis=-1)
+        memory = nn.sigmoid(keep) * memory + nn.sigmoid(let_in) * jnp.tanh(new)
+        state = nn.sigmoid(show) * jnp.tanh(memory)
+        return (memory, state), state
+
+    @nn.nowrap
+    def initialize_carry(self, rng, input_shape):
+        zeros = jnp.zeros((*input_shape[:-1], self.features))
+        return zeros, zeros
+
+    @property
+    def num_feature_axes(self) -> int:
+        return 1
+
+
+CELLS = {
+    "gru": nn.GRUCell,
+    "lstm": nn.LSTMCell,
+    "lstm_optimized": nn.OptimizedLSTMCell,
+    "lstm_fused": FusedLSTMCell,
+}
+
+
+class Recurrent(nn.Module):
+    """Recurrent layers on top of each other, then a dense layer; inputs `[batch, time, features]`."""
+
+    widths: Sequence[int]
+    outputs: int
+    cell: str = "gru"
+
+    @nn.compact
+    def __call__(self, x):
+        for k, width in enumerate(self.widths):
+            x = nn.RNN(CELLS[self.cell](width, name=f"cell_{k}"))(x)
+        return nn.Dense(self.outputs, name="head")(x[:, -1])
+
+
+def recurrent(
+    inputs: int = 8, widths: Sequence[int] = (32,), outputs: int = 10, cell: str = "gru", time: int = 8
+) -> Network:
+    """A recurrent classifier.
+
+    Args:
+      inputs: features of one step.
+      widths: units of each layer.
+      cell: "gru", "lstm", "lstm_optimized" (flax's, gates concatenated when it runs) or "lstm_fused" (one kernel).
+      time: steps of the sequences that it is built with; it takes any.
+    """
+    if cell not in CELLS:
+        raise ValueError(f"recurrent: cell must be one of {sorted(CELLS)}, got {cell!r}")
+    if not widths:
+        raise ValueError("recurrent: widths must name at least one layer, otherwise there is nothing to align")
+    config = {
+        "kind": "recurrent",
+        "inputs": inputs,
+        "widths": list(widths),
+        "outputs": outputs,
+        "cell": cell,
+        "time": time,
+    }
+    return from_module(Recurrent(tuple(widths), outputs, cell), jnp.zeros((1, time, inputs)), config)

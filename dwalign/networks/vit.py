@@ -1,0 +1,76 @@
+"""The vision transformer (Dosovitskiy et al. 2021), read out by the mean over its patches."""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from dwalign.networks.network import Network, from_module
+from dwalign.networks.norm import make_norm
+from dwalign.networks.transformer import BlockOptions, apply_blocks, check_heads
+
+
+class ViT(nn.Module):
+    """Patches of images `[batch, h, w, c]` through transformer blocks to logits `[batch, outputs]`."""
+
+    patch: int
+    dim: int
+    depth: int
+    outputs: int
+    block: BlockOptions
+    scan: bool = False
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(self.dim, (self.patch, self.patch), (self.patch, self.patch), "VALID", name="patches")(x)
+        x = x.reshape(x.shape[0], -1, self.dim)
+        x = x + self.param("positions", nn.initializers.normal(0.02), x.shape[1:])[None]
+        x = apply_blocks(self.block, x, self.depth, self.scan)
+        x = make_norm(self.block.norm, name="norm")(x)
+        return nn.Dense(self.outputs, name="head")(x.mean(1))
+
+
+def vit(
+    shape: Sequence[int] = (32, 32, 3),
+    patch: int = 4,
+    dim: int = 64,
+    depth: int = 4,
+    heads: int = 4,
+    kv_heads: int | None = None,
+    width: int = 128,
+    outputs: int = 10,
+    norm: str = "layer",
+    gated: bool = False,
+    fused: bool = False,
+    scan: bool = False,
+) -> Network:
+    """A vision transformer; for the options of its blocks see `BlockOptions` and `Attention`.
+
+    Args:
+      shape: of one image `(h, w, c)`; `patch` must divide its sides.
+      dim: of the residual stream; a head has dim / heads units.
+      kv_heads: heads of keys and values, as many as `heads` by default.
+      width: hidden units of the MLPs.
+      norm: "layer" or "rms".
+    """
+    kv_heads = heads if kv_heads is None else kv_heads
+    check_heads("vit", dim, heads, kv_heads)
+    if shape[0] % patch or shape[1] % patch:
+        raise ValueError(f"vit: patch must divide the sides of the image, got patch {patch} and shape {tuple(shape)}")
+    config = {
+        "kind": "vit",
+        "shape": list(shape),
+        "patch": patch,
+        "dim": dim,
+        "depth": depth,
+        "heads": heads,
+        "kv_heads": kv_heads,
+        "width": width,
+        "outputs": outputs,
+        "norm": norm,
+        "gated": gated,
+        "fused": fused,
+        "scan": scan,
+    }
+    block = BlockOptions(heads, kv_heads, width, norm, gated, fused)
+    return from_module(ViT(patch, dim, depth, outputs, block, scan), jnp.zeros((1, *shape)), config)

@@ -1,0 +1,137 @@
+"""Deep-Align for CNN classifiers: the paper's Table 2, every method timed on the same machine in the same run.
+
+    python experiments/train_cnn.py                                       photo_patches, under an hour on 2 CPU cores
+    python experiments/train_cnn.py --network vgg
+    python experiments/train_cnn.py --dataset mnist --data-dir DIR        or cifar10, stl10
+    python experiments/train_cnn.py --preset smoke                        a check in a few minutes
+
+Writes runs/<network>-<dataset>/: config.json, results.json, figures; metrics.jsonl and checkpoints of each aligner.
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+import study
+
+from dwalign import report, zoo
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(study.Options):
+    """Train and judge aligners for CNNs."""
+
+    dataset: Literal["photo_patches", "mnist", "cifar10", "stl10"] = "photo_patches"
+    """photo_patches is cut from pictures inside scikit-image and scikit-learn; the others are read through TFDS."""
+    network: Literal["cnn", "vgg"] = "cnn"
+    """convolutions that each halve the picture, or stages of two convolutions."""
+    side: int = 16
+    """pictures larger than this are averaged down to it, by a whole factor."""
+    filters: tuple[int, ...] = (8, 16, 32)
+    """channels of each convolution (cnn) or stage (vgg)."""
+    widths: tuple[int, ...] = (64,)
+    """of the dense layers before the last."""
+    task_images: int = 64
+    """drawn in each training step for the mode-connectivity loss."""
+
+    train_networks: int = 300
+    validation_networks: int = 20
+    test_pairs: int = 16
+    zoo_chunk: int = 20
+    epochs: int = 6
+    zoo_learning_rate: float = 2e-3
+    steps: int = 1000
+    batch_size: int = 8
+    encoder: Literal["dws", "graph", "probe"] = "graph"
+    """probe takes every position of a feature map for a feature, which makes it large here."""
+    channels: int | None = 32
+    refine_images: int = 256
+    chunk: int = 4
+
+
+SMOKE = study.SMOKE | dict(
+    train_networks=10,
+    validation_networks=4,
+    test_pairs=2,
+    zoo_chunk=9,
+    epochs=1,
+    filters=(4, 8),
+    widths=(16,),
+    side=8,
+    steps=4,
+    validate_every=2,
+    refine_images=128,
+    target_pairs=4,
+)
+PAPER = dict(
+    side=32,
+    filters=(16, 32, 64),
+    train_networks=8000,
+    validation_networks=100,
+    test_pairs=1000,
+    zoo_chunk=100,
+    epochs=40,
+    steps=25000,
+    batch_size=32,
+    task_images=256,
+    chunk=50,
+)
+OPTIMISED = ("weight_matching", *study.MATCHING)
+TARGETS = [
+    report.Target("deep_align", "barrier", 0.6, OPTIMISED),
+    report.Target("deep_align+refine", "barrier", 0.8, ["sinkhorn"]),
+    report.Target("deep_align+refine", "barrier", 0.8, ["weight_matching+sinkhorn"]),
+    report.Target("deep_align+refine", "seconds_per_pair", 0.1, ["sinkhorn"]),
+    report.Target("deep_align", "seconds_per_pair", 0.01, ["sinkhorn"]),
+    report.Target("deep_align", "seconds_per_pair", 1.0, ["weight_matching"]),
+]
+
+
+def read_config(args: list[str]) -> Config:
+    """Command line to config: the data set and the preset give the defaults, single flags override them."""
+    presets: dict[str, Any] = {"smoke": SMOKE, "default": {}, "paper": PAPER}
+
+    def defaults(first):
+        # half of the 28 pixels of a digit
+        return (dict(side=14) if first.dataset == "mnist" else {}) | presets[first.preset]
+
+    return study.read_options(Config, args, defaults, __doc__)
+
+
+def describe_network(config: Config, shape: tuple[int, ...], classes: int) -> dict[str, Any]:
+    """The network's config for pictures of this shape."""
+    common = {"kind": config.network, "shape": list(shape), "widths": list(config.widths), "outputs": classes}
+    if config.network == "vgg":
+        return common | {"stages": [[width, width] for width in config.filters]}
+    return common | {"channels": list(config.filters)}
+
+
+def main(config: Config) -> dict:
+    """Run the experiment; returns what results.json holds."""
+    experiment = f"{config.network}-{config.dataset}"
+    folder, settings = study.open_folder(config, experiment)
+
+    # ---- data and zoo --------------------------------------------------------------------------------------------
+    data = study.shrink(zoo.load(config.dataset, data_dir=config.data_dir), config.side)
+    train, test = study.to_device(data.train), study.to_device(data.test)
+    few = (train[0][: config.refine_images], train[1][: config.refine_images])
+    nets = study.make_zoo(config, describe_network(config, train[0].shape[1:], data.classes), data)
+
+    # ---- aligners, one a seed, and every method on held-out pairs ------------------------------------------------
+    aligners = study.train_aligners(config, nets, train, few, folder, images=config.task_images)
+    measured = study.judge(
+        config,
+        nets,
+        test,
+        study.baselines(config, nets.network, train, few),
+        [
+            study.learned(config, nets.network, trained.aligner, train, few, longest=trained is aligners[0])
+            for trained in aligners
+        ],
+    )
+    results = study.write_report(folder, experiment, settings, study.networks_in(nets), measured, aligners, TARGETS)
+    study.print_paper_table(results)
+    return results
+
+
+if __name__ == "__main__":
+    study.run(main, read_config)
