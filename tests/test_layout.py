@@ -19,7 +19,7 @@ LAYERS = (
     "assignment",
     "symmetry",
 )
-HEAVY = {"matplotlib", "orbax", "ott", "sklearn", "tensorflow_datasets", "torch"}
+HEAVY = {"matplotlib", "orbax", "ott", "skimage", "sklearn", "tensorflow_datasets", "torch"}
 UNSAFE_MODULES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
 

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dwalign.encoders.dws import unit_scale
 from dwalign.symmetry import Block, PermutationSpec
 
 EPS = 1e-6
@@ -31,22 +32,13 @@ class GraphEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, params):
-        blocks = [_normalised(block) for block in self.spec.blocks(params)]
-        embeddings = [self._embed(k, block) for k, block in enumerate(blocks)]
+        blocks = [block._replace(array=unit_scale(block.array)) for block in self.spec.blocks(params)]
+        embeddings = [embed_positions(self, k, block, self.channels) for k, block in enumerate(blocks)]
         start = {g: self._start(g, blocks, embeddings) for g in self.spec.sizes}
         hidden = start
         for r in range(self.rounds):
             hidden = message_round(self, f"round_{r}", self.spec, blocks, embeddings, hidden, start, self.channels)
         return {g: nn.Dense(self.features, name=f"out_{g}")(h) for g, h in hidden.items()}
-
-    def _embed(self, k: int, block: Block) -> dict[int, jax.Array]:
-        """A learned vector for each position of each fixed axis."""
-        init = nn.initializers.normal(1.0)
-        return {
-            axis: self.param(f"embed_{k}_{axis}", init, (block.array.shape[axis], self.channels))
-            for axis, factor in enumerate(block.factors)
-            if factor not in self.spec.sizes
-        }
 
     def _start(self, group, blocks, embeddings):
         statics = []
@@ -57,6 +49,16 @@ class GraphEncoder(nn.Module):
                     statics.append(_message(self.spec, block, axis, {}, embedding, self.channels))
         x = nn.Dense(self.channels, name=f"start_{group}")(jnp.concatenate(statics, -1))
         return nn.LayerNorm(name=f"start_norm_{group}")(x)
+
+
+def embed_positions(module: nn.Module, k: int, block: Block, channels: int) -> dict[int, jax.Array]:
+    """A learned vector for each position of each fixed axis of the k-th block; for the compact method of `module`."""
+    init = nn.initializers.normal(1.0)
+    return {
+        axis: module.param(f"embed_{k}_{axis}", init, (block.array.shape[axis], channels))
+        for axis, factor in enumerate(block.factors)
+        if factor not in module.spec.sizes
+    }
 
 
 def message_round(module: nn.Module, name: str, spec, blocks, embeddings, hidden, extra, channels):
@@ -81,11 +83,6 @@ def message_round(module: nn.Module, name: str, spec, blocks, embeddings, hidden
 def occurrences(block: Block, group: str) -> list[int]:
     """The axes of the block on which the group sits."""
     return [axis for axis, factor in enumerate(block.factors) if factor == group]
-
-
-def _normalised(block: Block) -> Block:
-    square = jnp.mean(block.array**2)
-    return block._replace(array=block.array * jax.lax.rsqrt(square + EPS))
 
 
 def _batch_axes(spec: PermutationSpec, block: Block, axis: int) -> list[int]:

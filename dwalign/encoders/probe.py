@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from dwalign.encoders.dws import unit_scale
-from dwalign.encoders.graph import message_round
+from dwalign.encoders.graph import embed_positions, message_round
 from dwalign.symmetry import PermutationSpec, SpecError
 
 EPS = 1e-8
@@ -71,7 +71,11 @@ class ProbeEncoder(nn.Module):
         if not self.rounds:
             return x
         blocks = [block._replace(array=unit_scale(block.array)) for block in self.spec.blocks(params)]
-        embeddings = [self._embed(k, block) for k, block in enumerate(blocks)]
+        # messages pass between groups only: responses tell what comes from inputs and goes to outputs
+        embeddings = [
+            embed_positions(self, k, block, self.features) if sum(factor in x for factor in block.factors) > 1 else {}
+            for k, block in enumerate(blocks)
+        ]
         start = {g: nn.LayerNorm(name=f"start_norm_{g}")(nn.Dense(self.features, name=f"start_{g}")(x[g])) for g in x}
         hidden = start
         for r in range(self.rounds):
@@ -110,11 +114,3 @@ class ProbeEncoder(nn.Module):
             x = x - jnp.mean(x, 0, keepdims=True)
             x = x * jax.lax.rsqrt(jnp.mean(x**2, 0, keepdims=True) + EPS)
         return jnp.moveaxis(x, 0, -1) / math.sqrt(x.shape[0])
-
-    def _embed(self, k, block) -> dict[int, jax.Array]:
-        """A learned vector for each position of each fixed axis between groups."""
-        init = nn.initializers.normal(1.0)
-        axes = [axis for axis, factor in enumerate(block.factors) if factor not in self.spec.sizes]
-        if len(block.factors) - len(axes) < 2:
-            return {}
-        return {axis: self.param(f"embed_{k}_{axis}", init, (block.array.shape[axis], self.features)) for axis in axes}

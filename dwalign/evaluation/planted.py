@@ -40,7 +40,8 @@ def planted_recovery(
       method: `method(a, b, key=key)` for one pair.
       params: one network. Units that are exactly alike cannot be told apart and count as missed when swapped.
       key: draws the permutation, the noise and the key that the method gets.
-      noise: standard deviation of the Gaussian noise on the copy, relative to the root mean square of each array.
+      noise: standard deviation of the Gaussian noise on the copy, relative to the root mean square of each array;
+        arrays of positive values are multiplied by its exponential.
 
     Returns:
       a `Recovery` of scalars.
@@ -61,9 +62,10 @@ def planted_recovery(
 def _disturb(params: PyTree, noise: float, key: jax.Array) -> PyTree:
     leaves, treedef = jax.tree.flatten(params)
     keys = jax.random.split(key, len(leaves))
-    return treedef.unflatten(
-        [
-            leaf + noise * jnp.sqrt(jnp.mean(leaf**2)) * jax.random.normal(k, leaf.shape, leaf.dtype)
-            for k, leaf in zip(keys, leaves, strict=True)
-        ]
-    )
+
+    def one(leaf, key):
+        eps = noise * jax.random.normal(key, leaf.shape, leaf.dtype)
+        # variances stay positive
+        return jnp.where(jnp.min(leaf) > 0, leaf * jnp.exp(eps), leaf + eps * jnp.sqrt(jnp.mean(leaf**2)))
+
+    return treedef.unflatten([one(leaf, k) for leaf, k in zip(leaves, keys, strict=True)])

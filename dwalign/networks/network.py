@@ -21,6 +21,7 @@ class Network(NamedTuple):
       capture: `(params, inputs, readout=None) -> (outputs, Units)`: what its hidden units compute.
       spec: its permutation symmetries.
       config: what `dwalign.networks.build` needs to make it again, plain JSON values.
+      example: inputs `[1, ...]` that show the shape and the type it takes.
       train: `(params, inputs) -> (outputs, params)` as in training: batch normalisation uses the statistics of these
         inputs and puts them into the params that it returns. None where that makes no difference.
     """
@@ -30,6 +31,7 @@ class Network(NamedTuple):
     capture: Callable[..., tuple[jax.Array, Units]]
     spec: PermutationSpec
     config: dict[str, Any]
+    example: jax.Array
     train: Callable[[PyTree, jax.Array], tuple[jax.Array, PyTree]] | None = None
 
 
@@ -61,6 +63,7 @@ def from_module(model: nn.Module, example: jax.Array, config: dict[str, Any]) ->
         make_capture(apply),
         infer_spec(apply, abstract, examples),
         config,
+        example,
         train if "batch_stats" in abstract else None,
     )
 

@@ -7,9 +7,11 @@ from dwalign.report.figures import (
 )
 from dwalign.report.generate import fill, generate
 from dwalign.report.methods import display_name, in_order
-from dwalign.report.results import environment, make_results, read_results, write_results
+from dwalign.report.recovery import recovery_figure, recovery_table
+from dwalign.report.results import environment, make_results, read_results, write_results, write_whole
 from dwalign.report.runs import RunError, open_run
 from dwalign.report.schema import ResultsError, validate
+from dwalign.report.sharing import sharing_figure
 from dwalign.report.tables import markdown_table, text_table
 from dwalign.report.targets import Target, judge
 
@@ -31,8 +33,12 @@ __all__ = [
     "open_run",
     "quality_figure",
     "read_results",
+    "recovery_figure",
+    "recovery_table",
+    "sharing_figure",
     "text_table",
     "training_figure",
     "validate",
     "write_results",
+    "write_whole",
 ]

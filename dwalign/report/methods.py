@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 NAMES = {
     "naive": "naive",
+    "features": "random features",
     "weight_matching": "weight matching",
     "activation_matching": "activation matching",
     "activation_matching_correlation": "activation matching (correlations)",
@@ -15,6 +16,7 @@ NAMES = {
 # Okabe and Ito's colours, which stay apart for colour-blind readers too.
 COLOURS = {
     "naive": "#9a9a9a",
+    "features": "#8c6d31",
     "weight_matching": "#0072b2",
     "activation_matching": "#56b4e9",
     "activation_matching_correlation": "#009e73",

@@ -15,6 +15,7 @@ import numpy as np
 from dwalign.evaluation import Measured, interval
 from dwalign.report.schema import ResultsError, validate
 from dwalign.report.targets import Target, judge
+from dwalign.zoo.storage import write_bytes
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "ott-jax", "numpy", "scipy")
 DIGITS = 6
@@ -109,15 +110,10 @@ def write_results(file: str | Path, results: Mapping[str, Any]) -> None:
 
 def write_whole(file: str | Path, text: str) -> None:
     """Replace a file in one step: readers see the old text or the new, and a failure leaves the old."""
-    file = Path(file).resolve()
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, file)
+        write_bytes(Path(file).resolve(), text.encode())
     except OSError as error:
         raise ResultsError(f"{file} must be a file that can be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_results(file: str | Path) -> dict[str, Any]:

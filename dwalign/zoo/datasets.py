@@ -5,7 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-TFDS_NAMES = ("mnist", "fashion_mnist", "cifar10")
+from dwalign.zoo.photo_patches import make_builder
+
+TFDS_NAMES = ("mnist", "fashion_mnist", "cifar10", "stl10")
+NAMES = ("digits", "photo_patches", *TFDS_NAMES)
+ANGLE = 45.0
 
 
 class DataError(RuntimeError):
@@ -33,18 +37,25 @@ def load(name: str, *, data_dir: str | None = None) -> Dataset:
     """Load a data set.
 
     Args:
-      name: `digits` (1,797 real 8x8 digits inside scikit-learn: nothing to download), or `mnist`, `fashion_mnist` or
-        `cifar10` through TFDS.
+      name: `digits` (1,797 real 8x8 digits inside scikit-learn: nothing to download), `photo_patches` (32x32 patches of
+        ten photographs, prepared on first use), or `mnist`, `fashion_mnist`, `cifar10`, `stl10` through TFDS; with the
+        prefix `rotated_` each image is turned by its own angle ~ U(-45, 45) degrees.
       data_dir: where TFDS keeps prepared data; None is TFDS's own default.
 
     Raises:
       DataError: the data set is not prepared; the message holds the command that prepares it.
     """
-    if name == "digits":
-        return _digits()
-    if name in TFDS_NAMES:
-        return _tfds(name, data_dir)
-    raise ValueError(f"data set: must be one of {('digits', *TFDS_NAMES)}, got {name!r}")
+    plain = name.removeprefix("rotated_")
+    if plain == "digits":
+        data = _digits()
+    elif plain == "photo_patches":
+        builder = make_builder(data_dir)
+        data = _split(plain, *(_batch(builder.as_data_source(split=split)) for split in ("train", "test")))
+    elif plain in TFDS_NAMES:
+        data = _tfds(plain, data_dir)
+    else:
+        raise ValueError(f"data set: must be one of {NAMES}, or one of these with the prefix rotated_, got {name!r}")
+    return data if plain == name else _rotated(data)
 
 
 def _digits() -> Dataset:
@@ -62,8 +73,7 @@ def _tfds(name: str, data_dir: str | None) -> Dataset:
 
     def read(split):
         try:
-            source = tfds.data_source(name, split=split, data_dir=data_dir, download=False)
-            rows = source.__getitems__(range(len(source)))
+            return _batch(tfds.data_source(name, split=split, data_dir=data_dir, download=False))
         except Exception as error:
             where = data_dir or "TFDS's default folder"
             flag = f", data_dir={str(Path(data_dir))!r}" if data_dir else ""
@@ -73,11 +83,37 @@ def _tfds(name: str, data_dir: str | None) -> Dataset:
                 f"\"import tensorflow_datasets as tfds; tfds.builder({name!r}{flag}, file_format='array_record')"
                 '.download_and_prepare()"'
             ) from error
-        images = np.stack([row["image"] for row in rows])
-        labels = np.array([row["label"] for row in rows], np.int32)
-        return Batch(_standardise(images / 255.0), labels)
 
     return _split(name, read("train"), read("test"))
+
+
+def _batch(source) -> Batch:
+    rows = source.__getitems__(range(len(source)))
+    images = np.stack([row["image"] for row in rows])
+    return Batch(_standardise(images / 255.0), np.array([row["label"] for row in rows], np.int32))
+
+
+def _rotated(data: Dataset) -> Dataset:
+    """Every image `[h, w, c]` turned by an angle of its own, the edge continued; labels stay."""
+    from scipy.ndimage import rotate
+
+    if data.train.inputs.ndim != 4:
+        raise ValueError(
+            f"data set: only pictures [m, h, w, c] can be rotated, {data.name} is {data.train.inputs.shape}"
+        )
+    rng = np.random.default_rng(2)
+
+    def turn(batch: Batch) -> Batch:
+        angles = rng.uniform(-ANGLE, ANGLE, len(batch.labels))
+        turned = [
+            rotate(image, angle, reshape=False, order=1, mode="nearest")
+            for image, angle in zip(batch.inputs, angles, strict=True)
+        ]
+        return Batch(np.stack(turned), batch.labels)
+
+    return data._replace(
+        name=f"rotated_{data.name}", train=turn(data.train), validation=turn(data.validation), test=turn(data.test)
+    )
 
 
 def _standardise(images: np.ndarray) -> np.ndarray:

@@ -1,0 +1,164 @@
+"""Planted recovery: how often does each method find the permutation that was hidden in a copy of a network?
+
+    python experiments/planted.py                    all architectures, about a quarter of an hour on 2 CPU cores
+    python experiments/planted.py --preset smoke     two of them
+
+Every network is drawn at random and copied, the copy relabelled at random and disturbed by noise relative to the root
+mean square of each array. Without noise a method should find the permutation always, with every unit in its place.
+Writes runs/planted/: config.json, results.json, planted.png, and sharing-vit.png, the arrays and groups of the ViT.
+"""
+
+import dataclasses
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import study
+import tyro
+from tqdm import tqdm
+
+from dwalign import deepalign, report
+from dwalign.encoders import GraphEncoder
+from dwalign.evaluation import planted_recovery
+from dwalign.matching import activation_matching, feature_matching, weight_matching
+from dwalign.networks import Network, build
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "mlp": dict(kind="mlp", inputs=64, widths=[32, 32, 32], outputs=10),
+    "siren": dict(kind="siren", inputs=2, widths=[32, 32], outputs=1),
+    "cnn": dict(kind="cnn", shape=[8, 8, 3], channels=[8, 16], widths=[32], outputs=10),
+    "vgg_batch": dict(kind="vgg", shape=[8, 8, 3], stages=[[8], [16, 16]], widths=[], outputs=10, norm="batch"),
+    "resnet_batch": dict(kind="resnet20", shape=[8, 8, 3], width=8, depth=8, outputs=10, norm="batch"),
+    "resnet_layer": dict(kind="resnet20", shape=[8, 8, 3], width=8, depth=8, outputs=10, norm="layer"),
+    "resnet_group": dict(kind="resnet20", shape=[8, 8, 3], width=8, depth=8, outputs=10, norm="group", groups=2),
+    "densenet": dict(kind="densenet", shape=[8, 8, 3], stem=8, growth=4, layers=[2, 2]),
+    "unet": dict(kind="unet", shape=[8, 8, 3], channels=[8, 16]),
+    "gru": dict(kind="recurrent", cell="gru"),
+    "lstm_fused": dict(kind="recurrent", cell="lstm_fused"),
+    "gnn": dict(kind="gnn"),
+    "mixer": dict(kind="mixer", shape=[8, 8, 3], dim=16, depth=1, tokens=8, width=32),
+    "vit": dict(kind="vit", shape=[8, 8, 3], dim=16, depth=1, heads=4, width=32),
+    "transformer": dict(kind="transformer", length=8, dim=16, depth=2, heads=4, width=32, vocabulary=32, scan=True),
+    "transformer_grouped": dict(
+        kind="transformer", length=8, dim=16, depth=1, heads=4, kv_heads=2, width=32, vocabulary=32, norm="rms",
+        gated=True, rotary=True, tied=True,
+    ),
+}  # fmt: skip
+SMOKE = ("mlp", "resnet_layer")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Hide permutations and look for them."""
+
+    preset: Literal["smoke", "default"] = "default"
+    """smoke takes two networks and few draws."""
+    out: str = "runs"
+    draws: int = 10
+    """permutations of each network at each level of noise."""
+    noise: tuple[float, ...] = (0.0, 0.1, 0.3, 1.0)
+    """standard deviation of the noise, relative to the root mean square of each array."""
+    examples: int = 64
+    """random inputs on which activations are compared."""
+
+
+def read_config(args: list[str]) -> Config:
+    """Command line to config."""
+    config = tyro.cli(Config, args=args, description=__doc__)
+    return dataclasses.replace(config, draws=4, noise=(0.0, 0.2)) if config.preset == "smoke" else config
+
+
+def methods_for(network: Network, inputs: jax.Array) -> dict[str, Any]:
+    """Methods that need no training: `method(a, b, key=key)`."""
+    spec = network.spec
+    model = deepalign.DeepAlign(spec, GraphEncoder(spec, features=32, channels=32, rounds=3), updates=0)
+
+    def untrained(a, b, *, key):
+        # drawn for every pair: exactness holds for all parameters
+        return deepalign.deep_align(spec, a, b, aligner=deepalign.Aligner(model, model.init(key, a, b)))
+
+    match_weights, features = partial(weight_matching, spec), partial(feature_matching, spec)
+    batch = (inputs, jnp.zeros(len(inputs), jnp.int32))
+    return {
+        "weight_matching": match_weights,
+        "features+weight_matching": study.then(features, match_weights),
+        "activation_matching_correlation": partial(
+            activation_matching, spec, capture=network.capture, batch=batch, correlation=True
+        ),
+        "deep_align": untrained,
+    }
+
+
+def draw_network(network: Network, key: jax.Array) -> Any:
+    """Initial parameters, disturbed: zero biases and scales of one would leave units alike."""
+    init, noise = jax.random.split(key)
+    leaves, treedef = jax.tree.flatten(jax.jit(network.init)(init))
+    keys = jax.random.split(noise, len(leaves))
+
+    def disturb(leaf, key):
+        eps = jax.random.normal(key, leaf.shape)
+        positive = jnp.min(leaf) > 0
+        return jnp.where(positive, leaf * jnp.exp(0.1 * eps), leaf + 0.1 * eps * (jnp.std(leaf) + (jnp.std(leaf) == 0)))
+
+    return treedef.unflatten([disturb(leaf, k) for leaf, k in zip(leaves, keys, strict=True)])
+
+
+def example_inputs(network: Network, count: int, key: jax.Array) -> jax.Array:
+    """Random inputs of the shape and type that the network takes."""
+    example = network.example
+    if jnp.issubdtype(example.dtype, jnp.integer):
+        return jax.random.randint(key, (count, *example.shape[1:]), 0, network.config["vocabulary"])
+    return jax.random.normal(key, (count, *example.shape[1:]))
+
+
+def recover(config: Config, network: Network, key: jax.Array) -> dict[str, dict[str, Any]]:
+    """For each method and level of noise the shares of whole draws and of units that were recovered."""
+    params_key, input_key, draw_key = jax.random.split(key, 3)
+    params = draw_network(network, params_key)
+    methods = methods_for(network, example_inputs(network, config.examples, input_key))
+    keys = jax.random.split(draw_key, config.draws)
+    found: dict[str, dict[str, Any]] = {}
+    for name, method in methods.items():
+        solve = jax.jit(
+            lambda noise, method=method: jax.lax.map(
+                lambda k: planted_recovery(network.spec, method, params, key=k, noise=noise), keys
+            )
+        )
+        runs = [solve(jnp.float32(noise)) for noise in config.noise]
+        found[name] = {
+            "draws": [float(run.draw.mean()) for run in runs],
+            "units": [float(jnp.mean(jnp.stack([u.mean() for u in run.units.values()]))) for run in runs],
+        }
+    return found
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Run the experiment; returns what results.json holds."""
+    settings = {name: value for name, value in dataclasses.asdict(config).items() if name != "out"}
+    folder = report.open_run(Path(config.out) / "planted", settings)
+    # every program runs once: optimising it takes longer than running it
+    jax.config.update("jax_disable_most_optimizations", True)
+    names = SMOKE if config.preset == "smoke" else tuple(NETWORKS)
+    recovery = {}
+    with tqdm(names, unit="network") as bar:
+        for number, name in enumerate(bar):
+            bar.set_postfix_str(name)
+            recovery[name] = recover(config, build(NETWORKS[name]), jax.random.key(number))
+    results = {
+        "experiment": "planted",
+        "config": settings | {"networks": {name: NETWORKS[name] for name in names}},
+        "environment": report.environment(),
+        "recovery": recovery,
+    }
+    report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    report.recovery_figure(results, folder / "planted.png")
+    report.sharing_figure(build(NETWORKS["vit"]).spec, folder / "sharing-vit.png")
+    print(report.recovery_table(results))
+    return results
+
+
+if __name__ == "__main__":
+    study.run(main, read_config)
