@@ -1,30 +1,31 @@
 """Disjoint data: clients that each saw mostly their own classes, merged without further training (Figure 5).
 
-    python experiments/train_cnn.py && python experiments/disjoint.py
+    python experiments/train_mlp.py && python experiments/disjoint.py
+    python experiments/disjoint.py --home cnn-photo_patches
 
-Takes the options of train_cnn.py; the aligners are those in OUT/<network>-<dataset>. First pairs of two clients: loss
-and accuracy along the path against both endpoints. Then all of many clients, aligned to the first and averaged.
-Writes runs/disjoint-<dataset>/: config.json, results.json (the averages under `clients`), figures.
+Takes aligners, networks and recipe of another run. First pairs of two clients: loss and accuracy along the path against
+both endpoints. Then all of many clients, aligned to the first and averaged.
+Writes runs/disjoint-<home>/: config.json, results.json (the averages under `clients`), figures.
 """
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import study
-import train_cnn
 
-from dwalign import deepalign, report, zoo
+from dwalign import report, zoo
 from dwalign.symmetry import permute
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(train_cnn.Config):
-    """Merge CNNs of clients with different data."""
+class Config(study.Options):
+    """Merge networks of clients with different data."""
 
+    home: str = "mlp-digits"
+    """the run in OUT whose aligners, networks and recipe are taken."""
     share: float = 0.95
     """of the examples of a class that its home client gets; the others divide the rest."""
     clients: int = 8
@@ -37,10 +38,9 @@ MERGED = ("naive", "weight_matching", *study.MATCHING, "refine", "deep_align", "
 
 
 def read_config(args: list[str]) -> Config:
-    """Command line to config, with the presets of train_cnn."""
-    presets: dict[str, Any] = {"smoke": train_cnn.SMOKE | dict(clients=3, groups=1), "default": {}}
-    presets |= {"paper": train_cnn.PAPER}
-    return study.read_options(Config, args, lambda first: presets[first.preset], __doc__)
+    """Command line to config."""
+    smoke: dict[str, Any] = study.SMOKE | dict(clients=3, groups=1)
+    return study.read_options(Config, args, lambda first: smoke if first.preset == "smoke" else {}, __doc__)
 
 
 def split(data: zoo.Dataset, clients: int, share: float) -> list[zoo.Dataset]:
@@ -56,21 +56,16 @@ def split(data: zoo.Dataset, clients: int, share: float) -> list[zoo.Dataset]:
 
 def main(config: Config) -> dict:
     """Run the experiment; returns what results.json holds."""
-    experiment = f"disjoint-{config.dataset}"
-    trained_in = Path(config.out) / f"{config.network}-{config.dataset}"
-    aligners = [
-        deepalign.load_aligner(trained_in / f"seed-{seed}" / "checkpoints" / "best") for seed in range(config.seeds)
-    ]
+    experiment = f"disjoint-{config.home}"
+    options, (shape, data, aligners) = study.open_home(config, config.home)
     folder, settings = study.open_folder(config, experiment)
-    data = study.shrink(zoo.load(config.dataset, data_dir=config.data_dir), config.side)
     train, test = study.to_device(data.train), study.to_device(data.test)
     few = (train[0][: config.refine_images], train[1][: config.refine_images])
-    shape = train_cnn.describe_network(config, train[0].shape[1:], data.classes)
 
     def networks_of(part, count, client):
-        options = dataclasses.replace(config, train_networks=count, validation_networks=0, test_pairs=0)
+        only = dataclasses.replace(options, train_networks=count, validation_networks=0, test_pairs=0)
         # clients do not share their initialisation
-        return study.make_zoo(options, shape, part, seed=1_000_000 * (client + 1))
+        return study.make_zoo(only, shape, part, seed=1_000_000 * (client + 1))
 
     # ---- two clients ---------------------------------------------------------------------------------------------
     nets = [networks_of(part, config.test_pairs, k) for k, part in enumerate(split(data, 2, config.share))]
@@ -81,7 +76,7 @@ def main(config: Config) -> dict:
     learned = [
         study.learned(config, network, aligner, train, few, longest=aligner is aligners[0]) for aligner in aligners
     ]
-    measured = study.judge(config, both, test, fixed, learned)
+    measured = study.judge(config, both, few, test, fixed, learned)
     results = study.write_report(folder, experiment, settings, sum(map(study.networks_in, nets)), measured, aligners)
 
     # ---- many clients --------------------------------------------------------------------------------------------
@@ -98,7 +93,7 @@ def main(config: Config) -> dict:
         return jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), members[0], *moved)
 
     def quality(params):
-        outputs = network.apply(params, test[0])
+        outputs = network.apply(study.renewal(network, few)(params), test[0])
         return jnp.stack([zoo.cross_entropy(outputs, test[1]), zoo.accuracy(outputs, test[1])])
 
     keys = jax.random.split(jax.random.key(3), config.groups)

@@ -1,20 +1,17 @@
-"""Out of distribution: an aligner of train_cnn.py, without retraining, on networks of other data (Table 3).
+"""Out of distribution: the aligners of a run, without retraining, on networks of other data (Table 3).
 
-    python experiments/train_cnn.py && python experiments/ood.py
-    python experiments/ood.py --others rotated_photo_patches mnist --data-dir DIR
+    python experiments/train_mlp.py && python experiments/ood.py --data-dir DIR
+    python experiments/ood.py --home cnn-photo_patches --others rotated_photo_patches
 
-Takes the options of train_cnn.py; the aligners are those in OUT/<network>-<dataset>. Writes runs/ood-<other>/ for each
-of the other data sets: config.json, results.json, figures.
+Writes runs/ood-<home>-<other>/ for each of the other data sets: config.json, results.json, figures.
 """
 
 import dataclasses
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import study
-import train_cnn
 
 from dwalign import deepalign, report, zoo
 from dwalign.assignment import assign
@@ -24,10 +21,12 @@ from dwalign.symmetry import Alignment
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(train_cnn.Config):
-    """Judge aligners for CNNs on networks that were trained on other data."""
+class Config(study.Options):
+    """Judge aligners on networks that were trained on other data."""
 
-    others: tuple[str, ...] = ("rotated_photo_patches", "mnist")
+    home: str = "mlp-digits"
+    """the run in OUT whose aligners, networks and recipe are taken."""
+    others: tuple[str, ...] = ("rotated_digits", "mnist")
     """data sets of the new domains."""
     trust: float = 1.0
     """weight of the activations in the new domain, beside the aligner's scores."""
@@ -41,9 +40,8 @@ TARGETS = [
 
 
 def read_config(args: list[str]) -> Config:
-    """Command line to config, with the presets of train_cnn."""
-    presets: dict[str, Any] = {"smoke": train_cnn.SMOKE, "default": {}, "paper": train_cnn.PAPER}
-    return study.read_options(Config, args, lambda first: presets[first.preset], __doc__)
+    """Command line to config."""
+    return study.read_options(Config, args, lambda first: study.SMOKE if first.preset == "smoke" else {}, __doc__)
 
 
 def fit(data: zoo.Dataset, shape: tuple[int, ...]) -> zoo.Dataset:
@@ -63,8 +61,8 @@ def fit(data: zoo.Dataset, shape: tuple[int, ...]) -> zoo.Dataset:
         return zoo.Batch(np.ascontiguousarray(pictures), batch.labels)
 
     # a half-sized picture with an edge keeps more of a digit than its middle alone
-    sides = data.train.inputs.shape[1:3]
-    data = study.shrink(data, -(-min(sides) // max(1, round(min(sides) / shape[0]))))
+    smaller = min(data.train.inputs.shape[1:3])
+    data = study.shrink(data, smaller // max(1, round(smaller / shape[0])))
     return data._replace(train=one(data.train), validation=one(data.validation), test=one(data.test))
 
 
@@ -87,39 +85,36 @@ def with_activations(network: Network, aligner: deepalign.Aligner, batch: study.
     return method
 
 
-def main(config: Config) -> list[dict]:
+def main(config: Config) -> list[dict[str, Any]]:
     """Run the experiment; returns what each results.json holds."""
-    trained_in = Path(config.out) / f"{config.network}-{config.dataset}"
-    aligners = [
-        deepalign.load_aligner(trained_in / f"seed-{seed}" / "checkpoints" / "best") for seed in range(config.seeds)
-    ]
-    home = study.shrink(zoo.load(config.dataset, data_dir=config.data_dir), config.side)
-    shape = home.train.inputs.shape[1:]
+    options, home = study.open_home(config, config.home)
+    shape = home.data.train.inputs.shape[1:]
     found = []
     for other in config.others:
-        folder, settings = study.open_folder(config, f"ood-{other}")
+        experiment = f"ood-{config.home}-{other}"
+        folder, settings = study.open_folder(config, experiment)
 
         # ---- networks of the new domain ------------------------------------------------------------------------------
         data = fit(zoo.load(other, data_dir=config.data_dir), shape)
-        if data.classes != home.classes:
-            raise zoo.DataError(f"{other} must have the {home.classes} classes of {config.dataset}, has {data.classes}")
+        if data.classes != home.data.classes:
+            raise zoo.DataError(f"{other} must have the {home.data.classes} classes of the home, has {data.classes}")
         train, test = study.to_device(data.train), study.to_device(data.test)
         few = (train[0][: config.refine_images], train[1][: config.refine_images])
-        only_test = dataclasses.replace(config, train_networks=0, validation_networks=0)
-        nets = study.make_zoo(only_test, train_cnn.describe_network(config, shape, data.classes), data)
+        only_test = dataclasses.replace(options, train_networks=0, validation_networks=0)
+        nets = study.make_zoo(only_test, home.network, data)
 
         # ---- every method on them ------------------------------------------------------------------------------------
         def methods(aligner, nets=nets, train=train, few=few):
             predict = with_activations(nets.network, aligner, train, config.trust)
             refined = partial(study.optimisers(config, nets.network, train, few, study.CLASSIFICATION)[1])
             own = {"deep_align_activations": predict, "deep_align_activations+refine": study.then(predict, refined)}
-            return study.learned(config, nets.network, aligner, train, few, longest=aligner is aligners[0]) | own
+            return study.learned(config, nets.network, aligner, train, few, longest=aligner is home.aligners[0]) | own
 
         fixed = study.baselines(config, nets.network, train, few)
-        measured = study.judge(config, nets, test, fixed, [methods(aligner) for aligner in aligners])
+        measured = study.judge(config, nets, few, test, fixed, [methods(aligner) for aligner in home.aligners])
         found.append(
             study.write_report(
-                folder, f"ood-{other}", settings, study.networks_in(nets), measured, aligners, targets=TARGETS
+                folder, experiment, settings, study.networks_in(nets), measured, home.aligners, targets=TARGETS
             )
         )
     return found

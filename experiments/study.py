@@ -4,6 +4,7 @@ A script is a dataclass of options on top of `Options`, its presets, and a `main
 """
 
 import dataclasses
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -24,7 +25,7 @@ from dwalign.matching import (
     straight_through,
     weight_matching,
 )
-from dwalign.networks import Network
+from dwalign.networks import Network, reset_statistics, with_batch_statistics
 from dwalign.symmetry import permute
 
 PyTree = Any
@@ -205,7 +206,7 @@ def then(first: Method, second: Method) -> Method:
 
 def optimisers(options: Options, network: Network, batch: Data, few: Data, task: Task) -> tuple[Method, Method]:
     """Sinkhorn re-basin on `batch` and refinement on `few`."""
-    on = dict(apply=network.apply, loss=task.loss)
+    on = dict(apply=with_batch_statistics(network), loss=task.loss)
     rebasin = partial(sinkhorn_rebasin, network.spec, **on, batch=batch, iterations=options.sinkhorn_iterations)
     return rebasin, partial(refine, network.spec, **on, batch=few)
 
@@ -224,7 +225,9 @@ def baselines(
         "weight_matching@5": partial(match_weights, restarts=5),
         "activation_matching": partial(activation_matching, spec, capture=network.capture, batch=batch),
         "activation_matching_correlation": correlate,
-        "straight_through": partial(straight_through, spec, apply=network.apply, batch=batch, loss=task.loss),
+        "straight_through": partial(
+            straight_through, spec, apply=with_batch_statistics(network), batch=batch, loss=task.loss
+        ),
         "sinkhorn": rebasin,
         "weight_matching+sinkhorn": then(match_weights, rebasin),
         "activation_matching_correlation+refine": then(correlate, refined),
@@ -301,7 +304,7 @@ def train_aligners(
         )
     step = deepalign.make_step(
         model,
-        network.apply,
+        with_batch_statistics(network),
         nets.train,
         zoo.Batch(*data),
         weights=weights,
@@ -313,6 +316,7 @@ def train_aligners(
     )
     first, second = zoo.held_out_pairs(options.validation_networks, views=task.views)
     pairs = zoo.take(nets.validation, first), zoo.take(nets.validation, second)
+    on_path = dict(points=3, loss=task.loss, hits=task.hits, prepare=renewal(network, few))
     own = () if validation_data is None else (zoo.take(validation_data, first // (task.views or 1)),)
 
     @jax.jit
@@ -322,7 +326,7 @@ def train_aligners(
         def one(pair):
             a, b, *on = pair
             moved = permute(spec, b, deepalign.deep_align(spec, a, b, aligner=aligner).perms)
-            return curve(network.apply, a, moved, *(on or (few,)), points=3, loss=task.loss, hits=task.hits).barrier
+            return curve(network.apply, a, moved, *(on or (few,)), **on_path).barrier
 
         return jax.lax.map(one, (*pairs, *own)).mean()
 
@@ -344,10 +348,44 @@ def train_aligners(
     return aligners
 
 
+class Home(NamedTuple):
+    """A finished run whose aligners are used elsewhere.
+
+    Attributes:
+      network: config of the networks its aligners are for.
+      data: the data set these were trained on.
+      aligners: one a seed.
+    """
+
+    network: dict[str, Any]
+    data: zoo.Dataset
+    aligners: list[deepalign.Aligner]
+
+
+def open_home(options: C, name: str) -> tuple[C, Home]:
+    """The run OUT/`name`, and `options` with the recipe of its zoo.
+
+    Raises:
+      RunError: the run is missing or did not finish as many aligners as `options.seeds`.
+    """
+    folder = Path(options.out) / name
+    best = [folder / f"seed-{seed}" / "checkpoints" / "best" for seed in range(options.seeds)]
+    if missing := [str(file) for file in (folder / "config.json", *best) if not file.exists()]:
+        raise report.RunError(f"{folder} must be a finished run of {options.seeds} aligners, {missing[0]} is missing")
+    settings = json.loads((folder / "config.json").read_text())
+    recipe = ("epochs", "zoo_batch_size", "zoo_learning_rate", "zoo_chunk")
+    options = dataclasses.replace(options, **{key: settings[key] for key in recipe})
+    data = zoo.load(settings["dataset"], data_dir=options.data_dir)
+    data = shrink(data, settings["side"]) if "side" in settings else data
+    network = deepalign.Checkpoints(best[0]).info()["network"]
+    return options, Home(network, data, [deepalign.load_aligner(file) for file in best])
+
+
 # ---- judging -----------------------------------------------------------------------------------------------------
 def judge(
     options: Options,
     nets: zoo.Zoo,
+    few: Data,
     test: Data,
     fixed: Mapping[str, Method],
     by_seed: Sequence[Mapping[str, Method]],
@@ -355,7 +393,9 @@ def judge(
 ) -> dict[str, list[Measured]]:
     """Every method on the same held-out pairs: `fixed` once, `by_seed` for each aligner.
 
-    `test` is the full test set; with `task.views` the data of each group of test networks, `[groups, m, ...]`.
+    Args:
+      few: training data for the batch statistics of merged networks.
+      test: the full test set; with `task.views` the data of each group of test networks, `[groups, m, ...]`.
     """
     first, second = (index[: options.test_pairs] for index in zoo.held_out_pairs(zoo.size(nets.test), views=task.views))
     compare = partial(
@@ -370,12 +410,49 @@ def judge(
         chunk=options.chunk,
         loss=task.loss,
         hits=task.hits,
+        prepare=renewal(nets.network, few),
     )
     measured: dict[str, list[Measured]] = {name: [found] for name, found in compare(methods=fixed).items()}
     for methods in by_seed:
         for name, found in compare(methods=methods).items():
             measured.setdefault(name, []).append(found)
     return measured
+
+
+def renewal(network: Network, few: Data) -> Callable[[PyTree], PyTree]:
+    """What is done to a merged network before it is judged: batch statistics are computed anew."""
+    return partial(reset_statistics, network, inputs=few[0])
+
+
+def compare(
+    options: Options,
+    experiment: str,
+    network: Mapping[str, Any],
+    data: zoo.Dataset,
+    targets: Sequence[report.Target] = (),
+    task: Task = CLASSIFICATION,
+    *,
+    images: int = 256,
+) -> dict[str, Any]:
+    """The whole study of one kind of classifier: zoo, aligners, every method on held-out pairs, report.
+
+    Args:
+      experiment: names the folder of the run.
+      network: what `dwalign.networks.build` takes.
+      data: what the zoo is trained and judged on.
+      images: drawn in each step of training an aligner.
+    """
+    folder, settings = open_folder(options, experiment)
+    train, test = to_device(data.train), to_device(data.test)
+    few = (train[0][: options.refine_images], train[1][: options.refine_images])
+    nets = make_zoo(options, network, data, task)
+    aligners = train_aligners(options, nets, train, few, folder, task, images=images)
+    by_seed = [
+        learned(options, nets.network, trained.aligner, train, few, task, longest=trained is aligners[0])
+        for trained in aligners
+    ]
+    measured = judge(options, nets, few, test, baselines(options, nets.network, train, few, task), by_seed, task)
+    return write_report(folder, experiment, settings, networks_in(nets), measured, aligners, targets)
 
 
 # ---- report ------------------------------------------------------------------------------------------------------

@@ -107,28 +107,10 @@ def describe_network(config: Config, shape: tuple[int, ...], classes: int) -> di
 
 def main(config: Config) -> dict:
     """Run the experiment; returns what results.json holds."""
-    experiment = f"{config.network}-{config.dataset}"
-    folder, settings = study.open_folder(config, experiment)
-
-    # ---- data and zoo --------------------------------------------------------------------------------------------
     data = study.shrink(zoo.load(config.dataset, data_dir=config.data_dir), config.side)
-    train, test = study.to_device(data.train), study.to_device(data.test)
-    few = (train[0][: config.refine_images], train[1][: config.refine_images])
-    nets = study.make_zoo(config, describe_network(config, train[0].shape[1:], data.classes), data)
-
-    # ---- aligners, one a seed, and every method on held-out pairs ------------------------------------------------
-    aligners = study.train_aligners(config, nets, train, few, folder, images=config.task_images)
-    measured = study.judge(
-        config,
-        nets,
-        test,
-        study.baselines(config, nets.network, train, few),
-        [
-            study.learned(config, nets.network, trained.aligner, train, few, longest=trained is aligners[0])
-            for trained in aligners
-        ],
-    )
-    results = study.write_report(folder, experiment, settings, study.networks_in(nets), measured, aligners, TARGETS)
+    network = describe_network(config, data.train.inputs.shape[1:], data.classes)
+    experiment = f"{config.network}-{config.dataset}"
+    results = study.compare(config, experiment, network, data, TARGETS, images=config.task_images)
     study.print_paper_table(results)
     return results
 

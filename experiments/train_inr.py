@@ -142,6 +142,7 @@ def main(config: Config) -> dict:
     measured = study.judge(
         config,
         nets,
+        few,
         study.to_device(test),
         study.on_own_data(fixed, few),
         [study.on_own_data(partial(from_aligner, trained=trained), few) for trained in aligners],

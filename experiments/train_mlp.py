@@ -77,31 +77,10 @@ def read_config(args: list[str]) -> Config:
 
 def main(config: Config) -> dict:
     """Run the experiment; returns what results.json holds."""
-    experiment = f"mlp-{config.dataset}"
-    folder, settings = study.open_folder(config, experiment)
-
-    # ---- data and zoo --------------------------------------------------------------------------------------------
     data = zoo.load(config.dataset, data_dir=config.data_dir)
-    train, test = study.to_device(data.train), study.to_device(data.test)
-    few = (train[0][: config.refine_images], train[1][: config.refine_images])
-    shape = {"inputs": int(np.prod(train[0].shape[1:])), "widths": list(config.widths), "outputs": data.classes}
-    nets = study.make_zoo(config, {"kind": "mlp", **shape}, data)
-
-    # ---- aligners, one a seed, and every method on held-out pairs ------------------------------------------------
-    aligners = study.train_aligners(config, nets, train, few, folder)
-    measured = study.judge(
-        config,
-        nets,
-        test,
-        study.baselines(config, nets.network, train, few),
-        [
-            study.learned(config, nets.network, trained.aligner, train, few, longest=trained is aligners[0])
-            for trained in aligners
-        ],
-    )
-    return study.write_report(
-        folder, experiment, settings, study.networks_in(nets), measured, aligners, TARGETS.get(config.dataset, [])
-    )
+    shape = {"inputs": int(np.prod(data.train.inputs.shape[1:])), "widths": list(config.widths)}
+    network = {"kind": "mlp", **shape, "outputs": data.classes}
+    return study.compare(config, f"mlp-{config.dataset}", network, data, TARGETS.get(config.dataset, []))
 
 
 if __name__ == "__main__":

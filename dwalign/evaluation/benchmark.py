@@ -44,6 +44,7 @@ def benchmark(
     points: int = 25,
     loss: Callable = cross_entropy,
     hits: Callable = correct,
+    prepare: Callable = lambda params: params,
     per_pair: bool = False,
 ) -> dict[str, Measured]:
     """Align and judge the stacked pairs (a, b) with every method.
@@ -55,7 +56,7 @@ def benchmark(
       test: the full test set, inputs `[m, ...]` and labels `[m, ...]`.
       key: for methods that draw at random; each pair has its own.
       chunk: pairs that are aligned at once (vmapped); must divide p.
-      points, loss, hits: of the interpolation curve.
+      points, loss, hits, prepare: of the interpolation curve.
       per_pair: each pair has a task of its own (the signal that two networks represent): the leaves of `test` are
         `[p, m, ...]`, and methods are called `method(a, b, key=key, data=...)` with those of their pair.
 
@@ -78,7 +79,8 @@ def benchmark(
         def one(pair):
             a, b, perms, own = pair
             on = own.get("data", test)
-            return curve(apply, a, permute(spec, b, perms), on, points=points, loss=loss, hits=hits)
+            moved = permute(spec, b, perms)
+            return curve(apply, a, moved, on, points=points, loss=loss, hits=hits, prepare=prepare)
 
         return jax.lax.map(one, (a, b, perms, own))
 

@@ -59,6 +59,7 @@ def curve(
     points: int = 25,
     loss: Callable = cross_entropy,
     hits: Callable = correct,
+    prepare: Callable = lambda params: params,
     chunk: int = 2048,
 ) -> Curve:
     """Walk from a to b (already aligned) on the whole of `batch`.
@@ -70,6 +71,7 @@ def curve(
       points: on the path, both ends included; odd, so that the midpoint is one of them.
       loss: `(outputs, labels) -> scalar`, a mean over examples.
       hits: `(outputs, labels) -> [m]`, the examples that count for accuracy.
+      prepare: `params -> params`, done to every network on the path before it is judged: new batch statistics, say.
       chunk: examples that are evaluated at once; changes memory and time, not the result.
 
     Raises:
@@ -88,7 +90,7 @@ def curve(
     lambdas = jnp.linspace(0.0, 1.0, points)
 
     def at(weight):
-        params = jax.tree.map(lambda x, y: (1 - weight) * x + weight * y, a, b)
+        params = prepare(jax.tree.map(lambda x, y: (1 - weight) * x + weight * y, a, b))
 
         def part(index):
             inside = index < count

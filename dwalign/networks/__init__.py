@@ -7,7 +7,7 @@ from dwalign.networks.densenet import DenseNet, densenet
 from dwalign.networks.gnn import GNN, gnn
 from dwalign.networks.mixer import Mixer, mixer
 from dwalign.networks.mlp import MLP, mlp
-from dwalign.networks.network import Network, from_module, reset_statistics
+from dwalign.networks.network import Network, from_module, reset_statistics, with_batch_statistics
 from dwalign.networks.recurrent import FusedLSTMCell, Recurrent, recurrent
 from dwalign.networks.resnet import ResNet, resnet, resnet20, resnet50
 from dwalign.networks.siren import Siren, siren
@@ -79,4 +79,5 @@ __all__ = [
     "unet",
     "vgg",
     "vit",
+    "with_batch_statistics",
 ]

@@ -68,6 +68,16 @@ def from_module(model: nn.Module, example: jax.Array, config: dict[str, Any]) ->
     )
 
 
+def with_batch_statistics(network: Network) -> Callable[[PyTree, jax.Array], jax.Array]:
+    """`(params, inputs) -> outputs` that normalises by the statistics of the very inputs.
+
+    How a network is judged while its weights are still being mixed: stored statistics are those of other weights. The
+    network's own `apply` where it has no batch statistics.
+    """
+    train = network.train
+    return network.apply if train is None else lambda params, inputs: train(params, inputs)[0]
+
+
 def reset_statistics(network: Network, params: PyTree, inputs: jax.Array, *, chunk: int = 500) -> PyTree:
     """Recompute batch statistics on data, as networks need it after merging (Jordan et al. 2023, REPAIR).
 

@@ -5,19 +5,30 @@ A document says where a table goes:
     <!-- results: results/mlp-digits.json -->
     <!-- /results -->
 
+(`recovery:` in place of `results:` for planted recovery, `paper:` for our figures beside those of results/paper.json),
 and `python -m dwalign.report README.md docs/*.md` writes what stands between. The path is looked up from the folder of
 the document upwards. Marks inside fenced code are left alone.
 """
 
+import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from dwalign.report.paper import paper_table
+from dwalign.report.recovery import recovery_table
 from dwalign.report.results import read_results, write_whole
 from dwalign.report.schema import ResultsError
 from dwalign.report.tables import markdown_table
 
-OPEN = re.compile(r"<!--\s*results:\s*(\S+)\s*-->")
-CLOSE = re.compile(r"<!--\s*/results\s*-->")
+TABLES: dict[str, Callable[[Path], str]] = {
+    "results": lambda file: markdown_table(read_results(file)),
+    "recovery": lambda file: recovery_table(_json(file)),
+    "paper": lambda file: paper_table(read_results(file), _json(file.with_name("paper.json"))),
+}
+OPEN = re.compile(rf"<!--\s*({'|'.join(TABLES)}):\s*(\S+)\s*-->")
+CLOSE = re.compile(rf"<!--\s*/({'|'.join(TABLES)})\s*-->")
 
 
 def fill(text: str, *, folder: Path, name: str = "document") -> str:
@@ -39,7 +50,7 @@ def fill(text: str, *, folder: Path, name: str = "document") -> str:
             )
         if start:
             opened = number
-            table = markdown_table(read_results(_find(start[1], folder, f"{name}, line {number}")))
+            table = TABLES[start[1]](_find(start[2], folder, f"{name}, line {number}"))
             out.append(f"{line.rstrip()}\n\n{table}\n\n")
         elif end:
             opened = None
@@ -48,6 +59,13 @@ def fill(text: str, *, folder: Path, name: str = "document") -> str:
     if opened is not None:
         raise ResultsError(f"{name}, line {opened}: a table must be closed by <!-- /results -->, found none")
     return "".join(out)
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{file} must be a JSON file that can be read: {error}") from error
 
 
 def _find(path: str, folder: Path, where: str) -> Path:

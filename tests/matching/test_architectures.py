@@ -5,6 +5,7 @@ from functools import partial
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from dwalign.matching import (
@@ -15,14 +16,13 @@ from dwalign.matching import (
     straight_through,
     weight_matching,
 )
-from dwalign.symmetry import identity, infer_spec, inverse, make_capture, permute, random_perms
+from dwalign.symmetry import Alignment, infer_spec, inverse, make_capture, permute, random_perms, to_matrices
 from tests.networks.declared import CASES, randomised
 
 # one of each way in which groups sit on arrays
 SHAPES = (
     "cnn",
     "resnet_batch",
-    "resnet_group",
     "densenet",
     "unet",
     "gru",
@@ -62,14 +62,19 @@ def test_features_find_what_is_planted_and_weight_matching_keeps_it(name):
 @pytest.mark.parametrize("name", HARD)
 @pytest.mark.parametrize("method", [straight_through, sinkhorn_rebasin, refine])
 def test_optimisers_keep_a_perfect_start(name, method):
-    spec, apply, _, a, _, _ = planted(name)
+    """Aligned with what is planted, the midpoint is the network itself: it reproduces its own outputs."""
+    spec, apply, _, a, b, expected = planted(name)
     inputs = CASES[name].example
     batch = (inputs, apply(a, inputs))
     loss = lambda outputs, labels: jnp.mean((outputs - labels) ** 2)
-    count = {refine: "steps"}.get(method, "iterations")
-    start = feature_matching(spec, a, a, key=jax.random.key(2), channels=8, rounds=2)
-    solve = partial(method, spec, key=jax.random.key(3), apply=apply, batch=batch, loss=loss, start=start, **{count: 2})
-    chex.assert_trees_all_equal(jax.jit(solve)(a, a).perms, identity(spec))
+    # confident enough that the soft assignment is the hard one, and that noise in a gradient of zero moves nothing
+    start = Alignment(expected, {g: 50.0 * matrix for g, matrix in to_matrices(expected).items()})
+    settings = {refine: {"steps": 2, "spread": 50.0}}.get(method, {"iterations": 2})
+    solve = partial(method, spec, key=jax.random.key(3), apply=apply, batch=batch, loss=loss, start=start, **settings)
+    found = jax.jit(solve)(a, b)
+    chex.assert_trees_all_equal(found.perms, expected)
+    unaligned = jax.tree.map(lambda x, y: 0.5 * (x + y), a, b)
+    assert found.history[0] < 1e-9 < 1e-4 < loss(apply(unaligned, inputs), batch[1])
 
 
 @pytest.mark.parametrize("name", ["resnet_layer", "lstm_fused", "vit"])
@@ -78,6 +83,10 @@ def test_activations_find_what_is_planted(name):
     inputs = jax.random.normal(jax.random.key(4), (32, *CASES[name].example.shape[1:]))
     solve = partial(activation_matching, capture=capture, batch=(inputs, jnp.zeros(32)), correlation=True)
     found = jax.jit(lambda a, b: solve(spec, a, b).perms)(a, b)
-    right = {g: float(jnp.mean(found[g] == expected[g])) for g in found}
-    # units that are silent on all inputs cannot be told apart by what they answer
-    assert min(right.values()) > 0.7, right
+    post = capture(a, inputs)[1].post
+    for g, perm in found.items():
+        responses = post[g].reshape(-1, *perm.shape)
+        # units that are silent on all inputs cannot be told apart by what they answer
+        lively = np.ptp(responses, axis=0) > 0
+        assert lively.any(), g
+        chex.assert_trees_all_equal(perm[lively], expected[g][lively])

@@ -115,3 +115,20 @@ def test_command_line(folder):
     command = [sys.executable, "-m", "dwalign.report", "--check", "README.md"]
     found = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert found.returncode == 1 and "stale" in found.stdout, found.stderr
+
+
+def test_other_kinds_of_tables(folder, results):
+    import json
+
+    paper = {"source": "a paper", "experiments": {results["experiment"]: {"what": "theirs", "methods": {}}}}
+    ours = list(results["methods"])
+    methods = {name: {"barrier": 0.5} for name in (*ours, "activation_matching", "straight_through")}
+    paper["experiments"][results["experiment"]]["methods"] = methods
+    (folder / "results" / "paper.json").write_text(json.dumps(paper))
+    text = fill("<!-- paper: results/made-up.json -->\n<!-- /paper -->\n", folder=folder)
+    assert "theirs (a paper)" in text and "| activation matching | 0.500 |" in text and "| 1.00 | 1.00 |" in text
+    assert "| straight-through | 0.500 | - |" in text
+    recovery = {"config": {"noise": [0.0]}, "recovery": {"mlp": {"naive": {"draws": [0.25], "units": [0.5]}}}}
+    (folder / "results" / "planted.json").write_text(json.dumps(recovery))
+    text = fill("<!-- recovery: results/planted.json -->\n<!-- /recovery -->\n", folder=folder)
+    assert "| mlp | 25% |" in text

@@ -166,7 +166,7 @@ def test_a_folder_without_permission(results, tmp_path, monkeypatch):
     def refuse(self, *args, **kwargs):
         raise PermissionError(13, "Permission denied", str(self))
 
-    monkeypatch.setattr(Path, "write_text", refuse)
+    monkeypatch.setattr(Path, "write_bytes", refuse)
     with pytest.raises(ResultsError, match=r"results\.json must be a file that can be written.*Permission denied"):
         write_results(tmp_path / "results.json", results)
     assert not list(tmp_path.iterdir())

@@ -54,7 +54,7 @@ def test_no_permission(tmp_path, monkeypatch):
     def refuse(self, *args, **kwargs):
         raise PermissionError(13, "Permission denied", str(self))
 
-    monkeypatch.setattr(Path, "write_text", refuse)
+    monkeypatch.setattr(Path, "write_bytes", refuse)
     with pytest.raises(RunError, match=r"must be a folder that can be written.*Permission denied"):
         open_run(tmp_path / "a", CONFIG)
     monkeypatch.setattr(Path, "mkdir", refuse)

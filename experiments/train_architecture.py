@@ -1,0 +1,95 @@
+"""Learned alignment beyond the paper: residual networks with batch normalisation, vision transformers, mixers.
+
+    python experiments/train_architecture.py --network mixer --data-dir DIR        MNIST, half an hour on 2 CPU cores
+    python experiments/train_architecture.py --network vit --dataset photo_patches
+    python experiments/train_architecture.py --network resnet20 --preset smoke     a check in a few minutes
+
+The study of train_mlp.py for any network of `dwalign.networks`: specs are read off the programs, encoders built from
+the specs. Batch statistics of merged networks are computed anew on training images, for every method.
+Writes runs/<network>-<dataset>/: config.json, results.json, figures; metrics.jsonl and checkpoints of each aligner.
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+import study
+import train_cnn
+
+from dwalign import zoo
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "mixer": dict(kind="mixer", patch=7, dim=32, depth=2, tokens=32, width=64),
+    "vit": dict(kind="vit", patch=7, dim=32, depth=2, heads=4, width=64),
+    "resnet20": dict(kind="resnet20", width=4, depth=20, norm="batch"),
+}
+# layers that normalise take no scaling of single units
+TASK = study.Task(augmentation=zoo.Augmentation(scaling=0.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(study.Options):
+    """Train and judge aligners for networks that the paper leaves open."""
+
+    dataset: Literal["mnist", "photo_patches", "fashion_mnist", "cifar10"] = "mnist"
+    """photo_patches needs no data on disk; the others are read through TFDS."""
+    network: Literal["mixer", "vit", "resnet20"] = "mixer"
+    side: int = 28
+    """pictures larger than this are averaged down to it, by a whole factor."""
+    patch: int = 7
+    """of mixer and vit; divides the sides of the pictures."""
+    task_images: int = 64
+    """drawn in each training step for the mode-connectivity loss."""
+
+    train_networks: int = 240
+    validation_networks: int = 20
+    test_pairs: int = 16
+    zoo_chunk: int = 20
+    epochs: int = 8
+    zoo_learning_rate: float = 2e-3
+    steps: int = 800
+    batch_size: int = 8
+    encoder: Literal["dws", "graph", "probe"] = "graph"
+    """probe takes every position of a feature map for a feature, which makes it large here."""
+    channels: int | None = 32
+    refine_images: int = 256
+    chunk: int = 4
+
+
+RESNET: dict[str, Any] = dict(
+    side=14, train_networks=120, validation_networks=12, test_pairs=8, zoo_chunk=12, epochs=4, steps=400, batch_size=4,
+    chunk=2, sinkhorn_iterations=200,
+)  # fmt: skip
+SMOKE = train_cnn.SMOKE | dict(side=8, patch=4)
+for flag in ("filters", "widths"):
+    del SMOKE[flag]
+
+
+def read_config(args: list[str]) -> Config:
+    """Command line to config: network, data set and preset give the defaults, single flags override them."""
+    presets: dict[str, Any] = {"smoke": SMOKE, "default": {}, "paper": dict(train_networks=8000, steps=25000)}
+
+    def defaults(first):
+        chosen = RESNET if first.network == "resnet20" else {}
+        pictures = dict(side=32, patch=8) if first.dataset in ("photo_patches", "cifar10") else {}
+        return pictures | chosen | presets[first.preset]
+
+    return study.read_options(Config, args, defaults, __doc__)
+
+
+def describe_network(config: Config, shape: tuple[int, ...], classes: int) -> dict[str, Any]:
+    """The network's config for pictures of this shape."""
+    network = NETWORKS[config.network] | dict(shape=list(shape), outputs=classes)
+    return network | (dict(patch=config.patch) if "patch" in network else {})
+
+
+def main(config: Config) -> dict:
+    """Run the experiment; returns what results.json holds."""
+    data = study.shrink(zoo.load(config.dataset, data_dir=config.data_dir), config.side)
+    network = describe_network(config, data.train.inputs.shape[1:], data.classes)
+    return study.compare(
+        config, f"{config.network}-{config.dataset}", network, data, train_cnn.TARGETS, TASK, images=config.task_images
+    )
+
+
+if __name__ == "__main__":
+    study.run(main, read_config)
