@@ -2,5 +2,20 @@ from dwalign.evaluation.benchmark import Measured, benchmark
 from dwalign.evaluation.interpolation import Curve, correct, curve
 from dwalign.evaluation.intervals import Interval, interval
 from dwalign.evaluation.planted import Recovery, planted_recovery
+from dwalign.evaluation.weight_space import aligned_distances, cluster_agreement, planar_map, retrieval_precision
 
-__all__ = ["Curve", "Interval", "Measured", "Recovery", "benchmark", "correct", "curve", "interval", "planted_recovery"]
+__all__ = [
+    "Curve",
+    "Interval",
+    "Measured",
+    "Recovery",
+    "aligned_distances",
+    "benchmark",
+    "cluster_agreement",
+    "correct",
+    "curve",
+    "interval",
+    "planar_map",
+    "planted_recovery",
+    "retrieval_precision",
+]

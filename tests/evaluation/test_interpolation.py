@@ -34,6 +34,11 @@ def walk(loss, a=-1.0, b=1.0, **options):
     return curve(apply, jnp.array([a, 0.0]), jnp.array([b, 0.0]), (inputs, LABELS), loss=loss, points=201, **options)
 
 
+def test_networks_are_prepared_before_they_are_judged():
+    np.testing.assert_allclose(walk(hill, prepare=lambda params: 0 * params).loss, 1.0)
+    np.testing.assert_allclose(walk(hill, prepare=lambda params: -params).loss, walk(hill).loss)
+
+
 def test_hill():
     found = walk(hill)
     chex.assert_shape(list(found), (201,))

@@ -1,4 +1,4 @@
-"""The options of the CNN experiment, and pictures made smaller. The study itself is that of train_mlp."""
+"""Options and networks of the picture experiments, and pictures made smaller. The study is that of train_mlp."""
 
 import importlib
 
@@ -8,6 +8,7 @@ from dwalign import zoo
 from dwalign.networks import build
 
 experiment = importlib.import_module("train_cnn")
+beyond = importlib.import_module("train_architecture")
 study = importlib.import_module("study")
 
 
@@ -17,6 +18,16 @@ def test_networks_of_every_preset_can_be_built():
             config = experiment.read_config(["--preset", preset, "--network", network])
             net = build(experiment.describe_network(config, (config.side, config.side, 3), 10))
             assert len(net.spec.sizes) == groups * len(config.filters) + len(config.widths)
+
+
+def test_other_architectures_can_be_built():
+    for preset in ("smoke", "default"):
+        for network in beyond.NETWORKS:
+            for dataset, channels in (("mnist", 1), ("photo_patches", 3)):
+                config = beyond.read_config(["--preset", preset, "--network", network, "--dataset", dataset])
+                net = build(beyond.describe_network(config, (config.side, config.side, channels), 10))
+                assert net.spec.sizes and not net.spec.unknown
+    assert beyond.read_config(["--network", "resnet20"]).side == 14
 
 
 def test_presets():

@@ -1,0 +1,77 @@
+"""Networks as points: distances that relabelling cannot change, and what they tell about a zoo."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dwalign.symmetry import Alignment, PermutationSpec, permute
+from dwalign.zoo import size, take
+
+PyTree = Any
+
+
+def aligned_distances(
+    spec: PermutationSpec, networks: PyTree, method: Callable[..., Alignment], *, key: jax.Array
+) -> np.ndarray:
+    """|a - P.b| between all pairs of a zoo after alignment by `method`, a symmetric matrix `[n, n]`.
+
+    As invariant to relabelling as the method is equivariant. One direction of each pair is computed.
+
+    Args:
+      spec: of the networks.
+      networks: stacked, leaves `[n, ...]`.
+      method: `method(a, b, key=key)` for one pair.
+    """
+    count = size(networks)
+    first, second = np.triu_indices(count, 1)
+
+    def one(item):
+        i, j, key = item
+        a, b = take(networks, i), take(networks, j)
+        moved = permute(spec, b, method(a, b, key=key).perms)
+        return jnp.sqrt(sum(jnp.sum((x - y) ** 2) for x, y in zip(*map(jax.tree.leaves, (a, moved)), strict=True)))
+
+    keys = jax.random.split(key, len(first))
+    values = np.asarray(jax.jit(lambda items: jax.lax.map(one, items, batch_size=20))((first, second, keys)))
+    distances = np.zeros((count, count), values.dtype)
+    distances[first, second] = distances[second, first] = values
+    return distances
+
+
+def retrieval_precision(distances: np.ndarray, labels: np.ndarray) -> float:
+    """R-precision: of the R nearest others of a network, R as many as share its label, the mean share that do.
+
+    Args:
+      distances: `[n, n]`, symmetric.
+      labels: `[n]`; networks whose label nobody shares are not asked.
+
+    Raises:
+      ValueError: no two networks share a label.
+    """
+    same = labels[:, None] == labels[None]
+    np.fill_diagonal(same, False)
+    counts = same.sum(1)
+    if not counts.any():
+        raise ValueError("retrieval_precision: at least two networks must share a label, all labels differ")
+    nearest = np.argsort(distances + np.diag(np.full(len(labels), np.inf)), axis=1)
+    shares = [same[i, nearest[i, :r]].mean() for i, r in enumerate(counts) if r]
+    return float(np.mean(shares))
+
+
+def cluster_agreement(distances: np.ndarray, labels: np.ndarray) -> float:
+    """Adjusted Rand index of average-linkage clusters, as many as there are labels, and the labels; 1 is perfect."""
+    from sklearn.cluster import AgglomerativeClustering
+    from sklearn.metrics import adjusted_rand_score
+
+    clusters = AgglomerativeClustering(len(np.unique(labels)), metric="precomputed", linkage="average")
+    return float(adjusted_rand_score(labels, clusters.fit_predict(distances)))
+
+
+def planar_map(distances: np.ndarray) -> np.ndarray:
+    """Points `[n, 2]` whose distances are near those given: classical multidimensional scaling (Torgerson 1952)."""
+    centre = np.eye(len(distances)) - 1 / len(distances)
+    values, vectors = np.linalg.eigh(-0.5 * centre @ distances.astype(np.float64) ** 2 @ centre)
+    return vectors[:, :-3:-1] * np.sqrt(np.maximum(values[:-3:-1], 0.0))

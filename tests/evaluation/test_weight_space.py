@@ -1,0 +1,45 @@
+"""Distances after alignment see functions, not labels of units; what is read off distances is checked on small ones."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dwalign.evaluation import aligned_distances, cluster_agreement, planar_map, retrieval_precision
+from dwalign.matching import feature_matching, naive
+from dwalign.networks import mlp
+from dwalign.symmetry import permute, random_perms
+
+NET = mlp(5, (8, 6), 3)
+
+
+def test_relabelled_networks_are_the_same_point():
+    a, b = (NET.init(jax.random.key(k)) for k in range(2))
+    copies = [permute(NET.spec, v, random_perms(NET.spec, jax.random.key(7 + k))) for k, v in enumerate((a, b, a, b))]
+    zoo = jax.tree.map(lambda *leaves: jnp.stack(leaves), *copies)
+    labels = np.array([0, 1, 0, 1])
+    found = aligned_distances(NET.spec, zoo, partial(feature_matching, NET.spec), key=jax.random.key(1))
+    assert found[0, 2] < 1e-5 and found[1, 3] < 1e-5 and found[0, 1] > 1
+    np.testing.assert_array_equal(found, found.T)
+    assert retrieval_precision(found, labels) == cluster_agreement(found, labels) == 1
+    unaligned = aligned_distances(NET.spec, zoo, partial(naive, NET.spec), key=jax.random.key(1))
+    assert unaligned[0, 2] > 1
+
+
+def test_precision():
+    points = np.array([0.0, 1.0, 10.0, 11.0, 12.0, 30.0])
+    distances = np.abs(points[:, None] - points)
+    assert retrieval_precision(distances, np.array([0, 0, 1, 1, 1, 2])) == 1
+    # each asks its nearest one: 0 and 10 find a stranger, 11 and 1 too
+    assert retrieval_precision(distances[:4, :4], np.array([0, 1, 1, 0])) == 0
+    with pytest.raises(ValueError, match="share a label"):
+        retrieval_precision(distances, np.arange(6))
+
+
+def test_map_keeps_planar_distances():
+    points = np.random.default_rng(0).normal(size=(7, 2))
+    distances = np.linalg.norm(points[:, None] - points, axis=-1)
+    found = planar_map(distances)
+    np.testing.assert_allclose(np.linalg.norm(found[:, None] - found, axis=-1), distances, atol=1e-6)
