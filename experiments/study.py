@@ -278,6 +278,7 @@ def train_aligners(
     validation_data: Data | None = None,
     *,
     images: int = 256,
+    model: deepalign.DeepAlign | None = None,
 ) -> list[deepalign.Trained]:
     """One aligner a seed.
 
@@ -286,6 +287,7 @@ def train_aligners(
       few: on which validation pairs are judged.
       validation_data: in place of `few`, data of each group of validation networks.
       images: drawn in each step for the mode-connectivity loss.
+      model: what is trained, in place of the one that the options describe.
     """
     network, spec = nets.network, nets.network.spec
     inputs = data[0] if task.views is None else few[0]
@@ -294,7 +296,7 @@ def train_aligners(
     weights = deepalign.LossWeights(
         options.supervised, options.alignment, options.mode_connectivity, options.distillation
     )
-    model = deepalign.make_model(network, shape, inputs)
+    model = model or deepalign.make_model(network, shape, inputs)
     targets = None
     if options.target_pairs and task.views is None:
         correlate = partial(activation_matching, spec, capture=network.capture, batch=few, correlation=True)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
+from dwalign.networks.convolution import convolve
 from dwalign.networks.network import Network, from_module
 
 
@@ -20,7 +21,8 @@ class Mixer(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        x = nn.Conv(self.dim, (self.patch, self.patch), (self.patch, self.patch), "VALID", name="patches")(x)
+        size = (self.patch, self.patch)
+        x = nn.Conv(self.dim, size, size, "VALID", conv_general_dilated=convolve, name="patches")(x)
         x = x.reshape(x.shape[0], -1, self.dim)
         for k in range(self.depth):
             h = nn.LayerNorm(name=f"norm_tokens_{k}")(x).swapaxes(1, 2)

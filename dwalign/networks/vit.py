@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
+from dwalign.networks.convolution import convolve
 from dwalign.networks.network import Network, from_module
 from dwalign.networks.norm import make_norm
 from dwalign.networks.transformer import BlockOptions, apply_blocks, check_heads
@@ -22,7 +23,8 @@ class ViT(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        x = nn.Conv(self.dim, (self.patch, self.patch), (self.patch, self.patch), "VALID", name="patches")(x)
+        size = (self.patch, self.patch)
+        x = nn.Conv(self.dim, size, size, "VALID", conv_general_dilated=convolve, name="patches")(x)
         x = x.reshape(x.shape[0], -1, self.dim)
         x = x + self.param("positions", nn.initializers.normal(0.02), x.shape[1:])[None]
         x = apply_blocks(self.block, x, self.depth, self.scan)

@@ -11,6 +11,7 @@ from dwalign.report.recovery import recovery_figure, recovery_table
 from dwalign.report.results import environment, make_results, read_results, write_results, write_whole
 from dwalign.report.runs import RunError, open_run
 from dwalign.report.schema import ResultsError, validate
+from dwalign.report.series import point, series_figure, series_table
 from dwalign.report.sharing import sharing_figure
 from dwalign.report.tables import markdown_table, text_table
 from dwalign.report.targets import Target, judge
@@ -31,10 +32,13 @@ __all__ = [
     "markdown_table",
     "matrix_figure",
     "open_run",
+    "point",
     "quality_figure",
     "read_results",
     "recovery_figure",
     "recovery_table",
+    "series_figure",
+    "series_table",
     "sharing_figure",
     "text_table",
     "training_figure",

@@ -5,7 +5,8 @@ A document says where a table goes:
     <!-- results: results/mlp-digits.json -->
     <!-- /results -->
 
-(`recovery:` in place of `results:` for planted recovery, `paper:` for our figures beside those of results/paper.json),
+(in place of `results:` also `recovery:` for planted recovery, `series:` for what was measured at several settings,
+`paper:` for our figures beside those of results/paper.json),
 and `python -m dwalign.report README.md docs/*.md` writes what stands between. The path is looked up from the folder of
 the document upwards. Marks inside fenced code are left alone.
 """
@@ -20,11 +21,13 @@ from dwalign.report.paper import paper_table
 from dwalign.report.recovery import recovery_table
 from dwalign.report.results import read_results, write_whole
 from dwalign.report.schema import ResultsError
+from dwalign.report.series import series_table
 from dwalign.report.tables import markdown_table
 
 TABLES: dict[str, Callable[[Path], str]] = {
     "results": lambda file: markdown_table(read_results(file)),
     "recovery": lambda file: recovery_table(_json(file)),
+    "series": lambda file: series_table(_json(file)),
     "paper": lambda file: paper_table(read_results(file), _json(file.with_name("paper.json"))),
 }
 OPEN = re.compile(rf"<!--\s*({'|'.join(TABLES)}):\s*(\S+)\s*-->")

@@ -63,7 +63,7 @@ def _digits() -> Dataset:
 
     images, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(labels))
-    images = _standardise(images[order] / 16.0)
+    images = _standardise(images[order].reshape(-1, 8, 8, 1) / 16.0)
     labels = labels[order].astype(np.int32)
     return _split("digits", Batch(images[:1300], labels[:1300]), Batch(images[1300:], labels[1300:]))
 
@@ -97,10 +97,6 @@ def _rotated(data: Dataset) -> Dataset:
     """Every image `[h, w, c]` turned by an angle of its own, the edge continued; labels stay."""
     from scipy.ndimage import rotate
 
-    if data.train.inputs.ndim != 4:
-        raise ValueError(
-            f"data set: only pictures [m, h, w, c] can be rotated, {data.name} is {data.train.inputs.shape}"
-        )
     rng = np.random.default_rng(2)
 
     def turn(batch: Batch) -> Batch:

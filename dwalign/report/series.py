@@ -1,0 +1,73 @@
+"""What was measured at several settings, as a table and a picture."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dwalign.evaluation import interval
+from dwalign.report.figures import SEED_COLOURS, _pyplot, _save
+
+
+def point(values: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Mean and 95 % interval of a figure, for each aligner the values of its pairs; as results.json holds it."""
+    mean, low, high = interval(np.asarray(values, np.float64))
+    return {"mean": round(float(mean), 5), "ci95": [round(float(low), 5), round(float(high), 5)]}
+
+
+def series_table(results: Mapping[str, Any]) -> str:
+    """One row a setting, one column a series of each panel; Markdown."""
+    columns = [(title, name) for title, series in results["panels"].items() for name in series]
+    heads = [results["axis"], *(name if name == title else f"{title}: {name}" for title, name in columns)]
+    rows = [heads, ["-" for _ in heads]]
+    for setting in results["settings"]:
+        found = [results["panels"][title][name].get(str(setting)) for title, name in columns]
+        cells = (f"{p['mean']:.3f} [{p['ci95'][0]:.3f}, {p['ci95'][1]:.3f}]" if p else "" for p in found)
+        rows.append([str(setting), *cells])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def series_figure(results: Mapping[str, Any], file: str | Path) -> None:
+    """A panel for each kind of figure, a line (or, where settings are no numbers, dots) for each series.
+
+    Args:
+      results: `axis`, the name of what was varied; `settings`, numbers or names in order; `panels`, for each title and
+        series `{str(setting): point}`.
+      file: where the picture goes.
+    """
+    settings, panels = results["settings"], results["panels"]
+    numbers = all(isinstance(setting, int | float) for setting in settings)
+    size = (4.6 * len(panels), 3.8) if numbers else (3.2 * len(panels) + 1.8, 1.6 + 0.3 * len(settings))
+    figure, axes = _pyplot().subplots(
+        1, len(panels), figsize=size, layout="constrained", squeeze=False, sharey=not numbers
+    )
+    for axis, (title, series) in zip(axes[0], panels.items(), strict=True):
+        for k, (name, points) in enumerate(series.items()):
+            here = [i for i, setting in enumerate(settings) if str(setting) in points]
+            means = np.array([points[str(settings[i])]["mean"] for i in here])
+            low, high = np.array([points[str(settings[i])]["ci95"] for i in here]).T
+            colour = SEED_COLOURS[k % len(SEED_COLOURS)]
+            if numbers:
+                x = [settings[i] for i in here]
+                axis.plot(x, means, marker="o", markersize=4, linewidth=1.8, color=colour, label=name)
+                axis.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
+            else:
+                # beside one another, not on top
+                y = np.array(here) + 0.16 * (k - (len(series) - 1) / 2)
+                axis.hlines(y, low, high, color=colour, alpha=0.4, linewidth=2.5)
+                axis.plot(means, y, "o", markersize=5, color=colour, label=name)
+        axis.set_title(title, fontsize=10)
+        axis.grid(axis="y" if numbers else "x", color="#eeeeee", linewidth=0.8)
+        axis.set_axisbelow(True)
+        if numbers:
+            axis.set(xscale="log", xlabel=results["axis"])
+            axis.set_xticks(settings, [f"{setting:g}" for setting in settings])
+            axis.minorticks_off()
+            axis.set_ylim(bottom=0)
+        if len(series) > 1:
+            axis.legend(frameon=False, fontsize=8)
+    if not numbers:
+        axes[0][0].set_yticks(range(len(settings)), settings)
+        axes[0][0].invert_yaxis()
+    _save(figure, file)

@@ -1,0 +1,402 @@
+"""Questions that the paper leaves open, one at a time, on MLPs for digits.
+
+    python experiments/questions.py --question zoo_size         how many training networks?
+    python experiments/questions.py --question losses           which of the three losses for which task?
+    python experiments/questions.py --question augmentation     which augmentations, how strong?
+    python experiments/questions.py --question transfer         wider and longer-trained networks, without retraining
+    python experiments/questions.py --question widths           one aligner for networks of many widths
+    python experiments/questions.py --question encoders         dws, graph, probe for the same time
+    python experiments/questions.py --question pay_off          after how many pairs has an aligner paid for itself?
+    python experiments/questions.py --question equivariance     the same capacity without it
+
+Each takes 5 to 15 minutes on 2 CPU cores and writes runs/questions-<question>/: config.json, results.json, figure.png.
+Aligners are the graph encoder's unless said otherwise, with fewer steps than in train_mlp.py.
+"""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import study
+
+from dwalign import deepalign, report, zoo
+from dwalign.evaluation import aligned_distances, planted_recovery, retrieval_precision
+from dwalign.symmetry import PermutationSpec, permute, random_perms
+
+PyTree = Any
+Panels = dict[str, dict[str, dict[str, Any]]]
+BASELINES = ("weight_matching", "activation_matching_correlation")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(study.Options):
+    """Answer one question."""
+
+    question: Literal[
+        "zoo_size", "losses", "augmentation", "transfer", "widths", "encoders", "pay_off", "equivariance"
+    ] = "zoo_size"
+    widths: tuple[int, ...] = (32, 32, 32)
+    sizes: tuple[int, ...] = (30, 100, 300, 1000, 3000)
+    """of zoos (zoo_size)."""
+    minutes: float = 3.0
+    """of training for each encoder (encoders)."""
+    encoder: Literal["dws", "graph", "probe"] = "graph"
+    steps: int = 400
+    sinkhorn_iterations: int = 1000
+
+
+class Bench(NamedTuple):
+    """What all questions share: digits, a zoo of MLPs, a folder for aligners."""
+
+    config: Config
+    folder: Path
+    data: zoo.Dataset
+    nets: zoo.Zoo
+
+    @property
+    def train(self) -> study.Data:
+        return study.to_device(self.data.train)
+
+    @property
+    def test(self) -> study.Data:
+        return study.to_device(self.data.test)
+
+    @property
+    def few(self) -> study.Data:
+        return tuple(leaf[: self.config.refine_images] for leaf in self.train)
+
+
+# ---- pieces ------------------------------------------------------------------------------------------------------
+def describe_network(widths: Sequence[int]) -> dict[str, Any]:
+    """An MLP for digits."""
+    return {"kind": "mlp", "inputs": 64, "widths": list(widths), "outputs": 10}
+
+
+def train(bench: Bench, label: str, nets: zoo.Zoo | None = None, task=study.CLASSIFICATION, **changes: Any):
+    """The aligners of `config.seeds` seeds; `changes` of options, and `model`."""
+    model = changes.pop("model", None)
+    options = dataclasses.replace(bench.config, **changes)
+    nets = bench.nets if nets is None else nets
+    trained = study.train_aligners(options, nets, bench.train, bench.few, bench.folder / label, task, model=model)
+    return [one.aligner for one in trained]
+
+
+def barriers(bench: Bench, nets: zoo.Zoo, methods: Mapping[str, Iterable[study.Method]]) -> dict[str, dict[str, Any]]:
+    """For each name the point of the barriers on the test pairs, over one method a seed."""
+    columns = [dict(zip(methods, column, strict=False)) for column in zip(*methods.values(), strict=True)]
+    measured = study.judge(bench.config, nets, bench.few, bench.test, {}, columns)
+    return {name: report.point([run.curve.barrier for run in runs]) for name, runs in measured.items()}
+
+
+def predict(nets: zoo.Zoo, aligners: Sequence[deepalign.Aligner]) -> list[study.Method]:
+    """The forward passes of aligners."""
+    return [partial(deepalign.deep_align, nets.network.spec, aligner=aligner) for aligner in aligners]
+
+
+def baseline_barriers(bench: Bench, nets: zoo.Zoo, names: Sequence[str] = BASELINES) -> dict[str, dict[str, Any]]:
+    """Points of methods that need no aligner."""
+    methods = study.baselines(bench.config, nets.network, bench.train, bench.few)
+    found = barriers(bench, nets, {name: [methods[name]] for name in names})
+    return {report.display_name(name): value for name, value in found.items()}
+
+
+def with_training(nets: zoo.Zoo, networks: PyTree) -> zoo.Zoo:
+    """The zoo with other training networks."""
+    return nets._replace(train=networks)
+
+
+def across(settings: Sequence[Any], found: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Points by setting and name to points by name and setting."""
+    return {name: {str(setting): one[name] for setting, one in zip(settings, found, strict=True)} for name in found[0]}
+
+
+# ---- questions ---------------------------------------------------------------------------------------------------
+def zoo_size(bench: Bench) -> tuple[str, list[Any], Panels]:
+    """How many training networks does an aligner need, in its own domain and on networks of rotated digits?"""
+    rotated = bench._replace(data=zoo.load("rotated_digits"))
+    only_test = dataclasses.replace(bench.config, train_networks=0, validation_networks=0)
+    others = study.make_zoo(only_test, describe_network(bench.config.widths), rotated.data)
+    sizes = list(bench.config.sizes)
+    home, away = [], []
+    for size in sizes:
+        nets = with_training(bench.nets, zoo.take(bench.nets.train, slice(size)))
+        aligners = train(bench, f"{size}", nets)
+        home.append(barriers(bench, nets, {"Deep-Align": predict(nets, aligners)}))
+        away.append(barriers(rotated, others, {"Deep-Align": predict(others, aligners)}))
+    panels = {"barrier, digits": across(sizes, home), "barrier, rotated digits": across(sizes, away)}
+    for title, where, nets in zip(panels, (bench, rotated), (bench.nets, others), strict=True):
+        panels[title] |= across(sizes, [baseline_barriers(where, nets)] * len(sizes))
+    return "training networks", sizes, panels
+
+
+def losses(bench: Bench) -> tuple[str, list[Any], Panels]:
+    """Which losses for merging, for finding planted permutations, for finding the copies of a network?"""
+    kinds = {"supervised": "S", "alignment": "A", "mode_connectivity": "L"}
+    settings, found = [], []
+    for chosen in ("S", "A", "L", "SA", "SL", "AL", "SAL"):
+        weights = {name: float(letter in chosen) for name, letter in kinds.items()}
+        aligners = train(bench, chosen, **weights)
+        methods = predict(bench.nets, aligners)
+        settings.append(chosen)
+        found.append(
+            barriers(bench, bench.nets, {"merging: barrier": methods})
+            | {
+                "units in their place": report.point([recovered(bench, method, noise=1.0) for method in methods]),
+                "retrieval of noisy copies": report.point([[retrieved(bench, m, noise=1.5)] for m in methods]),
+            }
+        )
+    panels = {name: {"Deep-Align": points} for name, points in across(settings, found).items()}
+    return "losses (supervised, alignment, LMC)", settings, panels
+
+
+def recovered(bench: Bench, method: study.Method, noise: float) -> np.ndarray:
+    """For each test network the share of its units that are found in a relabelled, noisy copy."""
+    spec, networks = bench.nets.network.spec, bench.nets.test
+    keys = jax.random.split(jax.random.key(5), zoo.size(networks))
+    one = lambda item: planted_recovery(spec, method, item[0], key=item[1], noise=noise)
+    units = jax.jit(lambda items: jax.lax.map(one, items))((networks, keys)).units
+    return np.mean(np.stack([np.asarray(leaf) for leaf in units.values()]), 0)
+
+
+def retrieved(bench: Bench, method: study.Method, noise: float, families: int = 8, copies: int = 4) -> float:
+    """R-precision with which relabelled, noisy copies of a few test networks find one another."""
+    spec = bench.nets.network.spec
+    members = zoo.take(bench.nets.test, jnp.repeat(jnp.arange(families), copies))
+
+    def copy(params, key):
+        first, second = jax.random.split(key)
+        disturbed = zoo.augment(spec, params, first, zoo.Augmentation(noise, 0.0, 0.0, 0.0))
+        return permute(spec, disturbed, random_perms(spec, second))
+
+    members = jax.jit(jax.vmap(copy))(members, jax.random.split(jax.random.key(6), families * copies))
+    distances = aligned_distances(spec, members, method, key=jax.random.key(7))
+    return retrieval_precision(distances, np.repeat(np.arange(families), copies))
+
+
+def augmentation(bench: Bench) -> tuple[str, list[Any], Panels]:
+    """Which augmentations of the labeled pairs, and how strong?"""
+    none = zoo.Augmentation(0.0, 0.0, 0.0, 0.0)
+    choices = {
+        "none": none,
+        "noise 0.2": none._replace(noise=0.2),
+        "noise 0.5": none._replace(noise=0.5),
+        "noise 1": none._replace(noise=1.0),
+        "zeroing 0.1": none._replace(zeroing=0.1),
+        "quantile 0.1": none._replace(quantile=0.1),
+        "scaling 0.3": none._replace(scaling=0.3),
+        "all, default": zoo.Augmentation(),
+    }
+    found = []
+    for name, chosen in choices.items():
+        aligners = train(bench, name.replace(" ", "-").replace(",", ""), task=study.Task(augmentation=chosen))
+        methods = predict(bench.nets, aligners)
+        found.append(
+            barriers(bench, bench.nets, {"merging: barrier": methods})
+            | {"units in their place": report.point([recovered(bench, method, noise=1.0) for method in methods])}
+        )
+    panels = {name: {"Deep-Align": points} for name, points in across(list(choices), found).items()}
+    return "augmentation", list(choices), panels
+
+
+def transfer(bench: Bench) -> tuple[str, list[Any], Panels]:
+    """How do aligners for one width and training time do on others, as they are?"""
+    aligners = train(bench, "home")
+    at_home = bench.config
+    settings: dict[str, tuple[tuple[int, ...], int]] = {
+        f"width {w}": ((w, w, w), at_home.epochs) for w in (16, 32, 64, 128)
+    }
+    settings |= {f"{epochs} epochs": (at_home.widths, epochs) for epochs in (10, 160)}
+    found = []
+    for widths, epochs in settings.values():
+        options = dataclasses.replace(at_home, train_networks=0, validation_networks=0, epochs=epochs)
+        nets = study.make_zoo(options, describe_network(widths), bench.data)
+        # the parameters of the graph encoder do not depend on the widths
+        moved = [adapt(one, nets.network.spec, at_home) for one in aligners]
+        found.append(
+            barriers(bench, nets, {"Deep-Align": predict(nets, moved)})
+            | baseline_barriers(bench, nets, (*BASELINES, "refine"))
+        )
+    return "networks", list(settings), {"barrier": across(list(settings), found)}
+
+
+def adapt(aligner: deepalign.Aligner, spec: PermutationSpec, config: Config) -> deepalign.Aligner:
+    """The same parameters for networks of other widths (graph encoder)."""
+    encoder = aligner.model.encoder.clone(spec=spec, parent=None)
+    return deepalign.Aligner(deepalign.DeepAlign(spec, encoder, updates=config.updates), aligner.variables)
+
+
+def widths(bench: Bench) -> tuple[str, list[Any], Panels]:
+    """One aligner trained on networks of several widths, against one trained on width 32, on widths neither saw."""
+    seen, config = (16, 32, 64), bench.config
+    share = config.train_networks // len(seen)
+    size = dataclasses.replace(config, train_networks=share, test_pairs=0, validation_networks=0)
+    zoos = [study.make_zoo(size, describe_network((w,) * 3), bench.data) for w in seen]
+    optimisation = deepalign.Optimisation(config.steps, config.batch_size, config.learning_rate)
+    shape = deepalign.AlignerConfig("graph", config.channels, config.depth, config.features, config.updates)
+    model = deepalign.make_model(zoos[1].network, shape, bench.train[0])
+    steps = [
+        deepalign.make_step(
+            adapt(deepalign.Aligner(model, {}), nets.network.spec, config).model,
+            nets.network.apply,
+            nets.train,
+            zoo.Batch(*bench.train),
+            optimisation=optimisation,
+        )
+        for nets in zoos
+    ]
+    mixed = []
+    for seed in range(config.seeds):
+        state = deepalign.init_state(model, optimisation, zoo.take(zoos[1].train, 0), seed)
+        for k in range(config.steps):
+            state, _ = steps[k % len(steps)](state)
+        mixed.append(deepalign.Aligner(model, state.variables))
+    narrow = train(bench, "width-32", with_training(bench.nets, zoo.take(bench.nets.train, slice(share))))
+    settings = [16, 24, 32, 48, 64, 96, 128]
+    found = []
+    for width in settings:
+        only_test = dataclasses.replace(config, train_networks=0, validation_networks=0)
+        nets = study.make_zoo(only_test, describe_network((width,) * 3), bench.data)
+        both = {f"trained on widths {', '.join(map(str, seen))}": mixed, "trained on width 32": narrow}
+        moved = {name: [adapt(one, nets.network.spec, config) for one in some] for name, some in both.items()}
+        ours = barriers(bench, nets, {name: predict(nets, some) for name, some in moved.items()})
+        found.append(ours | baseline_barriers(bench, nets))
+    return "width of the three hidden layers", settings, {"barrier": across(settings, found)}
+
+
+def encoders(bench: Bench) -> tuple[str, list[Any], Panels]:
+    """Which encoder makes the most of the same training time?"""
+    settings, found = [], []
+    for encoder in deepalign.ENCODERS:
+        # the time of a step, without compilation, from a few steps
+        train(bench, f"{encoder}-first", encoder=encoder, steps=5, validate_every=5, seeds=1)
+        begin = time.perf_counter()
+        train(bench, f"{encoder}-timed", encoder=encoder, steps=45, validate_every=45, seeds=1)
+        compiled = time.perf_counter()
+        train(bench, f"{encoder}-again", encoder=encoder, steps=5, validate_every=5, seeds=1)
+        each = ((compiled - begin) - (time.perf_counter() - compiled)) / 40
+        steps = max(100, int(60 * bench.config.minutes / each))
+        aligners = train(bench, encoder, encoder=encoder, steps=steps)
+        settings.append(f"{encoder} ({steps} steps)")
+        predicted = predict(bench.nets, aligners)
+        refined = study.optimisers(bench.config, bench.nets.network, bench.train, bench.few, study.CLASSIFICATION)[1]
+        methods = {"Deep-Align": predicted, "Deep-Align + refinement": [study.then(m, refined) for m in predicted]}
+        found.append(barriers(bench, bench.nets, methods))
+    return f"encoder, {bench.config.minutes:g} minutes of training", settings, {"barrier": across(settings, found)}
+
+
+def pay_off(bench: Bench) -> tuple[str, list[Any], Panels]:
+    """Seconds for n pairs, end to end: an aligner with its zoo and its training, against optimisers without."""
+    config = bench.config
+    begin = time.perf_counter()
+    study.make_zoo(dataclasses.replace(config, out=str(bench.folder / "fresh")), bench.nets.network.config, bench.data)
+    after_zoo = time.perf_counter()
+    aligners = train(bench, "aligner", seeds=1)
+    after_training = time.perf_counter()
+    methods = study.baselines(config, bench.nets.network, bench.train, bench.few)
+    ours = study.learned(config, bench.nets.network, aligners[0], bench.train, bench.few, longest=False)
+    names = ("weight_matching@5", "activation_matching_correlation+refine", "sinkhorn", "weight_matching+sinkhorn")
+    chosen = {name: methods[name] for name in names} | {k: ours[k] for k in ("deep_align", "deep_align+refine")}
+    measured = study.judge(config, bench.nets, bench.few, bench.test, chosen, [])
+    settings = [10, 100, 1000, 10_000, 100_000]
+    panels: Panels = {"seconds for all pairs": {}}
+    for name, (run,) in measured.items():
+        start = after_training - begin if name.startswith("deep_align") else 0.0
+        label = f"{report.display_name(name)} (barrier {run.curve.barrier.mean():.3f})"
+        seconds = {str(n): report.point([[start + n * run.seconds.mean()]]) for n in settings}
+        panels["seconds for all pairs"][label] = seconds
+    print(f"zoo {after_zoo - begin:.0f} s, aligner {after_training - after_zoo:.0f} s")
+    return "pairs", settings, panels
+
+
+class FlatEncoder(nn.Module):
+    """Features of all units from an MLP on the flattened weights, without equivariance."""
+
+    spec: PermutationSpec
+    features: int = 32
+    hidden: int = 32
+
+    @nn.compact
+    def __call__(self, params):
+        x = jnp.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(params)])
+        x = nn.gelu(nn.LayerNorm()(nn.Dense(self.hidden)(x)))
+        x = nn.gelu(nn.LayerNorm()(nn.Dense(self.hidden)(x)))
+        return {g: nn.Dense(n * self.features)(x).reshape(n, self.features) for g, n in self.spec.sizes.items()}
+
+
+def equivariance(bench: Bench) -> tuple[str, list[Any], Panels]:
+    """What does equivariance itself buy? No score updates here: they are equivariant by themselves."""
+    spec, networks = bench.nets.network.spec, bench.nets.train
+
+    def relabelled(params, key):
+        return permute(spec, params, random_perms(spec, key))
+
+    keys = jax.random.split(jax.random.key(9), 10 * zoo.size(networks))
+    tenfold = jax.tree.map(lambda leaf: jnp.concatenate([leaf] * 10), networks)
+    more = with_training(bench.nets, jax.jit(jax.vmap(relabelled))(tenfold, keys))
+    flat = deepalign.DeepAlign(spec, FlatEncoder(spec), updates=0)
+    # initialised weights differ from unit to unit, so the equivariant features of an untrained encoder are a fair start
+    choices = {
+        "graph encoder": train(bench, "graph", updates=0),
+        "MLP": train(bench, "mlp", model=flat),
+        "MLP, 10 relabelled copies of each network": train(bench, "mlp-copies", more, model=flat),
+    }
+    names, found = [], []
+    for name, aligners in choices.items():
+        names.append(f"{name} ({study.count_parameters(aligners[0].variables) // 1000} k parameters)")
+        methods = predict(bench.nets, aligners)
+        found.append(
+            barriers(bench, bench.nets, {"merging: barrier": methods})
+            | {"units in their place": report.point([recovered(bench, method, noise=0.2) for method in methods])}
+        )
+    names.append("no alignment")
+    (naive,) = baseline_barriers(bench, bench.nets, ("naive",)).values()
+    found.append(
+        {"merging: barrier": naive, "units in their place": report.point([[1 / n for n in spec.sizes.values()]])}
+    )
+    return "encoder", names, {title: {"Deep-Align": points} for title, points in across(names, found).items()}
+
+
+QUESTIONS: dict[str, Callable[[Bench], tuple[str, list[Any], Panels]]] = {
+    one.__name__: one for one in (zoo_size, losses, augmentation, transfer, widths, encoders, pay_off, equivariance)
+}
+
+
+def read_config(args: list[str]) -> Config:
+    """Command line to config."""
+    smoke: dict[str, Any] = study.SMOKE | dict(sizes=(10, 20), minutes=0.05)
+    return study.read_options(Config, args, lambda first: smoke if first.preset == "smoke" else {}, __doc__)
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Run the experiment; returns what results.json holds."""
+    experiment = f"questions-{config.question}"
+    folder, settings = study.open_folder(config, experiment)
+    data = zoo.load("digits")
+    wanted = dataclasses.replace(config, train_networks=max(config.sizes)) if config.question == "zoo_size" else config
+    nets = study.make_zoo(wanted, describe_network(config.widths), data)
+    axis, found, panels = QUESTIONS[config.question](Bench(config, folder, data, nets))
+    results = {
+        "experiment": experiment,
+        "question": QUESTIONS[config.question].__doc__,
+        "config": settings,
+        "environment": report.environment(),
+        "axis": axis,
+        "settings": found,
+        "panels": panels,
+    }
+    report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    report.series_figure(results, folder / "figure.png")
+    print(report.series_table(results))
+    return results
+
+
+if __name__ == "__main__":
+    study.run(main, read_config)
