@@ -54,6 +54,12 @@ def split(data: zoo.Dataset, clients: int, share: float) -> list[zoo.Dataset]:
     return [data._replace(name=f"{data.name}_{k + 1}_of_{clients}", train=part(k)) for k in range(clients)]
 
 
+def train_client(options: study.Options, network: dict[str, Any], data: zoo.Dataset, count: int, client: int):
+    """A zoo of `count` networks of one client; clients do not share their initialisation."""
+    only = dataclasses.replace(options, train_networks=count, validation_networks=0, test_pairs=0)
+    return study.make_zoo(only, network, data, seed=1_000_000 * (client + 1))
+
+
 def main(config: Config) -> dict:
     """Run the experiment; returns what results.json holds."""
     experiment = f"disjoint-{config.home}"
@@ -62,13 +68,9 @@ def main(config: Config) -> dict:
     train, test = study.to_device(data.train), study.to_device(data.test)
     few = (train[0][: config.refine_images], train[1][: config.refine_images])
 
-    def networks_of(part, count, client):
-        only = dataclasses.replace(options, train_networks=count, validation_networks=0, test_pairs=0)
-        # clients do not share their initialisation
-        return study.make_zoo(only, shape, part, seed=1_000_000 * (client + 1))
-
     # ---- two clients ---------------------------------------------------------------------------------------------
-    nets = [networks_of(part, config.test_pairs, k) for k, part in enumerate(split(data, 2, config.share))]
+    halves = split(data, 2, config.share)
+    nets = [train_client(options, shape, part, config.test_pairs, k) for k, part in enumerate(halves)]
     network = nets[0].network
     pairs = jax.tree.map(lambda a, b: jnp.stack([a, b], 1).reshape(-1, *a.shape[1:]), nets[0].train, nets[1].train)
     both = nets[0]._replace(test=pairs)
@@ -80,9 +82,8 @@ def main(config: Config) -> dict:
     results = study.write_report(folder, experiment, settings, sum(map(study.networks_in, nets)), measured, aligners)
 
     # ---- many clients --------------------------------------------------------------------------------------------
-    many = [
-        networks_of(part, config.groups, k).train for k, part in enumerate(split(data, config.clients, config.share))
-    ]
+    parts = split(data, config.clients, config.share)
+    many = [train_client(options, shape, part, config.groups, k).train for k, part in enumerate(parts)]
 
     def merge(method, members, key):
         keys = jax.random.split(key, config.clients)

@@ -13,12 +13,14 @@ import dataclasses
 from functools import partial
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import study
 
 from dwalign import deepalign, report, zoo
 from dwalign.matching import sinkhorn_rebasin, weight_matching
+from dwalign.networks import fix_signs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,22 +35,24 @@ class Config(study.Options):
     """pictures larger than this are averaged down to it, by a whole factor."""
     points: int = 256
     """of a sine wave."""
-    widths: tuple[int, ...] = (32, 32, 32)
-    omega: float = 30.0
+    widths: tuple[int, ...] = (64, 64, 64)
+    omega: float = 8.0
     """frequency of the sine layers."""
+    fix_signs: bool = True
+    """bring all networks to non-negative biases first, which leaves their functions as they are."""
     budgets: tuple[int, ...] = (10, 20, 50, 100, 200, 500)
     """numbers of Sinkhorn iterations, besides the full one."""
 
-    train_networks: int = 1200
-    zoo_chunk: int = 200
+    train_networks: int = 600
+    zoo_chunk: int = 100
     epochs: int = 400
     zoo_batch_size: int = 128
-    zoo_learning_rate: float = 5e-4
-    steps: int = 1500
+    zoo_learning_rate: float = 1e-3
+    steps: int = 1000
     refine_images: int = 256
 
 
-PICTURES: dict[str, Any] = dict(views=5, validation_networks=40, train_networks=1200)
+PICTURES: dict[str, Any] = dict(views=5, validation_networks=40)
 SMOKE = study.SMOKE | dict(
     widths=(8, 8), points=64, zoo_batch_size=64, budgets=(5, 10), target_pairs=0, batch_size=4, side=8
 )
@@ -114,6 +118,9 @@ def main(config: Config) -> dict:
         task,
     )
     network = nets.network
+    if config.fix_signs:
+        same = jax.jit(jax.vmap(fix_signs))
+        nets = nets._replace(train=same(nets.train), validation=same(nets.validation), test=same(nets.test))
 
     # ---- aligners, one a seed ------------------------------------------------------------------------------------
     order = np.random.default_rng(0).permutation(signals.inputs.shape[1])

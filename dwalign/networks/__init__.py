@@ -10,7 +10,7 @@ from dwalign.networks.mlp import MLP, mlp
 from dwalign.networks.network import Network, from_module, reset_statistics, with_batch_statistics
 from dwalign.networks.recurrent import FusedLSTMCell, Recurrent, recurrent
 from dwalign.networks.resnet import ResNet, resnet, resnet20, resnet50
-from dwalign.networks.siren import Siren, siren
+from dwalign.networks.siren import Siren, fix_signs, siren
 from dwalign.networks.transformer import Block, BlockOptions, Transformer, transformer
 from dwalign.networks.unet import UNet, unet
 from dwalign.networks.vgg import VGG, vgg
@@ -65,6 +65,7 @@ __all__ = [
     "build",
     "cnn",
     "densenet",
+    "fix_signs",
     "from_module",
     "gnn",
     "mixer",

@@ -1,13 +1,17 @@
 """SIREN: implicit neural representations with sine activations (Sitzmann et al. 2020)."""
 
+import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from dwalign.networks.network import Network, from_module
+
+PyTree = Any
 
 
 def _uniform(bound: float):
@@ -28,6 +32,20 @@ class Siren(nn.Module):
             x = nn.Dense(width, kernel_init=_uniform(bound), bias_init=_uniform(bound), name=f"dense_{k}")(x)
             x = jnp.sin(self.omega * x) if k < len(self.widths) else x
         return x
+
+
+def fix_signs(params: PyTree) -> PyTree:
+    """The same function with no negative bias in hidden layers.
+
+    The sine is odd: negating all that enters a unit and all that leaves it changes nothing. Trained networks have every
+    unit in either sign, which no permutation can undo.
+    """
+    layers = [dict(params["params"][f"dense_{k}"]) for k in range(len(params["params"]))]
+    for before, after in itertools.pairwise(layers):
+        sign = jnp.where(before["bias"] < 0, -1.0, 1.0)
+        before |= {"kernel": before["kernel"] * sign[None], "bias": before["bias"] * sign}
+        after["kernel"] = after["kernel"] * sign[:, None]
+    return {"params": {f"dense_{k}": layer for k, layer in enumerate(layers)}}
 
 
 def siren(inputs: int = 2, widths: Sequence[int] = (32, 32, 32), outputs: int = 1, omega: float = 30.0) -> Network:

@@ -6,7 +6,7 @@ A document says where a table goes:
     <!-- /results -->
 
 (in place of `results:` also `recovery:` for planted recovery, `series:` for what was measured at several settings,
-`paper:` for our figures beside those of results/paper.json),
+`maps:` for what distances tell, `paper:` for our figures beside those of results/paper.json),
 and `python -m dwalign.report README.md docs/*.md` writes what stands between. The path is looked up from the folder of
 the document upwards. Marks inside fenced code are left alone.
 """
@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dwalign.report.maps import maps_table
 from dwalign.report.paper import paper_table
 from dwalign.report.recovery import recovery_table
 from dwalign.report.results import read_results, write_whole
@@ -27,6 +28,7 @@ from dwalign.report.tables import markdown_table
 TABLES: dict[str, Callable[[Path], str]] = {
     "results": lambda file: markdown_table(read_results(file)),
     "recovery": lambda file: recovery_table(_json(file)),
+    "maps": lambda file: maps_table(_json(file)),
     "series": lambda file: series_table(_json(file)),
     "paper": lambda file: paper_table(read_results(file), _json(file.with_name("paper.json"))),
 }

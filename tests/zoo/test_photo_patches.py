@@ -50,8 +50,3 @@ def test_rotated_pictures_keep_their_labels(data):
     np.testing.assert_array_equal(turned.train.labels, few.train.labels)
     assert np.abs(turned.train.inputs - few.train.inputs).mean() > 0.01
     np.testing.assert_array_equal(turned.test.inputs, datasets._rotated(few).test.inputs)
-
-
-def test_flat_images_cannot_be_rotated():
-    with pytest.raises(ValueError, match="only pictures"):
-        zoo.load("rotated_digits")

@@ -33,7 +33,7 @@ def test_digits_are_split_without_overlap(digits):
     parts = [digits.train, digits.validation, digits.test]
     assert sum(len(part.labels) for part in parts) == 1797
     whole = np.concatenate([part.inputs for part in parts])
-    assert len(np.unique(whole, axis=0)) == len(whole)
+    assert whole.shape[1:] == (8, 8, 1) and len(np.unique(whole, axis=0)) == len(whole)
     assert digits.classes == 10 and np.abs(whole).max() <= 1.0
 
 

@@ -1,0 +1,81 @@
+"""Networks as points: do networks that saw the same data find each other, once their units are in the same order?
+
+    python experiments/train_mlp.py && python experiments/weight_space.py
+
+Takes aligners, networks and recipe of another run. Some networks of each of several clients, whose data differ as in
+disjoint.py: distances between all of them after alignment by each method, retrieval precision, clusters and a map.
+Writes runs/weight_space-<home>/: config.json, results.json, maps.png.
+"""
+
+import dataclasses
+import json
+from functools import partial
+from typing import Any
+
+import disjoint
+import jax
+import jax.numpy as jnp
+import numpy as np
+import study
+
+from dwalign import deepalign, report
+from dwalign.evaluation import aligned_distances, cluster_agreement, planar_map, retrieval_precision
+
+SHOWN = ("naive", "weight_matching", "activation_matching_correlation")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(disjoint.Config):
+    """Map a zoo of clients."""
+
+    share: float = 0.8
+    clients: int = 5
+
+
+def read_config(args: list[str]) -> Config:
+    """Command line to config."""
+    smoke: dict[str, Any] = study.SMOKE | dict(clients=3, groups=2)
+    return study.read_options(Config, args, lambda first: smoke if first.preset == "smoke" else {}, __doc__)
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Run the experiment; returns what results.json holds."""
+    experiment = f"weight_space-{config.home}"
+    options, (shape, data, aligners) = study.open_home(config, config.home)
+    folder, settings = study.open_folder(config, experiment)
+    train = study.to_device(data.train)
+    few = (train[0][: config.refine_images], train[1][: config.refine_images])
+    members = [
+        disjoint.train_client(options, shape, part, config.groups, k)
+        for k, part in enumerate(disjoint.split(data, config.clients, config.share))
+    ]
+    network = members[0].network
+    networks = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *(nets.train for nets in members))
+    labels = np.repeat(np.arange(config.clients), config.groups)
+    fixed = study.baselines(config, network, train, few)
+    methods = {name: fixed[name] for name in SHOWN}
+    methods["deep_align"] = partial(deepalign.deep_align, network.spec, aligner=aligners[0])
+    methods["deep_align+refine"] = study.then(methods["deep_align"], fixed["refine"])
+    maps = {}
+    for name, method in methods.items():
+        distances = aligned_distances(network.spec, networks, method, key=jax.random.key(0))
+        maps[name] = {
+            "precision": retrieval_precision(distances, labels),
+            "agreement": cluster_agreement(distances, labels),
+            "points": np.round(planar_map(distances), 3).tolist(),
+        }
+    results = {
+        "experiment": experiment,
+        "config": settings,
+        "environment": report.environment(),
+        "labels": labels.tolist(),
+        "maps": maps,
+    }
+    report.write_whole(folder / "results.json", json.dumps(results) + "\n")
+    report.maps_figure(results, folder / "maps.png")
+    print(report.maps_table(results))
+    return results
+
+
+if __name__ == "__main__":
+    study.run(main, read_config)

@@ -1,0 +1,38 @@
+"""What was measured at several settings, and maps of zoos, as tables and pictures."""
+
+import pytest
+
+from dwalign.report import maps_figure, maps_table, point, series_figure, series_table
+
+
+def results(settings):
+    """Two panels; one series was not measured at the last setting."""
+    points = {str(s): point([[0.1, 0.3], [0.2, 0.2]]) for s in settings}
+    some = dict(list(points.items())[:-1])
+    return {
+        "axis": "size",
+        "settings": settings,
+        "panels": {"barrier": {"ours": points, "theirs": some}, "b": {"b": points}},
+    }
+
+
+@pytest.mark.parametrize("settings", [[10, 30, 100], ["none", "some"]])
+def test_table_and_picture(settings, tmp_path):
+    lines = series_table(results(settings)).splitlines()
+    assert lines[0] == "| size | barrier: ours | barrier: theirs | b |" and len(lines) == 2 + len(settings)
+    assert lines[2].startswith(f"| {settings[0]} | 0.200 [") and lines[-1].split("|")[3].strip() == ""
+    series_figure(results(settings), tmp_path / "series.png")
+    assert (tmp_path / "series.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_point_holds_mean_and_interval():
+    found = point([[1.0, 2.0, 3.0]])
+    assert found["mean"] == 2 and found["ci95"][0] < 2 < found["ci95"][1]
+
+
+def test_maps(tmp_path):
+    found = {"precision": 0.5, "agreement": 0.25, "points": [[0.0, 1.0], [2.0, 3.0]]}
+    zoo = {"labels": [0, 1], "maps": {"naive": found, "deep_align+refine": found}}
+    assert maps_table(zoo).splitlines()[3] == "| Deep-Align + refinement | 0.50 | 0.25 |"
+    maps_figure(zoo, tmp_path / "maps.png")
+    assert (tmp_path / "maps.png").read_bytes().startswith(b"\x89PNG")
