@@ -43,6 +43,16 @@ PAPER_TABLE = (
     "deep_align",
     "deep_align+sinkhorn",
 )
+OPTIMISED = ("weight_matching", *MATCHING)
+# asked of every row in distribution
+TARGETS = [
+    report.Target("deep_align", "barrier", 0.6, OPTIMISED),
+    report.Target("deep_align+refine", "barrier", 0.8, ["sinkhorn"]),
+    report.Target("deep_align+refine", "barrier", 0.8, ["weight_matching+sinkhorn"]),
+    report.Target("deep_align+refine", "seconds_per_pair", 0.1, ["sinkhorn"]),
+    report.Target("deep_align", "seconds_per_pair", 0.01, ["sinkhorn"]),
+    report.Target("deep_align", "seconds_per_pair", 1.0, ["weight_matching"]),
+]
 LOCAL = ("resume", "data_dir", "out")
 ERRORS = (zoo.DataError, zoo.ZooError, report.RunError, report.ResultsError, deepalign.CheckpointError)
 

@@ -87,7 +87,7 @@ def main(config: Config) -> dict:
     data = study.shrink(zoo.load(config.dataset, data_dir=config.data_dir), config.side)
     network = describe_network(config, data.train.inputs.shape[1:], data.classes)
     return study.compare(
-        config, f"{config.network}-{config.dataset}", network, data, train_cnn.TARGETS, TASK, images=config.task_images
+        config, f"{config.network}-{config.dataset}", network, data, study.TARGETS, TASK, images=config.task_images
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import study
 
-from dwalign import report, zoo
+from dwalign import zoo
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,15 +75,6 @@ PAPER = dict(
     task_images=256,
     chunk=50,
 )
-OPTIMISED = ("weight_matching", *study.MATCHING)
-TARGETS = [
-    report.Target("deep_align", "barrier", 0.6, OPTIMISED),
-    report.Target("deep_align+refine", "barrier", 0.8, ["sinkhorn"]),
-    report.Target("deep_align+refine", "barrier", 0.8, ["weight_matching+sinkhorn"]),
-    report.Target("deep_align+refine", "seconds_per_pair", 0.1, ["sinkhorn"]),
-    report.Target("deep_align", "seconds_per_pair", 0.01, ["sinkhorn"]),
-    report.Target("deep_align", "seconds_per_pair", 1.0, ["weight_matching"]),
-]
 
 
 def read_config(args: list[str]) -> Config:
@@ -110,7 +101,7 @@ def main(config: Config) -> dict:
     data = study.shrink(zoo.load(config.dataset, data_dir=config.data_dir), config.side)
     network = describe_network(config, data.train.inputs.shape[1:], data.classes)
     experiment = f"{config.network}-{config.dataset}"
-    results = study.compare(config, experiment, network, data, TARGETS, images=config.task_images)
+    results = study.compare(config, experiment, network, data, study.TARGETS, images=config.task_images)
     study.print_paper_table(results)
     return results
 

@@ -58,15 +58,6 @@ SMOKE = study.SMOKE | dict(
 )
 PAPER: dict[str, Any] = dict(train_networks=8000, validation_networks=200, test_pairs=200, steps=25000, batch_size=32)
 STARTS = ("sinkhorn", "weight_matching+sinkhorn", "deep_align+sinkhorn")
-OPTIMISED = ("weight_matching", *study.MATCHING)
-TARGETS = [
-    report.Target("deep_align", "barrier", 0.6, OPTIMISED),
-    report.Target("deep_align+refine", "barrier", 0.8, ["sinkhorn"]),
-    report.Target("deep_align+refine", "barrier", 0.8, ["weight_matching+sinkhorn"]),
-    report.Target("deep_align+refine", "seconds_per_pair", 0.1, ["sinkhorn"]),
-    report.Target("deep_align", "seconds_per_pair", 0.01, ["sinkhorn"]),
-    report.Target("deep_align", "seconds_per_pair", 1.0, ["weight_matching"]),
-]
 
 
 def read_config(args: list[str]) -> Config:
@@ -155,7 +146,9 @@ def main(config: Config) -> dict:
         [study.on_own_data(partial(from_aligner, trained=trained), few) for trained in aligners],
         task,
     )
-    results = study.write_report(folder, experiment, settings, study.networks_in(nets), measured, aligners, TARGETS)
+    results = study.write_report(
+        folder, experiment, settings, study.networks_in(nets), measured, aligners, study.TARGETS
+    )
     report.iterations_figure(results, folder / "barrier_iterations.png", STARTS, longest=config.sinkhorn_iterations)
     return results
 

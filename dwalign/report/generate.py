@@ -5,10 +5,10 @@ A document says where a table goes:
     <!-- results: results/mlp-digits.json -->
     <!-- /results -->
 
-(in place of `results:` also `recovery:` for planted recovery, `series:` for what was measured at several settings,
-`maps:` for what distances tell, `paper:` for our figures beside those of results/paper.json),
-and `python -m dwalign.report README.md docs/*.md` writes what stands between. The path is looked up from the folder of
-the document upwards. Marks inside fenced code are left alone.
+and `python -m dwalign.report README.md docs/*.md` writes what stands between. In place of `results:` also `recovery:`
+for planted recovery, `series:` for what was measured at several settings, `maps:` for what distances tell, and `paper:`
+for our figures beside those in results/paper.json (of the experiment of that name, or of one named behind the path).
+The path is looked up from the folder of the document upwards. Marks inside fenced code are left alone.
 """
 
 import json
@@ -25,14 +25,14 @@ from dwalign.report.schema import ResultsError
 from dwalign.report.series import series_table
 from dwalign.report.tables import markdown_table
 
-TABLES: dict[str, Callable[[Path], str]] = {
+TABLES: dict[str, Callable[..., str]] = {
     "results": lambda file: markdown_table(read_results(file)),
     "recovery": lambda file: recovery_table(_json(file)),
     "maps": lambda file: maps_table(_json(file)),
     "series": lambda file: series_table(_json(file)),
-    "paper": lambda file: paper_table(read_results(file), _json(file.with_name("paper.json"))),
+    "paper": lambda file, *name: paper_table(read_results(file), _json(file.with_name("paper.json")), *name),
 }
-OPEN = re.compile(rf"<!--\s*({'|'.join(TABLES)}):\s*(\S+)\s*-->")
+OPEN = re.compile(rf"<!--\s*({'|'.join(TABLES)}):\s*(\S+?)(?:\s+(\S+))?\s*-->")
 CLOSE = re.compile(rf"<!--\s*/({'|'.join(TABLES)})\s*-->")
 
 
@@ -55,7 +55,8 @@ def fill(text: str, *, folder: Path, name: str = "document") -> str:
             )
         if start:
             opened = number
-            table = TABLES[start[1]](_find(start[2], folder, f"{name}, line {number}"))
+            kind, path, *more = (word for word in start.groups() if word)
+            table = TABLES[kind](_find(path, folder, f"{name}, line {number}"), *more)
             out.append(f"{line.rstrip()}\n\n{table}\n\n")
         elif end:
             opened = None

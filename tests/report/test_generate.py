@@ -128,6 +128,12 @@ def test_other_kinds_of_tables(folder, results):
     text = fill("<!-- paper: results/made-up.json -->\n<!-- /paper -->\n", folder=folder)
     assert "theirs (a paper)" in text and "| activation matching | 0.500 |" in text and "| 1.00 | 1.00 |" in text
     assert "| straight-through | 0.500 | - |" in text
+    paper["experiments"] = {"theirs-alone": paper["experiments"].popitem()[1]}
+    (folder / "results" / "paper.json").write_text(json.dumps(paper))
+    named = "<!-- paper: results/made-up.json theirs-alone -->\n<!-- /paper -->\n"
+    assert "theirs (a paper)" in fill(named, folder=folder)
+    with pytest.raises(ResultsError, match="experiment must be one of"):
+        fill(named.replace(" theirs-alone", ""), folder=folder)
     recovery = {"config": {"noise": [0.0]}, "recovery": {"mlp": {"naive": {"draws": [0.25], "units": [0.5]}}}}
     (folder / "results" / "planted.json").write_text(json.dumps(recovery))
     text = fill("<!-- recovery: results/planted.json -->\n<!-- /recovery -->\n", folder=folder)
