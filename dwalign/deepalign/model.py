@@ -6,9 +6,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dwalign.assignment import soft_assign
+from dwalign.assignment import assign, soft_assign
 from dwalign.matching.scores import feature_scores, match_scores, own_scores
-from dwalign.symmetry import PermutationSpec
+from dwalign.symmetry import PermutationSpec, to_matrices
 
 PyTree = Any
 EPS = 1e-12
@@ -24,7 +24,9 @@ class DeepAlign(nn.Module):
       spec: what may be permuted.
       encoder: a linen module `params -> {group: [*batch, n, d]}`, applied to both networks.
       updates: unrolled score updates: each adds the standardised weight-matching scores under the current soft
-        alignment, with learned weights, so that one pass generalises weight matching.
+        alignment, with learned weights, so that one pass generalises weight matching. Groups that others are batched
+        over (heads) take none: the product settles who is whose partner, and the units inside are compared between
+        partners. Soft partners would break the laws.
       scale: initial s^2.
       temperature: of the soft alignments inside the updates.
       iterations: of Sinkhorn inside the updates.
@@ -41,7 +43,9 @@ class DeepAlign(nn.Module):
         root = nn.initializers.constant(self.scale**0.5)
         self.roots = {g: self.param(f"scale_{g}", root, ()) for g in self.spec.sizes}
         step = nn.initializers.constant(0.5)
-        self.weights = {g: self.param(f"updates_{g}", step, (self.updates,)) for g in self.spec.sizes}
+        self.outer = [g for g in self.spec.sizes if any(g in batch for batch in self.spec.batch.values())]
+        updated = [g for g in self.spec.sizes if g not in self.outer]
+        self.weights = {g: self.param(f"updates_{g}", step, (self.updates,)) for g in updated}
 
     def __call__(self, a: PyTree, b: PyTree) -> dict[str, jax.Array]:
         """Scores `[*batch, n, n]` for each group, larger where unit i of a resembles unit j of b."""
@@ -59,13 +63,15 @@ class DeepAlign(nn.Module):
     def compare(self, a: PyTree, features_a, b: PyTree, features_b) -> dict[str, jax.Array]:
         """The scores, from networks and their features."""
         own = own_scores(self.spec, a, b)
+        start = self.product(features_a, features_b)
+        settled = to_matrices(assign({g: start[g] for g in self.outer}))
 
         def update(scores, weights):
             plans = soft_assign(scores, temperature=self.temperature, iterations=self.iterations, solver="scaling")
-            matched = match_scores(self.spec, a, b, plans, own=own)
-            return {g: q + weights[g] * _standardise(matched[g]) for g, q in scores.items()}, None
+            matched = match_scores(self.spec, a, b, plans | settled, own=own)
+            return scores | {g: scores[g] + weight * _standardise(matched[g]) for g, weight in weights.items()}, None
 
-        return jax.lax.scan(update, self.product(features_a, features_b), self.weights)[0]
+        return jax.lax.scan(update, start, self.weights, length=self.updates)[0]
 
 
 def _standardise(x):

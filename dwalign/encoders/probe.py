@@ -39,7 +39,7 @@ class ProbeEncoder(nn.Module):
       features: width of the learned states of the rounds. The result is `[*batch, n, d]` with d the number of
         responses: kinds times probes (times positions, where a unit answers at several).
       rounds: of messages; with none there is no correction.
-      learned: whether probes, read-out and the weights of the kinds are parameters.
+      learned: whether probes, read-out and the weights of the kinds are parameters; probes of integers (tokens) stay.
       kinds: of responses that are used, a part of ("pre", "post", "sensitivity").
       centred: subtract the mean over the probes and scale to norm 1, each unit and kind by itself.
 
@@ -87,7 +87,7 @@ class ProbeEncoder(nn.Module):
     def _responses(self, params) -> list[dict[str, jax.Array]]:
         """For each kind the units of every group, `[m, ..., *batch, n]`."""
         probes = jnp.asarray(self.inputs)
-        if self.learned:
+        if self.learned and jnp.issubdtype(probes.dtype, jnp.floating):
             probes = self.param("probes", lambda _: probes)
         if "sensitivity" not in self.kinds:
             units = self.capture(params, probes)[1]
