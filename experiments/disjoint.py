@@ -5,10 +5,11 @@
 
 Takes aligners, networks and recipe of another run. First pairs of two clients: loss and accuracy along the path against
 both endpoints. Then all of many clients, aligned to the first and averaged.
-Writes runs/disjoint-<home>/: config.json, results.json (the averages under `clients`), figures.
+Writes runs/disjoint-<home>/: config.json, results.json, figures; clients.json and clients.png, the averages.
 """
 
 import dataclasses
+import json
 from typing import Any
 
 import jax
@@ -83,35 +84,42 @@ def main(config: Config) -> dict:
 
     # ---- many clients --------------------------------------------------------------------------------------------
     parts = split(data, config.clients, config.share)
-    many = [train_client(options, shape, part, config.groups, k).train for k, part in enumerate(parts)]
+    members = [train_client(options, shape, part, config.groups, k).train for k, part in enumerate(parts)]
+    many = jax.tree.map(lambda *leaves: jnp.stack(leaves, 1), *members)
 
     def merge(method, members, key):
-        keys = jax.random.split(key, config.clients)
-        moved = [
-            permute(network.spec, b, method(members[0], b, key=k).perms)
-            for b, k in zip(members[1:], keys[1:], strict=True)
-        ]
-        return jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), members[0], *moved)
+        first, rest = zoo.take(members, 0), zoo.take(members, slice(1, None))
+        align = lambda item: permute(network.spec, item[0], method(first, item[0], key=item[1]).perms)
+        moved = jax.lax.map(align, (rest, jax.random.split(key, config.clients - 1)))
+        return jax.tree.map(lambda one, others: (one + others.sum(0)) / config.clients, first, moved)
 
     def quality(params):
         outputs = network.apply(study.renewal(network, few)(params), test[0])
         return jnp.stack([zoo.cross_entropy(outputs, test[1]), zoo.accuracy(outputs, test[1])])
 
     keys = jax.random.split(jax.random.key(3), config.groups)
-    alone = np.stack([np.asarray(jax.jit(lambda p: jax.lax.map(quality, p))(member)) for member in many])
-    table = {"alone": alone.mean(0)}
+    alone = jax.jit(lambda many: jax.lax.map(lambda members: jax.lax.map(quality, members).mean(0), many))
+    table = {"one client alone": alone(many)}
     for name in MERGED:
         method = (fixed | learned[0])[name]
-        one = jax.jit(lambda item, method=method: quality(merge(method, item[0], item[1])))
-        table[name] = np.stack([np.asarray(one((zoo.take(many, k), keys[k]))) for k in range(config.groups)])
-    results["clients"] = {
-        name: {"loss": [float(v) for v in values[:, 0]], "accuracy": [float(v) for v in values[:, 1]]}
-        for name, values in table.items()
+        one = lambda item, method=method: quality(merge(method, *item))
+        table[name] = jax.jit(lambda items, one=one: jax.lax.map(one, items))((many, keys))
+    names = [report.display_name(name) for name in table]
+    points = [[report.point([values[:, k]]) for values in table.values()] for k in range(2)]
+    clients = {
+        "experiment": f"{experiment}-clients",
+        "config": settings,
+        "environment": report.environment(),
+        "axis": f"{config.clients} networks, averaged after",
+        "settings": names,
+        "panels": {
+            title: {title: dict(zip(names, column, strict=True))}
+            for title, column in zip(("test loss", "test accuracy"), points, strict=True)
+        },
     }
-    report.write_results(folder / "results.json", results)
-    print(f"\n{config.clients} clients, averaged: test loss and accuracy (means of {config.groups} sets)")
-    for name, values in table.items():
-        print(f"  {report.display_name(name):45s} {values[:, 0].mean():.3f}  {values[:, 1].mean():.1%}")
+    report.write_whole(folder / "clients.json", json.dumps(clients, indent=1) + "\n")
+    report.series_figure(clients, folder / "clients.png")
+    print(report.series_table(clients))
     return results
 
 
