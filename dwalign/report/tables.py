@@ -13,6 +13,10 @@ COLUMNS = {
 }
 
 
+# iterations of Sinkhorn re-basin where its name gives none
+PLAIN = 1000
+
+
 def rows(results: Mapping[str, Any]) -> list[list[str]]:
     """A header and a row a method: mean and 95 % interval of every metric."""
     out = [["method", *COLUMNS.values()]]
@@ -41,10 +45,12 @@ def caption(results: Mapping[str, Any]) -> str:
     pairs, seeds = max((len(table[0]) for table in tables), default=0), max((len(table) for table in tables), default=0)
     environment = results["environment"]
     aligners = f"{seeds} aligner {'seed' if seeds == 1 else 'seeds'}"
+    iterations = results["config"].get("sinkhorn_iterations", PLAIN)
+    shorter = "" if iterations == PLAIN else f" Sinkhorn re-basin takes {iterations} iterations here, not {PLAIN}."
     return (
         f"{results['experiment']}: means and 95 % intervals over {pairs} held-out pairs and {aligners}; "
         f"{environment['cores']} cores, {environment['platform']}, Python {environment['python']}, "
-        f"jax {environment['packages'].get('jax', 'unknown')}."
+        f"jax {environment['packages'].get('jax', 'unknown')}.{shorter}"
     )
 
 

@@ -27,6 +27,9 @@ def test_markdown(results):
     assert cells(body[4])[1] == f"{barrier['mean']:.3f} [{low:.3f}, {high:.3f}]"
     assert cells(body[4])[4] == "0.010 [0.0090, 0.011]"
     assert caption.startswith("mlp-made-up: means and 95 % intervals over 4 held-out pairs and 3 aligner seeds")
+    assert "iterations" not in caption
+    shorter = markdown_table(results | {"config": {"sinkhorn_iterations": 20}}).split("\n\n")[1]
+    assert shorter.endswith("Sinkhorn re-basin takes 20 iterations here, not 1000.")
     assert [cells(row)[-1] for row in targets.splitlines()[2:]] == ["met", "MISSED"]
     assert [cells(row)[1] for row in targets.splitlines()[2:]] == ["0.8 x", "0.4 x"]
 
