@@ -12,6 +12,7 @@ NAMES = {
     "sinkhorn": "Sinkhorn re-basin",
     "refine": "refinement",
     "deep_align": "Deep-Align",
+    "deep_align_activations": "Deep-Align with activations",
 }
 # Okabe and Ito's colours, which stay apart for colour-blind readers too.
 COLOURS = {
@@ -24,6 +25,7 @@ COLOURS = {
     "sinkhorn": "#b86b98",
     "refine": "#5d4a9c",
     "deep_align": "#d55e00",
+    "deep_align_activations": "#a33b00",
 }
 COUNTS = {"weight_matching": "best of {}", "sinkhorn": "{} iterations", "refine": "{} steps"}
 ORDER = tuple(NAMES)
