@@ -64,7 +64,7 @@ def in_order(methods: Iterable[str]) -> list[str]:
         # The default number of iterations is the largest, the default number of restarts the smallest.
         counts = [int(c) if c.isdigit() else (0 if name == "weight_matching" else 10**9) for name, c in stages]
         ranks = [ORDER.index(name) if name in ORDER else len(ORDER) for name, _ in stages]
-        learned = stages[0][0] == "deep_align"
+        learned = stages[0][0].startswith("deep_align")
         return learned, len(stages), ranks, counts, method
 
     return sorted(methods, key=place)

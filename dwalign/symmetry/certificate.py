@@ -12,8 +12,12 @@ from dwalign.symmetry.inference import read_program
 from dwalign.symmetry.spec import Note, PermutationSpec, SpecError
 
 PyTree = Any
-# what LLVM would gain by optimising a program that runs once is less than what it costs
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+# what optimising a program that runs twice would gain is less than what it costs
+QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+}
 
 
 class CertificateError(SpecError):
@@ -90,8 +94,12 @@ def _compiled(apply, params, inputs) -> Callable[[PyTree], list[np.ndarray]]:
         return apply(params, *treedef.unflatten(whole))
 
     values = [flat[k] for k in dynamic]
-    options = QUICK if jax.default_backend() == "cpu" else None
-    compiled = jax.jit(program).lower(params, values).compile(compiler_options=options)
+    lowered = jax.jit(program).lower(params, values)
+    try:
+        compiled = lowered.compile(compiler_options=QUICK if jax.default_backend() == "cpu" else None)
+    except jax.errors.JaxRuntimeError:
+        # another version of XLA may know other options
+        compiled = lowered.compile()
     return lambda params: [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(compiled(params, values))]
 
 
