@@ -44,7 +44,8 @@ class DeepAlign(nn.Module):
         self.roots = {g: self.param(f"scale_{g}", root, ()) for g in self.spec.sizes}
         step = nn.initializers.constant(0.5)
         self.outer = [g for g in self.spec.sizes if any(g in batch for batch in self.spec.batch.values())]
-        updated = [g for g in self.spec.sizes if g not in self.outer]
+        # an empty array of weights could not be put into a checkpoint
+        updated = [g for g in self.spec.sizes if self.updates and g not in self.outer]
         self.weights = {g: self.param(f"updates_{g}", step, (self.updates,)) for g in updated}
 
     def __call__(self, a: PyTree, b: PyTree) -> dict[str, jax.Array]:

@@ -10,11 +10,13 @@ from dwalign.deepalign import (
     METRICS,
     AlignerConfig,
     CheckpointError,
+    Checkpoints,
     Optimisation,
     Targets,
     describe,
     init_state,
     load_aligner,
+    make_model,
     make_step,
     train_aligner,
 )
@@ -110,6 +112,14 @@ def test_saved_aligner_loads(tmp_path, graph_model, step, state, network, networ
     loaded = load_aligner(tmp_path / "checkpoints" / "best")
     a, b = take(networks, 0), take(networks, 1)
     chex.assert_trees_all_equal(loaded.scores(a, b), trained.aligner.scores(a, b))
+
+
+def test_an_aligner_without_updates_can_be_saved(tmp_path, network, networks, data):
+    config, example = CONFIG._replace(encoder="graph", updates=0), take(networks, 0)
+    model = make_model(network, config, data.inputs)
+    variables = jax.jit(model.init)(jax.random.key(0), example, example)
+    Checkpoints(tmp_path / "best").save(1, variables, describe(network, config, data.inputs))
+    chex.assert_trees_all_equal(load_aligner(tmp_path / "best").variables, variables)
 
 
 def test_loading_nothing_and_damage(tmp_path, graph_model, step, state, network, data):
