@@ -14,10 +14,12 @@ A batched group has one permutation for each index of the factors it is batched 
 then the permutation of the axis that they are batched over.
 """
 
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dwalign.symmetry.spec import Block, PermutationSpec, SpecError, namespace
 
@@ -87,10 +89,13 @@ def identity(spec: PermutationSpec) -> Perms:
 
 def random_perms(spec: PermutationSpec, key: jax.Array) -> Perms:
     """A uniformly random element of the group."""
-    keys = jax.random.split(key, len(spec.sizes))
+    shapes = {g: (*spec.batch_shape(g), n) for g, n in spec.sizes.items()}
+    # drawn at once: compiling a draw for each group takes longer than all else
+    ends = np.cumsum([math.prod(shape) for shape in shapes.values()], dtype=int)
+    bits = jax.random.bits(key, (ends[-1] if len(ends) else 0,))
     return {
-        g: jax.random.permutation(k, perm, axis=-1, independent=True)
-        for k, (g, perm) in zip(keys, identity(spec).items(), strict=True)
+        g: jnp.argsort(bits[end - math.prod(shape) : end].reshape(shape), axis=-1)
+        for (g, shape), end in zip(shapes.items(), ends, strict=True)
     }
 
 

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dwalign.symmetry import PermutationSpec
 
@@ -30,25 +31,26 @@ class Augmentation(NamedTuple):
 
 def augment(spec: PermutationSpec, params: PyTree, key: jax.Array, augmentation: Augmentation) -> PyTree:
     """A perturbed copy of one network, its units in the same order (Navon et al. 2024, section 5)."""
-    scale_key, *keys = jax.random.split(key, 1 + len(spec.leaves))
+    scale_key, noise_key, zero_key = jax.random.split(key, 3)
     if augmentation.scaling:
         params = _scale_units(spec, params, scale_key, augmentation.scaling)
     leaves = spec.treedef.flatten_up_to(params)
-    perturbed = [_perturb(leaf, k, augmentation) for leaf, k in zip(leaves, keys, strict=True)]
-    return spec.treedef.unflatten(perturbed)
+    # drawn at once for all arrays: compiling a draw for each takes longer than the rest of a training step
+    ends = np.cumsum([leaf.size for leaf in leaves])
+    noise = jax.random.normal(noise_key, (ends[-1],)) if augmentation.noise else None
+    zeroed = jax.random.bernoulli(zero_key, augmentation.zeroing, (ends[-1],)) if augmentation.zeroing else None
 
+    def perturb(leaf, end):
+        own = lambda drawn: drawn[end - leaf.size : end].reshape(leaf.shape)
+        out = leaf
+        if noise is not None:
+            out = out + augmentation.noise * jnp.std(leaf) * own(noise)
+        if augmentation.quantile:
+            size = jnp.abs(leaf)
+            out = jnp.where(size < _quantile(size, augmentation.quantile), 0.0, out)
+        return out if zeroed is None else jnp.where(own(zeroed), 0.0, out)
 
-def _perturb(leaf, key, augmentation):
-    noise_key, zero_key = jax.random.split(key)
-    out = leaf
-    if augmentation.noise:
-        out = out + augmentation.noise * jnp.std(leaf) * jax.random.normal(noise_key, leaf.shape)
-    if augmentation.quantile:
-        size = jnp.abs(leaf)
-        out = jnp.where(size < _quantile(size, augmentation.quantile), 0.0, out)
-    if augmentation.zeroing:
-        out = jnp.where(jax.random.bernoulli(zero_key, augmentation.zeroing, leaf.shape), 0.0, out)
-    return out
+    return spec.treedef.unflatten([perturb(leaf, end) for leaf, end in zip(leaves, ends, strict=True)])
 
 
 def _quantile(values, share, sample=4096):

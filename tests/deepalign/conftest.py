@@ -40,4 +40,4 @@ def model(request, network, data):
 
 @pytest.fixture(scope="session")
 def graph_model(network, data):
-    return make_model(network, CONFIG, data.inputs)
+    return make_model(network, CONFIG._replace(encoder="graph", depth=1, updates=1), data.inputs)

@@ -25,7 +25,8 @@ from dwalign.symmetry import identity
 from dwalign.zoo import take
 
 OPTIMISATION = Optimisation(steps=6, batch_size=4, warmup=1, images=16, iterations=5)
-CONFIG = AlignerConfig(channels=8, depth=2, features=16, updates=2, probes=24)
+# that of the fixture graph_model
+CONFIG = AlignerConfig("graph", channels=8, depth=1, features=16, updates=1, probes=24)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +116,7 @@ def test_saved_aligner_loads(tmp_path, graph_model, step, state, network, networ
 
 
 def test_an_aligner_without_updates_can_be_saved(tmp_path, network, networks, data):
-    config, example = CONFIG._replace(encoder="graph", updates=0), take(networks, 0)
+    config, example = CONFIG._replace(updates=0), take(networks, 0)
     model = make_model(network, config, data.inputs)
     variables = jax.jit(model.init)(jax.random.key(0), example, example)
     Checkpoints(tmp_path / "best").save(1, variables, describe(network, config, data.inputs))
@@ -149,6 +150,5 @@ def test_networks_with_signals_of_their_own(graph_model, network, networks, data
     twins = jax.tree.map(lambda x: jnp.repeat(x[:6], 2, 0), networks)
     signals = jax.tree.map(lambda x: jnp.stack([x + 0 * x, *[x] * 5]), data)
     values = make_step(graph_model, network.apply, twins, signals, views=2, **options)(state)[1]
-    apart = make_step(graph_model, network.apply, twins, data, **options)(state)[1]
     index = METRICS.index("alignment")
-    assert float(values[index]) < 0.5 * float(apart[index])
+    assert float(values[index]) < 0.5 * float(shared(state)[1][index])
