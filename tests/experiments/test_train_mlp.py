@@ -36,12 +36,17 @@ def test_the_main_job(experiment, tmp_path, capsys):
     assert len((folder / "seed-0" / "metrics.jsonl").read_text().splitlines()) == 2
     assert "Deep-Align" in capsys.readouterr().out
 
-    experiment.main(experiment.read_config([*TOY, "--out", str(tmp_path), "--resume"]))
+    skipped = ["straight_through", "sinkhorn", "weight_matching+sinkhorn"]
+    experiment.main(experiment.read_config([*TOY, "--out", str(tmp_path), "--resume", "--skip", *skipped]))
     assert "read from the cache" in capsys.readouterr().out
     again = report.read_results(folder / "results.json")
     values = lambda r: r["methods"]["deep_align"]["barrier"]["values"]
     assert values(again) == values(results)
+    assert set(results["methods"]) - set(again["methods"]) == set(skipped)
+    assert 0 < len(again["targets"]) < len(results["targets"])
 
+    with pytest.raises(report.RunError, match="skip must name some of"):
+        experiment.main(experiment.read_config([*TOY, "--out", str(tmp_path), "--resume", "--skip", "magic"]))
     with pytest.raises(report.RunError, match="steps was 4, is 6"):
         experiment.main(experiment.read_config([*TOY, "--out", str(tmp_path), "--resume", "--steps", "6"]))
 
