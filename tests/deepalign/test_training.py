@@ -24,7 +24,8 @@ from dwalign.deepalign.step import device_mesh
 from dwalign.symmetry import identity
 from dwalign.zoo import take
 
-OPTIMISATION = Optimisation(steps=6, batch_size=4, warmup=1, images=16, iterations=5)
+# the same projection as by default, which compiles faster
+OPTIMISATION = Optimisation(steps=6, batch_size=4, warmup=1, images=16, iterations=5, solver="scaling")
 # that of the fixture graph_model
 CONFIG = AlignerConfig("graph", channels=8, depth=1, features=16, updates=1, probes=24)
 
