@@ -1,5 +1,5 @@
 from dwalign.deepalign.aligner import Aligner, deep_align
-from dwalign.deepalign.build import ENCODERS, AlignerConfig, describe, load_aligner, make_model
+from dwalign.deepalign.build import ENCODERS, AlignerConfig, describe, fit_aligner, load_aligner, make_model
 from dwalign.deepalign.checkpoints import CheckpointError, Checkpoints
 from dwalign.deepalign.model import DeepAlign
 from dwalign.deepalign.step import (
@@ -32,6 +32,7 @@ __all__ = [
     "describe",
     "device_mesh",
     "find_targets",
+    "fit_aligner",
     "init_state",
     "load_aligner",
     "make_model",

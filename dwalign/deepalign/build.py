@@ -11,6 +11,7 @@ from dwalign.deepalign.checkpoints import CheckpointError, Checkpoints
 from dwalign.deepalign.model import DeepAlign
 from dwalign.encoders import DWSEncoder, GraphEncoder, ProbeEncoder
 from dwalign.networks import Network, build
+from dwalign.symmetry import SpecError
 
 PyTree = Any
 ENCODERS = ("dws", "graph", "probe")
@@ -26,6 +27,8 @@ class AlignerConfig(NamedTuple):
       features: of a unit (graph, dws); the probe encoder has one for each response.
       updates: unrolled score updates.
       probes: inputs of the probe encoder.
+      shared: groups and arrays of one role (`symmetry.group_roles`) share parameters, so that an aligner fits networks
+        of other widths and depths (graph and probe).
     """
 
     encoder: str = "probe"
@@ -34,6 +37,7 @@ class AlignerConfig(NamedTuple):
     features: int = 128
     updates: int = 3
     probes: int = 128
+    shared: bool = False
 
 
 def make_model(network: Network, config: AlignerConfig, inputs: jax.Array) -> DeepAlign:
@@ -41,16 +45,18 @@ def make_model(network: Network, config: AlignerConfig, inputs: jax.Array) -> De
     spec, c = network.spec, config
     width = {} if c.channels is None else {"channels": c.channels}
     if c.encoder == "graph":
-        encoder = GraphEncoder(spec, features=c.features, rounds=c.depth, **width)
+        encoder = GraphEncoder(spec, features=c.features, rounds=c.depth, shared=c.shared, **width)
     elif c.encoder == "dws":
+        if c.shared:
+            raise ValueError("encoder: parts of dws are made for one network and cannot be shared; take graph or probe")
         encoder = DWSEncoder(spec, features=c.features, depth=c.depth, **width)
     elif c.encoder == "probe":
         probes = jnp.asarray(inputs[: c.probes])
         width = {} if c.channels is None else {"features": c.channels}
-        encoder = ProbeEncoder(spec, capture=network.capture, inputs=probes, **width)
+        encoder = ProbeEncoder(spec, capture=network.capture, inputs=probes, shared=c.shared, **width)
     else:
         raise ValueError(f"encoder: must be one of {ENCODERS}, got {c.encoder!r}")
-    return DeepAlign(spec, encoder, updates=c.updates)
+    return DeepAlign(spec, encoder, updates=c.updates, shared=c.shared)
 
 
 def describe(network: Network, config: AlignerConfig, inputs: jax.Array) -> dict[str, Any]:
@@ -58,11 +64,16 @@ def describe(network: Network, config: AlignerConfig, inputs: jax.Array) -> dict
     return {"network": network.config, "aligner": config._asdict(), "input_shape": list(inputs.shape[1:])}
 
 
-def load_aligner(folder: str | Path) -> Aligner:
+def load_aligner(folder: str | Path, *, network: Network | None = None) -> Aligner:
     """The aligner in a checkpoint folder, such as `runs/mlp-digits/seed-0/checkpoints/best`.
+
+    Args:
+      folder: of the checkpoint.
+      network: align these networks instead of those that the aligner was trained for; see `fit_aligner`.
 
     Raises:
       CheckpointError: no checkpoint, a damaged one, or one of something else.
+      SpecError: the parameters do not fit `network`.
     """
     if not Path(folder).is_dir():
         raise CheckpointError(f"{folder} must be a folder that holds a checkpoint; it does not exist")
@@ -72,9 +83,40 @@ def load_aligner(folder: str | Path) -> Aligner:
         raise CheckpointError(
             f"{folder} must hold an aligner of dwalign, found a checkpoint that describes {sorted(info)}"
         )
-    network, config = build(info["network"]), AlignerConfig(**info["aligner"])
+    home, config = build(info["network"]), AlignerConfig(**info["aligner"])
     inputs = jnp.zeros((config.probes, *info["input_shape"]))
-    model = make_model(network, config, inputs)
+    model = make_model(home, config, inputs)
+    variables = checkpoints.restore(_variables(model, home))
+    if network is None:
+        return Aligner(model, variables)
+    return fit_aligner(Aligner(make_model(network, config, inputs), variables), network)
+
+
+def fit_aligner(aligner: Aligner, network: Network) -> Aligner:
+    """An aligner whose model was made for `network` and whose variables come from training on other networks.
+
+    Of the graph encoder the parameters depend on no width; with `AlignerConfig.shared` they fit every network whose
+    groups and arrays play roles that some network of the training had. Variables that `network` does not need are left
+    out.
+
+    Raises:
+      SpecError: names what is missing or of another shape.
+    """
+    flat = lambda tree: {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    needed, there = flat(_variables(aligner.model, network)), flat(aligner.variables)
+    if wrong := [name for name, leaf in needed.items() if name not in there or there[name].shape != leaf.shape]:
+        found = f"shape {there[wrong[0]].shape}" if wrong[0] in there else "nothing of this name"
+        raise SpecError(
+            f"fit_aligner: this network needs {wrong[0]} of shape {needed[wrong[0]].shape} (and {len(wrong) - 1} other "
+            f"arrays), the aligner has {found}; train with shared=True on networks whose layers play the same roles"
+        )
+    kept = jax.tree_util.tree_map_with_path(
+        lambda path, _: there[jax.tree_util.keystr(path)], _variables(aligner.model, network)
+    )
+    return Aligner(aligner.model, kept)
+
+
+def _variables(model: DeepAlign, network: Network) -> PyTree:
+    """The shapes of the model's variables."""
     example = jax.eval_shape(network.init, jax.random.key(0))
-    like = jax.eval_shape(model.init, jax.random.key(0), example, example)
-    return Aligner(model, checkpoints.restore(like))
+    return jax.eval_shape(model.init, jax.random.key(0), example, example)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from dwalign.assignment import assign, soft_assign
 from dwalign.matching.scores import feature_scores, match_scores, own_scores
-from dwalign.symmetry import PermutationSpec, to_matrices
+from dwalign.symmetry import PermutationSpec, group_roles, to_matrices
 
 PyTree = Any
 EPS = 1e-12
@@ -30,6 +30,7 @@ class DeepAlign(nn.Module):
       scale: initial s^2.
       temperature: of the soft alignments inside the updates.
       iterations: of Sinkhorn inside the updates.
+      shared: groups of one role share their scale and weights; give the encoder the same.
     """
 
     spec: PermutationSpec
@@ -38,15 +39,19 @@ class DeepAlign(nn.Module):
     scale: float = 10.0
     temperature: float = 1.0
     iterations: int = 5
+    shared: bool = False
 
     def setup(self):
+        role = group_roles(self.spec, shared=self.shared)
         root = nn.initializers.constant(self.scale**0.5)
-        self.roots = {g: self.param(f"scale_{g}", root, ()) for g in self.spec.sizes}
+        roots = {r: self.param(f"scale_{r}", root, ()) for r in sorted(set(role.values()))}
+        self.roots = {g: roots[r] for g, r in role.items()}
         step = nn.initializers.constant(0.5)
         self.outer = [g for g in self.spec.sizes if any(g in batch for batch in self.spec.batch.values())]
         # an empty array of weights could not be put into a checkpoint
         updated = [g for g in self.spec.sizes if self.updates and g not in self.outer]
-        self.weights = {g: self.param(f"updates_{g}", step, (self.updates,)) for g in updated}
+        weights = {r: self.param(f"updates_{r}", step, (self.updates,)) for r in sorted({role[g] for g in updated})}
+        self.weights = {g: weights[role[g]] for g in updated}
 
     def __call__(self, a: PyTree, b: PyTree) -> dict[str, jax.Array]:
         """Scores `[*batch, n, n]` for each group, larger where unit i of a resembles unit j of b."""

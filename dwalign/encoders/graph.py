@@ -1,11 +1,15 @@
 """The graph encoder: units are nodes, weights are edges, and a round of messages is a few matrix products."""
 
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from dwalign.encoders.dws import unit_scale
-from dwalign.symmetry import Block, PermutationSpec
+from dwalign.symmetry import Block, PermutationSpec, block_roles, group_roles
 
 EPS = 1e-6
 
@@ -23,66 +27,111 @@ class GraphEncoder(nn.Module):
       features: d of the result, group to `[*batch, n, d]`.
       channels: width of the hidden states.
       rounds: of messages.
+      shared: parts of one role (`symmetry.group_roles`) share their parameters, which then fit networks of every width
+        and, where these repeat a layer, of every depth.
     """
 
     spec: PermutationSpec
     features: int = 128
     channels: int = 64
     rounds: int = 4
+    shared: bool = False
 
     @nn.compact
     def __call__(self, params):
         blocks = [block._replace(array=unit_scale(block.array)) for block in self.spec.blocks(params)]
-        embeddings = [embed_positions(self, k, block, self.channels) for k, block in enumerate(blocks)]
-        start = {g: self._start(g, blocks, embeddings) for g in self.spec.sizes}
+        parts = make_parts(self, blocks, self.channels)
+        start = {g: self._start(g, blocks, parts) for g in self.spec.sizes}
         hidden = start
         for r in range(self.rounds):
-            hidden = message_round(self, f"round_{r}", self.spec, blocks, embeddings, hidden, start, self.channels)
-        return {g: nn.Dense(self.features, name=f"out_{g}")(h) for g, h in hidden.items()}
+            hidden = message_round(f"round_{r}", self.spec, blocks, parts, hidden, start, self.channels)
+        return {g: parts.dense(f"out_{parts.groups[g]}", self.features)(h) for g, h in hidden.items()}
 
-    def _start(self, group, blocks, embeddings):
-        statics = []
-        for block, embedding in zip(blocks, embeddings, strict=True):
-            for axis in occurrences(block, group):
-                statics.append(_statistics(self.spec, block, axis))
-                if set(block.factors) & (set(self.spec.sizes) - {group}) == set(self.spec.batch.get(group, ())):
-                    statics.append(_message(self.spec, block, axis, {}, embedding, self.channels))
-        x = nn.Dense(self.channels, name=f"start_{group}")(jnp.concatenate(statics, -1))
-        return nn.LayerNorm(name=f"start_norm_{group}")(x)
-
-
-def embed_positions(module: nn.Module, k: int, block: Block, channels: int) -> dict[int, jax.Array]:
-    """A learned vector for each position of each fixed axis of the k-th block; for the compact method of `module`."""
-    init = nn.initializers.normal(1.0)
-    return {
-        axis: module.param(f"embed_{k}_{axis}", init, (block.array.shape[axis], channels))
-        for axis, factor in enumerate(block.factors)
-        if factor not in module.spec.sizes
-    }
+    def _start(self, group, blocks, parts):
+        found = Gathered()
+        for k, axis in occurrences(blocks, group):
+            block, place = blocks[k], (parts.blocks[k], axis)
+            found.add((*place, "statistics"), _statistics(self.spec, block, axis))
+            if set(block.factors) & (set(self.spec.sizes) - {group}) == set(self.spec.batch.get(group, ())):
+                found.add((*place, "message"), _message(self.spec, block, axis, {}, parts.embeddings[k], self.channels))
+        role = parts.groups[group]
+        x = parts.dense(f"start_{role}", self.channels)(jnp.concatenate(found.means(), -1))
+        return parts.norm(f"start_norm_{role}")(x)
 
 
-def message_round(module: nn.Module, name: str, spec, blocks, embeddings, hidden, extra, channels):
-    """One round of messages between all groups; called inside the compact method of `module`."""
+class Parts(NamedTuple):
+    """What a network's groups and blocks are called, and what is learned under these names.
+
+    Attributes:
+      groups, blocks: roles.
+      embeddings: for each block and fixed axis a vector for each position.
+      dense, norm: `(name, width)` and `(name)` to a layer, the same one for the same name.
+    """
+
+    groups: dict[str, str]
+    blocks: list[str]
+    embeddings: list[dict[int, jax.Array]]
+    dense: Callable
+    norm: Callable
+
+
+def make_parts(module: nn.Module, blocks: Sequence[Block], channels: int, *, outer: bool = True) -> Parts:
+    """The parts of `module`, from inside its compact method.
+
+    `outer=False` gives no embeddings to blocks with fewer than two groups, which then send no messages.
+    """
+    spec, init = module.spec, nn.initializers.normal(1.0)
+    roles = block_roles(spec, blocks, shared=module.shared)
+    positions = functools.cache(lambda name, length: module.param(name, init, (length, channels)))
+    embeddings = [
+        {
+            axis: positions(f"embed_{role}_{axis}", block.array.shape[axis])
+            for axis, factor in enumerate(block.factors)
+            if factor not in spec.sizes and (outer or sum(f in spec.sizes for f in block.factors) > 1)
+        }
+        for role, block in zip(roles, blocks, strict=True)
+    ]
+    dense = functools.cache(lambda name, width: nn.Dense(width, name=name))
+    norm = functools.cache(lambda name: nn.LayerNorm(name=name))
+    return Parts(group_roles(spec, shared=module.shared), roles, embeddings, dense, norm)
+
+
+class Gathered(dict):
+    """Arrays by the place they come from; those from places of one role are averaged."""
+
+    def add(self, place: tuple, array: jax.Array) -> None:
+        self.setdefault(place, []).append(array)
+
+    def means(self) -> list[jax.Array]:
+        """In an order that depends on the places alone."""
+        return [sum(self[place]) / len(self[place]) for place in sorted(self)]
+
+
+def message_round(name: str, spec, blocks, parts: Parts, hidden, extra, channels):
+    """One round of messages between all groups; called inside the compact method of a module."""
     new = {}
     for group in spec.sizes:
-        inputs = [hidden[group], extra[group]]
-        for k, (block, embedding) in enumerate(zip(blocks, embeddings, strict=True)):
-            for axis in occurrences(block, group):
-                sources = {f for i, f in enumerate(block.factors) if i != axis and f in spec.sizes}
-                sources -= set(spec.batch.get(group, ()))
-                if not sources:
-                    continue
-                sent = {f: nn.Dense(channels, name=f"{name}_{k}_{axis}_{f}")(hidden[f]) for f in sorted(sources)}
-                inputs.append(_message(spec, block, axis, sent, embedding, channels))
-        x = nn.Dense(channels, name=f"{name}_{group}_in")(jnp.concatenate(inputs, -1))
-        x = nn.Dense(channels, name=f"{name}_{group}_out")(nn.gelu(x))
-        new[group] = nn.LayerNorm(name=f"{name}_{group}_norm")(hidden[group] + x)
+        received = Gathered()
+        for k, axis in occurrences(blocks, group):
+            block = blocks[k]
+            sources = {f: i for i, f in reversed([*enumerate(block.factors)]) if i != axis and f in spec.sizes}
+            sources = {f: i for f, i in sources.items() if f not in spec.batch.get(group, ())}
+            if not sources:
+                continue
+            role = parts.blocks[k]
+            sent = {f: parts.dense(f"{name}_{role}_{axis}_{i}", channels)(hidden[f]) for f, i in sources.items()}
+            received.add((role, axis), _message(spec, block, axis, sent, parts.embeddings[k], channels))
+        role = parts.groups[group]
+        x = jnp.concatenate([hidden[group], extra[group], *received.means()], -1)
+        x = parts.dense(f"{name}_{role}_in", channels)(x)
+        x = parts.dense(f"{name}_{role}_out", channels)(nn.gelu(x))
+        new[group] = parts.norm(f"{name}_{role}_norm")(hidden[group] + x)
     return new
 
 
-def occurrences(block: Block, group: str) -> list[int]:
-    """The axes of the block on which the group sits."""
-    return [axis for axis, factor in enumerate(block.factors) if factor == group]
+def occurrences(blocks: Sequence[Block], group: str) -> list[tuple[int, int]]:
+    """The blocks and their axes on which the group sits."""
+    return [(k, axis) for k, block in enumerate(blocks) for axis, factor in enumerate(block.factors) if factor == group]
 
 
 def _batch_axes(spec: PermutationSpec, block: Block, axis: int) -> list[int]:

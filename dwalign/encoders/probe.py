@@ -4,6 +4,7 @@ Proposition 4 of the Deep-Align paper says that Deep-Align can simulate activati
 encoder starts: inner products of the features of two networks are activation matching's scores on the probes.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from dwalign.encoders.dws import unit_scale
-from dwalign.encoders.graph import embed_positions, message_round
+from dwalign.encoders.graph import make_parts, message_round
 from dwalign.symmetry import PermutationSpec, SpecError
 
 EPS = 1e-8
@@ -42,6 +43,7 @@ class ProbeEncoder(nn.Module):
       learned: whether probes, read-out and the weights of the kinds are parameters; probes of integers (tokens) stay.
       kinds: of responses that are used, a part of ("pre", "post", "sensitivity").
       centred: subtract the mean over the probes and scale to norm 1, each unit and kind by itself.
+      shared: parts of one role share their parameters, as in the graph encoder.
 
     Raises:
       SpecError: capture gives no units `[m, ..., *batch, n]` for a group.
@@ -55,6 +57,7 @@ class ProbeEncoder(nn.Module):
     learned: bool = True
     kinds: tuple[str, ...] = tuple(KINDS)
     centred: bool = True
+    shared: bool = False
 
     @nn.compact
     def __call__(self, params):
@@ -72,17 +75,19 @@ class ProbeEncoder(nn.Module):
             return x
         blocks = [block._replace(array=unit_scale(block.array)) for block in self.spec.blocks(params)]
         # messages pass between groups only: responses tell what comes from inputs and goes to outputs
-        embeddings = [
-            embed_positions(self, k, block, self.features) if sum(factor in x for factor in block.factors) > 1 else {}
-            for k, block in enumerate(blocks)
-        ]
-        start = {g: nn.LayerNorm(name=f"start_norm_{g}")(nn.Dense(self.features, name=f"start_{g}")(x[g])) for g in x}
+        parts = make_parts(self, blocks, self.features, outer=False)
+        role = parts.groups
+        start = {
+            g: parts.norm(f"start_norm_{role[g]}")(parts.dense(f"start_{role[g]}", self.features)(x[g])) for g in x
+        }
         hidden = start
         for r in range(self.rounds):
-            hidden = message_round(self, f"round_{r}", self.spec, blocks, embeddings, hidden, start, self.features)
+            hidden = message_round(f"round_{r}", self.spec, blocks, parts, hidden, start, self.features)
         # a correction of the responses learns from its first step; zero features beside them would have zero gradients
-        zero = nn.initializers.zeros
-        return {g: x[g] + nn.Dense(x[g].shape[-1], kernel_init=zero, name=f"out_{g}")(hidden[g]) for g in x}
+        correct = functools.cache(
+            lambda role, width: nn.Dense(width, kernel_init=nn.initializers.zeros, name=f"out_{role}")
+        )
+        return {g: x[g] + correct(role[g], x[g].shape[-1])(hidden[g]) for g in x}
 
     def _responses(self, params) -> list[dict[str, jax.Array]]:
         """For each kind the units of every group, `[m, ..., *batch, n]`."""

@@ -14,6 +14,7 @@ from dwalign.symmetry.capture import Units, make_capture
 from dwalign.symmetry.certificate import Certificate, CertificateError, certify
 from dwalign.symmetry.compare import correspondence
 from dwalign.symmetry.inference import InferenceError, infer_spec
+from dwalign.symmetry.roles import block_roles, group_roles
 from dwalign.symmetry.spec import Axes, Block, Note, PermutationSpec, SpecError, Sum
 
 __all__ = [
@@ -28,9 +29,11 @@ __all__ = [
     "SpecError",
     "Sum",
     "Units",
+    "block_roles",
     "certify",
     "compose",
     "correspondence",
+    "group_roles",
     "identity",
     "infer_spec",
     "inverse",

@@ -30,15 +30,16 @@ CASES = {
 }
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(params=[*((name, False) for name in CASES), ("mlp", True), ("heads", True)], ids=str)
 def case(request):
-    spec, shapes = CASES[request.param]
+    name, shared = request.param
+    spec, shapes = CASES[name]
     if shapes is None:
         params = mlp(7, (6, 5, 4), 3).init(jax.random.key(0))
         params = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(x.size), x.shape), params)
     else:
         params = random_params(spec, shapes, jax.random.key(0))
-    encoder = GraphEncoder(spec, features=8, channels=8, rounds=2)
+    encoder = GraphEncoder(spec, features=8, channels=8, rounds=2, shared=shared)
     return spec, params, encoder, encoder.init(jax.random.key(1), params)
 
 
