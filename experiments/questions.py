@@ -4,8 +4,9 @@
     python experiments/questions.py --question losses           which of the three losses for which task?
     python experiments/questions.py --question augmentation     which augmentations, how strong?
     python experiments/questions.py --question transfer         wider and longer-trained networks, without retraining
-    python experiments/questions.py --question widths           one aligner for networks of many widths
+    python experiments/questions.py --question sizes            one aligner for networks of many widths and depths
     python experiments/questions.py --question encoders         dws, graph, probe for the same time
+    python experiments/questions.py --question refinement       train on refined pairs, or through refinement
     python experiments/questions.py --question pay_off          after how many pairs has an aligner paid for itself?
     python experiments/questions.py --question equivariance     the same capacity without it
 
@@ -26,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import study
+from tqdm import tqdm
 
 from dwalign import deepalign, report, zoo
 from dwalign.evaluation import aligned_distances, planted_recovery, retrieval_precision
@@ -33,6 +35,8 @@ from dwalign.symmetry import PermutationSpec, permute, random_perms
 
 PyTree = Any
 Panels = dict[str, dict[str, dict[str, Any]]]
+SEEN = ((16,) * 2, (64,) * 2, (32,) * 3, (16,) * 4, (64,) * 4, (32,) * 5)
+UNSEEN = ((24,) * 2, (128,) * 2, (48,) * 3, (64, 32, 16), (32,) * 4, (96,) * 4, (64,) * 5)
 BASELINES = ("weight_matching", "activation_matching_correlation")
 
 
@@ -41,11 +45,10 @@ class Config(study.Options):
     """Answer one question."""
 
     question: Literal[
-        "zoo_size", "losses", "augmentation", "transfer", "widths", "encoders", "pay_off", "equivariance"
+        "zoo_size", "losses", "augmentation", "transfer", "sizes", "encoders", "refinement", "pay_off", "equivariance"
     ] = "zoo_size"
     widths: tuple[int, ...] = (32, 32, 32)
-    sizes: tuple[int, ...] = (30, 100, 300, 1000, 3000)
-    """of zoos (zoo_size)."""
+    zoo_sizes: tuple[int, ...] = (30, 100, 300, 1000, 3000)
     minutes: float = 3.0
     """of training for each encoder (encoders)."""
     encoder: Literal["dws", "graph", "probe"] = "graph"
@@ -124,17 +127,17 @@ def zoo_size(bench: Bench) -> tuple[str, list[Any], Panels]:
     rotated = bench._replace(data=zoo.load("rotated_digits"))
     only_test = dataclasses.replace(bench.config, train_networks=0, validation_networks=0)
     others = study.make_zoo(only_test, describe_network(bench.config.widths), rotated.data)
-    sizes = list(bench.config.sizes)
+    counts = list(bench.config.zoo_sizes)
     home, away = [], []
-    for size in sizes:
-        nets = with_training(bench.nets, zoo.take(bench.nets.train, slice(size)))
-        aligners = train(bench, f"{size}", nets)
+    for count in counts:
+        nets = with_training(bench.nets, zoo.take(bench.nets.train, slice(count)))
+        aligners = train(bench, f"{count}", nets)
         home.append(barriers(bench, nets, {"Deep-Align": predict(nets, aligners)}))
         away.append(barriers(rotated, others, {"Deep-Align": predict(others, aligners)}))
-    panels = {"barrier, digits": across(sizes, home), "barrier, rotated digits": across(sizes, away)}
+    panels = {"barrier, digits": across(counts, home), "barrier, rotated digits": across(counts, away)}
     for title, where, nets in zip(panels, (bench, rotated), (bench.nets, others), strict=True):
-        panels[title] |= across(sizes, [baseline_barriers(where, nets)] * len(sizes))
-    return "training networks", sizes, panels
+        panels[title] |= across(counts, [baseline_barriers(where, nets)] * len(counts))
+    return "training networks", counts, panels
 
 
 def losses(bench: Bench) -> tuple[str, list[Any], Panels]:
@@ -218,8 +221,7 @@ def transfer(bench: Bench) -> tuple[str, list[Any], Panels]:
     for widths, epochs in settings.values():
         options = dataclasses.replace(at_home, train_networks=0, validation_networks=0, epochs=epochs)
         nets = study.make_zoo(options, describe_network(widths), bench.data)
-        # the parameters of the graph encoder do not depend on the widths
-        moved = [adapt(one, nets.network.spec, at_home) for one in aligners]
+        moved = [refit(bench, one, nets) for one in aligners]
         found.append(
             barriers(bench, nets, {"Deep-Align": predict(nets, moved)})
             | baseline_barriers(bench, nets, (*BASELINES, "refine"))
@@ -227,69 +229,91 @@ def transfer(bench: Bench) -> tuple[str, list[Any], Panels]:
     return "networks", list(settings), {"barrier": across(list(settings), found)}
 
 
-def adapt(aligner: deepalign.Aligner, spec: PermutationSpec, config: Config) -> deepalign.Aligner:
-    """The same parameters for networks of other widths (graph encoder)."""
-    encoder = aligner.model.encoder.clone(spec=spec, parent=None)
-    return deepalign.Aligner(deepalign.DeepAlign(spec, encoder, updates=config.updates), aligner.variables)
+def refit(bench: Bench, aligner: deepalign.Aligner, nets: zoo.Zoo) -> deepalign.Aligner:
+    """The aligner with the same parameters for networks of other sizes."""
+    model = deepalign.make_model(nets.network, study.aligner_shape(bench.config), bench.train[0])
+    return deepalign.fit_aligner(deepalign.Aligner(model, aligner.variables), nets.network)
 
 
-def widths(bench: Bench) -> tuple[str, list[Any], Panels]:
-    """One aligner trained on networks of several widths, against one trained on width 32, on widths neither saw."""
-    seen, config = (16, 32, 64), bench.config
-    share = config.train_networks // len(seen)
-    size = dataclasses.replace(config, train_networks=share, test_pairs=0, validation_networks=0)
-    zoos = [study.make_zoo(size, describe_network((w,) * 3), bench.data) for w in seen]
+def sizes(bench: Bench) -> tuple[str, list[Any], Panels]:
+    """One aligner for many widths and depths, against one trained on a single size, on sizes that neither saw."""
+    bench = bench._replace(config=dataclasses.replace(bench.config, shared=True))
+    config, shape = bench.config, study.aligner_shape
+    share = dataclasses.replace(
+        config, train_networks=config.train_networks // len(SEEN), test_pairs=0, validation_networks=0
+    )
+    zoos = [study.make_zoo(share, describe_network(widths), bench.data) for widths in SEEN]
     optimisation = deepalign.Optimisation(config.steps, config.batch_size, config.learning_rate)
-    shape = deepalign.AlignerConfig("graph", config.channels, config.depth, config.features, config.updates)
-    model = deepalign.make_model(zoos[1].network, shape, bench.train[0])
+    models = [deepalign.make_model(nets.network, shape(config), bench.train[0]) for nets in zoos]
     steps = [
-        deepalign.make_step(
-            adapt(deepalign.Aligner(model, {}), nets.network.spec, config).model,
-            nets.network.apply,
-            nets.train,
-            zoo.Batch(*bench.train),
-            optimisation=optimisation,
-        )
-        for nets in zoos
+        deepalign.make_step(model, nets.network.apply, nets.train, zoo.Batch(*bench.train), optimisation=optimisation)
+        for model, nets in zip(models, zoos, strict=True)
     ]
     mixed = []
     for seed in range(config.seeds):
-        state = deepalign.init_state(model, optimisation, zoo.take(zoos[1].train, 0), seed)
-        for k in range(config.steps):
+        # the deepest networks have every role
+        state = deepalign.init_state(models[-1], optimisation, zoo.take(zoos[-1].train, 0), seed)
+        for k in tqdm(range(config.steps), desc="training on all sizes", unit="step"):
             state, _ = steps[k % len(steps)](state)
-        mixed.append(deepalign.Aligner(model, state.variables))
-    narrow = train(bench, "width-32", with_training(bench.nets, zoo.take(bench.nets.train, slice(share))))
-    settings = [16, 24, 32, 48, 64, 96, 128]
+        mixed.append(deepalign.Aligner(models[-1], state.variables))
+    alone = train(bench, "alone")
     found = []
-    for width in settings:
+    for widths in UNSEEN:
         only_test = dataclasses.replace(config, train_networks=0, validation_networks=0)
-        nets = study.make_zoo(only_test, describe_network((width,) * 3), bench.data)
-        both = {f"trained on widths {', '.join(map(str, seen))}": mixed, "trained on width 32": narrow}
-        moved = {name: [adapt(one, nets.network.spec, config) for one in some] for name, some in both.items()}
+        nets = study.make_zoo(only_test, describe_network(widths), bench.data)
+        both = {f"trained on {len(SEEN)} sizes": mixed, f"trained on {label(config.widths)} alone": alone}
+        moved = {name: [refit(bench, one, nets) for one in some] for name, some in both.items()}
         ours = barriers(bench, nets, {name: predict(nets, some) for name, some in moved.items()})
         found.append(ours | baseline_barriers(bench, nets))
-    return "width of the three hidden layers", settings, {"barrier": across(settings, found)}
+    settings = [label(widths) for widths in UNSEEN]
+    return "hidden layers, all unseen", settings, {"barrier": across(settings, found)}
+
+
+def label(widths: Sequence[int]) -> str:
+    """3 x 32, or 64-32-16."""
+    return f"{len(widths)} x {widths[0]}" if len(set(widths)) == 1 else "-".join(map(str, widths))
 
 
 def encoders(bench: Bench) -> tuple[str, list[Any], Panels]:
     """Which encoder makes the most of the same training time?"""
+    choices = {"dws": dict(encoder="dws"), "graph": dict(encoder="graph")}
+    choices |= {"probe": dict(encoder="probe", depth=0), "graph + probe": dict(encoder="probe")}
     settings, found = [], []
-    for encoder in deepalign.ENCODERS:
+    for name, chosen in choices.items():
         # the time of a step, without compilation, from a few steps
-        train(bench, f"{encoder}-first", encoder=encoder, steps=5, validate_every=5, seeds=1)
-        begin = time.perf_counter()
-        train(bench, f"{encoder}-timed", encoder=encoder, steps=45, validate_every=45, seeds=1)
-        compiled = time.perf_counter()
-        train(bench, f"{encoder}-again", encoder=encoder, steps=5, validate_every=5, seeds=1)
-        each = ((compiled - begin) - (time.perf_counter() - compiled)) / 40
+        seconds = []
+        for steps in (5, 45, 5):
+            begin = time.perf_counter()
+            train(bench, f"{name}-timed-{len(seconds)}", steps=steps, validate_every=steps, seeds=1, **chosen)
+            seconds.append(time.perf_counter() - begin)
+        each = (seconds[1] - seconds[2]) / 40
         steps = max(100, int(60 * bench.config.minutes / each))
-        aligners = train(bench, encoder, encoder=encoder, steps=steps)
-        settings.append(f"{encoder} ({steps} steps)")
-        predicted = predict(bench.nets, aligners)
+        predicted = predict(bench.nets, train(bench, name, steps=steps, **chosen))
+        settings.append(f"{name} ({steps} steps)")
         refined = study.optimisers(bench.config, bench.nets.network, bench.train, bench.few, study.CLASSIFICATION)[1]
         methods = {"Deep-Align": predicted, "Deep-Align + refinement": [study.then(m, refined) for m in predicted]}
         found.append(barriers(bench, bench.nets, methods))
     return f"encoder, {bench.config.minutes:g} minutes of training", settings, {"barrier": across(settings, found)}
+
+
+def refinement(bench: Bench) -> tuple[str, list[Any], Panels]:
+    """Should an aligner be trained on what refinement finds, or through it, where refinement follows?"""
+    choices: dict[str, dict[str, Any]] = {
+        "neither": {},
+        "on 1500 refined pairs": dict(target_pairs=1500),
+        "through 5 steps": dict(through=5),
+        "both": dict(target_pairs=1500, through=5),
+    }
+    refined = study.optimisers(bench.config, bench.nets.network, bench.train, bench.few, study.CLASSIFICATION)[1]
+    found = []
+    for name, chosen in choices.items():
+        predicted = predict(bench.nets, train(bench, name.replace(" ", "-"), **chosen))
+        methods = {"Deep-Align": predicted}
+        for steps in (5, 20):
+            after = [study.then(method, partial(refined, steps=steps)) for method in predicted]
+            methods[f"Deep-Align + refinement ({steps} steps)"] = after
+        found.append(barriers(bench, bench.nets, methods))
+    return "training", list(choices), {"barrier": across(list(choices), found)}
 
 
 def pay_off(bench: Bench) -> tuple[str, list[Any], Panels]:
@@ -365,13 +389,14 @@ def equivariance(bench: Bench) -> tuple[str, list[Any], Panels]:
 
 
 QUESTIONS: dict[str, Callable[[Bench], tuple[str, list[Any], Panels]]] = {
-    one.__name__: one for one in (zoo_size, losses, augmentation, transfer, widths, encoders, pay_off, equivariance)
+    one.__name__: one
+    for one in (zoo_size, losses, augmentation, transfer, sizes, encoders, refinement, pay_off, equivariance)
 }
 
 
 def read_config(args: list[str]) -> Config:
     """Command line to config."""
-    smoke: dict[str, Any] = study.SMOKE | dict(sizes=(10, 20), minutes=0.05)
+    smoke: dict[str, Any] = study.SMOKE | dict(zoo_sizes=(10, 20), minutes=0.05)
     return study.read_options(Config, args, lambda first: smoke if first.preset == "smoke" else {}, __doc__)
 
 
@@ -380,7 +405,9 @@ def main(config: Config) -> dict[str, Any]:
     experiment = f"questions-{config.question}"
     folder, settings = study.open_folder(config, experiment)
     data = zoo.load("digits")
-    wanted = dataclasses.replace(config, train_networks=max(config.sizes)) if config.question == "zoo_size" else config
+    wanted = (
+        dataclasses.replace(config, train_networks=max(config.zoo_sizes)) if config.question == "zoo_size" else config
+    )
     nets = study.make_zoo(wanted, describe_network(config.widths), data)
     axis, found, panels = QUESTIONS[config.question](Bench(config, folder, data, nets))
     results = {

@@ -86,13 +86,18 @@ class Options:
     """the default is the best by measurement at the default budget."""
     channels: int | None = None
     """width of the encoder; its own default if not given."""
-    depth: int = 4
+    depth: int | None = None
+    """rounds of messages (graph, probe) or hidden layers (dws); likewise."""
     features: int = 128
     updates: int = 3
     """unrolled score updates."""
+    shared: bool = False
+    """layers of one role share the encoder's parameters."""
     target_pairs: int = 0
     """training pairs that refinement aligns as targets; 0 trains without them."""
     target_steps: int = 20
+    through: int = 0
+    """steps of refinement through which the aligner is trained."""
     steps: int = 1200
     batch_size: int = 16
     learning_rate: float = 1e-3
@@ -280,6 +285,13 @@ def on_own_data(make: Callable[[Data], Mapping[str, Method]], example: Data) -> 
 
 
 # ---- aligners ----------------------------------------------------------------------------------------------------
+def aligner_shape(options: Options) -> deepalign.AlignerConfig:
+    """The aligner that these options ask for."""
+    return deepalign.AlignerConfig(
+        options.encoder, options.channels, options.depth, options.features, options.updates, shared=options.shared
+    )
+
+
 def train_aligners(
     options: Options,
     nets: zoo.Zoo,
@@ -303,8 +315,10 @@ def train_aligners(
     """
     network, spec = nets.network, nets.network.spec
     inputs = data[0] if task.views is None else few[0]
-    shape = deepalign.AlignerConfig(options.encoder, options.channels, options.depth, options.features, options.updates)
-    optimisation = deepalign.Optimisation(options.steps, options.batch_size, options.learning_rate, images=images)
+    shape = aligner_shape(options)
+    optimisation = deepalign.Optimisation(
+        options.steps, options.batch_size, options.learning_rate, images=images, refine=options.through
+    )
     weights = deepalign.LossWeights(
         options.supervised, options.alignment, options.mode_connectivity, options.distillation
     )

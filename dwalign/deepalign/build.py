@@ -23,7 +23,7 @@ class AlignerConfig(NamedTuple):
     Attributes:
       encoder: one of `ENCODERS`.
       channels: width of the encoder; None is the encoder's own default.
-      depth: rounds of the graph encoder, hidden layers of dws.
+      depth: rounds of messages (graph, and the correction of probe) or hidden layers (dws); None as for channels.
       features: of a unit (graph, dws); the probe encoder has one for each response.
       updates: unrolled score updates.
       probes: inputs of the probe encoder.
@@ -33,7 +33,7 @@ class AlignerConfig(NamedTuple):
 
     encoder: str = "probe"
     channels: int | None = None
-    depth: int = 4
+    depth: int | None = None
     features: int = 128
     updates: int = 3
     probes: int = 128
@@ -43,17 +43,18 @@ class AlignerConfig(NamedTuple):
 def make_model(network: Network, config: AlignerConfig, inputs: jax.Array) -> DeepAlign:
     """The model for networks like `network`; `inputs` are training images, where the probe encoder starts."""
     spec, c = network.spec, config
-    width = {} if c.channels is None else {"channels": c.channels}
+    options = lambda **chosen: {name: value for name, value in chosen.items() if value is not None}
     if c.encoder == "graph":
-        encoder = GraphEncoder(spec, features=c.features, rounds=c.depth, shared=c.shared, **width)
+        own = options(channels=c.channels, rounds=c.depth)
+        encoder = GraphEncoder(spec, features=c.features, shared=c.shared, **own)
     elif c.encoder == "dws":
         if c.shared:
             raise ValueError("encoder: parts of dws are made for one network and cannot be shared; take graph or probe")
-        encoder = DWSEncoder(spec, features=c.features, depth=c.depth, **width)
+        encoder = DWSEncoder(spec, features=c.features, **options(channels=c.channels, depth=c.depth))
     elif c.encoder == "probe":
         probes = jnp.asarray(inputs[: c.probes])
-        width = {} if c.channels is None else {"features": c.channels}
-        encoder = ProbeEncoder(spec, capture=network.capture, inputs=probes, shared=c.shared, **width)
+        own = options(features=c.channels, rounds=c.depth)
+        encoder = ProbeEncoder(spec, capture=network.capture, inputs=probes, shared=c.shared, **own)
     else:
         raise ValueError(f"encoder: must be one of {ENCODERS}, got {c.encoder!r}")
     return DeepAlign(spec, encoder, updates=c.updates, shared=c.shared)

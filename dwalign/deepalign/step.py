@@ -12,6 +12,8 @@ from jax.sharding import PartitionSpec as P
 from dwalign.assignment import soft_assign
 from dwalign.deepalign import losses
 from dwalign.deepalign.model import DeepAlign
+from dwalign.matching.objective import standardise
+from dwalign.matching.refine import SPREAD, refine_scores
 from dwalign.symmetry import inverse, permute, random_perms, transpose
 from dwalign.zoo import Augmentation, Batch, augment, cross_entropy, random_pairs, size, take
 
@@ -37,6 +39,8 @@ class Optimisation(NamedTuple):
     Attributes:
       images: drawn in each step for the mode-connectivity loss.
       midpoint: take that loss at the midpoint; otherwise at a uniformly random point of the path, as the paper does.
+      refine: steps of midpoint refinement between the scores and the losses that take plans, so that the aligner learns
+        to be a good start for it. First order: the gradient at the refined scores is taken for that at the scores.
       temperature, iterations, solver: of Sinkhorn.
     """
 
@@ -51,6 +55,7 @@ class Optimisation(NamedTuple):
     iterations: int = 20
     solver: str = "ott"
     midpoint: bool = True
+    refine: int = 0
 
 
 class Targets(NamedTuple):
@@ -100,8 +105,15 @@ def pair_losses(
     features_a, features_b, features_copy = (model.apply(variables, v, method="encode") for v in (a, b, copy))
     scores = model.apply(variables, a, features_a, b, features_b, method="compare")
     known = model.apply(variables, features_a, features_copy, method="product")
+    if optimisation.refine:
+        start = standardise(scores, SPREAD)
+        refined, _ = refine_scores(spec, a, b, start, task_loss, steps=optimisation.refine)
+        moves = jax.lax.stop_gradient(jax.tree.map(jnp.subtract, refined, start))
+        final = jax.tree.map(jnp.add, start, moves)
+    else:
+        final = scores
     plans = soft_assign(
-        scores,
+        final,
         temperature=optimisation.temperature,
         iterations=optimisation.iterations,
         solver=optimisation.solver,

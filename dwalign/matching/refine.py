@@ -11,6 +11,7 @@ from dwalign.matching.objective import cross_entropy, random_scores, standardise
 from dwalign.symmetry import Alignment, PermutationSpec, permute, transpose
 
 PyTree = Any
+SPREAD = 2.0
 
 
 def refine(
@@ -25,7 +26,7 @@ def refine(
     steps: int = 20,
     learning_rate: float = 0.3,
     momentum: float = 0.5,
-    spread: float = 2.0,
+    spread: float = SPREAD,
     iterations: int = 10,
     loss: Callable | None = None,
 ) -> Alignment:
@@ -49,11 +50,36 @@ def refine(
     """
     loss = loss or cross_entropy
     inputs, labels = batch
-    scores = standardise(random_scores(spec, key) if start is None else start_scores(start), spread)
+    scores, history = refine_scores(
+        spec,
+        a,
+        b,
+        standardise(random_scores(spec, key) if start is None else start_scores(start), spread),
+        lambda params: loss(apply(params, inputs), labels),
+        steps=steps,
+        learning_rate=learning_rate,
+        momentum=momentum,
+        iterations=iterations,
+    )
+    return Alignment(assign(scores), scores, history)
+
+
+def refine_scores(
+    spec: PermutationSpec,
+    a: PyTree,
+    b: PyTree,
+    scores: dict[str, jax.Array],
+    task_loss: Callable[[PyTree], jax.Array],
+    *,
+    steps: int,
+    learning_rate: float = 0.3,
+    momentum: float = 0.5,
+    iterations: int = 10,
+) -> tuple[dict[str, jax.Array], jax.Array]:
+    """The steps of `refine` from `scores` on, and the midpoint loss before each; `task_loss(params)` is that of one."""
 
     def midpoint(target, moved, matrices):
-        middle = jax.tree.map(lambda x, y: 0.5 * (x + y), target, permute(spec, moved, matrices))
-        return loss(apply(middle, inputs), labels)
+        return task_loss(jax.tree.map(lambda x, y: 0.5 * (x + y), target, permute(spec, moved, matrices)))
 
     def objective(scores):
         plans = soft_assign(scores, iterations=iterations, solver="scaling")
@@ -68,4 +94,4 @@ def refine(
 
     rates = learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * jnp.arange(steps) / max(steps, 1)))
     (scores, _), history = jax.lax.scan(step, (scores, jax.tree.map(jnp.zeros_like, scores)), rates)
-    return Alignment(assign(scores), scores, history)
+    return scores, history

@@ -11,6 +11,7 @@ from dwalign.deepalign import (
     AlignerConfig,
     CheckpointError,
     Checkpoints,
+    LossWeights,
     Optimisation,
     Targets,
     describe,
@@ -97,6 +98,18 @@ def test_targets_add_a_loss(graph_model, network, networks, data, state):
     step = make_step(graph_model, network.apply, networks, data, optimisation=OPTIMISATION, targets=targets)
     values = dict(zip(METRICS, step(state)[1].tolist(), strict=True))
     assert values["distillation"] > 0
+
+
+def test_through_refinement_the_path_is_lower_and_still_learned(graph_model, network, networks, data, state):
+    index, found = METRICS.index("mode_connectivity"), {}
+    only = LossWeights(0.0, 0.0, 1.0, 0.0)
+    for refine in (0, 5):
+        options = OPTIMISATION._replace(refine=refine, warmup=0)
+        step = make_step(graph_model, network.apply, networks, data, weights=only, optimisation=options)
+        after, values = step(state)
+        moved = jax.tree.map(lambda x, y: float(jnp.abs(x - y).max()), after.variables, state.variables)
+        found[refine] = float(values[index]), max(jax.tree.leaves(moved))
+    assert found[5][0] < found[0][0] and found[5][1] > 0
 
 
 def test_resume_continues_the_identical_curve(tmp_path, graph_model, step, state, network, data):
