@@ -36,6 +36,10 @@ TARGETS = [
     report.Target("deep_align", "barrier", 1.0, study.MATCHING),
     report.Target("deep_align_activations", "barrier", 1.0, study.MATCHING),
     report.Target("deep_align_activations+refine", "barrier", 0.8, ["sinkhorn"]),
+    report.Target("deep_align_activations+refine", "barrier", 0.8, ["weight_matching+sinkhorn"]),
+    report.Target("deep_align_activations+refine", "seconds_per_pair", 0.1, ["sinkhorn"]),
+    report.Target("deep_align_activations", "seconds_per_pair", 0.01, ["sinkhorn"]),
+    report.Target("deep_align_activations", "seconds_per_pair", 1.0, ["weight_matching"]),
 ]
 
 
@@ -100,8 +104,7 @@ def main(config: Config) -> list[dict[str, Any]]:
             raise zoo.DataError(f"{other} must have the {home.data.classes} classes of the home, has {data.classes}")
         train, test = study.to_device(data.train), study.to_device(data.test)
         few = (train[0][: config.refine_images], train[1][: config.refine_images])
-        only_test = dataclasses.replace(options, train_networks=0, validation_networks=0)
-        nets = study.make_zoo(only_test, home.network, data)
+        nets = study.make_test_zoo(options, home.network, data)
 
         # ---- every method on them ------------------------------------------------------------------------------------
         def methods(aligner, nets=nets, train=train, few=few):

@@ -89,6 +89,8 @@ class Options:
     depth: int | None = None
     """rounds of messages (graph, probe) or hidden layers (dws); likewise."""
     features: int = 128
+    probes: int = 128
+    """inputs that the probe encoder learns."""
     updates: int = 3
     """unrolled score updates."""
     shared: bool = False
@@ -104,6 +106,8 @@ class Options:
     supervised: float = 1.0
     alignment: float = 1.0
     mode_connectivity: float = 1.0
+    midpoint: bool = True
+    """take the mode-connectivity loss at the midpoint, not anywhere on the path as the paper does."""
     distillation: float = 1.0
     validate_every: int = 100
 
@@ -210,6 +214,12 @@ def make_zoo(
     return nets
 
 
+def make_test_zoo(options: Options, network: Mapping[str, Any], data: Any) -> zoo.Zoo:
+    """Networks for judging alone, from seeds that no aligner's training networks have, on whatever data."""
+    only_test = dataclasses.replace(options, train_networks=0, validation_networks=0)
+    return make_zoo(only_test, network, data, seed=500_000_000)
+
+
 # ---- methods -----------------------------------------------------------------------------------------------------
 def then(first: Method, second: Method) -> Method:
     """The method that starts `second` from what `first` found."""
@@ -288,7 +298,13 @@ def on_own_data(make: Callable[[Data], Mapping[str, Method]], example: Data) -> 
 def aligner_shape(options: Options) -> deepalign.AlignerConfig:
     """The aligner that these options ask for."""
     return deepalign.AlignerConfig(
-        options.encoder, options.channels, options.depth, options.features, options.updates, shared=options.shared
+        options.encoder,
+        options.channels,
+        options.depth,
+        options.features,
+        options.updates,
+        options.probes,
+        options.shared,
     )
 
 
@@ -297,9 +313,9 @@ def train_aligners(
     nets: zoo.Zoo,
     data: Data,
     few: Data,
+    held_out: Data,
     folder: Path,
     task: Task = CLASSIFICATION,
-    validation_data: Data | None = None,
     *,
     images: int = 256,
     model: deepalign.DeepAlign | None = None,
@@ -308,8 +324,8 @@ def train_aligners(
 
     Args:
       data: the training set; with `task.views` that of each group of networks, leaves `[groups, m, ...]`.
-      few: on which validation pairs are judged.
-      validation_data: in place of `few`, data of each group of validation networks.
+      few: training data for probes, targets and batch statistics.
+      held_out: on which validation pairs are judged; with `task.views` that of each group of validation networks.
       images: drawn in each step for the mode-connectivity loss.
       model: what is trained, in place of the one that the options describe.
     """
@@ -317,7 +333,12 @@ def train_aligners(
     inputs = data[0] if task.views is None else few[0]
     shape = aligner_shape(options)
     optimisation = deepalign.Optimisation(
-        options.steps, options.batch_size, options.learning_rate, images=images, refine=options.through
+        options.steps,
+        options.batch_size,
+        options.learning_rate,
+        images=images,
+        midpoint=options.midpoint,
+        refine=options.through,
     )
     weights = deepalign.LossWeights(
         options.supervised, options.alignment, options.mode_connectivity, options.distillation
@@ -345,7 +366,7 @@ def train_aligners(
     first, second = zoo.held_out_pairs(options.validation_networks, views=task.views)
     pairs = zoo.take(nets.validation, first), zoo.take(nets.validation, second)
     on_path = dict(points=3, loss=task.loss, hits=task.hits, prepare=renewal(network, few))
-    own = () if validation_data is None else (zoo.take(validation_data, first // (task.views or 1)),)
+    own = () if task.views is None else (zoo.take(held_out, first // task.views),)
 
     @jax.jit
     def validate(variables):
@@ -354,7 +375,7 @@ def train_aligners(
         def one(pair):
             a, b, *on = pair
             moved = permute(spec, b, deepalign.deep_align(spec, a, b, aligner=aligner).perms)
-            return curve(network.apply, a, moved, *(on or (few,)), **on_path).barrier
+            return curve(network.apply, a, moved, *(on or (held_out,)), **on_path).barrier
 
         return jax.lax.map(one, (*pairs, *own)).mean()
 
@@ -478,7 +499,7 @@ def compare(
     train, test = to_device(data.train), to_device(data.test)
     few = (train[0][: options.refine_images], train[1][: options.refine_images])
     nets = make_zoo(options, network, data, task)
-    aligners = train_aligners(options, nets, train, few, folder, task, images=images)
+    aligners = train_aligners(options, nets, train, few, to_device(data.validation), folder, task, images=images)
     by_seed = [
         learned(options, nets.network, trained.aligner, train, few, task, longest=trained is aligners[0])
         for trained in aligners

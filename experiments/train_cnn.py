@@ -1,6 +1,6 @@
 """Deep-Align for CNN classifiers: the paper's Table 2, every method timed on the same machine in the same run.
 
-    python experiments/train_cnn.py                                       photo_patches, under an hour on 2 CPU cores
+    python experiments/train_cnn.py                                       photo_patches, about an hour on 2 CPU cores
     python experiments/train_cnn.py --network vgg
     python experiments/train_cnn.py --dataset mnist --data-dir DIR        or cifar10, stl10
     python experiments/train_cnn.py --preset smoke                        a check in a few minutes
@@ -39,11 +39,10 @@ class Config(study.Options):
     zoo_chunk: int = 20
     epochs: int = 6
     zoo_learning_rate: float = 2e-3
-    steps: int = 1000
+    steps: int = 600
     batch_size: int = 8
-    encoder: Literal["dws", "graph", "probe"] = "graph"
-    """probe takes every position of a feature map for a feature, which makes it large here."""
     channels: int | None = 32
+    probes: int = 64
     refine_images: int = 256
     chunk: int = 4
 

@@ -6,11 +6,15 @@
 
 Every network represents a signal of its own, several (its views) the same one; pairs are views of one signal, and loss
 and barrier are mean squared errors on that signal. "Accuracy" is the share of points that are met to 0.1.
-Writes runs/inr-<dataset>/: config.json, results.json, figures, metrics.jsonl and checkpoints of each aligner seed.
+Writes runs/inr-<dataset>/: config.json, results.json, figures, metrics.jsonl and checkpoints of each aligner seed;
+maps.json and maps.png, where the test networks of some signals lie to one another.
 """
 
 import dataclasses
+import json
+from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -19,7 +23,8 @@ import numpy as np
 import study
 
 from dwalign import deepalign, report, zoo
-from dwalign.matching import sinkhorn_rebasin, weight_matching
+from dwalign.evaluation import aligned_distances
+from dwalign.matching import naive, sinkhorn_rebasin, weight_matching
 from dwalign.networks import fix_signs
 
 
@@ -42,6 +47,8 @@ class Config(study.Options):
     """bring all networks to non-negative biases first, which leaves their functions as they are."""
     budgets: tuple[int, ...] = (10, 20, 50, 100, 200, 500)
     """numbers of Sinkhorn iterations, besides the full one."""
+    mapped: int = 8
+    """signals whose test networks are drawn as a map."""
 
     train_networks: int = 600
     zoo_chunk: int = 100
@@ -54,7 +61,7 @@ class Config(study.Options):
 
 PICTURES: dict[str, Any] = dict(views=5, validation_networks=40)
 SMOKE = study.SMOKE | dict(
-    widths=(8, 8), points=64, zoo_batch_size=64, budgets=(5, 10), target_pairs=0, batch_size=4, side=8
+    widths=(8, 8), points=64, zoo_batch_size=64, budgets=(5, 10), target_pairs=0, batch_size=4, side=8, mapped=2
 )
 PAPER: dict[str, Any] = dict(train_networks=8000, validation_networks=200, test_pairs=200, steps=25000, batch_size=32)
 STARTS = ("sinkhorn", "weight_matching+sinkhorn", "deep_align+sinkhorn")
@@ -72,22 +79,45 @@ def read_config(args: list[str]) -> Config:
     return study.read_options(Config, args, defaults, __doc__)
 
 
-def make_signals(config: Config, count: int) -> zoo.Batch:
-    """Coordinates `[count, m, d]` in [-1, 1] and values `[count, m, outputs]`."""
+def make_signals(config: Config, learned: int, test: int) -> zoo.Batch:
+    """Coordinates `[signals, m, d]` in [-1, 1] and values `[signals, m, outputs]`; the last `test` are for testing.
+
+    Pictures for testing come from the test split, so that nothing of them is seen in training.
+    """
     if config.dataset == "sines":
         line = np.linspace(-1, 1, config.points, dtype=np.float32)
-        frequencies = np.random.default_rng(0).uniform(0.5, 10, (count, 1)).astype(np.float32)
+        frequencies = np.random.default_rng(0).uniform(0.5, 10, (learned + test, 1)).astype(np.float32)
         values = np.sin(frequencies * np.pi * line)[..., None]
-        return zoo.Batch(np.broadcast_to(line[:, None], (count, config.points, 1)).copy(), values)
-    pictures = study.shrink(zoo.load(config.dataset, data_dir=config.data_dir), config.side).train.inputs
-    if len(pictures) < count:
-        raise zoo.DataError(f"{config.dataset} must hold {count} pictures, found {len(pictures)}; take fewer networks")
+        return zoo.Batch(np.broadcast_to(line[:, None], (learned + test, config.points, 1)).copy(), values)
+    data = study.shrink(zoo.load(config.dataset, data_dir=config.data_dir), config.side)
+    for split, wanted in (("train", learned), ("test", test)):
+        if (count := len(getattr(data, split).inputs)) < wanted:
+            raise zoo.DataError(
+                f"{config.dataset} must hold {wanted} pictures in its {split} split, found {count}; take fewer networks"
+            )
+    pictures = np.concatenate([data.train.inputs[:learned], data.test.inputs[:test]])
     height, width, outputs = pictures.shape[1:]
     grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in (height, width)), indexing="ij"), -1)
     return zoo.Batch(
-        np.broadcast_to(grid.reshape(-1, 2), (count, height * width, 2)).copy(),
-        pictures[:count].reshape(count, -1, outputs),
+        np.broadcast_to(grid.reshape(-1, 2), (len(pictures), height * width, 2)).copy(),
+        pictures.reshape(len(pictures), -1, outputs),
     )
+
+
+def find_each_other(config: Config, nets: zoo.Zoo, folder: Path, methods: Mapping[str, study.Method]) -> None:
+    """Do the networks of one signal find each other? Maps of test networks after each method."""
+    count = config.mapped * config.views
+    networks, labels = zoo.take(nets.test, slice(count)), np.repeat(np.arange(config.mapped), config.views)
+    maps = report.make_maps(
+        {
+            name: aligned_distances(nets.network.spec, networks, method, key=jax.random.key(0))
+            for name, method in methods.items()
+        },
+        labels,
+    )
+    report.write_whole(folder / "maps.json", json.dumps(maps) + "\n")
+    report.maps_figure(maps, folder / "maps.png")
+    print(report.maps_table(maps))
 
 
 def main(config: Config) -> dict:
@@ -98,7 +128,7 @@ def main(config: Config) -> dict:
 
     # ---- signals and zoo -----------------------------------------------------------------------------------------
     counts = [n // config.views for n in study.zoo_size(config, task)]
-    signals = make_signals(config, sum(counts))
+    signals = make_signals(config, counts[0] + counts[1], counts[2])
     part = lambda low, count: zoo.Batch(*(leaf[low : low + count] for leaf in signals))
     train, validation, test = part(0, counts[0]), part(counts[0], counts[1]), part(sum(counts[:2]), counts[2])
     shape = {"inputs": signals.inputs.shape[-1], "outputs": signals.labels.shape[-1]}
@@ -117,7 +147,7 @@ def main(config: Config) -> dict:
     order = np.random.default_rng(0).permutation(signals.inputs.shape[1])
     few = (jnp.asarray(train.inputs[0][order]), jnp.asarray(train.labels[0][order]))
     aligners = study.train_aligners(
-        config, nets, study.to_device(train), few, folder, task, study.to_device(validation), images=config.points
+        config, nets, study.to_device(train), few, study.to_device(validation), folder, task, images=config.points
     )
 
     # ---- every method on held-out pairs, and Sinkhorn from three starts ------------------------------------------
@@ -149,6 +179,11 @@ def main(config: Config) -> dict:
     results = study.write_report(
         folder, experiment, settings, study.networks_in(nets), measured, aligners, study.TARGETS
     )
+    first = partial(deepalign.deep_align, network.spec, aligner=aligners[0].aligner)
+    by_weights = partial(weight_matching, network.spec)
+    if config.mapped:
+        all_maps = {"naive": partial(naive, network.spec), "weight_matching": by_weights, "deep_align": first}
+        find_each_other(config, nets, folder, all_maps)
     report.iterations_figure(results, folder / "barrier_iterations.png", STARTS, longest=config.sinkhorn_iterations)
     return results
 

@@ -19,7 +19,7 @@ import numpy as np
 import study
 
 from dwalign import deepalign, report
-from dwalign.evaluation import aligned_distances, cluster_agreement, planar_map, retrieval_precision
+from dwalign.evaluation import aligned_distances
 
 SHOWN = ("naive", "weight_matching", "activation_matching_correlation")
 
@@ -56,21 +56,12 @@ def main(config: Config) -> dict[str, Any]:
     methods = {name: fixed[name] for name in SHOWN}
     methods["deep_align"] = partial(deepalign.deep_align, network.spec, aligner=aligners[0])
     methods["deep_align+refine"] = study.then(methods["deep_align"], fixed["refine"])
-    maps = {}
-    for name, method in methods.items():
-        distances = aligned_distances(network.spec, networks, method, key=jax.random.key(0))
-        maps[name] = {
-            "precision": retrieval_precision(distances, labels),
-            "agreement": cluster_agreement(distances, labels),
-            "points": np.round(planar_map(distances), 3).tolist(),
-        }
-    results = {
-        "experiment": experiment,
-        "config": settings,
-        "environment": report.environment(),
-        "labels": labels.tolist(),
-        "maps": maps,
+    distances = {
+        name: aligned_distances(network.spec, networks, method, key=jax.random.key(0))
+        for name, method in methods.items()
     }
+    results = {"experiment": experiment, "config": settings, "environment": report.environment()}
+    results |= report.make_maps(distances, labels)
     report.write_whole(folder / "results.json", json.dumps(results) + "\n")
     report.maps_figure(results, folder / "maps.png")
     print(report.maps_table(results))

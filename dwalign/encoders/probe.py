@@ -12,6 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dwalign.encoders.dws import unit_scale
 from dwalign.encoders.graph import make_parts, message_round
@@ -43,6 +44,8 @@ class ProbeEncoder(nn.Module):
       learned: whether probes, read-out and the weights of the kinds are parameters; probes of integers (tokens) stay.
       kinds: of responses that are used, a part of ("pre", "post", "sensitivity").
       centred: subtract the mean over the probes and scale to norm 1, each unit and kind by itself.
+      limit: of the responses of each kind; where feature maps give more, these are spaced evenly over probes and
+        positions.
       shared: parts of one role share their parameters, as in the graph encoder.
 
     Raises:
@@ -57,6 +60,7 @@ class ProbeEncoder(nn.Module):
     learned: bool = True
     kinds: tuple[str, ...] = tuple(KINDS)
     centred: bool = True
+    limit: int | None = 512
     shared: bool = False
 
     @nn.compact
@@ -107,7 +111,7 @@ class ProbeEncoder(nn.Module):
         return [getattr(units, kind) for kind in self.kinds]
 
     def _rows(self, group: str, units: dict[str, jax.Array]) -> jax.Array:
-        """Responses `[*batch, n, m * positions]`, scaled so that inner products are means over the responses."""
+        """Responses `[*batch, n, d]`, scaled so that inner products are means over the responses."""
         shape = (*self.spec.batch_shape(group), self.spec.sizes[group])
         if group not in units or units[group].shape[-len(shape) :] != shape:
             found = f"shape {units[group].shape}" if group in units else f"only {sorted(units)}"
@@ -115,6 +119,9 @@ class ProbeEncoder(nn.Module):
                 f"probe: capture must give for group {group!r} units [m, ..., {str(shape)[1:-1]}], found {found}"
             )
         x = units[group].reshape(-1, *shape)
+        if self.limit is not None and self.limit < len(x):
+            # not a whole stride, which could meet one position of every feature map only
+            x = x[np.linspace(0, len(x) - 1, self.limit).astype(int)]
         if self.centred:
             x = x - jnp.mean(x, 0, keepdims=True)
             x = x * jax.lax.rsqrt(jnp.mean(x**2, 0, keepdims=True) + EPS)

@@ -7,8 +7,8 @@ import jax
 import optax
 
 from dwalign.assignment import assign, soft_assign
-from dwalign.matching.objective import check_batch, cross_entropy, random_scores, start_scores
-from dwalign.symmetry import Alignment, PermutationSpec, permute
+from dwalign.matching.objective import check_batch, cross_entropy, random_scores, standardise, start_scores
+from dwalign.symmetry import Alignment, PermutationSpec, identity, permute, to_matrices
 
 PyTree = Any
 
@@ -23,8 +23,9 @@ def sinkhorn_rebasin(
     batch: tuple[jax.Array, jax.Array],
     start: Alignment | None = None,
     iterations: int = 1000,
-    learning_rate: float = 0.05,
+    learning_rate: float = 0.1,
     images: int = 256,
+    spread: float = 1.0,
     temperature: float = 1.0,
     sinkhorn_iterations: int = 20,
     loss: Callable | None = None,
@@ -36,17 +37,24 @@ def sinkhorn_rebasin(
       key: draws the start, the images and the points on the path.
       apply: `(params, inputs) -> outputs`.
       batch: inputs `[m, ...]` and labels `[m]` of the training set.
-      start: an alignment whose scores are the first logits; random by default.
+      start: an alignment whose scores (or else permutations) are the first logits; without one these are the identity
+        with normal noise of 0.1, as in the reference.
       iterations: gradient steps (the paper's comparison takes 1000).
-      learning_rate: of Adam on the logits.
+      learning_rate: of Adam on the logits, the reference's.
       images: drawn for each step.
+      spread: a start's scores are centred and scaled to this standard deviation in each group: at their own scale those
+        of some methods are as good as uniform, and those of others cannot be moved.
       temperature, sinkhorn_iterations: of the projection.
       loss: `(outputs, labels) -> scalar`; mean softmax cross-entropy by default.
     """
     check_batch("sinkhorn_rebasin", batch)
     loss = loss or cross_entropy
     start_key, loop_key = jax.random.split(key)
-    scores = random_scores(spec, start_key) if start is None else start_scores(start)
+    if start is None:
+        noise = random_scores(spec, start_key)
+        scores = jax.tree.map(lambda matrix, q: matrix + 0.1 * q, to_matrices(identity(spec)), noise)
+    else:
+        scores = standardise(start_scores(start), spread)
     optimiser = optax.adam(learning_rate)
 
     def objective(scores, key):

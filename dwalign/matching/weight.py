@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.custom_batching import sequential_vmap
 
 from dwalign.assignment import hungarian
 from dwalign.matching.scores import match_scores, neighbour_scores, own_scores
@@ -59,6 +60,12 @@ def objective(spec: PermutationSpec, a: PyTree, b: PyTree, perms: dict[str, jax.
 
 
 def _descend(spec, a, b, key, perms, sweeps):
+    # vmapped, every step would solve the problems of all groups, until the slowest pair is done
+    run = sequential_vmap(lambda a, b, key, perms: _descend_one(spec, a, b, key, perms, sweeps))
+    return run(a, b, key, perms)
+
+
+def _descend_one(spec, a, b, key, perms, sweeps):
     groups = tuple(spec.sizes)
     own = own_scores(spec, a, b)
 

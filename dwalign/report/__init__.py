@@ -6,7 +6,7 @@ from dwalign.report.figures import (
     training_figure,
 )
 from dwalign.report.generate import fill, generate
-from dwalign.report.maps import maps_figure, maps_table
+from dwalign.report.maps import make_maps, maps_figure, maps_table
 from dwalign.report.methods import display_name, in_order
 from dwalign.report.recovery import recovery_figure, recovery_table
 from dwalign.report.results import environment, make_results, read_results, write_results, write_whole
@@ -30,6 +30,7 @@ __all__ = [
     "iterations_figure",
     "judge",
     "make_results",
+    "make_maps",
     "maps_figure",
     "maps_table",
     "markdown_table",

@@ -6,8 +6,22 @@ from typing import Any
 
 import numpy as np
 
+from dwalign.evaluation import cluster_agreement, planar_map, retrieval_precision
 from dwalign.report.figures import _pyplot, _save
 from dwalign.report.methods import display_name
+
+
+def make_maps(distances: Mapping[str, np.ndarray], labels: np.ndarray) -> dict[str, Any]:
+    """What `maps_table` and `maps_figure` take, from the distances `[n, n]` after each method and the labels `[n]`."""
+    maps = {
+        method: {
+            "precision": retrieval_precision(apart, labels),
+            "agreement": cluster_agreement(apart, labels),
+            "points": np.round(planar_map(apart), 3).tolist(),
+        }
+        for method, apart in distances.items()
+    }
+    return {"labels": labels.tolist(), "maps": maps}
 
 
 def maps_table(results: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ REFERENCE = "activation_matching"
 
 
 def paper_table(results: Mapping[str, Any], paper: Mapping[str, Any], experiment: str | None = None) -> str:
-    """Barriers of the paper and of ours, and both as multiples of activation matching; Markdown.
+    """Barriers of the paper and of ours, and both as multiples of activation matching, and seconds a pair.
 
     Data and scale differ, so that the multiples say more than the figures themselves.
 
@@ -27,13 +27,25 @@ def paper_table(results: Mapping[str, Any], paper: Mapping[str, Any], experiment
         raise ResultsError(f"paper: experiment must be one of {sorted(paper['experiments'])}, found {name!r}")
     theirs = paper["experiments"][name]
     barrier = lambda method: theirs["methods"][method]["barrier"]
-    lines = [
-        "| method | paper, barrier | ours, barrier | paper, x activation matching | ours, x activation matching |",
-        "| - | - | - | - | - |",
-    ]
-    ours = {method: found["barrier"]["mean"] for method, found in results["methods"].items()}
-    for method in theirs["methods"]:
-        mine = (f"{ours[method]:.3f}", f"{ours[method] / ours[REFERENCE]:.2f}") if method in ours else ("-", "-")
-        ratio = f"{barrier(method) / barrier(REFERENCE):.2f}"
-        lines.append(f"| {display_name(method)} | {barrier(method):.3f} | {mine[0]} | {ratio} | {mine[1]} |")
+    timed = any("seconds" in method for method in theirs["methods"].values())
+    heads = ["method", "paper, barrier", "ours, barrier", "paper, x activation matching", "ours, x activation matching"]
+    rows = [[*heads, *(["paper, seconds", "ours, seconds"] if timed else [])]]
+    rows.append(["-"] * len(rows[0]))
+    mean = lambda method, metric: results["methods"][method][metric]["mean"]
+    for method, found in theirs["methods"].items():
+        there = method in results["methods"]
+        mine = f"{mean(method, 'barrier'):.3f}" if there else "-"
+        multiple = f"{mean(method, 'barrier') / mean(REFERENCE, 'barrier'):.2f}" if there else "-"
+        row = [
+            display_name(method),
+            f"{barrier(method):.3f}",
+            mine,
+            f"{barrier(method) / barrier(REFERENCE):.2f}",
+            multiple,
+        ]
+        if timed:
+            row += [f"{found['seconds']:.2f}" if "seconds" in found else "-"]
+            row += [f"{mean(method, 'seconds_per_pair'):.2g}" if there else "-"]
+        rows.append(row)
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([*lines, "", f"Paper: {theirs['what']} ({paper['source']})."])

@@ -22,12 +22,14 @@ DIGITS = 6
 
 
 def environment() -> dict[str, Any]:
-    """What the run ran on: versions, cores, platform; no paths and no names of machines."""
+    """What the run ran on: versions, the cores it may use, platform, load; no paths and no names of machines."""
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "backend": jax.default_backend(),
-        "cores": os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        # of the whole machine: above the cores of this run, something else ran beside it
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "packages": {name: metadata.version(name) for name in PACKAGES},
     }
 

@@ -17,7 +17,7 @@ def point(values: Sequence[Sequence[float]]) -> dict[str, Any]:
 
 
 def series_table(results: Mapping[str, Any]) -> str:
-    """One row a setting, one column a series of each panel; Markdown."""
+    """One row a setting, one column a series of each panel, and the caption if there is one; Markdown."""
     columns = [(title, name) for title, series in results["panels"].items() for name in series]
     heads = [results["axis"], *(name if name == title else f"{title}: {name}" for title, name in columns)]
     rows = [heads, ["-" for _ in heads]]
@@ -25,7 +25,8 @@ def series_table(results: Mapping[str, Any]) -> str:
         found = [results["panels"][title][name].get(str(setting)) for title, name in columns]
         cells = (f"{p['mean']:.3f} [{p['ci95'][0]:.3f}, {p['ci95'][1]:.3f}]" if p else "" for p in found)
         rows.append([str(setting), *cells])
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    caption = ["", results["caption"]] if "caption" in results else []
+    return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + caption)
 
 
 def series_figure(results: Mapping[str, Any], file: str | Path) -> None:
@@ -33,7 +34,7 @@ def series_figure(results: Mapping[str, Any], file: str | Path) -> None:
 
     Args:
       results: `axis`, the name of what was varied; `settings`, numbers or names in order; `panels`, for each title and
-        series `{str(setting): point}`.
+        series `{str(setting): point}`; perhaps `logarithmic`, for what spans powers of ten.
       file: where the picture goes.
     """
     settings, panels = results["settings"], results["panels"]
@@ -64,7 +65,10 @@ def series_figure(results: Mapping[str, Any], file: str | Path) -> None:
             axis.set(xscale="log", xlabel=results["axis"])
             axis.set_xticks(settings, [f"{setting:g}" for setting in settings])
             axis.minorticks_off()
-            axis.set_ylim(bottom=0)
+            if results.get("logarithmic"):
+                axis.set_yscale("log")
+            else:
+                axis.set_ylim(bottom=0)
         if len(series) > 1:
             axis.legend(frameon=False, fontsize=8)
     if not numbers:

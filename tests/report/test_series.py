@@ -1,8 +1,9 @@
 """What was measured at several settings, and maps of zoos, as tables and pictures."""
 
+import numpy as np
 import pytest
 
-from dwalign.report import maps_figure, maps_table, point, series_figure, series_table
+from dwalign.report import make_maps, maps_figure, maps_table, point, series_figure, series_table
 
 
 def results(settings):
@@ -30,9 +31,16 @@ def test_a_point_holds_mean_and_interval():
     assert found["mean"] == 2 and found["ci95"][0] < 2 < found["ci95"][1]
 
 
+def test_a_caption_follows_the_table():
+    assert series_table(results([1, 2]) | {"caption": "over 5 pairs"}).endswith("\n\nover 5 pairs")
+
+
 def test_maps(tmp_path):
-    found = {"precision": 0.5, "agreement": 0.25, "points": [[0.0, 1.0], [2.0, 3.0]]}
-    zoo = {"labels": [0, 1], "maps": {"naive": found, "deep_align+refine": found}}
-    assert maps_table(zoo).splitlines()[3] == "| Deep-Align + refinement | 0.50 | 0.25 |"
+    labels = np.array([0, 0, 1, 1])
+    near = np.abs(np.subtract.outer(*[np.array([0.0, 1.0, 10.0, 11.0])] * 2))
+    apart = np.where(np.eye(4) > 0, 0, 12 - near)
+    zoo = make_maps({"naive": apart, "deep_align+refine": near}, labels)
+    assert maps_table(zoo).splitlines()[3] == "| Deep-Align + refinement | 1.00 | 1.00 |"
+    assert zoo["maps"]["naive"]["precision"] == 0
     maps_figure(zoo, tmp_path / "maps.png")
     assert (tmp_path / "maps.png").read_bytes().startswith(b"\x89PNG")
