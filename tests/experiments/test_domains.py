@@ -50,3 +50,13 @@ def test_aligner_and_activations_obey_the_swap_law():
     found, swapped = (method(*pair, key=jax.random.key(0)).scores for pair in ((a, b), (b, a)))
     for g in found:
         np.testing.assert_allclose(found[g], swapped[g].T, atol=1e-3)
+
+
+def test_networks_for_judging_alone_share_no_seed_with_training(tmp_path):
+    data = pictures(2, 1, count=20)
+    config = ood.read_config(["--preset", "smoke", "--out", str(tmp_path), "--epochs", "1", "--zoo-batch-size", "20"])
+    network = {"kind": "mlp", "inputs": 4, "widths": [3], "outputs": 10}
+    home, alone = ood.study.make_zoo(config, network, data), ood.study.make_test_zoo(config, network, data)
+    kernel = lambda part: jax.tree.leaves(part)[1].reshape(zoo.size(part), -1)
+    shared = (kernel(home.train)[:, None] == kernel(alone.test)[None]).all(-1)
+    assert zoo.size(alone.test) == 2 * config.test_pairs and not shared.any()

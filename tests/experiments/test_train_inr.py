@@ -1,6 +1,7 @@
 """Networks with signals of their own, at toy size: views are paired, judged on their signal, and the figure appears."""
 
 import importlib
+import json
 
 import numpy as np
 import pytest
@@ -27,11 +28,12 @@ def test_sines_end_to_end(experiment, tmp_path):
     assert {"sinkhorn@0", "sinkhorn", "deep_align"} | starts <= set(results["methods"])
     assert len(results["methods"]["naive"]["barrier"]["values"][0]) == 2
     assert (folder / "barrier_iterations.png").stat().st_size > 5000
+    assert set(json.loads((folder / "maps.json").read_text())["maps"]) == {"naive", "weight_matching", "deep_align"}
 
 
 def test_signals(experiment):
     config = experiment.read_config(["--points", "33"])
-    signals = experiment.make_signals(config, 5)
+    signals = experiment.make_signals(config, 3, 2)
     assert signals.inputs.shape == signals.labels.shape == (5, 33, 1)
     assert np.abs(signals.inputs).max() == 1 and np.allclose(signals.labels[:, 16], 0, atol=1e-6)
     assert len(np.unique(signals.labels[:, 20])) == 5
