@@ -9,7 +9,7 @@ import numpy as np
 from dwalign.networks import build
 from dwalign.symmetry import permute, random_perms
 
-questions = importlib.import_module("questions")
+questions, bench, symmetry = map(importlib.import_module, ("questions", "asked.bench", "asked.symmetry"))
 
 
 def test_every_question_can_be_asked():
@@ -20,14 +20,14 @@ def test_every_question_can_be_asked():
 
 
 def test_points_are_turned_round():
-    found = questions.across([1, 2], [{"a": "a1", "b": "b1"}, {"a": "a2", "b": "b2"}])
+    found = bench.across([1, 2], [{"a": "a1", "b": "b1"}, {"a": "a2", "b": "b2"}])
     assert found == {"a": {"1": "a1", "2": "a2"}, "b": {"1": "b1", "2": "b2"}}
 
 
 def test_the_flat_encoder_is_not_equivariant():
-    net = build(questions.describe_network((6, 5)))
+    net = build(bench.describe_network((6, 5)))
     v, g = net.init(jax.random.key(0)), random_perms(net.spec, jax.random.key(1))
-    encoder = questions.FlatEncoder(net.spec, features=4, hidden=8)
+    encoder = symmetry.FlatEncoder(net.spec, features=4, hidden=8)
     variables = encoder.init(jax.random.key(2), v)
     here, there = (encoder.apply(variables, params) for params in (v, permute(net.spec, v, g)))
     assert all(np.abs(there[name] - here[name][g[name]]).max() > 1e-2 for name in here)

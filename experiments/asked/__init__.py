@@ -1,0 +1,1 @@
+"""The questions of questions.py, and what they share."""
