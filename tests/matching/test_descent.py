@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from dwalign.assignment import assign
 from dwalign.matching import naive, sinkhorn_rebasin, straight_through, weight_matching
 from dwalign.matching.objective import cross_entropy
 from dwalign.symmetry import Alignment, identity, permute
@@ -62,7 +63,11 @@ def test_sinkhorn_starts_from_given_scores(digits):
     run = functools.partial(
         sinkhorn_rebasin, net.spec, a, b, key=jax.random.key(0), apply=net.apply, batch=digits[3], iterations=0
     )
-    chex.assert_trees_all_equal(run(start=Alignment(identity(net.spec), scores)).scores, scores)
+    kept = run(start=Alignment(identity(net.spec), scores))
+    chex.assert_trees_all_equal(kept.perms, assign(scores))
+    assert all(abs(float(q.std()) - 1) < 1e-3 for q in kept.scores.values())
+    louder = run(start=Alignment(identity(net.spec), {g: 1000 * q for g, q in scores.items()}))
+    chex.assert_trees_all_close(louder.scores, kept.scores, atol=1e-4)
     chex.assert_trees_all_equal(run(start=Alignment(identity(net.spec))).perms, identity(net.spec))
     other = run(start=None).scores
     assert any(jnp.any(other[g] != scores[g]) for g in scores)
