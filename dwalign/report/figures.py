@@ -1,5 +1,6 @@
 """Results as pictures (matplotlib): curves along the path, a cost matrix, training, quality against time."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 
 from dwalign.report.labels import place_labels
 from dwalign.report.methods import colour, display_name, in_order, split
+from dwalign.report.results import write_whole
 
 FLOOR = 1e-4
 MARKERS = {"sinkhorn": "s", "refine": "D"}
@@ -227,5 +229,7 @@ def _pyplot():
 
 
 def _save(figure, file):
-    figure.savefig(file, dpi=150)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=150, format="png")
     _pyplot().close(figure)
+    write_whole(file, picture.getvalue())

@@ -110,10 +110,10 @@ def write_results(file: str | Path, results: Mapping[str, Any]) -> None:
     write_whole(file, re.sub(r"\[(\n[^\[\]{}\"]*)\]", on_one_line, text) + "\n")
 
 
-def write_whole(file: str | Path, text: str) -> None:
-    """Replace a file in one step: readers see the old text or the new, and a failure leaves the old."""
+def write_whole(file: str | Path, content: str | bytes) -> None:
+    """Replace a file in one step: readers see the old content or the new, and a failure leaves the old."""
     try:
-        write_bytes(Path(file).resolve(), text.encode())
+        write_bytes(Path(file).resolve(), content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise ResultsError(f"{file} must be a file that can be written: {error}") from error
 

@@ -1,6 +1,6 @@
 """Every method on the same held-out pairs, and the report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,9 +51,7 @@ def judge(
       few: training data for the batch statistics of merged networks.
       test: the full test set; with `task.views` the data of each group of test networks, `[groups, m, ...]`.
     """
-    known = {*fixed, *(name for methods in by_seed for name in methods)}
-    if wrong := [name for name in options.skip if name not in known - {"naive", "deep_align"}]:
-        raise report.RunError(f"skip must name some of {sorted(known - {'naive', 'deep_align'})}, found {wrong}")
+    check_skip(options, {*fixed, *(name for methods in by_seed for name in methods)})
     kept = lambda methods: {name: method for name, method in methods.items() if name not in options.skip}
     first, second = (index[: options.test_pairs] for index in zoo.held_out_pairs(zoo.size(nets.test), views=task.views))
     compare = partial(
@@ -75,6 +73,13 @@ def judge(
         for name, found in compare(methods=kept(methods)).items():
             measured.setdefault(name, []).append(found)
     return measured
+
+
+def check_skip(options: Options, names: Iterable[str]) -> None:
+    """Raise `RunError` unless `options.skip` holds some of the names."""
+    choices = sorted(set(names) - {"naive", "deep_align"})
+    if wrong := [name for name in options.skip if name not in choices]:
+        raise report.RunError(f"skip must name some of {choices}, found {wrong}")
 
 
 def compare(
@@ -99,12 +104,14 @@ def compare(
     train, test = to_device(data.train), to_device(data.test)
     few = (train[0][: options.refine_images], train[1][: options.refine_images])
     nets = make_zoo(options, network, data, task)
+    fixed = baselines(options, nets.network, train, few, task)
+    check_skip(options, {*fixed, *learned(options, nets.network, None, train, few, task)})
     aligners = train_aligners(options, nets, train, few, to_device(data.validation), folder, task, images=images)
     by_seed = [
         learned(options, nets.network, trained.aligner, train, few, task, longest=trained is aligners[0])
         for trained in aligners
     ]
-    measured = judge(options, nets, few, test, baselines(options, nets.network, train, few, task), by_seed, task)
+    measured = judge(options, nets, few, test, fixed, by_seed, task)
     return write_report(folder, experiment, settings, networks_in(nets), measured, aligners, targets)
 
 
@@ -134,6 +141,7 @@ def write_report(
     )
     report.write_results(folder / "results.json", results)
     report.interpolation_figure(results, folder / "interpolation.png", SHOWN)
+    report.interpolation_figure(results, folder / "interpolation-all.png")
     report.quality_figure(results, folder / "quality.png")
     if trained:
         report.training_figure([one.metrics for one in trained], folder / "training.png")

@@ -69,14 +69,17 @@ def baselines(
 def learned(
     options: Options,
     network: Network,
-    aligner: deepalign.Aligner,
+    aligner: deepalign.Aligner | None,
     batch: Data,
     few: Data,
     task: Task = CLASSIFICATION,
     *,
     longest: bool = True,
 ) -> dict[str, Method]:
-    """The methods that start from an aligner; `longest` includes the full Sinkhorn re-basin."""
+    """The methods that start from an aligner (without one, only their names are of use).
+
+    `longest` includes the full Sinkhorn re-basin.
+    """
     rebasin, refined = optimisers(options, network, batch, few, task)
     predict = partial(deepalign.deep_align, network.spec, aligner=aligner)
     short = options.sinkhorn_iterations // 10

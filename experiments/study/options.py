@@ -1,6 +1,7 @@
 """What every experiment can be told, and how a script starts."""
 
 import dataclasses
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,14 @@ from dwalign import deepalign, report, zoo
 
 C = TypeVar("C", bound="Options")
 LOCAL = ("resume", "data_dir", "out", "skip")
-ERRORS = (zoo.DataError, zoo.ZooError, report.RunError, report.ResultsError, deepalign.CheckpointError)
+ERRORS = (
+    zoo.DataError,
+    zoo.ZooError,
+    report.RunError,
+    report.ResultsError,
+    deepalign.CheckpointError,
+    FloatingPointError,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +77,8 @@ class Options:
     distillation: float = 1.0
     validate_every: int = 100
 
-    refine_images: int = 1024
-    """training images in each step of refinement (the whole training split of digits)."""
+    refine_images: int = 512
+    """training images in each step of refinement; on validation networks more were no better."""
     sinkhorn_iterations: int = 1000
     chunk: int = 10
     """pairs that are aligned at once."""
@@ -101,9 +109,25 @@ def read_options(kind: type[C], args: Sequence[str], defaults: Callable[[Any], M
     first, _ = tyro.cli(kind, args=[arg for arg in args if arg not in ("-h", "--help")], return_unknown_args=True)
     choices = {f.name: getattr(first, f.name) for f in dataclasses.fields(kind) if f.name in ("dataset", "network")}
     base = kind(preset=first.preset, **choices)
-    return tyro.cli(
+    options = tyro.cli(
         kind, args=args, default=dataclasses.replace(base, **dict(defaults(first))), description=description
     )
+    check(options)
+    return options
+
+
+def check(options: Options) -> None:
+    """Raise `RunError` for what would fail only after hours."""
+    least = dict(seeds=1, steps=1, validate_every=1, batch_size=1, chunk=1, test_pairs=1, zoo_chunk=1, epochs=1)
+    least |= dict(train_networks=2, validation_networks=2)
+    if wrong := [f"{name} at least {low}" for name, low in least.items() if getattr(options, name) < low]:
+        found = {name: getattr(options, name) for name in least}
+        raise report.RunError(f"options: need {', '.join(wrong)}, found {found}")
+    if options.test_pairs % options.chunk:
+        raise report.RunError(
+            f"options: chunk must divide test_pairs, found {options.chunk} and {options.test_pairs}; "
+            f"give --chunk {math.gcd(options.chunk, options.test_pairs)}"
+        )
 
 
 def open_folder(options: Options, experiment: str) -> tuple[Path, dict[str, Any]]:

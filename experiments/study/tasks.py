@@ -47,6 +47,11 @@ def make_zoo(
     """The zoo of these options, trained or read from the cache."""
     recipe = zoo.Recipe(options.epochs, options.zoo_batch_size, options.zoo_learning_rate)
     sizes = zoo_size(options, task)
+    if (count := data.train.labels.shape[0 if task.views is None else 1]) < options.zoo_batch_size:
+        raise zoo.ZooError(
+            f"zoo_batch_size must not exceed the {count} training examples of {data.name}, found "
+            f"{options.zoo_batch_size}"
+        )
     nets = zoo.get_zoo(
         dict(network),
         data,

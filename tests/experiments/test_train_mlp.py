@@ -31,7 +31,7 @@ def test_the_main_job(experiment, tmp_path, capsys):
     results = report.read_results(folder / "results.json")
     assert {"naive", "weight_matching", "sinkhorn", "deep_align", "deep_align+refine"} <= set(results["methods"])
     assert results["methods"]["naive"]["barrier"]["mean"] > 0
-    for name in ("interpolation", "quality", "training", "scores"):
+    for name in ("interpolation", "interpolation-all", "quality", "training", "scores"):
         assert (folder / f"{name}.png").stat().st_size > 5000
     assert len((folder / "seed-0" / "metrics.jsonl").read_text().splitlines()) == 2
     assert "Deep-Align" in capsys.readouterr().out
@@ -62,3 +62,16 @@ def test_presets_and_overrides(experiment):
 def test_foreign_encoder(experiment):
     with pytest.raises(SystemExit):
         experiment.read_config(["--encoder", "magic"])
+
+
+def test_what_would_fail_after_hours_is_refused_at_once(experiment, tmp_path):
+    for flags, message in (
+        ("--test-pairs 6 --chunk 4", "give --chunk 2"),
+        ("--validate-every 0", "validate_every at least 1"),
+        ("--validation-networks 1", "validation_networks at least 2"),
+    ):
+        with pytest.raises(report.RunError, match=message):
+            experiment.read_config(flags.split())
+    config = experiment.read_config([*TOY, "--out", str(tmp_path), "--zoo-batch-size", "5000"])
+    with pytest.raises(experiment.zoo.ZooError, match="must not exceed the 1170 training examples"):
+        experiment.main(config)
