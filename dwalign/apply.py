@@ -9,9 +9,9 @@
 >>> float(apply.distance(net.spec, a, b, perms=found.perms))
 0.0
 
-`permute`, `interpolate` and `distance` are pure and can be jitted, vmapped and differentiated; `align` and `merge`
-check their arguments first, the methods in `dwalign.matching` and `dwalign.deepalign` are the pure functions behind
-them.
+All of them work under `jit` and `vmap`; `permute`, `interpolate` and `distance` can be differentiated too. What only
+numbers can tell, whether all weights are finite and how long it took, is left out there. The methods in
+`dwalign.matching` and `dwalign.deepalign` are the pure functions behind `align`.
 """
 
 import functools
@@ -27,6 +27,7 @@ from dwalign.matching import (
     activation_matching,
     feature_matching,
     naive,
+    read_stages,
     refine,
     sinkhorn_rebasin,
     straight_through,
@@ -50,6 +51,7 @@ METHODS: dict[str, Callable[..., Alignment]] = {
     "features": feature_matching,
     "weight_matching": weight_matching,
     "activation_matching": activation_matching,
+    "activation_matching_correlation": functools.partial(activation_matching, correlation=True),
     "straight_through": straight_through,
     "sinkhorn": sinkhorn_rebasin,
     "refine": refine,
@@ -96,50 +98,78 @@ def align(
         data take `apply` or `capture` and `batch`, `deep_align` takes `aligner`.
 
     Returns:
-      an `Alignment` with `method` and `seconds` (wall clock, compilation included) filled in.
+      an `Alignment` with `method` and `seconds` (wall clock, compilation included) filled in; under `jit` and `vmap`,
+      which can return arrays only, both are None.
 
     Raises:
-      SpecError: a or b does not fit the spec; the message names the array.
+      SpecError: a or b does not fit the spec, or their shapes differ; the message names the array.
       CertificateError: the spec does not describe symmetries of the network; the message names group and array.
-      ValueError: unknown method, NaN or infinite weights.
+      ValueError: unknown method, options that it does not take or lacks, NaN or infinite weights (not under `jit` and
+        `vmap`).
     """
-    names = method.split("+")
-    if unknown := [name for name in names if name not in METHODS]:
-        raise ValueError(f"align: method must be one of {sorted(METHODS)}, or several joined by +, got {unknown[0]!r}")
+    stages = read_stages(METHODS, method, options)
+    spec.check_pair(a, b)
+    key = jax.random.key(0) if key is None else key
     for name, params in (("a", a), ("b", b)):
-        spec.check(params, name)
         _check_finite(params, name)
     if certified:
-        for chosen in [options] if len(names) == 1 else options.values():
-            _certify(spec, a, chosen)
-    key = jax.random.key(0) if key is None else key
+        for stage in stages:
+            _certify(spec, a, stage.options)
     begin = time.perf_counter()
     found: Any = None
-    for name, stage in zip(names, jax.random.split(key, len(names)), strict=True):
-        chosen = options if len(names) == 1 else options.get(name, {})
+    for stage, stage_key in zip(stages, jax.random.split(key, len(stages)), strict=True):
         start = {} if found is None else {"start": found}
-        found = METHODS[name](spec, a, b, key=stage, **chosen, **start)
+        found = stage.run(spec, a, b, key=stage_key, **stage.options, **start)
+    if _traced((a, b, key, options, found)):
+        return found
     jax.block_until_ready(found)
     return found._replace(method=method, seconds=time.perf_counter() - begin)
 
 
 def interpolate(
     spec: PermutationSpec, a: PyTree, b: PyTree, weight: float | jax.Array, *, perms: Mapping | None = None
-):
-    """`(1 - weight) a + weight P.b`; without `perms` b is taken as it is."""
-    moved = b if perms is None else permute(spec, b, dict(perms))
+) -> PyTree:
+    """`(1 - weight) a + weight P.b`; without `perms` b is taken as it is.
+
+    Raises `SpecError` if a or b does not fit the spec, or their shapes differ.
+
+    >>> from dwalign.symmetry import Axes
+    >>> spec = PermutationSpec({"w": Axes("h0")}, {"h0": 2})
+    >>> a, b, swap = {"w": jnp.array([0.0, 4.0])}, {"w": jnp.array([8.0, 0.0])}, {"h0": jnp.array([1, 0])}
+    >>> interpolate(spec, a, b, 0.25)["w"].tolist(), interpolate(spec, a, b, 0.25, perms=swap)["w"].tolist()
+    ([2.0, 3.0], [0.0, 5.0])
+    """
+    moved = _aligned(spec, a, b, perms)
     return jax.tree.map(lambda x, y: (1 - weight) * x + weight * y, a, moved)
 
 
 def merge(spec: PermutationSpec, a: PyTree, b: PyTree, *, weight: float = 0.5, **options) -> PyTree:
-    """Align b to a and average: `interpolate` at `weight` after `align(**options)`."""
+    """Align b to a and average: `interpolate` at `weight` after `align(**options)`.
+
+    >>> from dwalign.symmetry import Axes
+    >>> spec = PermutationSpec({"w": Axes("h0")}, {"h0": 2})
+    >>> merge(spec, {"w": jnp.array([0.0, 4.0])}, {"w": jnp.array([8.0, 0.0])}, method="weight_matching")["w"].tolist()
+    [0.0, 6.0]
+    """
     return interpolate(spec, a, b, weight, perms=align(spec, a, b, **options).perms)
 
 
 def distance(spec: PermutationSpec, a: PyTree, b: PyTree, *, perms: Mapping | None = None) -> jax.Array:
-    """The Euclidean distance |a - P.b| over all weights; without `perms` b is taken as it is."""
-    moved = b if perms is None else permute(spec, b, dict(perms))
-    return jnp.sqrt(sum(jnp.sum((x - y) ** 2) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(moved), strict=True)))
+    """The Euclidean distance |a - P.b| over all weights; without `perms` b is taken as it is.
+
+    Its gradient is 0 where the networks are equal. Raises `SpecError` if a or b does not fit the spec, or their shapes
+    differ.
+    """
+    moved = _aligned(spec, a, b, perms)
+    square = sum(jnp.sum((x - y) ** 2) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(moved), strict=True))
+    # the slope of the root at 0 is infinite, and 0 times that is NaN even where the other branch is taken
+    equal = square == 0
+    return jnp.where(equal, 0.0, jnp.sqrt(jnp.where(equal, 1.0, square)))
+
+
+def _aligned(spec: PermutationSpec, a: PyTree, b: PyTree, perms: Mapping | None) -> PyTree:
+    spec.check_pair(a, b)
+    return b if perms is None else permute(spec, b, dict(perms))
 
 
 def _certify(spec: PermutationSpec, params: PyTree, options: Mapping[str, Any]) -> None:
@@ -155,12 +185,21 @@ def _certify(spec: PermutationSpec, params: PyTree, options: Mapping[str, Any]) 
 @functools.lru_cache(maxsize=128)
 def _certify_once(spec, apply, capture, treedef, shapes) -> None:
     params, inputs = treedef.unflatten([jax.ShapeDtypeStruct(*shape) for shape in shapes])
-    certify(spec, apply or (lambda params, inputs: capture(params, inputs)[0]), params, inputs)
+    # the check is made of numbers, also while a program around it is traced
+    with jax.ensure_compile_time_eval():
+        certify(spec, apply or (lambda params, inputs: capture(params, inputs)[0]), params, inputs)
+
+
+def _traced(tree: PyTree) -> bool:
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
 def _check_finite(params: PyTree, name: str) -> None:
     for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
-        bad = int(jnp.sum(~jnp.isfinite(leaf)))
+        if _traced(leaf):
+            continue
+        with jax.ensure_compile_time_eval():
+            bad = int(jnp.sum(~jnp.isfinite(leaf)))
         if bad:
             raise ValueError(
                 f"align: all weights must be finite, but {name}{jax.tree_util.keystr(path)} holds {bad} NaN or "

@@ -20,6 +20,14 @@ def pair():
     return a, apply.permute(NET.spec, a, apply.random_perms(NET.spec, jax.random.key(1)))
 
 
+def stack(*trees):
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def at(tree, k):
+    return jax.tree.map(lambda leaf: leaf[k], tree)
+
+
 @pytest.mark.parametrize(
     "method, options",
     [
@@ -48,25 +56,130 @@ def test_merge_of_a_network_with_its_copy_is_the_network(pair):
     chex.assert_trees_all_equal(apply.interpolate(NET.spec, a, b, 1.0), b)
 
 
-def test_pure_functions_jit_vmap_and_differentiate(pair):
+def test_distance_and_interpolation_have_slopes(pair):
     a, b = pair
-    perms = apply.random_perms(NET.spec, jax.random.key(3))
-    stack = lambda tree: jax.tree.map(lambda x: jnp.stack([x, 2 * x if x.dtype == jnp.float32 else x]), tree)
-    one = lambda a, b, p: apply.interpolate(NET.spec, a, b, 0.3, perms=p)
-    many = jax.jit(jax.vmap(one))(stack(a), stack(b), stack(perms))
-    chex.assert_trees_all_close(jax.tree.map(lambda x: x[0], many), one(a, b, perms), atol=1e-6)
     slope = jax.grad(lambda w: apply.distance(NET.spec, a, apply.interpolate(NET.spec, a, b, w)))(0.5)
     chex.assert_trees_all_close(slope, apply.distance(NET.spec, a, b), rtol=1e-4)
+
+
+def test_distance_between_equal_networks_has_a_slope(pair):
+    a, b = pair
+    zero = jax.tree.map(jnp.zeros_like, a)
+    chex.assert_trees_all_equal(jax.grad(lambda x: apply.distance(NET.spec, x, a))(a), zero)
+    many = jax.jit(jax.vmap(jax.grad(lambda x, y: apply.distance(NET.spec, x, y))))(stack(a, a), stack(a, b))
+    chex.assert_trees_all_equal(at(many, 0), zero)
+    length = apply.distance(NET.spec, a, b)
+    chex.assert_trees_all_close(at(many, 1), jax.tree.map(lambda x, y: (x - y) / length, a, b), atol=1e-6)
+    assert jnp.isnan(apply.distance(NET.spec, a, jax.tree.map(lambda x: x * jnp.nan, a)))
+
+
+@pytest.mark.parametrize("name", ["align", "merge", "permute", "interpolate", "distance"])
+def test_everything_works_under_jit_and_vmap(pair, name):
+    a, b = pair
+    perms = apply.random_perms(NET.spec, jax.random.key(3))
+    run = {
+        "align": lambda a, b, p: apply.align(NET.spec, a, b)[:3],
+        "merge": lambda a, b, p: apply.merge(NET.spec, a, b),
+        "permute": lambda a, b, p: apply.permute(NET.spec, b, p),
+        "interpolate": lambda a, b, p: apply.interpolate(NET.spec, a, b, 0.3, perms=p),
+        "distance": lambda a, b, p: apply.distance(NET.spec, a, b, perms=p),
+    }[name]
+    expected = run(a, b, perms), run(b, a, apply.identity(NET.spec))
+    batch = stack(a, b), stack(b, a), stack(perms, apply.identity(NET.spec))
+    chex.assert_trees_all_close(jax.jit(run)(a, b, perms), expected[0], atol=1e-5)
+    for many in (jax.vmap(run), jax.jit(jax.vmap(run))):
+        chex.assert_trees_all_close(many(*batch), stack(*expected), atol=1e-5)
+
+
+OPTIONS = {
+    "naive": {},
+    "weight_matching": {"restarts": 2},
+    "activation_matching_correlation": {"capture": NET.capture, "batch": DATA},
+    "naive+refine": {"refine": {"apply": NET.apply, "batch": DATA, "steps": 2}},
+}
+
+
+@pytest.mark.parametrize("method", OPTIONS)
+def test_methods_align_under_jit_and_vmap(pair, method):
+    a, b = pair
+    run = lambda a, b: apply.align(NET.spec, a, b, method=method, **OPTIONS[method])
+    eager = run(a, b)
+    assert eager.method == method and eager.seconds > 0
+    jitted, mapped = jax.jit(run)(a, b), jax.vmap(run)(stack(a, b), stack(b, a))
+    inside = jax.jit(lambda key: apply.align(NET.spec, a, b, method=method, key=key, **OPTIONS[method]))
+    for found in (jitted, at(mapped, 0), inside(jax.random.key(0))):
+        assert found.method is None and found.seconds is None
+        chex.assert_trees_all_equal(found.perms, eager.perms)
+        chex.assert_trees_all_close(found[1:3], eager[1:3], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+@pytest.mark.parametrize("value", [jnp.nan, jnp.inf, -jnp.inf])
+def test_values_that_are_not_finite_are_named(pair, name, value):
+    networks = dict(zip("ab", pair, strict=True))
+    networks[name] = with_value(networks[name], value)
+    for function in (apply.align, apply.merge):
+        with pytest.raises(ValueError, match=name + r"\['params'\]\['dense_1'\]\['kernel'\] holds 1 NaN or inf"):
+            function(NET.spec, **networks)
+
+
+def with_value(params, value):
+    layers = dict(params["params"])
+    layers["dense_1"] = {**layers["dense_1"], "kernel": layers["dense_1"]["kernel"].at[0, 0].set(value)}
+    return {"params": layers}
+
+
+@pytest.mark.parametrize("other", [mlp(8, (7, 5), 3), mlp(1, (7, 5), 3), mlp(6, (7, 5), 4), mlp(6, (7, 5), 1)])
+@pytest.mark.parametrize("function", [apply.align, apply.merge, apply.distance, apply.interpolate])
+def test_other_architectures_are_named(pair, function, other):
+    a, b = pair[0], other.init(jax.random.key(0))
+    options = {"weight": 0.5} if function is apply.interpolate else {}
+    for first, second in ((a, b), (b, a)):
+        with pytest.raises(SpecError, match=r"a\['params'\].* is \(.* and b\['params'\].* is \(.*same inputs and out"):
+            function(NET.spec, first, second, **options)
+    for wrong in (mlp(6, (7, 5, 5), 3), mlp(6, (7, 6), 3)):
+        with pytest.raises(SpecError, match=r"^b"):
+            function(NET.spec, a, wrong.init(jax.random.key(0)), **options)
+
+
+@pytest.mark.parametrize(
+    "method, options, message",
+    [
+        ("weight_matching+refine", {"refin": {"steps": 2}}, r"weight_matching=dict\(...\), refine=.*got refin = dict"),
+        ("weight_matching+refine", {"restarts": 3}, "dictionary for each of its methods.*got restarts = int"),
+        ("weight_matching+refine", {"refine": 3}, "dictionary for each of its methods.*got refine = int"),
+        ("weight_matching+naive", {}, "naive cannot start from another method.*'weight_matching'"),
+        ("naive+features", {}, "features cannot start"),
+        ("weight_matching+refine", {}, r"refine needs the options \['apply', 'batch'\], but got no 'apply'"),
+        ("weight_matching+refine", {"refine": {"apply": NET.apply}}, "but got no 'batch'"),
+        ("weight_matching+weight_matching", {"weight_matching": {"start": None}}, "takes the options.*got 'start'"),
+        ("weight_matching", {"restart": 3}, r"weight_matching takes the options.*'restarts'.*got 'restart'"),
+        ("weight_matching+refine", {"weight_matching": {"key": 1}}, "weight_matching takes the options.*got 'key'"),
+        ("naive", {"steps": 3}, "naive takes the options .*got 'steps'"),
+        ("deep_align", {}, "deep_align needs the options .*got no 'aligner'"),
+        ("deep_align+refine", {"refine": {"apply": NET.apply, "batch": DATA}}, "deep_align needs .*got no 'aligner'"),
+        ("activation_matching_correlation", {"capture": NET.capture, "batch": DATA, "correlation": False}, "got 'corr"),
+        ("weight_matching+magic", {}, "method must be one of.*'magic'"),
+        ("", {}, "method must be one of"),
+    ],
+)
+def test_methods_and_options_are_checked_before_anything_runs(method, options, message):
+    with pytest.raises(ValueError, match=message):
+        apply.align(NET.spec, None, None, method=method, **options)
+
+
+def test_correlation_is_a_method_of_its_own(pair):
+    data = {"capture": NET.capture, "batch": DATA}
+    found = apply.align(NET.spec, *pair, method="activation_matching_correlation", **data)
+    same = apply.align(NET.spec, *pair, method="activation_matching", correlation=True, **data)
+    assert found.method == "activation_matching_correlation"
+    chex.assert_trees_all_equal(found[:2], same[:2])
 
 
 def test_errors(pair):
     a, b = pair
     with pytest.raises(ValueError, match="method must be one of"):
         apply.align(NET.spec, a, b, method="magic")
-    bad = jax.tree.map(lambda x: x, a)
-    bad["params"]["dense_1"]["kernel"] = bad["params"]["dense_1"]["kernel"].at[0, 0].set(jnp.nan)
-    with pytest.raises(ValueError, match=r"b\['params'\]\['dense_1'\]\['kernel'\] holds 1 NaN"):
-        apply.align(NET.spec, a, bad)
     with pytest.raises(SpecError, match=r"b\['params'\]\['dense_0'\]\['bias'\].*same widths"):
         apply.align(NET.spec, a, mlp(6, (8, 5), 3).init(jax.random.key(0)))
     with pytest.raises(SpecError, match="dense_3"):

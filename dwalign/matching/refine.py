@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from dwalign.assignment import assign, soft_assign
-from dwalign.matching.objective import cross_entropy, random_scores, standardise, start_scores
+from dwalign.matching.objective import check_batch, cross_entropy, random_scores, standardise, start_scores
 from dwalign.symmetry import Alignment, PermutationSpec, permute, transpose
 
 PyTree = Any
@@ -48,6 +48,8 @@ def refine(
       iterations: of Sinkhorn.
       loss: `(outputs, labels) -> scalar`; mean softmax cross-entropy by default.
     """
+    check_batch("refine", batch)
+    spec.check_pair(a, b)
     loss = loss or cross_entropy
     inputs, labels = batch
     scores, history = refine_scores(

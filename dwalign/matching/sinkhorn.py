@@ -48,6 +48,7 @@ def sinkhorn_rebasin(
       loss: `(outputs, labels) -> scalar`; mean softmax cross-entropy by default.
     """
     check_batch("sinkhorn_rebasin", batch)
+    spec.check_pair(a, b)
     loss = loss or cross_entropy
     start_key, loop_key = jax.random.split(key)
     if start is None:

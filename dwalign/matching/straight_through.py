@@ -43,6 +43,7 @@ def straight_through(
       loss: `(outputs, labels) -> scalar`; mean softmax cross-entropy by default.
     """
     check_batch("straight_through", batch)
+    spec.check_pair(a, b)
     loss = loss or cross_entropy
     optimiser = optax.adam(learning_rate)
     count = batch[1].shape[0]

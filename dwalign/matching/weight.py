@@ -34,12 +34,11 @@ def weight_matching(
 
     Returns:
       `history` holds <a, P.b> after each sweep, `[sweeps]`, constant once converged; it never decreases. `scores` are
-      the weight-matching scores at the result.
+      the weight-matching scores at the result, through which gradients with respect to a and b flow.
     """
     if restarts < 1 or sweeps < 1:
         raise ValueError(f"weight_matching: restarts and sweeps must be at least 1, got {restarts} and {sweeps}")
-    spec.check(a, "a")
-    spec.check(b, "b")
+    spec.check_pair(a, b)
     run_key, start_key = jax.random.split(key)
     first = identity(spec) if start is None else start.perms
     if restarts == 1:
@@ -60,6 +59,8 @@ def objective(spec: PermutationSpec, a: PyTree, b: PyTree, perms: dict[str, jax.
 
 
 def _descend(spec, a, b, key, perms, sweeps):
+    # the search ends in integers, and neither its loop nor sequential_vmap can be linearised
+    a, b = jax.lax.stop_gradient((a, b))
     # vmapped, every step would solve the problems of all groups, until the slowest pair is done
     run = sequential_vmap(lambda a, b, key, perms: _descend_one(spec, a, b, key, perms, sweeps))
     return run(a, b, key, perms)

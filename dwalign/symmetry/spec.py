@@ -63,7 +63,7 @@ class Axes:
             *(
                 Sum(
                     *(
-                        tuple(int(f) if f.isdigit() else read.get(f, f) for f in part.strip().split("*"))
+                        tuple(int(f) if f.isdecimal() else read.get(f, f) for f in part.strip().split("*"))
                         for part in dim.split("+")
                     )
                 )
@@ -254,6 +254,21 @@ class PermutationSpec:
                         f"in shape {shape}; were the networks built with the same widths?"
                     )
 
+    def check_pair(self, a: PyTree, b: PyTree) -> None:
+        """Raise `SpecError` unless `a` and `b` both fit the spec and have the same shapes.
+
+        The spec leaves the size of dimensions that are `None` open, but to two networks that are compared weight by
+        weight it must be the same: a size of 1 would broadcast without a word.
+        """
+        self.check(a, "a")
+        self.check(b, "b")
+        for path, x, y in zip(self.paths, jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+            if jnp.shape(x) != jnp.shape(y):
+                raise SpecError(
+                    f"a and b must have the same shapes, but a{path} is {jnp.shape(x)} and b{path} is {jnp.shape(y)}; "
+                    "build both networks with the same inputs and outputs"
+                )
+
     def blocks(self, params: PyTree) -> list[Block]:
         """The parameters as arrays with one axis a factor; `assemble` is the inverse.
 
@@ -319,12 +334,20 @@ class PermutationSpec:
 
     @classmethod
     def from_json(cls, text: str) -> "PermutationSpec":
-        """The inverse of `to_json`."""
-        data = json.loads(text)
-        if not isinstance(data, dict) or not {"axes", "sizes", "batch", "fixed"} <= set(data):
-            raise SpecError("spec: the JSON text must hold axes, sizes, batch and fixed, as to_json writes it")
-        axes = _decode(data["axes"])
-        return cls(axes, data["sizes"], batch={g: tuple(h) for g, h in data["batch"].items()}, fixed=data["fixed"])
+        """The inverse of `to_json`; raises `SpecError` on text that it did not write."""
+        try:
+            data = json.loads(text)
+            axes = _decode(data["axes"])
+            sizes, fixed = (_decode_named(data[part], int, "an integer") for part in ("sizes", "fixed"))
+            batch = _decode_named(data["batch"], list, "a list of names")
+            return cls(axes, sizes, batch={g: tuple(h) for g, h in batch.items()}, fixed=fixed)
+        except SpecError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise SpecError(
+                "spec: the JSON text must hold axes, sizes, batch and fixed, as to_json writes it, but reading it "
+                f"failed with {type(error).__name__}: {error}"
+            ) from error
 
     def __eq__(self, other):
         return isinstance(other, PermutationSpec) and self._key == other._key
@@ -369,7 +392,19 @@ def _encode(tree):
 def _decode(data):
     if isinstance(data, str):
         return Axes.parse(data)
-    (kind, value), *_ = data.items()
-    if kind == "dict":
-        return {key: _decode(item) for key, item in value.items()}
-    return {"list": list, "tuple": tuple}[kind](_decode(item) for item in value)
+    if isinstance(data, dict) and len(data) == 1:
+        ((kind, value),) = data.items()
+        if kind == "dict" and isinstance(value, dict):
+            return {key: _decode(item) for key, item in value.items()}
+        if kind in ("list", "tuple") and isinstance(value, list):
+            return {"list": list, "tuple": tuple}[kind](_decode(item) for item in value)
+    raise SpecError(
+        "spec: a tree in the JSON text must be the text of an Axes or {'dict': {...}}, {'list': [...]} or "
+        f"{{'tuple': [...]}}, found {str(data)[:80]}"
+    )
+
+
+def _decode_named(data, kind, text):
+    if not isinstance(data, dict) or any(type(value) is not kind for value in data.values()):
+        raise SpecError(f"spec: the JSON text must map each name to {text}, found {str(data)[:80]}")
+    return data

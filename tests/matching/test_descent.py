@@ -1,4 +1,4 @@
-"""Sinkhorn re-basin and the straight-through estimator, which descend on the task loss, on trained networks."""
+"""Sinkhorn re-basin, the straight-through estimator and refinement descend on the task loss of trained networks."""
 
 import functools
 
@@ -8,12 +8,16 @@ import jax.numpy as jnp
 import pytest
 
 from dwalign.assignment import assign
-from dwalign.matching import naive, sinkhorn_rebasin, straight_through, weight_matching
-from dwalign.matching.objective import cross_entropy
-from dwalign.symmetry import Alignment, identity, permute
+from dwalign.matching import naive, refine, sinkhorn_rebasin, straight_through, weight_matching
+from dwalign.matching.objective import cross_entropy, random_scores
+from dwalign.symmetry import Alignment, identity, permute, transpose
 
-SHORT = {sinkhorn_rebasin: 150, straight_through: 15}
+SHORT = {sinkhorn_rebasin: 150, straight_through: 15, refine: 20}
 METHODS = list(SHORT)
+
+
+def steps(method, count):
+    return {"steps" if method is refine else "iterations": count}
 
 
 def midpoint_loss(net, a, b, perms, batch):
@@ -40,7 +44,7 @@ def of_identity(digits):
 @pytest.mark.parametrize("method", METHODS)
 def test_lowers_the_midpoint_loss(digits, method):
     net, a, b, batch = digits
-    found = solve_all(method, digits, iterations=SHORT[method])
+    found = solve_all(method, digits, **steps(method, SHORT[method]))
     chex.assert_shape(found.history, (3, SHORT[method]))
     assert jnp.all(midpoint_loss(net, a, b, found.perms, batch) < 0.7 * of_identity(digits))
 
@@ -77,7 +81,7 @@ def test_sinkhorn_starts_from_given_scores(digits):
 def test_eager_jit_and_vmap_agree(digits, method):
     net, a, b, batch = digits
     keys = jax.random.split(jax.random.key(0), 3)
-    run = lambda a, b, k: method(net.spec, a, b, key=k, apply=net.apply, batch=batch, iterations=3)
+    run = lambda a, b, k: method(net.spec, a, b, key=k, apply=net.apply, batch=batch, **steps(method, 3))
     at = lambda tree: jax.tree.map(lambda leaf: leaf[1], tree)
     eager, jitted = run(at(a), at(b), keys[1]), jax.jit(run)(at(a), at(b), keys[1])
     batched = at(jax.jit(jax.vmap(run))(a, b, keys))
@@ -94,6 +98,27 @@ def test_a_network_matches_itself(digits):
     start = Alignment(identity(net.spec), jax.tree.map(lambda n: 5 * jnp.eye(n), dict(net.spec.sizes)))
     chex.assert_trees_all_equal(sinkhorn_rebasin(net.spec, one, one, start=start, **data).perms, identity(net.spec))
     chex.assert_trees_all_equal(naive(net.spec, one, one).perms, identity(net.spec))
+
+
+def test_refinement_of_swapped_networks_is_the_transpose(digits):
+    net, a, b, batch = digits
+    scores = jax.vmap(functools.partial(random_scores, net.spec))(jax.random.split(jax.random.key(3), 3))
+
+    def run(a, b, scores):
+        start = Alignment(identity(net.spec), scores)
+        return refine(net.spec, a, b, key=jax.random.key(0), apply=net.apply, batch=batch, start=start, steps=3)
+
+    swap = jax.jit(jax.vmap(functools.partial(transpose, net.spec)))
+    many = jax.jit(jax.vmap(run))
+    found, swapped = many(a, b, scores), many(b, a, swap(scores))
+    # rounding grows with the steps; the scores have a standard deviation of 2
+    chex.assert_trees_all_close(swap(swapped.scores), found.scores, atol=1e-2)
+    chex.assert_trees_all_close(swapped.history, found.history, rtol=1e-3)
+    assert any(jnp.any(jnp.abs(found.scores[g] - swapped.scores[g]) > 0.1) for g in net.spec.sizes)
+    at = lambda tree: jax.tree.map(lambda leaf: leaf[0], tree)
+    for mode in (lambda f: f, jax.jit):
+        one, other = mode(run)(at(a), at(b), at(scores)), mode(run)(at(b), at(a), at(swap(scores)))
+        chex.assert_trees_all_close(transpose(net.spec, other.scores), one.scores, atol=1e-2)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -101,6 +101,35 @@ def test_a_network_matches_itself(spec, draw):
     chex.assert_trees_all_equal(weight_matching(spec, a, a, key=jax.random.key(0)).perms, identity(spec))
 
 
+@pytest.mark.parametrize("restarts", [1, 2])
+def test_gradients_flow_through_the_scores_and_the_aligned_weights(spec, draw, restarts):
+    keys = jax.random.split(jax.random.key(2), 4).reshape(2, 2)
+    a, b = (jax.vmap(functools.partial(draw, spec))(k) for k in keys)
+    key = jax.random.key(7)
+
+    def value(a, b, perms, scores):
+        moved = permute(spec, b, perms)
+        return sum(jnp.sum(jnp.sin(x * y)) for x, y in zip(*map(jax.tree.leaves, (a, moved)), strict=True)) + sum(
+            jnp.sum(jnp.sin(q)) for q in scores.values()
+        )
+
+    def loss(a, b):
+        found = weight_matching(spec, a, b, key=key, restarts=restarts)
+        return value(a, b, found.perms, found.scores)
+
+    def expected(a, b, perms):
+        return value(a, b, perms, match_scores(spec, a, b, perms))
+
+    at = lambda tree: jax.tree.map(lambda leaf: leaf[1], tree)
+    perms = weight_matching(spec, at(a), at(b), key=key, restarts=restarts).perms
+    slope = jax.grad(expected, (0, 1))(at(a), at(b), perms)
+    grad = jax.grad(loss, (0, 1))
+    total = jax.grad(lambda a, b: jnp.sum(jax.vmap(loss)(a, b)), (0, 1))
+    for found in (grad(at(a), at(b)), at(jax.jit(jax.vmap(grad))(a, b)), at(jax.jit(total)(a, b))):
+        chex.assert_trees_all_close(found, slope, rtol=1e-4, atol=1e-4)
+    assert all(jnp.any(leaf != 0) for leaf in jax.tree.leaves(slope))
+
+
 def test_bad_input_is_named(draw, specs):
     net = mlp(6, (5, 7), 3)
     a = net.init(jax.random.key(0))
@@ -109,3 +138,5 @@ def test_bad_input_is_named(draw, specs):
     other = mlp(6, (5, 8), 3).init(jax.random.key(0))
     with pytest.raises(ValueError, match="dense_1"):
         weight_matching(net.spec, a, other, key=jax.random.key(0))
+    with pytest.raises(ValueError, match=r"\['dense_2'\]\['bias'\] is \(3,\) and .* is \(1,\)"):
+        weight_matching(net.spec, a, mlp(6, (5, 7), 1).init(jax.random.key(0)), key=jax.random.key(0))

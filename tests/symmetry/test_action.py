@@ -166,9 +166,16 @@ def test_one_group_on_two_axes(mode):
 def test_the_network_computes_the_same_function(mode):
     net = mlp(4, (5, 6, 3), 2)
     keys = jax.random.split(jax.random.key(10), 3)
-    params, perms, x = net.init(keys[0]), random_perms(net.spec, keys[1]), jax.random.normal(keys[2], (7, 4))
+    perms, x = random_perms(net.spec, keys[1]), jax.random.normal(keys[2], (7, 4))
+    # random biases too: an action that forgets them passes where they are equal
+    leaves, treedef = jax.tree.flatten(net.init(keys[0]))
+    split = jax.random.split(keys[0], len(leaves))
+    noise = (jax.random.normal(key, w.shape) for key, w in zip(split, leaves, strict=True))
+    params = treedef.unflatten([w + z for w, z in zip(leaves, noise, strict=True)])
     moved = mode(lambda p, g, x: net.apply(permute(net.spec, p, g), x))(params, perms, x)
-    chex.assert_trees_all_close(moved, net.apply(params, x), atol=1e-5)
+    chex.assert_trees_all_close(moved, net.apply(params, x), rtol=1e-4, atol=1e-4)
+    kernels = jax.tree.map(lambda w, v: w if w.ndim > 1 else v, permute(net.spec, params, perms), params)
+    assert jnp.any(jnp.abs(net.apply(kernels, x) - moved) > 0.1), "forgetting the biases must show"
 
 
 def test_attention_with_batched_heads_computes_the_same_function():

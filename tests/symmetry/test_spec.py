@@ -1,6 +1,7 @@
 """Specs: notation, blocks, validation, JSON, hashing."""
 
 import itertools
+import json
 import random
 
 import chex
@@ -222,3 +223,64 @@ def test_params_that_do_not_fit_are_named():
         assert str(error.value).startswith("b")
         for name in names:
             assert name in str(error.value)
+
+
+@pytest.mark.parametrize("other", [mlp(4, (4, 5), 2), mlp(3, (4, 5), 1), mlp(1, (4, 5), 2)])
+def test_pairs_of_other_shapes_are_named(other):
+    net = mlp(3, (4, 5), 2)
+    a, b = (one.init(jax.random.key(0)) for one in (net, other))
+    net.spec.check(b)
+    net.spec.check_pair(a, a)
+    for first, second in ((a, b), (b, a)):
+        with pytest.raises(SpecError, match=r"a\['params'\].* is \(.*\) and b\['params'\].* is \(.*same inputs"):
+            net.spec.check_pair(first, second)
+        with pytest.raises(SpecError, match="same inputs"):
+            jax.jit(net.spec.check_pair)(first, second)
+    with pytest.raises(SpecError, match=r"^b\['params'\]\['dense_0'\]\['bias'\].*same widths"):
+        net.spec.check_pair(a, mlp(3, (6, 5), 2).init(jax.random.key(0)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[1]",
+        "null",
+        "[" * 100_000,
+        None,
+        '{"axes": "a", "sizes": {"a": 2}, "batch": {}}',
+        *(
+            json.dumps({"axes": "a", "sizes": {"a": 2}, "batch": {}, "fixed": {}} | change)
+            for change in (
+                {"axes": {}},
+                {"axes": ["a"]},
+                {"axes": 3},
+                {"axes": None},
+                {"axes": {"set": ["a"]}},
+                {"axes": {"dict": ["a"]}},
+                {"axes": {"list": "a"}},
+                {"axes": {"tuple": {"x": "a"}}},
+                {"axes": {"dict": {"x": "a"}, "list": ["a"]}},
+                {"axes": {"dict": {"x": {"nope": "a"}}}},
+                {"axes": "a*"},
+                {"axes": "9" * 5000},
+                {"sizes": ["a"]},
+                {"sizes": {"a": "2"}},
+                {"sizes": {"a": 2.5}},
+                {"sizes": {"a": True}},
+                {"sizes": {"a": None}},
+                {"batch": [1]},
+                {"batch": {"a": "h"}},
+                {"batch": {"a": [1]}},
+                {"batch": {"a": 1}},
+                {"fixed": 1},
+                {"fixed": {"x": []}},
+                {"sizes": {"a": 2, "\u00b2": 2}},
+            )
+        ),
+    ],
+)
+def test_broken_json_is_a_spec_error(text):
+    with pytest.raises(SpecError):
+        PermutationSpec.from_json(text)
