@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.ad_checkpoint import checkpoint_name
 
 from dwalign.symmetry import Axes, InferenceError, PermutationSpec, Sum, certify, correspondence, infer_spec
 
@@ -25,6 +26,9 @@ def chain(middle, width=6, after=None):
 
 
 FREE = {
+    "tile": lambda h: h + jnp.tile(h[:1], (3, 1)),
+    "checkpoint_name": lambda h: checkpoint_name(h, "hidden"),
+    "segment_sum": lambda h: jax.ops.segment_sum(h[jnp.array([0, 2, 1, 1])], jnp.array([0, 1, 1, 2]), 3),
     "relu": jax.nn.relu,
     "gelu": jax.nn.gelu,
     "softmax": jax.nn.softmax,
@@ -241,3 +245,84 @@ def test_inference_is_deterministic_and_independent_of_the_batch():
     first, again = infer_spec(apply, params, X), infer_spec(apply, params, jnp.ones((7, 5)))
     assert first == again and hash(first) == hash(again)
     chex.assert_equal(first.to_json(), again.to_json())
+
+
+def heads(body):
+    """Hidden units in four heads, of which `body` gets them inside of a loop over the heads."""
+
+    def apply(params, x):
+        z = jnp.einsum("bi,ihq->hbq", x, params["up"])
+        return jnp.einsum("hbq,hqo->bo", jax.lax.map(lambda one: body(one, z), z), params["down"])
+
+    return apply
+
+
+LOOPED = {"up": (5, 4, 3), "down": (4, 3, 2)}
+FLAT = {"up": (5, 6), "down": (6, 2)}
+
+
+def between(middle):
+    return lambda params, x: middle(x @ params["up"]) @ params["down"]
+
+
+def largest_with_payload(x, y):
+    def keep(one, two):
+        larger = one[0] > two[0]
+        return jnp.where(larger, one[0], two[0]), jnp.where(larger, one[1], two[1])
+
+    return jax.lax.reduce((x, y), (-jnp.inf, 0.0), keep, (0,))[1]
+
+
+def pooled_tangent(x, tangent):
+    pool = lambda h: nn.max_pool(h[..., None], (2,), (1,))[..., 0]
+    return jax.jvp(pool, (x,), (tangent,))[1]
+
+
+TRAPS = {
+    "an invariant of a loop, reduced inside": (heads(lambda one, z: one - z.max(0)), LOOPED),
+    "an invariant of a loop, indexed inside": (heads(lambda one, z: one * z[0]), LOOPED),
+    "a reshape in Fortran order": (between(lambda h: jnp.ravel(h, order="F").reshape(3, 6)), FLAT),
+    "a reduction of pairs": (
+        lambda p, x: largest_with_payload(x @ p["up"], x @ p["other"]) @ p["down"],
+        FLAT | {"other": (5, 6)},
+    ),
+    "what a window selects and gathers": (
+        lambda p, x: pooled_tangent(x @ p["up"], x @ p["other"]) @ p["down"],
+        {"up": (5, 6), "other": (5, 6), "down": (5, 2)},
+    ),
+    "positions that are looked up": (
+        lambda p, x: (
+            jax.lax.gather(
+                jnp.arange(4.0).reshape(2, 2),
+                (x @ p["up"] > 0).astype(jnp.int32),
+                jax.lax.GatherDimensionNumbers((), (0, 1), (0, 1)),
+                (1, 1),
+            )
+            * p["down"].sum()
+        ),
+        {"up": (5, 2), "down": (6, 2)},
+    ),
+    "a jacobian": (between(lambda h: jax.vmap(jax.jacfwd(jnp.tanh))(h).sum(1)), FLAT),
+    "a mean that is repeated": (
+        between(lambda h: h - jnp.concatenate([h.reshape(-1, 2, 3).mean(1)] * 2, -1)),
+        FLAT,
+    ),
+}
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_programs_that_look_more_symmetric_than_they_are(trap):
+    apply, shapes = TRAPS[trap]
+    params, x = weights(**shapes), jax.random.normal(jax.random.key(1), (3, 5))
+    certify(infer_spec(apply, params, x), apply, params, x, tolerance=1e-5)
+
+
+def test_settings_are_no_arrays():
+    apply = lambda params, x, deep, times: x @ params["up"] @ params["down"] * times if deep else None
+    assert dict(infer_spec(apply, weights(**FLAT), jnp.ones((3, 5)), True, 2).sizes) == {"h0": 6}
+
+
+def test_keys_may_be_closed_over():
+    key = jax.random.key(3)
+    apply = between(lambda h: h + jax.random.normal(key, ()))
+    assert dict(infer_spec(apply, weights(**FLAT), jnp.ones((3, 5))).sizes) == {"h0": 6}

@@ -28,7 +28,7 @@ class Atom:
     __slots__ = ("children", "kind", "link", "reason", "size")
 
     def __init__(self, size: int):
-        self.size = size
+        self.size = int(size)
         self.link: Atom | None = None
         self.kind = "leaf"
         self.children: tuple[Atom, ...] = ()
@@ -76,6 +76,8 @@ def pin(atom: Atom, reason: Reason) -> None:
 
 def product(atoms: Sequence[Atom]) -> Atom:
     """The atom whose first factor varies slowest."""
+    # a factor of one position would make a product of itself
+    atoms = [atom for atom in atoms if atom.size != 1] or list(atoms[:1])
     if len(atoms) == 1:
         return find(atoms[0])
     out = Atom(math.prod(atom.size for atom in atoms))

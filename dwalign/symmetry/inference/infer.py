@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from dwalign.symmetry.inference.atoms import Atom, factors, find, leaves, parts
@@ -110,7 +109,7 @@ def read_program(apply: Callable, params: PyTree, *inputs: PyTree) -> Program:
 def _traced(apply, params, inputs) -> tuple[ClosedJaxpr, jax.tree_util.PyTreeDef]:
     # arguments that are no arrays (flags, strings) are settings and stay as they are
     flat, treedef = jax.tree.flatten(inputs)
-    dynamic = [k for k, leaf in enumerate(flat) if hasattr(leaf, "shape") or isinstance(leaf, int | float | np.generic)]
+    dynamic = [k for k, leaf in enumerate(flat) if hasattr(leaf, "shape")]
 
     def program(params, values):
         whole = list(flat)

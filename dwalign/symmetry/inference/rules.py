@@ -14,6 +14,7 @@ from dwalign.symmetry.inference.atoms import (
     concatenation,
     fresh,
     pinned,
+    product,
     regroup,
     split_product,
     split_sum,
@@ -47,7 +48,7 @@ def shapes(variables) -> list[tuple[int, ...]]:
     gt imag integer_pow is_finite le lgamma log log1p logistic lt max min mul ne neg nextafter not
     optimization_barrier or population_count pow real reduce_precision regularized_incomplete_beta rem round
     rsqrt select_n shift_left shift_right_arithmetic shift_right_logical sharding_constraint sign sin sinh sqrt
-    square stop_gradient sub tan tanh xor pvary mul_add
+    square stop_gradient sub tan tanh xor pvary mul_add name
     """.split()
 )
 def elementwise(facts: Facts, eqn, ins):
@@ -87,10 +88,23 @@ def broadcast(facts, eqn, ins):
     return [[kept.get(d) or new(size) for d, size in enumerate(shape)]]
 
 
+@rule("tile")
+def tile(facts, eqn, ins):
+    """Copies one after the other: the number of the copy varies slowest."""
+    return [
+        [
+            atom if times == 1 else product([a for a in (new(times), atom) if a is not None])
+            for atom, times in zip(ins[0], eqn.params["reps"], strict=True)
+        ]
+    ]
+
+
 @rule("reshape")
 def reshape(facts, eqn, ins):
     (shape,) = shapes(eqn.outvars)
-    atoms = [atom for atom in ins[0] if atom is not None]
+    order = eqn.params.get("dimensions")
+    dims = ins[0] if order is None else [ins[0][k] for k in order]
+    atoms = [atom for atom in dims if atom is not None]
     wanted = [(d, size) for d, size in enumerate(shape) if size > 1]
     out: Dims = [None] * len(shape)
     # dimensions that fill the same stretch of the array are regrouped; the others are left alone
@@ -208,7 +222,11 @@ def window(facts, eqn, ins):
         for k, (low, high) in enumerate(params["padding"])
         if any(setting[k] != 1 for setting in per_axis) or low or high
     ]
-    return _resized(facts, eqn, ins[0], moved, "slides over positions")
+    operands = [dims for dims in ins if len(dims) == len(ins[0])]
+    for dims in operands[1:]:
+        for one, other in zip(operands[0], dims, strict=True):
+            facts.unify(one, other, eqn)
+    return _resized(facts, eqn, operands[0], moved, "slides over positions")
 
 
 def _resized(facts, eqn, dims, axes, why):
@@ -335,6 +353,8 @@ def gather(facts, eqn, ins):
     indexed = [k for k in range(len(source)) if k not in batching and sizes[k] != source[k]]
     facts.ordered(operand, indexed, eqn, "is indexed by a value")
     windows = [k for k in range(len(source)) if k not in (*batching, *numbers.collapsed_slice_dims)]
+    # the positions of the last dimension stand for different dimensions of the operand
+    facts.ordered(indices, [-1], eqn, "selects positions")
     (shape,) = shapes(eqn.outvars)
     rows = iter(indices[:-1])
     kept = iter(windows)
@@ -346,6 +366,38 @@ def gather(facts, eqn, ins):
         else:
             out.append(next(rows))
     return [out]
+
+
+@rule("scatter-add", "scatter-mul", "scatter-min", "scatter-max")
+def scatter(facts, eqn, ins):
+    """The mirror of gather; in which order updates of one place arrive is indifferent."""
+    numbers = eqn.params["dimension_numbers"]
+    operand, indices, updates = ins
+    whole, _, part = shapes(eqn.invars)
+    batching = tuple(getattr(numbers, "operand_batching_dims", ()))
+    if batching:
+        return unknown(facts, eqn, ins)
+    windows = [k for k in range(len(whole)) if k not in numbers.inserted_window_dims]
+    indexed = set(numbers.inserted_window_dims) | set(numbers.scatter_dims_to_operand_dims)
+    for k, d in zip(windows, numbers.update_window_dims, strict=True):
+        if k in indexed or whole[k] != part[d]:
+            indexed.add(k)
+            facts.pin([updates[d]], eqn, "is indexed by a value")
+        else:
+            facts.unify(operand[k], updates[d], eqn)
+    rows = [atom for d, atom in enumerate(updates) if d not in numbers.update_window_dims]
+    for one, other in zip(rows, indices[:-1], strict=True):
+        facts.unify(one, other, eqn)
+    facts.ordered(indices, [-1], eqn, "selects positions")
+    # an operand of one value all over, such as zeros, has no structure of its own
+    given = dict(zip(windows, numbers.update_window_dims, strict=True))
+    facts.ordered(operand, sorted(indexed), eqn, "is indexed by a value")
+    return [
+        [
+            facts.fresh_pinned(size, eqn) if k in indexed else operand[k] or updates[given[k]]
+            for k, size in enumerate(whole)
+        ]
+    ]
 
 
 @rule(
@@ -361,6 +413,12 @@ def random(facts, eqn, ins):
 
 @rule("eye", "empty", "empty2")
 def constant(facts, eqn, ins):
+    return [[facts.fresh_pinned(size, eqn) for size in shape] for shape in shapes(eqn.outvars)]
+
+
+@rule("debug_print", "debug_callback")
+def effect(facts, eqn, ins):
+    """No result depends on it."""
     return [[facts.fresh_pinned(size, eqn) for size in shape] for shape in shapes(eqn.outvars)]
 
 

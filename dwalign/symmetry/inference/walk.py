@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from dwalign.symmetry.inference.atoms import Atom, Reason, fresh, pin
 from dwalign.symmetry.inference.facts import Dims, Facts, Occurrence, Origin, Place
-from dwalign.symmetry.inference.rules import RULES, unknown
+from dwalign.symmetry.inference.rules import RULES, shapes, unknown
 
 INPUT = Reason("an input of the program")
 OUTPUT = Reason("an output of the program")
@@ -47,7 +49,7 @@ def _fresh_dims(shape, why: Reason | None = None) -> Dims:
 
 def _constant_dims(value: Any) -> Dims:
     """A constant pins the dimensions along which it varies."""
-    if not hasattr(value, "shape") or not np.issubdtype(value.dtype, np.generic):
+    if not hasattr(value, "shape") or jnp.issubdtype(value.dtype, jax.dtypes.extended):
         return _fresh_dims(np.shape(value), CONSTANT)
     array = np.asarray(value)
     return [
@@ -102,7 +104,8 @@ def called(eqn) -> ClosedJaxpr | Jaxpr | None:
         body = eqn.params.get(key)
         if isinstance(body, ClosedJaxpr | Jaxpr) and eqn.primitive.name not in (*CONTROL, "pallas_call"):
             inner = body.jaxpr if isinstance(body, ClosedJaxpr) else body
-            if len(inner.invars) == len(eqn.invars) and len(inner.outvars) == len(eqn.outvars):
+            # a combiner of scalars (reduce) or the part of one device (shard_map) is not the program on these operands
+            if shapes(inner.invars) == shapes(eqn.invars) and shapes(inner.outvars) == shapes(eqn.outvars):
                 return body
     return None
 
@@ -127,6 +130,8 @@ def _scan(facts: Facts, eqn, ins: Sequence[Occurrence], here, loops, observable)
     rows = [x._replace(dims=x.dims[1:], loops=inner, place=None) for x in xs]
     # what is carried is data: it differs between turns; it is observed where the turn before computes it
     state = [one._replace(place=(*here, -1 - k) if observable else None, data=True) for k, one in enumerate(carry)]
+    # what does not change from turn to turn occurs inside without the loop: nothing may be permuted anew in each turn
+    facts.occurrences += [one._replace(loops=inner, place=None) for one in fixed]
     outs = _walk(facts, eqn.params["jaxpr"], [*fixed, *state, *rows], here, inner, observable)
     for before, after in zip(state, outs, strict=False):
         _unify_all(facts, before.dims, after.dims, eqn)
