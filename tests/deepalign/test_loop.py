@@ -58,6 +58,8 @@ def test_killed_between_two_checkpoints(tmp_path, monkeypatch, name, step):
 
 def test_starting_again_removes_what_was_there(tmp_path):
     train(tmp_path)
+    again = train(tmp_path, by_step(5.0, 4.0, 6.0))
+    assert again.best_step == 4 and [row["validation_barrier"] for row in again.metrics] == [5, 4, 6]
     again = train(tmp_path, by_step(5.0), steps=2)
     assert again.best_step == 2 and [row["step"] for row in again.metrics] == [2]
     assert Checkpoints(tmp_path / "checkpoints" / "last").latest() == 2
