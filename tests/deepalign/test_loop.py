@@ -63,6 +63,8 @@ def test_starting_again_removes_what_was_there(tmp_path):
     again = train(tmp_path, by_step(5.0), steps=2)
     assert again.best_step == 2 and [row["step"] for row in again.metrics] == [2]
     assert Checkpoints(tmp_path / "checkpoints" / "last").latest() == 2
+    # the same step once more, which Orbax alone refuses
+    assert train(tmp_path, by_step(7.0), steps=2).metrics[0]["validation_barrier"] == 7
 
 
 def test_an_interrupted_replacement_is_put_back(tmp_path, monkeypatch):
