@@ -61,8 +61,17 @@ def make_model(network: Network, config: AlignerConfig, inputs: jax.Array) -> De
 
 
 def describe(network: Network, config: AlignerConfig, inputs: jax.Array) -> dict[str, Any]:
-    """The JSON values from which `load_aligner` builds the model again."""
-    return {"network": network.config, "aligner": config._asdict(), "input_shape": list(inputs.shape[1:])}
+    """The JSON values from which `load_aligner` builds the model again; `inputs` as for `make_model`."""
+    probes = jnp.asarray(inputs[: config.probes])
+    about: dict[str, Any] = {"count": len(probes), "dtype": str(probes.dtype)}
+    if config.encoder == "probe" and not jnp.issubdtype(probes.dtype, jnp.floating):
+        about["values"] = probes.tolist()  # tokens are no parameters, which would be in the checkpoint
+    return {
+        "network": network.config,
+        "aligner": config._asdict(),
+        "input_shape": list(inputs.shape[1:]),
+        "probes": about,
+    }
 
 
 def load_aligner(folder: str | Path, *, network: Network | None = None) -> Aligner:
@@ -77,16 +86,23 @@ def load_aligner(folder: str | Path, *, network: Network | None = None) -> Align
       SpecError: the parameters do not fit `network`.
     """
     if not Path(folder).is_dir():
-        raise CheckpointError(f"{folder} must be a folder that holds a checkpoint; it does not exist")
+        found = "is a file" if Path(folder).exists() else "does not exist"
+        raise CheckpointError(f"{folder} must be a folder that holds a checkpoint; it {found}")
     checkpoints = Checkpoints(folder)
     info = checkpoints.info()
     if not {"network", "aligner", "input_shape"} <= set(info):
         raise CheckpointError(
             f"{folder} must hold an aligner of dwalign, found a checkpoint that describes {sorted(info)}"
         )
-    home, config = build(info["network"]), AlignerConfig(**info["aligner"])
-    inputs = jnp.zeros((config.probes, *info["input_shape"]))
-    model = make_model(home, config, inputs)
+    try:
+        home, config = build(info["network"]), AlignerConfig(**info["aligner"])
+        inputs = _probes(config, info)
+        model = make_model(home, config, inputs)
+    except (TypeError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{folder} must hold an aligner that this version of dwalign can build, found network {info['network']} "
+            f"and aligner {info['aligner']} ({error}); load it with the version that saved it, or train again"
+        ) from error
     variables = checkpoints.restore(_variables(model, home))
     if network is None:
         return Aligner(model, variables)
@@ -115,6 +131,15 @@ def fit_aligner(aligner: Aligner, network: Network) -> Aligner:
         lambda path, _: there[jax.tree_util.keystr(path)], _variables(aligner.model, network)
     )
     return Aligner(aligner.model, kept)
+
+
+def _probes(config: AlignerConfig, info: dict[str, Any]) -> jax.Array:
+    """Inputs of which `make_model` takes as many as in training; learned ones come with the variables."""
+    # checkpoints from before this was recorded have all probes, of floats
+    about = {"count": config.probes, "dtype": "float32"} | info.get("probes", {})
+    if "values" in about:
+        return jnp.asarray(about["values"], about["dtype"]).reshape(about["count"], *info["input_shape"])
+    return jnp.zeros((about["count"], *info["input_shape"]), about["dtype"])
 
 
 def _variables(model: DeepAlign, network: Network) -> PyTree:

@@ -10,9 +10,10 @@ import numpy as np
 from tqdm import tqdm
 
 from dwalign.deepalign.aligner import Aligner
-from dwalign.deepalign.checkpoints import Checkpoints
+from dwalign.deepalign.checkpoints import CheckpointError, Checkpoints
 from dwalign.deepalign.model import DeepAlign
 from dwalign.deepalign.step import METRICS, TrainState
+from dwalign.zoo.storage import write_bytes
 
 PyTree = Any
 
@@ -47,25 +48,30 @@ def train_aligner(
       validate: a figure for an aligner on validation networks, lower is better (the barrier).
       validate_every: steps between validations; each is followed by a checkpoint, so that an interrupted run loses no
         more than these.
-      folder: receives `metrics.jsonl`, `checkpoints/last` and `checkpoints/best`.
+      folder: receives `metrics.jsonl`, `checkpoints/last` and `checkpoints/best`; without `resume` what it holds of
+        these is removed.
       info: JSON values stored with the checkpoints (what is needed to build the model again).
       resume: continue from `checkpoints/last` where there is one; the losses that follow are those of the
         uninterrupted run, bit for bit.
+
+    Raises:
+      CheckpointError: the folder cannot be written, or what it holds cannot be continued.
+      FloatingPointError: training diverged, or no validation was finite.
     """
     folder = Path(folder)
     last, best = Checkpoints(folder / "checkpoints" / "last"), Checkpoints(folder / "checkpoints" / "best")
     log, metrics = folder / "metrics.jsonl", []
     if resume and last.latest() is not None:
         state = last.restore(state)
-        metrics = [row for row in map(json.loads, log.read_text().splitlines()) if row["step"] <= int(state.step)]
-    log.write_text("".join(json.dumps(row) + "\n" for row in metrics))
-    lowest = min((row["validation_barrier"] for row in metrics), default=float("inf"))
+        metrics = _read_log(log, int(state.step))
+    else:
+        last.clear()
+        best.clear()
+    _write_log(log, metrics)
+    lowest = min(filter(np.isfinite, (row["validation_barrier"] for row in metrics)), default=float("inf"))
 
     window = []
-    with (
-        tqdm(total=steps, initial=int(state.step), desc="training the aligner", unit="step") as bar,
-        log.open("a") as out,
-    ):
+    with tqdm(total=steps, initial=int(state.step), desc="training the aligner", unit="step") as bar:
         while (now := int(state.step)) < steps:
             state, values = step(state)
             window.append(values)
@@ -73,21 +79,74 @@ def train_aligner(
             now += 1
             if now % validate_every and now != steps:
                 continue
-            value = float(validate(Aligner(model, state.variables)))
             losses = np.mean([np.asarray(v) for v in window], 0)
-            if not np.all(np.isfinite(losses)):
-                raise FloatingPointError(
-                    f"the losses must stay finite, found {dict(zip(METRICS, losses.tolist(), strict=True))} "
-                    f"before step {now}; lower the learning rate. The checkpoint of step {last.latest()} is intact"
-                )
+            # before the validation, whose Hungarian step fails in XLA on scores that are not finite
+            _check_finite(losses, state.variables, now, last.latest())
+            value = float(validate(Aligner(model, state.variables)))
             window = []
-            row = {"step": now, **dict(zip(METRICS, losses.tolist(), strict=True)), "validation_barrier": value}
-            metrics.append(row)
-            out.write(json.dumps(row) + "\n")
-            out.flush()
+            metrics.append(
+                {"step": now, **dict(zip(METRICS, losses.tolist(), strict=True)), "validation_barrier": value}
+            )
+            _write_log(log, metrics)
             if value < lowest:
                 lowest = value
                 best.save(now, state.variables, {**info, "validation_barrier": value})
             last.save(now, state, info)
             bar.set_postfix(validation=f"{value:.3f}", best=f"{lowest:.3f}")
+    if metrics and best.latest() is None:
+        raise FloatingPointError(
+            f"{folder}: the validation must be finite at least once to choose an aligner, found "
+            f"{metrics[-1]['validation_barrier']} at step {metrics[-1]['step']} and nothing finite before; look at "
+            "what `validate` computes, and at the networks that it aligns"
+        )
     return Trained(Aligner(model, best.restore(state.variables)), best.latest(), metrics)
+
+
+def _check_finite(losses: np.ndarray, variables: PyTree, step: int, intact: int | None) -> None:
+    """The losses of a step are those before its update, so that the last update shows in the variables alone."""
+    broken = [
+        jax.tree_util.keystr(path)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
+        if not np.all(np.isfinite(np.asarray(leaf)))
+    ]
+    if np.all(np.isfinite(losses)) and not broken:
+        return
+    kept = "There is no checkpoint yet" if intact is None else f"The checkpoint of step {intact} is intact"
+    raise FloatingPointError(
+        f"the losses and the aligner must stay finite, found losses {dict(zip(METRICS, losses.tolist(), strict=True))} "
+        f"and {len(broken)} arrays that are not finite before step {step}; lower the learning rate. {kept}"
+    )
+
+
+def _write_log(file: Path, metrics: list[dict[str, float]]) -> None:
+    """Written whole each time, so that no interruption leaves half a record."""
+    try:
+        write_bytes(file, "".join(json.dumps(row) + "\n" for row in metrics).encode())
+    except OSError as error:
+        raise CheckpointError(f"{file} must be writable, to log the training: {error}") from error
+
+
+def _read_log(file: Path, step: int) -> list[dict[str, float]]:
+    """The records up to the checkpoint of this step; what an interruption has cut short comes after it."""
+    hint = "put it back, or train with resume=False to start again"
+    try:
+        lines = file.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{file} must hold the records up to step {step} to resume ({error}); {hint}") from error
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            row["step"], row["validation_barrier"]
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines):
+                break
+            raise CheckpointError(
+                f"{file}: line {number} must be a record of training, found {line[:80]!r}; {hint}"
+            ) from error
+        rows.append(row)
+    rows = [row for row in rows if row["step"] <= step]
+    if not rows or rows[-1]["step"] != step:
+        found = f"the last of step {rows[-1]['step']}" if rows else "none"
+        raise CheckpointError(f"{file} must hold the records up to step {step} to resume, found {found}; {hint}")
+    return rows

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from dwalign.networks import Network, build
 from dwalign.zoo.datasets import Dataset
-from dwalign.zoo.train import Recipe, train_networks
+from dwalign.zoo.train import Recipe, cross_entropy, train_networks
 
 PyTree = Any
 
@@ -69,26 +69,35 @@ def get_zoo(
       loss: `(outputs, labels) -> scalar`; mean softmax cross-entropy by default.
       views: so many consecutive networks learn the same signal; the leaves of `dataset.train` are `[signals, m, ...]`,
         first those of the training networks, and each role holds all views of its signals.
+
+    Raises:
+      ZooError: the folder cannot be written or holds damaged files, the zoo there was trained with other labels or
+        another loss, or networks are not finite.
     """
     network = build(network_config)
     if views is not None:
         _check_views(views, size, dataset.train.labels)
     config = {"network": network.config, "dataset": dataset.name, "recipe": recipe._asdict(), "seed": seed}
+    labels_hash = _hash(dataset.train.labels)
     if views is not None:
-        config |= {"views": views, "labels": hashlib.sha256(dataset.train.labels.tobytes()).hexdigest()[:16]}
-    config["images"] = hashlib.sha256(dataset.train.inputs.tobytes()).hexdigest()[:16]
+        config |= {"views": views, "labels": labels_hash}
+    config["images"] = _hash(dataset.train.inputs)
     digest = hashlib.sha256(json.dumps([config, chunk], sort_keys=True).encode()).hexdigest()[:12]
     home = Path(folder) / f"{dataset.name}-{network.config['kind']}-{digest}"
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        write_bytes(home / "config.json", json.dumps(config, indent=2).encode())
-    except OSError as error:
-        raise ZooError(f"{home} must be a folder that can be written, to cache the zoo: {error}") from error
+    # beside the digest, which names caches from before these were recorded
+    chosen = loss or cross_entropy
+    about = {"labels": labels_hash, "loss": getattr(chosen, "__name__", type(chosen).__name__)}
+    _check_same(home / "config.json", about)
 
     count = -(-sum(size) // chunk)
     files = [home / f"networks-{k * chunk:05d}.safetensors" for k in range(count)]
     missing = [k for k, file in enumerate(files) if not file.exists()]
-    if missing:
+    if missing:  # a complete zoo is only read, so that its folder may be read-only
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            write_bytes(home / "config.json", json.dumps(config | about, indent=2).encode())
+        except OSError as error:
+            raise ZooError(f"{home} must be a folder that can be written, to cache the zoo: {error}") from error
         inputs, labels = jnp.asarray(dataset.train.inputs), jnp.asarray(dataset.train.labels)
         train = train_networks(network, inputs, labels, recipe, loss, signals=views is not None)
         bar = tqdm(total=sum(size), initial=(count - len(missing)) * chunk, desc="training the zoo", unit="network")
@@ -96,11 +105,14 @@ def get_zoo(
             index = k * chunk + jnp.arange(chunk)
             signals = () if views is None else (index // views,)
             params = jax.block_until_ready(train(seed + index, *signals))
+            _check_finite(files[k], params, sum(size) - k * chunk, recipe)
             save_params(files[k], params)
             bar.update(min(chunk, bar.total - bar.n))
         bar.close()
     shapes = jax.eval_shape(network.init, jax.random.key(0))
     parts = [load_params(file, shapes) for file in files]
+    for k, (file, part) in enumerate(zip(files, parts, strict=True)):
+        _check_finite(file, part, sum(size) - k * chunk, recipe)
     stacked = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
     cuts = np.cumsum([0, *size])
     roles = [jax.tree.map(lambda leaf, i=i: jnp.asarray(leaf[cuts[i] : cuts[i + 1]]), stacked) for i in range(3)]
@@ -115,12 +127,52 @@ def _check_views(views: int, size: ZooSize, labels: np.ndarray) -> None:
         raise ValueError(f"zoo: {sum(size)} networks need {sum(size) // views} signals, the data hold {len(labels)}")
 
 
+def _hash(array: Any) -> str:
+    return hashlib.sha256(array.tobytes()).hexdigest()[:16]
+
+
+def _check_same(file: Path, about: dict[str, str]) -> None:
+    """That the zoo in this folder, where there is one, was trained with these labels and this loss."""
+    try:
+        found = dict(json.loads(file.read_text()))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError, TypeError) as error:
+        raise ZooError(
+            f"{file} must be a readable description of the zoo ({error}); delete it and run again"
+        ) from error
+    for name, value in about.items():
+        if found.get(name, value) != value:
+            raise ZooError(
+                f"{file}: the cached zoo must have been trained with {name} {value}, found {found[name]}; choose "
+                "another folder, or another name for the data set"
+            )
+
+
+def _check_finite(file: Path, params: PyTree, count: int, recipe: Recipe) -> None:
+    """That the first `count` networks are finite; the last chunk holds more than the zoo takes."""
+    finite = [np.isfinite(np.asarray(leaf)).reshape(len(leaf), -1).all(1) for leaf in jax.tree.leaves(params)]
+    broken = int((~np.all(finite, 0))[:count].sum())
+    if broken:
+        raise ZooError(
+            f"{file}: all networks must be finite, found {broken} of {len(finite[0][:count])} that are not; lower the "
+            f"learning rate of the recipe, {recipe.learning_rate}, and delete the file where it exists"
+        )
+
+
 def save_params(file: Path, params: PyTree) -> None:
-    """Write a tree of arrays as safetensors; the file appears whole or not at all."""
+    """Write a tree of arrays as safetensors; the file appears whole or not at all.
+
+    Raises:
+      ZooError: it could not be written.
+    """
     from safetensors.numpy import save
 
     flat = {_name(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]}
-    write_bytes(file, save(flat))
+    try:
+        write_bytes(file, save(flat))
+    except OSError as error:
+        raise ZooError(f"{file} could not be written ({error}); free space or choose another folder") from error
 
 
 def load_params(file: Path, like: PyTree) -> PyTree:

@@ -1,11 +1,26 @@
-"""Aligners whose parameters are shared by role serve networks of other widths and depths."""
+"""Aligners come back from checkpoints, foreign ones are named; shared parameters serve other widths and depths."""
 
+import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from dwalign.deepalign import Aligner, AlignerConfig, deep_align, fit_aligner, make_model
-from dwalign.networks import mlp
+from dwalign.deepalign import (
+    ENCODERS,
+    Aligner,
+    AlignerConfig,
+    CheckpointError,
+    Checkpoints,
+    deep_align,
+    describe,
+    fit_aligner,
+    load_aligner,
+    make_model,
+)
+from dwalign.networks import KINDS, mlp
+from dwalign.networks.network import from_module
 from dwalign.symmetry import SpecError, inverse, permute, random_perms
 
 CONFIG = AlignerConfig(channels=8, depth=2, features=16, updates=2, probes=24, shared=True)
@@ -43,3 +58,101 @@ def test_what_does_not_fit_is_named(network, data):
 def test_dws_cannot_be_shared(network, data):
     with pytest.raises(ValueError, match="take graph or probe"):
         make_model(network, CONFIG._replace(encoder="dws"), data.inputs)
+
+
+def drawn(model, example):
+    """Variables by numpy, because a compiled init takes longer than the test."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0), example, example)
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), shapes)
+
+
+def saved(folder, network, config, inputs):
+    """The model and variables of a checkpoint that is now in the folder."""
+    model = make_model(network, config, inputs)
+    variables = drawn(model, network.init(jax.random.key(0)))
+    Checkpoints(folder).save(1, variables, describe(network, config, inputs))
+    return model, variables
+
+
+@pytest.mark.parametrize("count", [64, 10], ids=["enough", "few"])
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_saved_aligners_load(tmp_path, kind, count, network, data):
+    config = CONFIG._replace(encoder=kind, shared=False)
+    model, variables = saved(tmp_path / "best", network, config, data.inputs[:count])
+    loaded = load_aligner(tmp_path / "best")
+    chex.assert_trees_all_equal(loaded.variables, variables)
+    assert loaded.model.spec == model.spec and loaded.model.updates == model.updates
+    if kind == "probe":
+        assert loaded.model.encoder.inputs.shape == (min(count, 24), 6)
+
+
+class Words(nn.Module):
+    """A network of tokens `[m, length]`."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Embed(5, 4, name="embed")(x).reshape(x.shape[0], -1)
+        return nn.Dense(2, name="out")(nn.relu(nn.Dense(6, name="hidden")(x)))
+
+
+def words():
+    return from_module(Words(), jnp.zeros((1, 3), jnp.int32), {"kind": "words"})
+
+
+@pytest.mark.parametrize("count", [40, 10], ids=["enough", "few"])
+def test_probes_of_tokens_are_kept(tmp_path, monkeypatch, count):
+    monkeypatch.setitem(KINDS, "words", words)
+    network, tokens = words(), np.random.default_rng(0).integers(0, 5, (count, 3))
+    config = CONFIG._replace(encoder="probe", shared=False)
+    model, variables = saved(tmp_path / "best", network, config, tokens)
+    loaded = load_aligner(tmp_path / "best")
+    chex.assert_trees_all_equal(loaded.model.encoder.inputs, model.encoder.inputs)
+    chex.assert_trees_all_equal(loaded.variables, variables)
+    a = network.init(jax.random.key(0))
+    assert {g: q.shape for g, q in jax.eval_shape(loaded.scores, a, a).items()} == {"h0": (4, 4), "h1": (6, 6)}
+
+
+def test_checkpoints_from_before_probes_were_described(tmp_path, network, data):
+    config = CONFIG._replace(encoder="probe", shared=False)
+    model = make_model(network, config, data.inputs)
+    variables = drawn(model, network.init(jax.random.key(0)))
+    info = describe(network, config, data.inputs)
+    del info["probes"]
+    Checkpoints(tmp_path / "best").save(1, variables, info)
+    chex.assert_trees_all_equal(load_aligner(tmp_path / "best").variables, variables)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"aligner": {"encoder": "graph", "heads": 4}}, "this version of dwalign can build.*heads"),
+        ({"aligner": {"encoder": "words"}}, "this version of dwalign can build.*must be one of"),
+        ({"aligner": {"encoder": "dws", "shared": True}}, "this version of dwalign can build.*cannot be shared"),
+        ({"network": {"kind": "words"}}, "this version of dwalign can build.*kind must be one of"),
+        ({"network": {"kind": "mlp", "inputs": 6, "width": 3}}, "this version of dwalign can build.*width"),
+        ({"network": None}, "this version of dwalign can build"),
+        ({"aligner": [1]}, "this version of dwalign can build"),
+        ({"probes": {"dtype": "words"}}, "this version of dwalign can build"),
+        ({"network": {"kind": "mlp", "inputs": 6, "widths": [7, 5], "outputs": 3}}, "one of this model"),
+        ({"aligner": {"encoder": "graph"}}, "one of this model"),
+    ],
+)
+def test_checkpoints_of_something_else_name_the_folder(tmp_path, change, message, network, data):
+    config = CONFIG._replace(encoder="graph", shared=False, depth=1)
+    variables = drawn(make_model(network, config, data.inputs), network.init(jax.random.key(0)))
+    Checkpoints(tmp_path / "best").save(1, variables, describe(network, config, data.inputs) | change)
+    with pytest.raises(CheckpointError, match=f"best.*{message}"):
+        load_aligner(tmp_path / "best")
+
+
+def test_foreign_folders(tmp_path):
+    Checkpoints(tmp_path / "other").save(1, {"w": jnp.ones(3)}, {"about": "something else"})
+    with pytest.raises(CheckpointError, match=r"other must hold an aligner of dwalign.*\['about'\]"):
+        load_aligner(tmp_path / "other")
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(CheckpointError, match=r"file must be a folder.*it is a file"):
+        load_aligner(tmp_path / "file")
+    for folder in (tmp_path / "file", tmp_path / "file" / "inside"):
+        with pytest.raises(CheckpointError, match="must be a writable folder"):
+            Checkpoints(folder)

@@ -1,5 +1,7 @@
 """Zoos: real data in disjoint parts, independent networks, a cache that survives interruption and detects damage."""
 
+import json
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -86,7 +88,7 @@ def test_failed_write_leaves_nothing(tmp_path, monkeypatch):
         raise OSError("no space left")
 
     monkeypatch.setattr("os.replace", fail)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(zoo.ZooError, match=r"networks\.safetensors could not be written.*no space"):
         zoo.save_params(tmp_path / "networks.safetensors", {"w": jnp.ones(3)})
     assert list(tmp_path.iterdir()) == []
 
@@ -95,6 +97,64 @@ def test_folder_that_cannot_be_written(digits, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(zoo.ZooError, match="must be a folder that can be written"):
         zoo.get_zoo(CONFIG, digits, RECIPE, SIZE, folder=tmp_path / "file", chunk=4)
+
+
+def small_zoo(folder, recipe=None, *, labels=(0, 1, 1, 0), **options):
+    """Three networks on four examples."""
+    inputs = np.linspace(-1, 1, 8, dtype=np.float32).reshape(4, 2)
+    part = zoo.Batch(inputs, np.array(labels, np.int32))
+    config = {"kind": "mlp", "inputs": 2, "widths": [3], "outputs": 2}
+    recipe = recipe or zoo.Recipe(epochs=1, batch_size=4)
+    data = zoo.Dataset("four", part, part, part, 2)
+    return zoo.get_zoo(config, data, recipe, zoo.ZooSize(1, 1, 1), folder=folder, chunk=4, **options)
+
+
+def test_networks_that_diverge_are_not_kept(tmp_path):
+    with pytest.raises(zoo.ZooError, match=r"networks-00000\.safetensors.*found 3 of 3.*lower the learning rate"):
+        small_zoo(tmp_path, zoo.Recipe(epochs=4, batch_size=4, learning_rate=float("inf")))
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_networks_that_are_not_finite_are_found_in_the_cache(tmp_path):
+    made = small_zoo(tmp_path)
+    (file,) = tmp_path.rglob("*.safetensors")
+    params = jax.tree.map(lambda x: np.stack([x] * 4), jax.tree.map(lambda x: np.asarray(x[0]), made.train))
+    bias = params["params"]["dense_0"]["bias"]
+    bias[3] = np.nan  # of the chunk, not of the zoo
+    zoo.save_params(file, params)
+    assert small_zoo(tmp_path).cached
+    bias[1, 2] = np.inf
+    zoo.save_params(file, params)
+    with pytest.raises(zoo.ZooError, match=r"networks-00000\.safetensors.*found 1 of 3.*lower the learning rate"):
+        small_zoo(tmp_path)
+
+
+def test_a_complete_cache_is_only_read(tmp_path, monkeypatch):
+    small_zoo(tmp_path)
+
+    def fail(*_, **__):
+        raise OSError("read-only file system")
+
+    monkeypatch.setattr("dwalign.zoo.storage.write_bytes", fail)
+    monkeypatch.setattr("pathlib.Path.mkdir", fail)
+    assert small_zoo(tmp_path).cached
+
+
+def test_a_cache_of_other_labels_or_another_loss_is_refused(tmp_path):
+    small_zoo(tmp_path)
+    assert small_zoo(tmp_path, loss=zoo.cross_entropy).cached
+    with pytest.raises(zoo.ZooError, match=r"config\.json.*trained with labels"):
+        small_zoo(tmp_path, labels=(1, 1, 0, 0))
+    other = lambda outputs, labels: (outputs.sum(-1) - labels).mean()
+    with pytest.raises(zoo.ZooError, match=r"trained with loss <lambda>, found cross_entropy"):
+        small_zoo(tmp_path, loss=other)
+    (file,) = tmp_path.rglob("config.json")
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({name: value for name, value in config.items() if name not in ("labels", "loss")}))
+    assert small_zoo(tmp_path, loss=other).cached, "caches from before these were recorded are accepted"
+    file.write_text("{")
+    with pytest.raises(zoo.ZooError, match=r"config\.json must be a readable"):
+        small_zoo(tmp_path)
 
 
 def test_pairs():

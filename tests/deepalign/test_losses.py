@@ -1,0 +1,132 @@
+"""The values of the losses: which way round permutations enter them, on ones that are not their own inverse."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dwalign.deepalign import METRICS, Optimisation, losses
+from dwalign.deepalign.step import pair_losses
+from dwalign.symmetry import inverse, permute, to_matrices, transpose
+from dwalign.zoo import Augmentation, cross_entropy, take
+
+# cycles: the inverse of each moves every unit elsewhere
+PERMS = {"h0": jnp.roll(jnp.arange(7), 1), "h1": jnp.roll(jnp.arange(5), 2), "h2": jnp.roll(jnp.arange(7), 3)}
+
+
+def one_of_two(function):
+    stacked = jax.jit(jax.vmap(function))
+    return lambda *args: stacked(*jax.tree.map(lambda x: jnp.stack([x, x]), args))[1]
+
+
+@pytest.fixture(params=[lambda f: f, jax.jit, one_of_two], ids=["eager", "jit", "vmap"])
+def wrap(request):
+    return request.param
+
+
+@pytest.fixture
+def pair(network, networks):
+    """a, and b with a = permute(spec, b, PERMS)."""
+    a = take(networks, 0)
+    return a, permute(network.spec, a, inverse(network.spec, PERMS))
+
+
+def test_supervised_is_small_at_the_true_labels_alone(wrap, network):
+    loss = wrap(losses.supervised)
+    scores = {g: 30.0 * plan for g, plan in to_matrices(PERMS).items()}
+    assert float(loss(scores, PERMS)) < 1e-6
+    assert float(loss(scores, inverse(network.spec, PERMS))) > 29
+    flat = {g: 0.0 * q for g, q in scores.items()}
+    np.testing.assert_allclose(loss(flat, PERMS), np.log([7, 5, 7]).mean(), rtol=1e-5)
+
+
+def test_supervised_takes_rows_and_columns(wrap):
+    """One row is undecided between two units: it costs log 2 there, and one column of them nearly all."""
+    q = 30.0 * jnp.eye(3).at[0, 1].set(1.0)
+    rows, columns = np.log(2) / 3, np.log(2) / 3
+    np.testing.assert_allclose(wrap(losses.supervised)({"h": q}, {"h": jnp.arange(3)}), (rows + columns) / 2, rtol=1e-4)
+    tilted = jnp.array([[0.0, 0.0], [9.0, 9.0]])  # rows undecided, columns sure and half of them wrong
+    expected = 0.5 * (np.log(2) + 0.5 * (9 + 2 * np.log1p(np.exp(-9))))
+    np.testing.assert_allclose(wrap(losses.supervised)({"h": tilted}, {"h": jnp.arange(2)}), expected, rtol=1e-4)
+
+
+def test_alignment_vanishes_at_the_planted_permutation_alone(wrap, network, pair):
+    spec, plans = network.spec, to_matrices(PERMS)
+    loss = wrap(lambda a, b, plans: losses.alignment(spec, a, b, plans))
+    assert float(loss(*pair, plans)) < 1e-10
+    assert float(loss(*pair, transpose(spec, plans))) > 0.1
+    zero = jax.tree.map(jnp.zeros_like, pair[1])
+    np.testing.assert_allclose(loss(pair[0], zero, plans), 1.0, rtol=1e-5)
+
+
+def test_mode_connectivity_is_the_own_loss_at_the_planted_permutation_alone(wrap, network, pair, data):
+    spec, plans = network.spec, to_matrices(PERMS)
+    task_loss = lambda v: cross_entropy(network.apply(v, data.inputs), data.labels)
+    loss = wrap(lambda a, b, plans, weight: losses.mode_connectivity(spec, a, b, plans, weight, task_loss))
+    own, other = (float(task_loss(v)) for v in (pair[0], jax.tree.map(lambda x: 2 * x, pair[0])))
+    np.testing.assert_allclose(loss(*pair, plans, jnp.float32(0.3)), own, rtol=1e-5)
+    assert abs(float(loss(*pair, transpose(spec, plans), jnp.float32(0.3))) - own) > 1e-2
+    doubled = jax.tree.map(lambda x: 2 * x, pair[1])
+    np.testing.assert_allclose(loss(pair[0], doubled, plans, jnp.float32(1.0)), other, rtol=1e-5)
+    np.testing.assert_allclose(loss(pair[0], doubled, plans, jnp.float32(0.0)), own, rtol=1e-5)
+
+
+class Exact:
+    """Stands in for the model: the features are the networks, the scores the very permutation, strongly scaled."""
+
+    def __init__(self, spec):
+        self.spec = spec
+
+    def apply(self, _, *args, method):
+        return getattr(self, method)(*args)
+
+    def encode(self, params):
+        return dict(zip(self.spec.sizes, map(unit_rows, incoming(params, len(self.spec.sizes))), strict=True))
+
+    def product(self, x, y):
+        return {g: 1e3 * (jnp.matmul(x[g], y[g].T, precision="highest") - 0.99) for g in x}
+
+    def compare(self, a, x, b, y):
+        return self.product(x, y)
+
+
+def incoming(params, layers):
+    """For each group a row a unit that does not depend on the order of other groups: sorted incoming weights."""
+    for k in range(layers):
+        layer = params["params"][f"dense_{k}"]
+        yield jnp.concatenate([jnp.sort(layer["kernel"].T, -1), layer["bias"][:, None]], -1)
+
+
+def unit_rows(x):
+    return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+
+
+@pytest.fixture(params=[lambda f: f, jax.jit], ids=["eager", "jit"])
+def values(request, network, pair, data):
+    """The losses of a pair under the exact scores, `values(a, b, perms)`."""
+
+    def compute(a, b, perms):
+        found = pair_losses(
+            Exact(network.spec),
+            {},
+            a,
+            b,
+            key=jax.random.key(0),
+            task_loss=lambda v: cross_entropy(network.apply(v, data.inputs), data.labels),
+            augmentation=Augmentation(noise=0, zeroing=0, quantile=0, scaling=0),
+            optimisation=Optimisation(solver="scaling"),
+            perms=perms,
+        )
+        return dict(zip(METRICS, found, strict=True))
+
+    return request.param(compute)
+
+
+def test_the_losses_of_a_pair_agree_on_what_is_whose(values, network, pair, data):
+    found = values(*pair, PERMS)
+    own = cross_entropy(network.apply(pair[0], data.inputs), data.labels)
+    assert float(found["supervised"]) < 0.05, "the labels must be the inverse of how the copy was moved"
+    assert float(found["distillation"]) < 0.05
+    assert float(found["alignment"]) < 1e-3
+    np.testing.assert_allclose(found["mode_connectivity"], own, rtol=1e-2)
+    assert float(values(*pair, inverse(network.spec, PERMS))["distillation"]) > 1
