@@ -1,5 +1,7 @@
 """The certificate: numbers that show that a spec describes symmetries of a function, and that it misses none."""
 
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -7,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwalign.symmetry.action import inverse, permute
+from dwalign.symmetry.action import inverse, permute, permute_block
 from dwalign.symmetry.inference import read_program
 from dwalign.symmetry.spec import Note, PermutationSpec, SpecError
 
@@ -18,6 +20,10 @@ QUICK = {
     "xla_llvm_disable_expensive_passes": True,
     "xla_cpu_use_fusion_emitters": False,
 }
+
+
+# a prime number of random values
+POOL = 1_000_003
 
 
 class CertificateError(SpecError):
@@ -44,7 +50,7 @@ def certify(
     complete: bool = False,
     moderate: int = 8,
 ) -> Certificate:
-    """Check that `f(g.v, x) = f(v, x)` for a random g, and that the inverse of g restores v bit for bit.
+    """Check that `f(g.v, x) = f(v, x)` for a random g, and that the inverse of g restores what g moved bit for bit.
 
     Weights and inputs are disturbed at random first: zero biases or an all-zero image would hide a wrong spec.
 
@@ -54,8 +60,10 @@ def certify(
       params, inputs: arrays; `jax.ShapeDtypeStruct` is filled with random values.
       key: draws g and the disturbance.
       tolerance: relative; rounding of float32 sums in another order.
-      complete: also probe the other direction: permute every pinned dimension of at least `moderate` positions by
-        itself, wherever the program uses it, and report those that leave the function unchanged.
+      complete: also probe the other direction. Reported are units that the program leaves free and `spec` does not
+        declare, and pinned dimensions of at least `moderate` positions that, permuted by themselves wherever the
+        program uses them, leave the function unchanged. Dimensions on two sides of a primitive without a rule
+        (`spec.unknown` of an inferred spec) are permuted one at a time: a symmetry through it is not found.
       moderate: smaller pinned dimensions are not probed.
 
     Raises:
@@ -67,11 +75,8 @@ def certify(
     spec.check(params)
     params, inputs = _disturbed((params, inputs), rng)
     perms = _drawn_perms(spec, rng)
+    _check_inverse(spec, params, perms)
     moved = permute(spec, params, perms)
-    back = permute(spec, moved, inverse(spec, perms))
-    for path, one, two in zip(spec.paths, jax.tree.leaves(params), jax.tree.leaves(back), strict=True):
-        if not np.array_equal(one, two):
-            raise CertificateError(f"certify: the inverse must restore {path} bit for bit, but it does not")
     run = _compiled(apply, params, inputs)
     reference = run(params)
     if not all(np.isfinite(leaf).all() for leaf in reference):
@@ -80,7 +85,8 @@ def certify(
     if not error <= tolerance:
         _check_pure(reference, run(params))
         raise CertificateError(_blame(spec, run, params, perms, reference, tolerance, error))
-    return Certificate(error, tuple(_missed(apply, params, inputs, run, reference, rng, moderate)) if complete else ())
+    missed = _missed(spec, apply, params, inputs, run, reference, rng, moderate) if complete else ()
+    return Certificate(error, tuple(missed))
 
 
 def _compiled(apply, params, inputs) -> Callable[[PyTree], list[np.ndarray]]:
@@ -100,7 +106,19 @@ def _compiled(apply, params, inputs) -> Callable[[PyTree], list[np.ndarray]]:
     except jax.errors.JaxRuntimeError:
         # another version of XLA may know other options
         compiled = lowered.compile()
-    return lambda params: [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(compiled(params, values))]
+    precise = lambda leaf: np.asarray(leaf, np.complex128 if jnp.iscomplexobj(leaf) else np.float64)
+    return lambda params: [precise(leaf) for leaf in jax.tree.leaves(compiled(params, values))]
+
+
+def _check_inverse(spec: PermutationSpec, params: PyTree, perms: dict[str, np.ndarray]) -> None:
+    """Bit for bit, on the smallest array that carries each group: to move all of a large model takes seconds."""
+    back = inverse(spec, perms)
+    blocks = spec.blocks(params)
+    for group in spec.sizes:
+        block = min((one for one in blocks if group in one.factors), key=lambda one: one.array.size)
+        restored = permute_block(spec, permute_block(spec, block, perms), back)
+        if not np.array_equal(block.array, restored.array, equal_nan=True):
+            raise CertificateError(f"certify: the inverse must restore {block.path} bit for bit, but it does not")
 
 
 def _drawn_perms(spec: PermutationSpec, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -118,8 +136,16 @@ def _check_pure(first: list[np.ndarray], second: list[np.ndarray]) -> None:
 
 
 def _error(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:
-    scale = np.sqrt(np.mean([np.mean(leaf**2) for leaf in first])) + 1e-12
-    return float(max(np.abs(one - two).max(initial=0) for one, two in zip(first, second, strict=True)) / scale)
+    # each output has a scale of its own: beside a large one a wrong small one would go unseen
+    squares = [float(np.mean(np.abs(leaf) ** 2)) if leaf.size else 0.0 for leaf in first]
+    least = 1e-6 * np.sqrt(max(squares, default=0.0)) + 1e-12
+    return max(
+        (
+            float(np.abs(one - two).max(initial=0)) / max(float(np.sqrt(square)), least)
+            for one, two, square in zip(first, second, squares, strict=True)
+        ),
+        default=0.0,
+    )
 
 
 def _blame(spec, run, params, perms, reference, tolerance, error) -> str:
@@ -141,8 +167,9 @@ def _blame(spec, run, params, perms, reference, tolerance, error) -> str:
     return f"{what}: each group fits by itself but not all together; look at how {dict(spec.batch)} are batched"
 
 
-def _missed(apply, params, inputs, run, reference, rng, moderate):
+def _missed(spec, apply, params, inputs, run, reference, rng, moderate):
     program = read_program(apply, params, *inputs)
+    yield from _undeclared(spec, program.spec)
     leaves, treedef = jax.tree.flatten(params)
     for note, places in program.pinned(moderate):
         # a cycle through all positions, which leaves none in its place
@@ -158,22 +185,37 @@ def _missed(apply, params, inputs, run, reference, rng, moderate):
             yield note
 
 
+def _undeclared(spec: PermutationSpec, inferred: PermutationSpec):
+    """The dimensions of which the program leaves more free than `spec` says, in units or in how they are batched."""
+
+    def groups(of, leaf, d):
+        names = [f for part in leaf.dims[d] for f in part if f in of.sizes]
+        return Counter((of.sizes[g], math.prod(of.batch_shape(g))) for g in names)
+
+    for path, mine, found in zip(spec.paths, spec.leaves, inferred.leaves, strict=True):
+        for d in range(len(found.dims)):
+            for size, times in groups(inferred, found, d) - groups(spec, mine, d):
+                copies = f" in {times} independent copies" if times > 1 else ""
+                yield Note(path, d, size, f"not declared: the program leaves {size} units free{copies}")
+
+
 def _disturbed(tree: PyTree, rng: np.random.Generator) -> PyTree:
     leaves, treedef = jax.tree.flatten(tree)
     out = []
     for leaf in leaves:
-        if not hasattr(leaf, "shape"):
+        if not hasattr(leaf, "shape") or jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
             out.append(leaf)
             continue
         known = not isinstance(leaf, jax.ShapeDtypeStruct)
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            # tokens of any vocabulary lie in this range
             out.append(np.asarray(leaf) if known else rng.integers(0, 2, leaf.shape).astype(leaf.dtype))
             continue
         if not known:
             out.append(_drawn(rng, leaf.shape).astype(leaf.dtype))
             continue
         value = np.asarray(leaf, np.float32)
-        noise = rng.standard_normal(leaf.shape, np.float32)
+        noise = _pooled(rng.standard_normal, leaf.shape)
         if value.size and value.min() > 0:
             value = value * np.exp(0.3 * noise)  # variances and scales stay positive
         else:
@@ -182,12 +224,18 @@ def _disturbed(tree: PyTree, rng: np.random.Generator) -> PyTree:
     return treedef.unflatten(out)
 
 
+def _pooled(draw, shape) -> np.ndarray:
+    """Random values; those of large arrays repeat with a prime period, so that no two rows or columns are alike."""
+    count = math.prod(shape)
+    return np.resize(draw(min(count, POOL), np.float32), shape) if count else np.zeros(shape, np.float32)
+
+
 def _drawn(rng, shape) -> np.ndarray:
     # vectors are biases, scales and variances: positive is safe for each of them
     if len(shape) < 2:
         return np.exp(0.3 * rng.standard_normal(shape, np.float32))
     # uniform of variance 1 / fan-in; normal values would take three times as long
-    values = rng.random(shape, np.float32)
+    values = _pooled(rng.random, shape)
     values -= 0.5
     values *= np.sqrt(12 / np.prod(shape[:-1]), dtype=np.float32)
     return values

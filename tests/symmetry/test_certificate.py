@@ -48,6 +48,40 @@ def test_a_symmetry_that_a_spec_misses_is_reported_where_the_program_shows_it():
     assert certify(spec, hidden, PARAMS, X, complete=True, moderate=10).missed == ()
 
 
+def test_what_a_spec_leaves_out_is_reported():
+    nothing = PermutationSpec({name: Axes(*(None,) * leaf.ndim) for name, leaf in PARAMS.items()}, {})
+    missed = certify(nothing, apply, PARAMS, X, complete=True).missed
+    assert {(note.path, note.dimension) for note in missed} == {("['bias']", 0), ("['down']", 0), ("['up']", 1)}
+    assert all(note.size == 9 and "not declared" in note.why for note in missed)
+
+
+def test_independent_heads_that_a_spec_ties_are_reported():
+    heads = lambda p, x: jnp.einsum("bhq,hqo->bo", jnp.tanh(jnp.einsum("bi,ihq->bhq", x, p["up"])) ** 3, p["down"])
+    params = {"up": jnp.ones((5, 4, 3)), "down": jnp.ones((4, 3, 2))}
+    tied = PermutationSpec({"up": Axes(None, "g", "h"), "down": Axes("g", "h", None)}, {"g": 4, "h": 3})
+    missed = certify(tied, heads, params, X, complete=True).missed
+    assert missed and all("4 independent copies" in note.why for note in missed)
+    assert certify(infer_spec(heads, params, X), heads, params, X, complete=True).missed == ()
+
+
+@pytest.mark.parametrize("beside", ["large", "imaginary"])
+def test_a_wrong_output_is_seen_beside_others(beside):
+    wrong = PermutationSpec({**SPEC.axes, "bias": Axes(None)}, {"h": 9})
+    outputs = {
+        "large": lambda p, x: (1e8 * jnp.ones(3), apply(p, x)),
+        "imaginary": lambda p, x: jax.lax.complex(jnp.ones((3, 2)), apply(p, x)),
+    }[beside]
+    with pytest.raises(CertificateError, match="group 'h'"):
+        certify(wrong, outputs, PARAMS, X)
+    assert certify(SPEC, outputs, PARAMS, X).error < 1e-4
+
+
+def test_keys_are_inputs_like_others():
+    dropped = lambda p, x, key: apply(p, x) * jax.random.bernoulli(key, 0.5, (3, 1))
+    spec = infer_spec(dropped, PARAMS, X, jax.random.key(0))
+    assert certify(spec, dropped, PARAMS, X, jax.random.key(0)).error < 1e-5 and dict(spec.sizes) == {"h0": 9}
+
+
 def test_abstract_shapes_are_filled():
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (PARAMS, X))
     assert certify(SPEC, apply, *abstract).error < 1e-4

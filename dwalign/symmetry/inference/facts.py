@@ -5,10 +5,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dwalign.symmetry.inference.atoms import Atom, Mismatch, Reason, fresh, pin, unify
+from dwalign.symmetry.inference.atoms import Atom, Mismatch, Reason, find, fresh, pin, unify
 
 Dims = Sequence[Atom | None]
 Place = tuple[int, ...]
+CONSTANT = Reason("a constant of the program that differs from position to position")
 
 _LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("purelib", "platlib", "stdlib"))
 
@@ -62,6 +63,9 @@ class Facts:
         """Both are the same dimension; where that contradicts their structures both are pinned."""
         if x is None or y is None:
             return
+        for one, other in ((x, y), (y, x)):
+            if eqn is not None and find(one).reason is CONSTANT:
+                self.pin([other], eqn, "meets a constant that differs from position to position")
         try:
             unify(x, y)
         except Mismatch:

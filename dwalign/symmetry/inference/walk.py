@@ -9,12 +9,11 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from dwalign.symmetry.inference.atoms import Atom, Reason, fresh, pin
-from dwalign.symmetry.inference.facts import Dims, Facts, Occurrence, Origin, Place
+from dwalign.symmetry.inference.facts import CONSTANT, Dims, Facts, Occurrence, Origin, Place
 from dwalign.symmetry.inference.rules import RULES, shapes, unknown
 
 INPUT = Reason("an input of the program")
 OUTPUT = Reason("an output of the program")
-CONSTANT = Reason("meets a constant of the program that differs from position to position")
 UNUSED = Reason("not used by the program")
 
 
