@@ -83,6 +83,7 @@ def align(
     method: str = "weight_matching",
     key: jax.Array | None = None,
     certified: bool = True,
+    program: tuple[Callable, PyTree] | None = None,
     **options,
 ) -> Alignment:
     """Match the hidden units of `b` to those of `a`.
@@ -92,8 +93,9 @@ def align(
       a, b: parameters of two networks of the same architecture; all values must be finite.
       method: one of `METHODS`. Methods joined by `+` start from one another, `"weight_matching+refine"`.
       key: random key; `jax.random.key(0)` by default.
-      certified: check once for each spec and network that permuting does not change the function, where the options
-        name one (`apply` or `capture`, with `batch`).
+      certified: check once for each spec and network that permuting does not change the function, where `program` or
+        the options of a method (`apply` or `capture`, with `batch`) say which function that is.
+      program: `(apply, inputs)` of the network, for methods that look at weights alone.
       options: of the method (with `+`: a dictionary for each name, `weight_matching=dict(restarts=5)`); those that need
         data take `apply` or `capture` and `batch`, `deep_align` takes `aligner`.
 
@@ -113,8 +115,9 @@ def align(
     for name, params in (("a", a), ("b", b)):
         _check_finite(params, name)
     if certified:
-        for stage in stages:
-            _certify(spec, a, stage.options)
+        own = [] if program is None else [{"apply": program[0], "batch": program[1:]}]
+        for named in (*own, *(stage.options for stage in stages)):
+            _certify(spec, a, named)
     begin = time.perf_counter()
     found: Any = None
     for stage, stage_key in zip(stages, jax.random.split(key, len(stages)), strict=True):

@@ -7,7 +7,7 @@ import pytest
 
 from dwalign import apply
 from dwalign.networks import mlp
-from dwalign.symmetry import SpecError
+from dwalign.symmetry import Axes, CertificateError, PermutationSpec, SpecError
 
 NET = mlp(6, (7, 5), 3)
 DATA = (jax.random.normal(jax.random.key(9), (40, 6)), jnp.arange(40) % 3)
@@ -184,3 +184,20 @@ def test_errors(pair):
         apply.align(NET.spec, a, mlp(6, (8, 5), 3).init(jax.random.key(0)))
     with pytest.raises(SpecError, match="dense_3"):
         apply.align(NET.spec, a, mlp(6, (7, 5, 5), 3).init(jax.random.key(0)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"program": (NET.apply, DATA[0])},
+        {"method": "activation_matching", "capture": NET.capture, "batch": DATA},
+    ],
+    ids=["weights alone", "with data"],
+)
+def test_a_spec_that_is_no_symmetry_is_refused(pair, options):
+    axes = jax.tree.map(lambda one: Axes(None) if one == Axes("h0") else one, NET.spec.axes)
+    wrong = PermutationSpec(axes, NET.spec.sizes)
+    with pytest.raises(CertificateError, match="group 'h0'"):
+        apply.align(wrong, *pair, **options)
+    apply.align(wrong, *pair, certified=False, **options)
+    apply.align(NET.spec, *pair, **options)
