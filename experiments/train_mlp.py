@@ -33,7 +33,6 @@ MNIST = dict(
     zoo_learning_rate=1e-3,
     batch_size=8,
     steps=2000,
-    refine_images=1024,
     test_pairs=30,
     validate_every=200,
     chunk=5,

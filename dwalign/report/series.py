@@ -23,10 +23,16 @@ def series_table(results: Mapping[str, Any]) -> str:
     rows = [heads, ["-" for _ in heads]]
     for setting in results["settings"]:
         found = [results["panels"][title][name].get(str(setting)) for title, name in columns]
-        cells = (f"{p['mean']:.3f} [{p['ci95'][0]:.3f}, {p['ci95'][1]:.3f}]" if p else "" for p in found)
+        cells = (_cell(one["mean"], *one["ci95"]) if one else "" for one in found)
         rows.append([str(setting), *cells])
     caption = ["", results["caption"]] if "caption" in results else []
     return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + caption)
+
+
+def _cell(mean: float, low: float, high: float) -> str:
+    """Mean and interval, or the mean alone of what was not repeated."""
+    digits = "{:,.0f}" if mean >= 1000 else "{:.2g}" if 0 < mean < 0.01 else "{:.3f}"
+    return digits.format(mean) if low == mean == high else f"{digits} [{digits}, {digits}]".format(mean, low, high)
 
 
 def series_figure(results: Mapping[str, Any], file: str | Path) -> None:
@@ -34,7 +40,7 @@ def series_figure(results: Mapping[str, Any], file: str | Path) -> None:
 
     Args:
       results: `axis`, the name of what was varied; `settings`, numbers or names in order; `panels`, for each title and
-        series `{str(setting): point}`; perhaps `logarithmic`, for what spans powers of ten.
+        series `{str(setting): point}`; perhaps `logarithmic`, for dots that span powers of ten.
       file: where the picture goes.
     """
     settings, panels = results["settings"], results["panels"]
@@ -46,6 +52,8 @@ def series_figure(results: Mapping[str, Any], file: str | Path) -> None:
     for axis, (title, series) in zip(axes[0], panels.items(), strict=True):
         for k, (name, points) in enumerate(series.items()):
             here = [i for i, setting in enumerate(settings) if str(setting) in points]
+            if not here:
+                continue
             means = np.array([points[str(settings[i])]["mean"] for i in here])
             low, high = np.array([points[str(settings[i])]["ci95"] for i in here]).T
             colour = SEED_COLOURS[k % len(SEED_COLOURS)]
@@ -65,10 +73,10 @@ def series_figure(results: Mapping[str, Any], file: str | Path) -> None:
             axis.set(xscale="log", xlabel=results["axis"])
             axis.set_xticks(settings, [f"{setting:g}" for setting in settings])
             axis.minorticks_off()
-            if results.get("logarithmic"):
-                axis.set_yscale("log")
-            else:
-                axis.set_ylim(bottom=0)
+            axis.set_ylim(bottom=0)
+        elif results.get("logarithmic"):
+            axis.set_xscale("log")
+            axis.margins(x=0.1)
         if len(series) > 1:
             axis.legend(frameon=False, fontsize=8)
     if not numbers:

@@ -2,11 +2,14 @@
 
 import dataclasses
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import study
 
 from asked.bench import Answer, Bench, Panels, train
 from dwalign import report
+from dwalign.evaluation import Measured
 
 PAID_PER_PAIR = (
     "weight_matching",
@@ -15,10 +18,26 @@ PAID_PER_PAIR = (
     "sinkhorn",
     "weight_matching+sinkhorn",
 )
+OURS = ("deep_align", "deep_align+refine")
+
+
+def paid_off(once: float, measured: Mapping[str, Measured], ours: str) -> dict[str, dict[str, Any]]:
+    """Pairs that take a method as long as `once` and the same pairs take ours.
+
+    Only for methods that are slower a pair and merge no better.
+    """
+    run = measured[ours]
+    return {
+        report.display_name(name): report.point([[once / (other.seconds.mean() - run.seconds.mean())]])
+        for name, other in measured.items()
+        if name not in OURS
+        and other.curve.barrier.mean() >= run.curve.barrier.mean()
+        and other.seconds.mean() > run.seconds.mean()
+    }
 
 
 def pay_off(bench: Bench) -> Answer:
-    """Seconds for n pairs, end to end: an aligner with its zoo and its training, against optimisers without."""
+    """After how many pairs have a zoo and the training of an aligner paid off, against methods that merge no better?"""
     config = bench.config
     begin = time.perf_counter()
     study.make_zoo(dataclasses.replace(config, out=str(bench.folder / "fresh")), bench.nets.network.config, bench.data)
@@ -28,25 +47,16 @@ def pay_off(bench: Bench) -> Answer:
     print(f"zoo {after_zoo - begin:.0f} s, aligner {once - (after_zoo - begin):.0f} s")
     methods = study.baselines(config, bench.nets.network, bench.train, bench.few)
     ours = study.learned(config, bench.nets.network, aligners[0], bench.train, bench.few, longest=False)
-    chosen = {name: methods[name] for name in PAID_PER_PAIR} | {k: ours[k] for k in ("deep_align", "deep_align+refine")}
+    chosen = {name: methods[name] for name in PAID_PER_PAIR} | {name: ours[name] for name in OURS}
     measured = {
         name: run for name, (run,) in study.judge(config, bench.nets, bench.few, bench.test, chosen, []).items()
     }
-    settings = [10, 100, 1000, 10_000, 100_000, 1_000_000]
-    panels: Panels = {"seconds for all pairs": {}}
-    for name, run in measured.items():
-        start = once if name.startswith("deep_align") else 0.0
-        label = f"{report.display_name(name)} (barrier {run.curve.barrier.mean():.3f}"
-        if not start:
-            # against the one of ours whose barrier is at most as high
-            better = [
-                k
-                for k in ("deep_align", "deep_align+refine")
-                if measured[k].curve.barrier.mean() <= run.curve.barrier.mean()
-            ]
-            saved = run.seconds.mean() - measured[better[0]].seconds.mean() if better else 0.0
-            rival = report.display_name(better[0]) if better else "Deep-Align"
-            label += f"; {rival} pays off after {once / saved:,.0f} pairs" if saved > 0 else f"; {rival} never pays off"
-        seconds = {str(n): report.point([[start + n * run.seconds.mean()]]) for n in settings}
-        panels["seconds for all pairs"][f"{label})"] = seconds
-    return "pairs", settings, panels
+    found = {report.display_name(name): run for name, run in measured.items()}
+    panels: Panels = {
+        "barrier": {"barrier": {name: report.point([run.curve.barrier]) for name, run in found.items()}},
+        "seconds a pair": {"seconds a pair": {name: report.point([run.seconds]) for name, run in found.items()}},
+        "pairs after which an aligner has paid off": {
+            report.display_name(name): paid_off(once, measured, name) for name in OURS
+        },
+    }
+    return "method", list(found), panels

@@ -77,7 +77,7 @@ class Options:
     distillation: float = 1.0
     validate_every: int = 100
 
-    refine_images: int = 512
+    refine_images: int = 1024
     """training images in each step of refinement; on validation networks more were no better."""
     sinkhorn_iterations: int = 1000
     chunk: int = 10

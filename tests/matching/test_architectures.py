@@ -55,9 +55,13 @@ def test_optimisers_keep_a_perfect_start(name, method):
     inputs = CASES[name].example
     batch = (inputs, apply(a, inputs))
     loss = lambda outputs, labels: jnp.mean((outputs - labels) ** 2)
-    # confident enough that the soft assignment is the hard one, and that noise in a gradient of zero moves nothing
+    # confident enough that soft assignments are hard ones, and that noise in a gradient of zero moves nothing
     start = Alignment(expected, {g: 50.0 * matrix for g, matrix in to_matrices(expected).items()})
-    settings = {refine: {"steps": 2, "spread": 50.0}}.get(method, {"iterations": 2})
+    settings = {
+        straight_through: {"iterations": 2},
+        sinkhorn_rebasin: {"iterations": 2, "spread": 50.0},
+        refine: {"steps": 2, "spread": 50.0},
+    }[method]
     solve = partial(method, spec, key=jax.random.key(3), apply=apply, batch=batch, loss=loss, start=start, **settings)
     found = jax.jit(solve)(a, b)
     chex.assert_trees_all_equal(found.perms, expected)
