@@ -60,7 +60,7 @@ def main(config: Config) -> dict[str, Any]:
         "panels": panels,
         "logarithmic": config.question == "pay_off",
         "caption": f"{experiment}: means and 95 % intervals over {config.test_pairs} held-out pairs of networks and "
-        f"{config.seeds} aligner {'seed' if config.seeds == 1 else 'seeds'} of {config.steps} steps.",
+        f"{config.seeds} aligner {'seed' if config.seeds == 1 else 'seeds'}.",
     }
     report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
     report.series_figure(results, folder / "figure.png")

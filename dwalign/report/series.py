@@ -45,7 +45,8 @@ def series_figure(results: Mapping[str, Any], file: str | Path) -> None:
     """
     settings, panels = results["settings"], results["panels"]
     numbers = all(isinstance(setting, int | float) for setting in settings)
-    size = (4.6 * len(panels), 3.8) if numbers else (3.2 * len(panels) + 1.8, 1.6 + 0.3 * len(settings))
+    names = 0.5 + 0.09 * max(len(str(setting)) for setting in settings)
+    size = (4.6 * len(panels), 3.8) if numbers else (3.2 * len(panels) + names, 1.6 + 0.3 * len(settings))
     figure, axes = _pyplot().subplots(
         1, len(panels), figsize=size, layout="constrained", squeeze=False, sharey=not numbers
     )

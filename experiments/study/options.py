@@ -49,7 +49,7 @@ class Options:
     zoo_learning_rate: float = 2e-3
 
     encoder: Literal["dws", "graph", "probe"] = "probe"
-    """the default is the best by measurement at the default budget."""
+    """the default is as good as any by measurement at equal training time."""
     channels: int | None = None
     """width of the encoder; its own default if not given."""
     depth: int | None = None
