@@ -41,7 +41,7 @@ MERGED = ("naive", "weight_matching", *study.MATCHING, "refine", "deep_align", "
 def read_config(args: list[str]) -> Config:
     """Command line to config."""
     smoke: dict[str, Any] = study.SMOKE | dict(clients=3, groups=1)
-    return study.read_options(Config, args, lambda first: smoke if first.preset == "smoke" else {}, __doc__)
+    return study.read_options(Config, args, __doc__, smoke=smoke)
 
 
 def split(data: zoo.Dataset, clients: int, share: float) -> list[zoo.Dataset]:

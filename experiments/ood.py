@@ -45,7 +45,7 @@ TARGETS = [
 
 def read_config(args: list[str]) -> Config:
     """Command line to config."""
-    return study.read_options(Config, args, lambda first: study.SMOKE if first.preset == "smoke" else {}, __doc__)
+    return study.read_options(Config, args, __doc__)
 
 
 def fit(data: zoo.Dataset, shape: tuple[int, ...]) -> zoo.Dataset:

@@ -37,7 +37,7 @@ QUESTIONS: dict[str, Callable[[Bench], Answer]] = {
 def read_config(args: list[str]) -> Config:
     """Command line to config."""
     smoke: dict[str, Any] = study.SMOKE | dict(zoo_sizes=(10, 20), minutes=0.05)
-    return study.read_options(Config, args, lambda first: smoke if first.preset == "smoke" else {}, __doc__)
+    return study.read_options(Config, args, __doc__, smoke=smoke)
 
 
 def main(config: Config) -> dict[str, Any]:

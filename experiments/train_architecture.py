@@ -65,15 +65,13 @@ for flag in ("filters", "widths"):
 
 
 def read_config(args: list[str]) -> Config:
-    """Command line to config: network, data set and preset give the defaults, single flags override them."""
-    presets: dict[str, Any] = {"smoke": SMOKE, "default": {}, "paper": dict(train_networks=8000, steps=25000)}
+    """Command line to config."""
 
-    def defaults(first):
-        chosen = RESNET if first.network == "resnet20" else {}
+    def own(first):
         pictures = dict(side=32, patch=8) if first.dataset in ("photo_patches", "cifar10") else {}
-        return pictures | chosen | presets[first.preset]
+        return pictures | (RESNET if first.network == "resnet20" else {})
 
-    return study.read_options(Config, args, defaults, __doc__)
+    return study.read_options(Config, args, __doc__, own=own, smoke=SMOKE)
 
 
 def describe_network(config: Config, shape: tuple[int, ...], classes: int) -> dict[str, Any]:

@@ -77,14 +77,10 @@ PAPER = dict(
 
 
 def read_config(args: list[str]) -> Config:
-    """Command line to config: the data set and the preset give the defaults, single flags override them."""
-    presets: dict[str, Any] = {"smoke": SMOKE, "default": {}, "paper": PAPER}
-
-    def defaults(first):
-        # half of the 28 pixels of a digit
-        return (dict(side=14) if first.dataset == "mnist" else {}) | presets[first.preset]
-
-    return study.read_options(Config, args, defaults, __doc__)
+    """Command line to config."""
+    # half of the 28 pixels of a digit
+    own = lambda first: dict(side=14) if first.dataset == "mnist" else {}
+    return study.read_options(Config, args, __doc__, own=own, smoke=SMOKE, paper=PAPER)
 
 
 def describe_network(config: Config, shape: tuple[int, ...], classes: int) -> dict[str, Any]:

@@ -61,22 +61,27 @@ class Config(study.Options):
 
 PICTURES: dict[str, Any] = dict(views=5, validation_networks=40)
 SMOKE = study.SMOKE | dict(
-    widths=(8, 8), points=64, zoo_batch_size=64, budgets=(5, 10), target_pairs=0, batch_size=4, side=8, mapped=2
+    validation_networks=10,
+    target_pairs=0,
+    batch_size=4,
+    zoo_batch_size=64,
+    widths=(8, 8),
+    points=64,
+    side=8,
+    budgets=(5, 10),
+    mapped=2,
 )
-PAPER: dict[str, Any] = dict(train_networks=8000, validation_networks=200, test_pairs=200, steps=25000, batch_size=32)
+PAPER = study.PAPER | dict(batch_size=32)
 STARTS = ("sinkhorn", "weight_matching+sinkhorn", "deep_align+sinkhorn")
 
 
 def read_config(args: list[str]) -> Config:
-    """Command line to config: the data set and the preset give the defaults, single flags override them."""
-    presets: dict[str, Any] = {"smoke": SMOKE, "default": {}, "paper": PAPER}
+    """Command line to config."""
 
-    def defaults(first):
-        chosen = {} if first.dataset == "sines" else PICTURES | (dict(side=14) if first.dataset == "mnist" else {})
-        whole = dict(train_networks=40, validation_networks=10) if first.preset == "smoke" else {}
-        return chosen | presets[first.preset] | (whole if chosen else {})
+    def own(first):
+        return {} if first.dataset == "sines" else PICTURES | (dict(side=14) if first.dataset == "mnist" else {})
 
-    return study.read_options(Config, args, defaults, __doc__)
+    return study.read_options(Config, args, __doc__, own=own, smoke=SMOKE, paper=PAPER)
 
 
 def make_signals(config: Config, learned: int, test: int) -> zoo.Batch:

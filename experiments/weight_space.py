@@ -35,7 +35,7 @@ class Config(disjoint.Config):
 def read_config(args: list[str]) -> Config:
     """Command line to config."""
     smoke: dict[str, Any] = study.SMOKE | dict(clients=3, groups=2)
-    return study.read_options(Config, args, lambda first: smoke if first.preset == "smoke" else {}, __doc__)
+    return study.read_options(Config, args, __doc__, smoke=smoke)
 
 
 def main(config: Config) -> dict[str, Any]:

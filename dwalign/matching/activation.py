@@ -41,6 +41,7 @@ def activation_matching(
       `scores[group][i, j]`: the inner product or correlation of unit i of a and unit j of b.
     """
     check_batch("activation_matching", batch)
+    spec.check_pair(a, b)
     perms: dict[str, jax.Array] = {}
     scores: dict[str, jax.Array] = {}
     for level in spec.levels:

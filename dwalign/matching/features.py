@@ -27,6 +27,7 @@ def feature_matching(
       key: draws the weights of the encoder.
       channels, rounds: of the graph encoder.
     """
+    spec.check_pair(a, b)
     encoder = GraphEncoder(spec, features=channels, channels=channels, rounds=rounds)
     variables = encoder.init(key, a)
     features_a, features_b = (encoder.apply(variables, params) for params in (a, b))

@@ -15,7 +15,7 @@ from study.judging import (
     write_report,
 )
 from study.methods import MATCHING, Method, baselines, learned, on_own_data, optimisers, renewal, then
-from study.options import SMOKE, Options, open_folder, read_options, run
+from study.options import PAPER, SMOKE, Options, open_folder, read_options, run
 from study.tasks import CLASSIFICATION, Data, Task, make_test_zoo, make_zoo, networks_in, shrink, to_device, zoo_size
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Options",
     "PAPER_TABLE",
     "SHOWN",
+    "PAPER",
     "SMOKE",
     "TARGETS",
     "Task",

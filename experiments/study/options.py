@@ -104,14 +104,28 @@ SMOKE = dict(
 )
 
 
-def read_options(kind: type[C], args: Sequence[str], defaults: Callable[[Any], Mapping], description: str | None) -> C:
-    """Command line to options: `defaults(options)`, from the preset and the data set, replaces what no flag gives."""
+# networks, pairs and steps as in the paper, for those who have an accelerator
+PAPER = dict(train_networks=8000, validation_networks=100, test_pairs=200, steps=25000)
+
+
+def read_options(
+    kind: type[C],
+    args: Sequence[str],
+    description: str | None,
+    *,
+    own: Callable[[Any], Mapping[str, Any]] = lambda first: {},
+    smoke: Mapping[str, Any] = SMOKE,
+    paper: Mapping[str, Any] = PAPER,
+) -> C:
+    """Command line to options.
+
+    What no flag gives comes from the preset, or else from `own(options)`, the defaults of a data set or a network.
+    """
     first, _ = tyro.cli(kind, args=[arg for arg in args if arg not in ("-h", "--help")], return_unknown_args=True)
     choices = {f.name: getattr(first, f.name) for f in dataclasses.fields(kind) if f.name in ("dataset", "network")}
-    base = kind(preset=first.preset, **choices)
-    options = tyro.cli(
-        kind, args=args, default=dataclasses.replace(base, **dict(defaults(first))), description=description
-    )
+    preset: Mapping[str, Any] = {"smoke": smoke, "default": {}, "paper": paper}[first.preset]
+    base = dataclasses.replace(kind(preset=first.preset, **choices), **{**own(first), **preset})
+    options = tyro.cli(kind, args=args, default=base, description=description)
     check(options)
     return options
 
