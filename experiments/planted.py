@@ -1,6 +1,6 @@
 """Planted recovery: how often does each method find the permutation that was hidden in a copy of a network?
 
-    python experiments/planted.py                    all architectures, about half an hour on 2 CPU cores
+    python experiments/planted.py                    all architectures, about half an hour
     python experiments/planted.py --preset smoke     two of them
 
 Every network is drawn at random and copied, the copy relabelled at random and disturbed by noise relative to the root
