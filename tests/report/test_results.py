@@ -46,7 +46,7 @@ def test_lists_of_numbers_take_one_line(results, tmp_path):
 
 def test_environment():
     found = environment()
-    assert found["cores"] == os.cpu_count() and "jax" in found["packages"] and found["python"].count(".") == 2
+    assert 1 <= found["cores"] <= os.cpu_count() and "jax" in found["packages"] and found["python"].count(".") == 2
     text = json.dumps(found)
     assert socket.gethostname() not in text and str(Path.home()) not in text and "/" not in text
 
