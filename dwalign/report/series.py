@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dwalign.evaluation import interval
-from dwalign.report.figures import SEED_COLOURS, _pyplot, _save
+from dwalign.report.figures import SEED_COLOURS, _plain_log, _pyplot, _save
 
 
 def point(values: Sequence[Sequence[float]]) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def series_table(results: Mapping[str, Any]) -> str:
 
 def _cell(mean: float, low: float, high: float) -> str:
     """Mean and interval, or the mean alone of what was not repeated."""
-    digits = "{:,.0f}" if mean >= 1000 else "{:.2g}" if 0 < mean < 0.01 else "{:.3f}"
+    digits = "{:,.0f}" if mean >= 100 else "{:.2g}" if 0 < mean < 0.01 else "{:.3f}"
     return digits.format(mean) if low == mean == high else f"{digits} [{digits}, {digits}]".format(mean, low, high)
 
 
@@ -78,6 +78,7 @@ def series_figure(results: Mapping[str, Any], file: str | Path) -> None:
         elif results.get("logarithmic"):
             axis.set_xscale("log")
             axis.margins(x=0.1)
+            _plain_log(axis.xaxis)
         if len(series) > 1:
             axis.legend(frameon=False, fontsize=8)
     if not numbers:
