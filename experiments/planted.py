@@ -82,10 +82,7 @@ def read_config(args: list[str]) -> Config:
 
 
 def methods_for(network: Network, inputs: jax.Array) -> dict[str, Any]:
-    """Methods that need no training: `method(a, b, key=key)`.
-
-    Those that lower the loss of a merged network are left out: they do not look for the copy.
-    """
+    """Methods that need neither training nor a task: `method(a, b, key=key)`."""
     spec = network.spec
     model = deepalign.DeepAlign(spec, GraphEncoder(spec, features=32, channels=32, rounds=3), updates=0)
 

@@ -47,9 +47,10 @@ def caption(results: Mapping[str, Any]) -> str:
     aligners = f"{seeds} aligner {'seed' if seeds == 1 else 'seeds'}"
     iterations = results["config"].get("sinkhorn_iterations", PLAIN)
     shorter = "" if iterations == PLAIN else f" Sinkhorn re-basin takes {iterations} iterations here, not {PLAIN}."
+    cores = f"{environment['cores']} {'core' if environment['cores'] == 1 else 'cores'}"
     return (
         f"{results['experiment']}: means and 95 % intervals over {pairs} held-out pairs and {aligners}; "
-        f"{environment['cores']} cores, {environment['platform']}, Python {environment['python']}, "
+        f"{cores}, {environment['platform']}, Python {environment['python']}, "
         f"jax {environment['packages'].get('jax', 'unknown')}.{shorter}"
     )
 

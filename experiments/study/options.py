@@ -78,7 +78,7 @@ class Options:
     validate_every: int = 100
 
     refine_images: int = 1024
-    """training images in each step of refinement; on validation networks more were no better."""
+    """training images in each step of refinement."""
     sinkhorn_iterations: int = 1000
     chunk: int = 10
     """pairs that are aligned at once."""

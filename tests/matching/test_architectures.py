@@ -16,7 +16,8 @@ from dwalign.matching import (
     straight_through,
     weight_matching,
 )
-from dwalign.symmetry import Alignment, infer_spec, inverse, make_capture, permute, random_perms, to_matrices
+from dwalign.networks import mlp
+from dwalign.symmetry import Alignment, SpecError, infer_spec, inverse, make_capture, permute, random_perms, to_matrices
 from tests.networks.declared import CASES, randomised
 
 # residual, recurrent with fused gates, layers stacked by a scan; the laws of the start run over all in tests/deepalign
@@ -82,3 +83,18 @@ def test_activations_find_what_is_planted(name):
         lively = np.ptp(responses, axis=0) > 0
         assert lively.any(), g
         chex.assert_trees_all_equal(perm[lively], expected[g][lively])
+
+
+@pytest.mark.parametrize(
+    "method",
+    [weight_matching, feature_matching, activation_matching, straight_through, sinkhorn_rebasin, refine],
+)
+def test_a_pair_with_other_outputs_is_named(method):
+    """A spec leaves outputs open; one output would broadcast against three."""
+    net, other = (mlp(4, (5,), outputs) for outputs in (3, 1))
+    batch = (jnp.ones((2, 4)), jnp.zeros(2, jnp.int32))
+    needs = {activation_matching: {"capture": net.capture, "batch": batch}}
+    needs |= {one: {} for one in (weight_matching, feature_matching)}
+    a, b = net.init(jax.random.key(0)), other.init(jax.random.key(1))
+    with pytest.raises(SpecError, match=r"same shapes.*same inputs and outputs"):
+        method(net.spec, a, b, key=jax.random.key(2), **needs.get(method, {"apply": net.apply, "batch": batch}))

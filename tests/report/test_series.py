@@ -26,6 +26,20 @@ def test_table_and_picture(settings, tmp_path):
     assert (tmp_path / "series.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_cells_suit_the_size_of_their_figure():
+    points = {"a": point([[0.0042, 0.0044]]), "b": point([[0.5, 0.7]]), "c": point([[28310.4]])}
+    table = series_table({"axis": "of", "settings": list(points), "panels": {"x": {"x": points}}})
+    cells = [line.split("|")[2].strip() for line in table.splitlines()[2:]]
+    assert cells[0].startswith("0.0043 [") and cells[1].startswith("0.600 [") and cells[2] == "28,310"
+
+
+def test_dots_on_a_logarithmic_scale_and_a_series_without_any(tmp_path):
+    found = results(["none", "some"]) | {"logarithmic": True}
+    found["panels"]["b"]["empty"] = {}
+    series_figure(found, tmp_path / "series.png")
+    assert (tmp_path / "series.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_point_holds_mean_and_interval():
     found = point([[1.0, 2.0, 3.0]])
     assert found["mean"] == 2 and found["ci95"][0] < 2 < found["ci95"][1]
