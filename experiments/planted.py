@@ -1,11 +1,14 @@
 """Planted recovery: how often does each method find the permutation that was hidden in a copy of a network?
 
-    python experiments/planted.py                    all architectures, about half an hour
-    python experiments/planted.py --preset smoke     two of them
+    python experiments/planted.py                    methods that compare units, all architectures, half an hour
+    python experiments/planted.py --methods descent  methods that descend on a loss, without noise, half an hour
+    python experiments/planted.py --preset smoke     two architectures
 
 Every network is drawn at random and copied, the copy relabelled at random and disturbed by noise relative to the root
 mean square of each array. Without noise a method should find the permutation always, with every unit in its place.
-Writes runs/planted/: config.json, results.json, planted.png, and sharing-vit.png, the arrays and groups of the ViT.
+Methods that descend on a loss are given the outputs of the network itself as what the merged network should answer.
+Writes runs/planted/ or runs/planted-descent/: config.json, results.json, planted.png, and sharing-vit.png, the arrays
+and groups of the ViT.
 """
 
 import dataclasses
@@ -23,8 +26,16 @@ from tqdm import tqdm
 from dwalign import deepalign, report
 from dwalign.encoders import GraphEncoder
 from dwalign.evaluation import planted_recovery
-from dwalign.matching import activation_matching, feature_matching, weight_matching
-from dwalign.networks import Network, build
+from dwalign.matching import (
+    activation_matching,
+    feature_matching,
+    refine,
+    sinkhorn_rebasin,
+    straight_through,
+    weight_matching,
+)
+from dwalign.networks import Network, build, with_batch_statistics
+from dwalign.zoo import mean_squared_error
 
 IMAGES: dict[str, Any] = dict(shape=[8, 8, 3])
 RESNET = IMAGES | dict(kind="resnet20", width=8, depth=8, outputs=10)
@@ -58,6 +69,11 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "transformer_rotary_grouped_fused": TRANSFORMER | dict(kv_heads=2, fused=True, gated=True, rotary=True),
 }
 SMOKE = ("mlp", "resnet_layer")
+# one of each kind: a thousand steps on a loss take minutes where a comparison takes seconds
+KINDS = (
+    *("mlp", "siren", "cnn", "vgg_batch", "resnet_batch", "densenet", "unet", "gru", "lstm", "gnn", "mixer", "vit"),
+    "transformer",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +82,8 @@ class Config:
 
     preset: Literal["smoke", "default"] = "default"
     """smoke takes two networks and few draws."""
+    methods: Literal["comparison", "descent"] = "comparison"
+    """those that compare weights, activations or features, or those that descend on a loss."""
     out: str = "runs"
     draws: int = 10
     """permutations of each network at each level of noise."""
@@ -77,11 +95,15 @@ class Config:
 
 def read_config(args: list[str]) -> Config:
     """Command line to config."""
-    config = tyro.cli(Config, args=args, description=__doc__)
-    return dataclasses.replace(config, draws=4, noise=(0.0, 0.2)) if config.preset == "smoke" else config
+    first, _ = tyro.cli(Config, args=[arg for arg in args if arg not in ("-h", "--help")], return_unknown_args=True)
+    small = first.preset == "smoke"
+    own: dict[str, Any] = dict(draws=4, noise=(0.0, 0.2)) if small else {}
+    if first.methods == "descent":
+        own = dict(draws=1 if small else 3, noise=(0.0,))
+    return tyro.cli(Config, args=args, default=Config(**own), description=__doc__)
 
 
-def methods_for(network: Network, inputs: jax.Array) -> dict[str, Any]:
+def comparisons(network: Network, params: Any, inputs: jax.Array) -> dict[str, Any]:
     """Methods that need neither training nor a task: `method(a, b, key=key)`."""
     spec = network.spec
     model = deepalign.DeepAlign(spec, GraphEncoder(spec, features=32, channels=32, rounds=3), updates=0)
@@ -100,6 +122,17 @@ def methods_for(network: Network, inputs: jax.Array) -> dict[str, Any]:
         ),
         "deep_align": untrained,
     }
+
+
+def descents(network: Network, params: Any, inputs: jax.Array) -> dict[str, Any]:
+    """Methods that descend on the loss of the merged network, here its distance from the outputs of `params`."""
+    apply = with_batch_statistics(network)
+    task: dict[str, Any] = dict(apply=apply, batch=(inputs, jax.jit(apply)(params, inputs)), loss=mean_squared_error)
+    methods: dict[str, Any] = {"straight_through": straight_through, "sinkhorn": sinkhorn_rebasin, "refine": refine}
+    return {name: partial(method, network.spec, **task) for name, method in methods.items()}
+
+
+METHODS = {"comparison": (comparisons, tuple(NETWORKS)), "descent": (descents, KINDS)}
 
 
 def draw_network(network: Network, key: jax.Array) -> Any:
@@ -128,7 +161,8 @@ def recover(config: Config, network: Network, key: jax.Array) -> dict[str, dict[
     """For each method and level of noise the shares of whole draws and of units that were recovered."""
     params_key, input_key, draw_key = jax.random.split(key, 3)
     params = draw_network(network, params_key)
-    methods = methods_for(network, example_inputs(network, config.examples, input_key))
+    make, _ = METHODS[config.methods]
+    methods = make(network, params, example_inputs(network, config.examples, input_key))
     keys = jax.random.split(draw_key, config.draws)
     found: dict[str, dict[str, Any]] = {}
     for name, method in methods.items():
@@ -148,17 +182,18 @@ def recover(config: Config, network: Network, key: jax.Array) -> dict[str, dict[
 def main(config: Config) -> dict[str, Any]:
     """Run the experiment; returns what results.json holds."""
     settings = {name: value for name, value in dataclasses.asdict(config).items() if name != "out"}
-    folder = report.open_run(Path(config.out) / "planted", settings)
+    experiment = "planted" if config.methods == "comparison" else f"planted-{config.methods}"
+    folder = report.open_run(Path(config.out) / experiment, settings)
     # every program runs once: optimising it takes longer than running it
     jax.config.update("jax_disable_most_optimizations", True)
-    names = SMOKE if config.preset == "smoke" else tuple(NETWORKS)
+    names = SMOKE if config.preset == "smoke" else METHODS[config.methods][1]
     recovery = {}
     with tqdm(names, unit="network") as bar:
         for number, name in enumerate(bar):
             bar.set_postfix_str(name)
             recovery[name] = recover(config, build(NETWORKS[name]), jax.random.key(number))
     results = {
-        "experiment": "planted",
+        "experiment": experiment,
         "config": settings | {"networks": {name: NETWORKS[name] for name in names}},
         "environment": report.environment(),
         "recovery": recovery,

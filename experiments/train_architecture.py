@@ -20,7 +20,7 @@ from dwalign import zoo
 NETWORKS: dict[str, dict[str, Any]] = {
     "mixer": dict(kind="mixer", patch=7, dim=32, depth=2, tokens=32, width=64),
     "vit": dict(kind="vit", patch=7, dim=32, depth=2, heads=4, width=64),
-    "resnet20": dict(kind="resnet20", width=4, depth=20, norm="batch"),
+    "resnet20": dict(kind="resnet20", width=16, depth=20, norm="batch"),
 }
 # layers that normalise take no scaling of single units
 TASK = study.Task(augmentation=zoo.Augmentation(scaling=0.0))
@@ -40,24 +40,27 @@ class Config(study.Options):
     task_images: int = 64
     """drawn in each training step for the mode-connectivity loss."""
 
-    train_networks: int = 240
+    train_networks: int = 140
     validation_networks: int = 20
     test_pairs: int = 16
     zoo_chunk: int = 20
-    epochs: int = 8
+    epochs: int = 4
     zoo_learning_rate: float = 2e-3
-    steps: int = 800
+    steps: int = 200
     batch_size: int = 8
-    encoder: Literal["dws", "graph", "probe"] = "graph"
-    """probe takes every position of a feature map for a feature, which makes it large here."""
+    validate_every: int = 50
+    hard: bool = True
+    probes: int = 32
+    """inputs that the probe encoder learns; few keep steps quick."""
     channels: int | None = 32
     refine_images: int = 256
     chunk: int = 4
 
 
+# one network at a time: convolutions of many networks at once are slower
 RESNET: dict[str, Any] = dict(
-    side=14, train_networks=120, validation_networks=12, test_pairs=8, zoo_chunk=12, epochs=4, steps=400, batch_size=4,
-    chunk=2, sinkhorn_iterations=200,
+    side=14, train_networks=24, validation_networks=4, test_pairs=4, zoo_chunk=1, epochs=2, steps=120, batch_size=4,
+    validate_every=20, chunk=1, probes=16, sinkhorn_iterations=200,
 )  # fmt: skip
 SMOKE = train_cnn.SMOKE | dict(side=8, patch=4)
 for flag in ("filters", "widths"):

@@ -9,12 +9,12 @@ import optax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from dwalign.assignment import soft_assign
+from dwalign.assignment import assign, soft_assign
 from dwalign.deepalign import losses
 from dwalign.deepalign.model import DeepAlign
 from dwalign.matching.objective import standardise
 from dwalign.matching.refine import SPREAD, refine_scores
-from dwalign.symmetry import inverse, permute, random_perms, transpose
+from dwalign.symmetry import inverse, permute, random_perms, to_matrices, transpose
 from dwalign.zoo import Augmentation, Batch, augment, cross_entropy, random_pairs, size, take
 
 PyTree = Any
@@ -41,6 +41,9 @@ class Optimisation(NamedTuple):
       midpoint: take that loss at the midpoint; otherwise at a uniformly random point of the path, as the paper does.
       refine: steps of midpoint refinement between the scores and the losses that take plans, so that the aligner learns
         to be a good start for it. First order: the gradient at the refined scores is taken for that at the scores.
+      hard: the losses that take plans are those of the permutation that the plans stand for, with the gradient of the
+        plans (straight-through). Otherwise an aligner can lower them by averaging units, which no permutation does;
+        networks with few, wide groups leave most room for that.
       temperature, iterations, solver: of Sinkhorn.
     """
 
@@ -56,6 +59,7 @@ class Optimisation(NamedTuple):
     solver: str = "ott"
     midpoint: bool = True
     refine: int = 0
+    hard: bool = False
 
 
 class Targets(NamedTuple):
@@ -118,6 +122,9 @@ def pair_losses(
         iterations=optimisation.iterations,
         solver=optimisation.solver,
     )
+    if optimisation.hard:
+        permutations = to_matrices(assign(final))
+        plans = jax.tree.map(lambda plan, p: plan + jax.lax.stop_gradient(p - plan), plans, permutations)
     weight = jnp.float32(0.5) if optimisation.midpoint else jax.random.uniform(weight_key)
     connected = losses.mode_connectivity(spec, a, b, plans, weight, task_loss)
     mirrored = losses.mode_connectivity(spec, b, a, transpose(spec, plans), weight, task_loss)

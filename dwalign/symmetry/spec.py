@@ -234,9 +234,10 @@ class PermutationSpec:
         if jax.tree.structure(params) != self.treedef:
             missing = [p for p in self.paths if p not in found_paths]
             extra = [p for p in found_paths if p not in self.paths]
+            containers = f" (containers: spec {self.treedef}, found {jax.tree.structure(params)})"
             raise SpecError(
-                f"{name} must have the structure of the spec: missing {missing or 'nothing'}, "
-                f"unexpected {extra or 'nothing'} (containers: spec {self.treedef}, found {jax.tree.structure(params)})"
+                f"{name} must have the structure of the spec: missing {_first(missing)}, unexpected {_first(extra)}"
+                f"{'' if missing or extra else containers}"
             )
         for path, axes, (_, leaf) in zip(self.paths, self.leaves, found, strict=True):
             shape = jnp.shape(leaf)
@@ -363,6 +364,11 @@ class PermutationSpec:
 def namespace(*arrays):
     """`numpy` where all arrays are NumPy's, so that work on the host stays there, otherwise `jax.numpy`."""
     return np if all(isinstance(array, np.ndarray) for array in arrays) else jnp
+
+
+def _first(paths, shown=5):
+    more = f" and {len(paths) - shown} more" if len(paths) > shown else ""
+    return f"{paths[:shown]}{more}" if paths else "nothing"
 
 
 def _split(array, sizes, axis):

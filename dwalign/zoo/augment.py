@@ -14,6 +14,9 @@ PyTree = Any
 class Augmentation(NamedTuple):
     """How strongly a network is perturbed; 0 switches a kind off.
 
+    Arrays of positive values alone, such as running variances, stay positive: they take noise in their logarithm, and
+    no zeros.
+
     Attributes:
       noise: standard deviation of Gaussian noise, in units of each array's standard deviation.
       zeroing: probability with which each weight is set to zero.
@@ -42,13 +45,14 @@ def augment(spec: PermutationSpec, params: PyTree, key: jax.Array, augmentation:
 
     def perturb(leaf, end):
         own = lambda drawn: drawn[end - leaf.size : end].reshape(leaf.shape)
-        out = leaf
+        out, positive = leaf, jnp.min(leaf) > 0
         if noise is not None:
-            out = out + augmentation.noise * jnp.std(leaf) * own(noise)
+            eps = augmentation.noise * own(noise)
+            out = jnp.where(positive, leaf * jnp.exp(eps), leaf + eps * jnp.std(leaf))
         if augmentation.quantile:
             size = jnp.abs(leaf)
-            out = jnp.where(size < _quantile(size, augmentation.quantile), 0.0, out)
-        return out if zeroed is None else jnp.where(own(zeroed), 0.0, out)
+            out = jnp.where((size < _quantile(size, augmentation.quantile)) & ~positive, 0.0, out)
+        return out if zeroed is None else jnp.where(own(zeroed) & ~positive, 0.0, out)
 
     return spec.treedef.unflatten([perturb(leaf, end) for leaf, end in zip(leaves, ends, strict=True)])
 

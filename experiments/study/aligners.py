@@ -64,6 +64,7 @@ def train_aligners(
         images=images,
         midpoint=options.midpoint,
         refine=options.through,
+        hard=options.hard,
     )
     weights = deepalign.LossWeights(
         options.supervised, options.alignment, options.mode_connectivity, options.distillation

@@ -66,6 +66,8 @@ class Options:
     target_steps: int = 20
     through: int = 0
     """steps of refinement through which the aligner is trained."""
+    hard: bool = False
+    """take the losses of permutations, not of soft plans; their gradient is that of the plans."""
     steps: int = 1200
     batch_size: int = 16
     learning_rate: float = 1e-3

@@ -74,8 +74,8 @@ def test_mode_connectivity_is_the_own_loss_at_the_planted_permutation_alone(wrap
 class Exact:
     """Stands in for the model: the features are the networks, the scores the very permutation, strongly scaled."""
 
-    def __init__(self, spec):
-        self.spec = spec
+    def __init__(self, spec, scale=1e3):
+        self.spec, self.scale = spec, scale
 
     def apply(self, _, *args, method):
         return getattr(self, method)(*args)
@@ -84,7 +84,7 @@ class Exact:
         return dict(zip(self.spec.sizes, map(unit_rows, incoming(params, len(self.spec.sizes))), strict=True))
 
     def product(self, x, y):
-        return {g: 1e3 * (jnp.matmul(x[g], y[g].T, precision="highest") - 0.99) for g in x}
+        return {g: self.scale * (jnp.matmul(x[g], y[g].T, precision="highest") - 0.99) for g in x}
 
     def compare(self, a, x, b, y):
         return self.product(x, y)
@@ -102,24 +102,24 @@ def unit_rows(x):
 
 
 @pytest.fixture(params=[lambda f: f, jax.jit], ids=["eager", "jit"])
-def values(request, network, pair, data):
+def values(request, network, data):
     """The losses of a pair under the exact scores, `values(a, b, perms)`."""
+    return request.param(lambda a, b, perms: compute(Exact(network.spec), network, data, a, b, perms))
 
-    def compute(a, b, perms):
-        found = pair_losses(
-            Exact(network.spec),
-            {},
-            a,
-            b,
-            key=jax.random.key(0),
-            task_loss=lambda v: cross_entropy(network.apply(v, data.inputs), data.labels),
-            augmentation=Augmentation(noise=0, zeroing=0, quantile=0, scaling=0),
-            optimisation=Optimisation(solver="scaling"),
-            perms=perms,
-        )
-        return dict(zip(METRICS, found, strict=True))
 
-    return request.param(compute)
+def compute(model, network, data, a, b, perms, **options):
+    found = pair_losses(
+        model,
+        {},
+        a,
+        b,
+        key=jax.random.key(0),
+        task_loss=lambda v: cross_entropy(network.apply(v, data.inputs), data.labels),
+        augmentation=Augmentation(noise=0, zeroing=0, quantile=0, scaling=0),
+        optimisation=Optimisation(solver="scaling", **options),
+        perms=perms,
+    )
+    return dict(zip(METRICS, found, strict=True))
 
 
 def test_the_losses_of_a_pair_agree_on_what_is_whose(values, network, pair, data):
@@ -130,3 +130,11 @@ def test_the_losses_of_a_pair_agree_on_what_is_whose(values, network, pair, data
     assert float(found["alignment"]) < 1e-3
     np.testing.assert_allclose(found["mode_connectivity"], own, rtol=1e-2)
     assert float(values(*pair, inverse(network.spec, PERMS))["distillation"]) > 1
+
+
+def test_hard_losses_are_those_of_the_permutation(network, pair, data):
+    weak = Exact(network.spec, scale=3.0)
+    soft, hard = (compute(weak, network, data, *pair, None, hard=flag) for flag in (False, True))
+    own = cross_entropy(network.apply(pair[0], data.inputs), data.labels)
+    assert float(hard["alignment"]) < 1e-6 < 0.1 < float(soft["alignment"])
+    np.testing.assert_allclose(hard["mode_connectivity"], own, rtol=1e-4)

@@ -121,6 +121,13 @@ def test_through_refinement_the_path_is_lower_and_still_learned(step, graph_mode
     assert float(values[index]) < float(step(state)[1][index]) and max(jax.tree.leaves(moved)) > 0
 
 
+def test_losses_of_permutations_are_learned_from_on_two_devices(graph_model, network, networks, data, state):
+    options, only = OPTIMISATION._replace(hard=True), LossWeights(0.0, 1.0, 1.0, 0.0)
+    after, values = make_step(graph_model, network.apply, networks, data, weights=only, optimisation=options)(state)
+    moved = jax.tree.map(lambda x, y: float(jnp.abs(x - y).max()), after.variables, state.variables)
+    assert len(values.sharding.device_set) == 2 and max(jax.tree.leaves(moved)) > 0
+
+
 def test_resume_continues_the_identical_curve(tmp_path, graph_model, step, state, network, data):
     whole = run(graph_model, step, state, tmp_path / "whole", network, data, steps=6)
     with pytest.raises(KeyboardInterrupt):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dwalign import zoo
-from dwalign.networks import mlp
+from dwalign.networks import build, mlp
 
 CONFIG = {"kind": "mlp", "inputs": 64, "widths": [8, 8], "outputs": 10}
 RECIPE = zoo.Recipe(epochs=3, batch_size=64, learning_rate=5e-3)
@@ -176,6 +176,18 @@ def test_augmentations_change_weights_a_little(kind):
     share = float((change != 0).mean())
     assert (share > 0.9) if kind == "noise" else (0.02 < share < 0.2)
     assert float(jnp.linalg.norm(change)) < 0.6 * float(jnp.linalg.norm(kernel(params)))
+
+
+def test_variances_stay_positive():
+    """Noise as large as their spread would make some negative, and the network's outputs not finite."""
+    network = build(dict(kind="vgg", shape=[4, 4, 1], stages=[[6]], widths=[], outputs=3, norm="batch"))
+    params = network.init(jax.random.key(0))
+    norms = lambda tree: jax.tree.leaves(tree["batch_stats"], is_leaf=lambda node: "var" in node)
+    variance = lambda tree: jnp.concatenate([norm["var"] for norm in norms(tree)])
+    params["batch_stats"] = jax.tree.map(lambda x: jnp.linspace(0.01, 1, len(x)), params["batch_stats"])
+    strong = zoo.Augmentation(noise=1.0, zeroing=0.5, quantile=0.5, scaling=0)
+    found = variance(zoo.augment(network.spec, params, jax.random.key(1), strong))
+    assert bool((found > 0).all()) and bool((found != variance(params)).all())
 
 
 def test_positive_scaling_keeps_the_function():
