@@ -64,6 +64,7 @@ def judge(
         per_pair=task.views is not None,
         key=jax.random.key(2),
         chunk=options.chunk,
+        points=options.points,
         loss=task.loss,
         hits=task.hits,
         prepare=renewal(nets.network, few),

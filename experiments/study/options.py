@@ -84,6 +84,8 @@ class Options:
     sinkhorn_iterations: int = 1000
     chunk: int = 10
     """pairs that are aligned at once."""
+    points: int = 25
+    """networks on the path that are judged, both ends included; an odd number."""
 
 
 SMOKE = dict(
@@ -139,6 +141,8 @@ def check(options: Options) -> None:
     if wrong := [f"{name} at least {low}" for name, low in least.items() if getattr(options, name) < low]:
         found = {name: getattr(options, name) for name in least}
         raise report.RunError(f"options: need {', '.join(wrong)}, found {found}")
+    if options.points < 3 or options.points % 2 == 0:
+        raise report.RunError(f"options: points must be odd and at least 3, found {options.points}")
     if options.test_pairs % options.chunk:
         raise report.RunError(
             f"options: chunk must divide test_pairs, found {options.chunk} and {options.test_pairs}; "
