@@ -46,7 +46,10 @@ def caption(results: Mapping[str, Any]) -> str:
     environment = results["environment"]
     aligners = f"{seeds} aligner {'seed' if seeds == 1 else 'seeds'}"
     iterations = results["config"].get("sinkhorn_iterations", PLAIN)
-    shorter = "" if iterations == PLAIN else f" Sinkhorn re-basin takes {iterations} iterations here, not {PLAIN}."
+    run = any("sinkhorn" in name for name in results["methods"])
+    shorter = (
+        "" if iterations == PLAIN or not run else f" Sinkhorn re-basin takes {iterations} iterations here, not {PLAIN}."
+    )
     cores = f"{environment['cores']} {'core' if environment['cores'] == 1 else 'cores'}"
     return (
         f"{results['experiment']}: means and 95 % intervals over {pairs} held-out pairs and {aligners}; "

@@ -22,6 +22,15 @@ def test_planted(tmp_path, monkeypatch, capsys):
     assert report.recovery_table(results) in capsys.readouterr().out
 
 
+def test_methods_that_descend_have_a_task_of_their_own(tmp_path, monkeypatch):
+    """The outputs of the network itself: every method runs, and straight-through finds nearly all units."""
+    monkeypatch.setattr(planted, "SMOKE", ("mlp",))
+    config = planted.read_config(["--methods", "descent", "--preset", "smoke", "--out", str(tmp_path)])
+    found = planted.main(config)["recovery"]["mlp"]
+    assert set(found) == {"straight_through", "sinkhorn", "refine"}
+    assert found["straight_through"]["units"][0] > 0.9 and (tmp_path / "planted-descent" / "results.json").exists()
+
+
 def test_configs_build():
     with pytest.raises(SystemExit):
         planted.read_config(["--preset", "none"])
