@@ -38,7 +38,7 @@ class Config(study.Options):
     """networks for each signal, from different seeds."""
     side: int = 16
     """pictures larger than this are averaged down to it, by a whole factor."""
-    points: int = 256
+    samples: int = 256
     """of a sine wave."""
     widths: tuple[int, ...] = (64, 64, 64)
     omega: float = 8.0
@@ -66,7 +66,7 @@ SMOKE = study.SMOKE | dict(
     batch_size=4,
     zoo_batch_size=64,
     widths=(8, 8),
-    points=64,
+    samples=64,
     side=8,
     budgets=(5, 10),
     mapped=2,
@@ -90,10 +90,10 @@ def make_signals(config: Config, learned: int, test: int) -> zoo.Batch:
     Pictures for testing come from the test split, so that nothing of them is seen in training.
     """
     if config.dataset == "sines":
-        line = np.linspace(-1, 1, config.points, dtype=np.float32)
+        line = np.linspace(-1, 1, config.samples, dtype=np.float32)
         frequencies = np.random.default_rng(0).uniform(0.5, 10, (learned + test, 1)).astype(np.float32)
         values = np.sin(frequencies * np.pi * line)[..., None]
-        return zoo.Batch(np.broadcast_to(line[:, None], (learned + test, config.points, 1)).copy(), values)
+        return zoo.Batch(np.broadcast_to(line[:, None], (learned + test, config.samples, 1)).copy(), values)
     data = study.shrink(zoo.load(config.dataset, data_dir=config.data_dir), config.side)
     for split, wanted in (("train", learned), ("test", test)):
         if (count := len(getattr(data, split).inputs)) < wanted:
@@ -152,7 +152,7 @@ def main(config: Config) -> dict:
     order = np.random.default_rng(0).permutation(signals.inputs.shape[1])
     few = (jnp.asarray(train.inputs[0][order]), jnp.asarray(train.labels[0][order]))
     aligners = study.train_aligners(
-        config, nets, study.to_device(train), few, study.to_device(validation), folder, task, images=config.points
+        config, nets, study.to_device(train), few, study.to_device(validation), folder, task, images=config.samples
     )
 
     # ---- every method on held-out pairs, and Sinkhorn from three starts ------------------------------------------

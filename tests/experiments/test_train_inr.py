@@ -9,7 +9,7 @@ import pytest
 from dwalign import report
 
 TOY = """
-    --preset smoke --widths 6 6 --points 16 --train-networks 6 --validation-networks 2 --test-pairs 2 --zoo-chunk 4
+    --preset smoke --widths 6 6 --samples 16 --train-networks 6 --validation-networks 2 --test-pairs 2 --zoo-chunk 4
     --epochs 2 --zoo-batch-size 16 --channels 8 --features 8 --depth 1 --steps 2 --validate-every 2
     --sinkhorn-iterations 4 --budgets 2 --chunk 2 --batch-size 2
 """.split()
@@ -32,7 +32,7 @@ def test_sines_end_to_end(experiment, tmp_path):
 
 
 def test_signals(experiment):
-    config = experiment.read_config(["--points", "33"])
+    config = experiment.read_config(["--samples", "33"])
     signals = experiment.make_signals(config, 3, 2)
     assert signals.inputs.shape == signals.labels.shape == (5, 33, 1)
     assert np.abs(signals.inputs).max() == 1 and np.allclose(signals.labels[:, 16], 0, atol=1e-6)
