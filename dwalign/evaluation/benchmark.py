@@ -14,6 +14,8 @@ from dwalign.matching.objective import cross_entropy
 from dwalign.symmetry import Alignment, PermutationSpec, permute
 
 PyTree = Any
+# seconds; what a first call costs more than later ones is lost in a call that is longer
+WARM_UP = 5.0
 
 
 class Measured(NamedTuple):
@@ -84,19 +86,22 @@ def benchmark(
 
         return jax.lax.map(one, (a, b, perms, own))
 
+    def timed(compiled, part):
+        begin = time.perf_counter()
+        found = jax.block_until_ready(compiled(*part))
+        return found, time.perf_counter() - begin
+
     measured = {}
     with tqdm(methods.items(), desc="aligning held-out pairs", unit="method") as bar:
         for name, method in bar:
             bar.set_postfix_str(name)
             solve = jax.jit(jax.vmap(lambda a, b, k, own, method=method: method(a, b, key=k, **own)))
             compiled = solve.lower(*parts[0]).compile()
-            jax.block_until_ready(compiled(*parts[0]))
-            found, seconds = [], []
-            for part in parts:
-                begin = time.perf_counter()
-                found.append(jax.block_until_ready(compiled(*part)))
-                seconds.append((time.perf_counter() - begin) / chunk)
+            first = timed(compiled, parts[0])
+            if first[1] < WARM_UP:
+                first = timed(compiled, parts[0])
+            found, seconds = zip(first, *(timed(compiled, part) for part in parts[1:]), strict=True)
             alignments = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *found)
             curves = jax.tree.map(np.asarray, judge(a, b, alignments.perms, own))
-            measured[name] = Measured(curves, np.array(seconds), alignments)
+            measured[name] = Measured(curves, np.array(seconds) / chunk, alignments)
     return measured

@@ -34,7 +34,8 @@ def refine(
 
     With P = Sinkhorn(Q), a step takes G = d/dQ [L((a + P.b)/2) + L((P^T.a + b)/2)], divides it by its root mean square
     in each group, adds it to a velocity and moves Q against that; the step length falls to zero along a cosine. Both
-    directions are averaged, so that swapping a and b transposes the result.
+    directions are averaged, so that swapping a and b transposes the result. The start's permutation is returned where
+    that of the last step merges worse on the batch: the steps only lower the loss of soft alignments.
 
     Args:
       spec, a, b: what is matched.
@@ -52,18 +53,36 @@ def refine(
     spec.check_pair(a, b)
     loss = loss or cross_entropy
     inputs, labels = batch
-    scores, history = refine_scores(
+
+    def task_loss(params):
+        return loss(apply(params, inputs), labels)
+
+    def judged(scores):
+        perms = assign(scores)
+        return midpoint_loss(spec, a, b, perms, task_loss), (perms, scores)
+
+    first = standardise(random_scores(spec, key) if start is None else start_scores(start), spread)
+    last, history = refine_scores(
         spec,
         a,
         b,
-        standardise(random_scores(spec, key) if start is None else start_scores(start), spread),
-        lambda params: loss(apply(params, inputs), labels),
+        first,
+        task_loss,
         steps=steps,
         learning_rate=learning_rate,
         momentum=momentum,
         iterations=iterations,
     )
-    return Alignment(assign(scores), scores, history)
+    (before, start_found), (after, end_found) = judged(first), judged(last)
+    perms, scores = jax.tree.map(lambda x, y: jnp.where(before < after, x, y), start_found, end_found)
+    return Alignment(perms, scores, history)
+
+
+def midpoint_loss(
+    spec: PermutationSpec, a: PyTree, b: PyTree, alignment: Any, task_loss: Callable[[PyTree], jax.Array]
+) -> jax.Array:
+    """`task_loss` of (a + P.b) / 2; P is permutations or matrices."""
+    return task_loss(jax.tree.map(lambda x, y: 0.5 * (x + y), a, permute(spec, b, alignment)))
 
 
 def refine_scores(
@@ -80,12 +99,10 @@ def refine_scores(
 ) -> tuple[dict[str, jax.Array], jax.Array]:
     """The steps of `refine` from `scores` on, and the midpoint loss before each; `task_loss(params)` is that of one."""
 
-    def midpoint(target, moved, matrices):
-        return task_loss(jax.tree.map(lambda x, y: 0.5 * (x + y), target, permute(spec, moved, matrices)))
-
     def objective(scores):
         plans = soft_assign(scores, iterations=iterations, solver="scaling")
-        return midpoint(a, b, plans) + midpoint(b, a, transpose(spec, plans))
+        back = transpose(spec, plans)
+        return midpoint_loss(spec, a, b, plans, task_loss) + midpoint_loss(spec, b, a, back, task_loss)
 
     def step(state, rate):
         scores, velocity = state
