@@ -2,6 +2,7 @@
 
     python experiments/train_mlp.py                                   digits, about 5 minutes on 2 CPU cores
     python experiments/train_mlp.py --dataset mnist --data-dir DIR    784-128-128-128-10
+    python experiments/train_mlp.py --dataset photo_patches           768-64-64-64-10, half an hour
     python experiments/train_mlp.py --preset smoke                    a check in about a minute
 
 Writes runs/mlp-<dataset>/: config.json, metrics.jsonl and checkpoints of each aligner seed, results.json, figures.
@@ -20,8 +21,10 @@ from dwalign import report, zoo
 class Config(study.Options):
     """Train and judge aligners for MLPs."""
 
-    dataset: Literal["digits", "mnist", "fashion_mnist", "cifar10"] = "digits"
-    """digits is inside scikit-learn; the others are read through TFDS."""
+    dataset: Literal["digits", "photo_patches", "mnist", "fashion_mnist", "cifar10"] = "digits"
+    """digits is inside scikit-learn, photo_patches is cut from pictures there; the others are read through TFDS."""
+    side: int = 32
+    """pictures larger than this are averaged down to it, by a whole factor."""
     widths: tuple[int, ...] = (32, 32, 32)
 
 
@@ -38,6 +41,7 @@ MNIST = dict(
     validate_every=200,
     chunk=5,
 )
+PHOTOS = MNIST | dict(side=16, widths=(64, 64, 64), train_networks=400, zoo_chunk=50, steps=800, validate_every=100)
 
 # those of digits and MNIST, besides what is asked of every row
 TARGETS = {
@@ -60,12 +64,13 @@ TARGETS = {
 
 def read_config(args: list[str]) -> Config:
     """Command line to config."""
-    return study.read_options(Config, args, __doc__, own=lambda first: {} if first.dataset == "digits" else MNIST)
+    own = {"digits": {}, "photo_patches": PHOTOS}
+    return study.read_options(Config, args, __doc__, own=lambda first: own.get(first.dataset, MNIST))
 
 
 def main(config: Config) -> dict:
     """Run the experiment; returns what results.json holds."""
-    data = zoo.load(config.dataset, data_dir=config.data_dir)
+    data = study.shrink(zoo.load(config.dataset, data_dir=config.data_dir), config.side)
     shape = {"inputs": int(np.prod(data.train.inputs.shape[1:])), "widths": list(config.widths)}
     network = {"kind": "mlp", **shape, "outputs": data.classes}
     targets = [*TARGETS.get(config.dataset, []), *study.TARGETS]

@@ -150,7 +150,6 @@ def open_home(options: C, name: str) -> tuple[C, Home]:
     settings = json.loads((folder / "config.json").read_text())
     recipe = ("epochs", "zoo_batch_size", "zoo_learning_rate", "zoo_chunk")
     options = dataclasses.replace(options, **{key: settings[key] for key in recipe})
-    data = zoo.load(settings["dataset"], data_dir=options.data_dir)
-    data = shrink(data, settings["side"]) if "side" in settings else data
+    data = shrink(zoo.load(settings["dataset"], data_dir=options.data_dir), settings["side"])
     network = deepalign.Checkpoints(best[0]).info()["network"]
     return options, Home(network, data, [deepalign.load_aligner(file) for file in best])
