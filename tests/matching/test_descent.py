@@ -28,10 +28,6 @@ def midpoint_loss(net, a, b, perms, batch):
     return jax.vmap(one)(a, b, perms)
 
 
-def one_pair(*trees):
-    return jax.tree.map(lambda leaf: leaf[None], trees)
-
-
 def solve_all(method, digits, **options):
     net, a, b, batch = digits
     keys = jax.random.split(jax.random.key(0), 3)
@@ -68,10 +64,8 @@ def test_refinement_returns_its_start_where_that_merges_better(digits):
     a, b = (jax.tree.map(lambda leaf: leaf[0], tree) for tree in (a, b))
     on = dict(key=jax.random.key(0), apply=net.apply, batch=batch)
     good = refine(net.spec, a, b, **on)
-    for found in (refine(net.spec, a, b, **on, start=good, steps=2, learning_rate=rate) for rate in (-50.0, 50.0)):
-        loss, kept = (midpoint_loss(net, *one_pair(a, b, perms), batch)[0] for perms in (found.perms, good.perms))
-        assert loss <= kept
-        chex.assert_trees_all_equal(found.perms, assign(found.scores))
+    found = refine(net.spec, a, b, **on, start=good, steps=2, learning_rate=-50.0)
+    chex.assert_trees_all_equal(found.perms, good.perms, assign(found.scores))
 
 
 def test_sinkhorn_starts_from_given_scores(digits):
