@@ -57,10 +57,6 @@ def refine(
     def task_loss(params):
         return loss(apply(params, inputs), labels)
 
-    def judged(scores):
-        perms = assign(scores)
-        return midpoint_loss(spec, a, b, perms, task_loss), (perms, scores)
-
     first = standardise(random_scores(spec, key) if start is None else start_scores(start), spread)
     last, history = refine_scores(
         spec,
@@ -73,8 +69,9 @@ def refine(
         momentum=momentum,
         iterations=iterations,
     )
-    (before, start_found), (after, end_found) = judged(first), judged(last)
-    perms, scores = jax.tree.map(lambda x, y: jnp.where(before < after, x, y), start_found, end_found)
+    found = (assign(first) if start is None else start.perms, first), (assign(last), last)
+    before, after = (midpoint_loss(spec, a, b, perms, task_loss) for perms, _ in found)
+    perms, scores = jax.tree.map(lambda x, y: jnp.where(before < after, x, y), *found)
     return Alignment(perms, scores, history)
 
 
