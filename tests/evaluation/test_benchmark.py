@@ -1,5 +1,7 @@
 """Every method sees the same pairs, and what it says is what is judged."""
 
+import importlib
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -46,6 +48,21 @@ def test_chunks_change_nothing():
     chex.assert_trees_all_equal(one.alignments.perms, all_at_once.alignments.perms)
     chex.assert_trees_all_close(one.curve, all_at_once.curve, rtol=1e-5)
     assert len({tuple(perm.tolist()) for perm in one.alignments.perms["h0"]}) > 1
+
+
+@pytest.mark.parametrize(("warm_up", "calls"), [(1e9, 3), (0.0, 2)])
+def test_only_a_quick_call_is_repeated_to_warm_up(monkeypatch, warm_up, calls):
+    """The module is looked up by name: in its package the function hides it."""
+    monkeypatch.setattr(importlib.import_module("dwalign.evaluation.benchmark"), "WARM_UP", warm_up)
+    seen = []
+
+    def method(a, b, *, key):
+        jax.debug.callback(lambda _: seen.append(1), jax.random.key_data(key))
+        return naive(NET.spec, a, b, key=key)
+
+    assert run({"counted": method})["counted"].seconds.shape == (2,)
+    jax.effects_barrier()
+    assert len(seen) == 2 * calls
 
 
 def test_chunk_must_divide():
