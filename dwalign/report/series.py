@@ -80,7 +80,9 @@ def series_figure(results: Mapping[str, Any], file: str | Path) -> None:
             axis.margins(x=0.1)
             _plain_log(axis.xaxis)
         if len(series) > 1:
-            axis.legend(frameon=False, fontsize=8)
+            # dots fill their panel, so that no corner is free
+            below = {} if numbers else {"loc": "upper center", "bbox_to_anchor": (0.5, -0.1)}
+            axis.legend(frameon=False, fontsize=8, **below)
     if not numbers:
         axes[0][0].set_yticks(range(len(settings)), settings)
         axes[0][0].invert_yaxis()
