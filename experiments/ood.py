@@ -71,19 +71,26 @@ def fit(data: zoo.Dataset, shape: tuple[int, ...]) -> zoo.Dataset:
 
 
 def with_activations(network: Network, aligner: deepalign.Aligner, batch: study.Data, trust: float) -> study.Method:
-    """The aligner's scores plus `trust` times correlations of activations on a batch, both at unit spread.
+    """The aligner in a new domain, of which it sees images without labels.
 
-    Both terms obey the laws of the aligner (equivariance and swap), so their sum does.
+    Correlations of activations on `batch` are added, with weight `trust`, to its scores, both at unit spread; descent,
+    if it has any, takes images of the batch in place of those that it learned. Everything obeys the laws of the
+    aligner (equivariance and swap), and so does what comes out.
     """
+    model, params = aligner
+    count = len(params["params"].get("inputs", ()))
+    there = {**params, "params": {**params["params"], "inputs": batch[0][:count]}}
 
     def spread(scores):
         centred = scores - scores.mean((-2, -1), keepdims=True)
         return centred / (centred.std((-2, -1), keepdims=True) + 1e-6)
 
     def method(a, b, *, key):
-        predicted = deepalign.deep_align(network.spec, a, b, aligner=aligner).scores
+        x, y = (model.apply(there, v, method="encode") for v in (a, b))
+        predicted = model.apply(there, a, x, b, y, method="update")
         seen = activation_matching(network.spec, a, b, capture=network.capture, batch=batch, correlation=True).scores
-        scores = {g: spread(predicted[g]) + trust * spread(seen[g]) for g in predicted}
+        start = {g: spread(predicted[g]) + trust * spread(seen[g]) for g in predicted}
+        scores = model.apply(there, a, b, start, method="descend")
         return Alignment(assign(scores), scores)
 
     return method

@@ -7,6 +7,7 @@
     python experiments/questions.py --question sizes            one aligner for networks of many widths and depths
     python experiments/questions.py --question encoders         dws, graph, probe for the same time
     python experiments/questions.py --question refinement       train on refined pairs, or through refinement
+    python experiments/questions.py --question descent          what do unrolled steps add, and what training?
     python experiments/questions.py --question pay_off          after how many pairs has an aligner paid for itself?
     python experiments/questions.py --question equivariance     the same capacity without it
 
@@ -24,13 +25,13 @@ from asked.bench import Answer, Bench, Config, describe_network
 from asked.cost import pay_off
 from asked.reach import sizes, transfer, zoo_size
 from asked.symmetry import equivariance
-from asked.training import augmentation, encoders, losses, refinement
+from asked.training import augmentation, descent, encoders, losses, refinement
 
 from dwalign import report, zoo
 
 QUESTIONS: dict[str, Callable[[Bench], Answer]] = {
     one.__name__: one
-    for one in (zoo_size, losses, augmentation, transfer, sizes, encoders, refinement, pay_off, equivariance)
+    for one in (zoo_size, losses, augmentation, transfer, sizes, encoders, refinement, descent, pay_off, equivariance)
 }
 
 

@@ -36,15 +36,19 @@ class Config(study.Options):
     train_networks: int = 300
     validation_networks: int = 20
     test_pairs: int = 16
-    zoo_chunk: int = 20
+    # one network at a time: on a CPU convolutions of many networks at once are slower
+    zoo_chunk: int = 1
+    chunk: int = 1
     epochs: int = 6
     zoo_learning_rate: float = 2e-3
-    steps: int = 600
+    descent: int = 5
+    steps: int = 100
+    alignment: float = 0.0
+    validate_every: int = 25
     batch_size: int = 8
     channels: int | None = 32
     probes: int = 64
     refine_images: int = 256
-    chunk: int = 4
 
 
 SMOKE = study.SMOKE | dict(
@@ -56,6 +60,7 @@ SMOKE = study.SMOKE | dict(
     filters=(4, 8),
     widths=(16,),
     side=8,
+    descent=1,
     steps=4,
     validate_every=2,
     refine_images=128,

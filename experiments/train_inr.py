@@ -55,7 +55,11 @@ class Config(study.Options):
     epochs: int = 400
     zoo_batch_size: int = 128
     zoo_learning_rate: float = 1e-3
-    steps: int = 1000
+    steps: int = 300
+    validate_every: int = 50
+    descent: int = 5
+    alignment: float = 0.0
+    outputs: Literal["logits", "values"] = "values"
     refine_images: int = 256
 
 
@@ -63,6 +67,7 @@ PICTURES: dict[str, Any] = dict(views=5, validation_networks=40)
 SMOKE = study.SMOKE | dict(
     validation_networks=10,
     target_pairs=0,
+    descent=1,
     batch_size=4,
     zoo_batch_size=64,
     widths=(8, 8),

@@ -27,6 +27,12 @@ class Config(study.Options):
     """pictures larger than this are averaged down to it, by a whole factor."""
     widths: tuple[int, ...] = (32, 32, 32)
 
+    descent: int = 5
+    steps: int = 600
+    validate_every: int = 50
+    alignment: float = 0.0
+    """pulls weights together, and so away from what descent finds."""
+
 
 MNIST = dict(
     widths=(128, 128, 128),
@@ -36,14 +42,26 @@ MNIST = dict(
     zoo_learning_rate=1e-3,
     encoder="graph",
     channels=64,
+    descent=0,
+    alignment=1.0,
     batch_size=8,
     steps=2000,
     validate_every=200,
     chunk=5,
 )
 PHOTOS = MNIST | dict(
-    side=16, widths=(64, 64, 64), train_networks=300, test_pairs=20, zoo_chunk=50, steps=600, validate_every=100
+    side=16,
+    widths=(64, 64, 64),
+    train_networks=300,
+    test_pairs=20,
+    zoo_chunk=50,
+    descent=5,
+    alignment=0.0,
+    steps=300,
+    validate_every=50,
 )
+
+SMOKE = study.SMOKE | dict(descent=1)
 
 # those of digits and MNIST, besides what is asked of every row
 TARGETS = {
@@ -67,7 +85,7 @@ TARGETS = {
 def read_config(args: list[str]) -> Config:
     """Command line to config."""
     own = {"digits": {}, "photo_patches": PHOTOS}
-    return study.read_options(Config, args, __doc__, own=lambda first: own.get(first.dataset, MNIST))
+    return study.read_options(Config, args, __doc__, own=lambda first: own.get(first.dataset, MNIST), smoke=SMOKE)
 
 
 def main(config: Config) -> dict:

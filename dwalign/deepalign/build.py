@@ -10,7 +10,7 @@ from dwalign.deepalign.aligner import Aligner
 from dwalign.deepalign.checkpoints import CheckpointError, Checkpoints
 from dwalign.deepalign.model import DeepAlign
 from dwalign.encoders import DWSEncoder, GraphEncoder, ProbeEncoder
-from dwalign.networks import Network, build
+from dwalign.networks import Network, build, with_batch_statistics
 from dwalign.symmetry import SpecError
 
 PyTree = Any
@@ -26,7 +26,9 @@ class AlignerConfig(NamedTuple):
       depth: rounds of messages (graph, and the correction of probe) or hidden layers (dws); None as for channels.
       features: of a unit (graph, dws); the probe encoder has one for each response.
       updates: unrolled score updates.
-      probes: inputs of the probe encoder.
+      descent: unrolled steps of midpoint refinement on learned inputs.
+      outputs: "logits" of classifiers, or "values"; descent compares the answers of networks.
+      probes: inputs of the probe encoder, and of descent.
       shared: groups and arrays of one role (`symmetry.group_roles`) share parameters, so that an aligner fits networks
         of other widths and depths (graph and probe).
     """
@@ -36,13 +38,16 @@ class AlignerConfig(NamedTuple):
     depth: int | None = None
     features: int = 128
     updates: int = 3
+    descent: int = 0
+    outputs: str = "logits"
     probes: int = 128
     shared: bool = False
 
 
 def make_model(network: Network, config: AlignerConfig, inputs: jax.Array) -> DeepAlign:
-    """The model for networks like `network`; `inputs` are training images, where the probe encoder starts."""
+    """The model for networks like `network`; `inputs` are training images, where probes start."""
     spec, c = network.spec, config
+    probes = jnp.asarray(inputs[: c.probes])
     options = lambda **chosen: {name: value for name, value in chosen.items() if value is not None}
     if c.encoder == "graph":
         own = options(channels=c.channels, rounds=c.depth)
@@ -52,19 +57,19 @@ def make_model(network: Network, config: AlignerConfig, inputs: jax.Array) -> De
             raise ValueError("encoder: parts of dws are made for one network and cannot be shared; take graph or probe")
         encoder = DWSEncoder(spec, features=c.features, **options(channels=c.channels, depth=c.depth))
     elif c.encoder == "probe":
-        probes = jnp.asarray(inputs[: c.probes])
         own = options(features=c.channels, rounds=c.depth)
         encoder = ProbeEncoder(spec, capture=network.capture, inputs=probes, shared=c.shared, **own)
     else:
         raise ValueError(f"encoder: must be one of {ENCODERS}, got {c.encoder!r}")
-    return DeepAlign(spec, encoder, updates=c.updates, shared=c.shared)
+    descent = dict(descent=c.descent, outputs=c.outputs, function=with_batch_statistics(network), inputs=probes)
+    return DeepAlign(spec, encoder, updates=c.updates, shared=c.shared, **(descent if c.descent else {}))
 
 
 def describe(network: Network, config: AlignerConfig, inputs: jax.Array) -> dict[str, Any]:
     """The JSON values from which `load_aligner` builds the model again; `inputs` as for `make_model`."""
     probes = jnp.asarray(inputs[: config.probes])
     about: dict[str, Any] = {"count": len(probes), "dtype": str(probes.dtype)}
-    if config.encoder == "probe" and not jnp.issubdtype(probes.dtype, jnp.floating):
+    if (config.encoder == "probe" or config.descent) and not jnp.issubdtype(probes.dtype, jnp.floating):
         about["values"] = probes.tolist()  # tokens are no parameters, which would be in the checkpoint
     return {
         "network": network.config,

@@ -1,17 +1,27 @@
 """The Deep-Align network: encode both networks, compare their units, and let neighbouring layers agree."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 
 from dwalign.assignment import assign, soft_assign
+from dwalign.matching.objective import standardise
+from dwalign.matching.refine import SPREAD, better_of, refine_scores
 from dwalign.matching.scores import feature_scores, match_scores, own_scores
 from dwalign.symmetry import PermutationSpec, group_roles, to_matrices
 
 PyTree = Any
-EPS = 1e-12
+RATE = 0.3
+# what a network answers, and how far the outputs of another are from an answer: class probabilities and cross-entropy,
+# or values and squared distance
+ANSWERS: dict[str, tuple[Callable, Callable]] = {
+    "logits": (jax.nn.softmax, lambda outputs, wanted: optax.softmax_cross_entropy(outputs, wanted).mean()),
+    "values": (lambda outputs: outputs, lambda outputs, wanted: jnp.mean((outputs - wanted) ** 2)),
+}
 
 
 class DeepAlign(nn.Module):
@@ -31,6 +41,12 @@ class DeepAlign(nn.Module):
       temperature: of the soft alignments inside the updates.
       iterations: of Sinkhorn inside the updates.
       shared: groups of one role share their scale and weights; give the encoder the same.
+      descent: unrolled steps of midpoint refinement behind the updates, on learned inputs: they bring the answers of
+        the merged network closer to the mean answer of the two, so that no data and no labels are asked for. Where the
+        permutations before them answer closer, the steps are dropped: planted permutations are found exactly.
+      function: `(params, inputs) -> outputs` of the networks that get aligned; descent needs it.
+      inputs: `[m, ...]`, where the inputs of descent start, such as training images. Integers (tokens) stay.
+      outputs: what the outputs mean, a key of `ANSWERS`.
     """
 
     spec: PermutationSpec
@@ -40,6 +56,10 @@ class DeepAlign(nn.Module):
     temperature: float = 1.0
     iterations: int = 5
     shared: bool = False
+    descent: int = 0
+    function: Callable[[PyTree, jax.Array], jax.Array] | None = None
+    inputs: Any = None
+    outputs: str = "logits"
 
     def setup(self):
         role = group_roles(self.spec, shared=self.shared)
@@ -52,6 +72,19 @@ class DeepAlign(nn.Module):
         updated = [g for g in self.spec.sizes if self.updates and g not in self.outer]
         weights = {r: self.param(f"updates_{r}", step, (self.updates,)) for r in sorted({role[g] for g in updated})}
         self.weights = {g: weights[role[g]] for g in updated}
+        if self.descent:
+            if self.function is None or self.inputs is None or self.outputs not in ANSWERS:
+                raise ValueError(
+                    "DeepAlign: descent needs the function of the networks, inputs to start from and outputs in "
+                    f"{tuple(ANSWERS)}, found function={self.function!r}, outputs={self.outputs!r} and "
+                    f"{'no' if self.inputs is None else 'such'} inputs"
+                )
+            self.spread = self.param("spread", nn.initializers.constant(SPREAD), ())
+            self.rate = self.param("rate", nn.initializers.constant(RATE), ())
+            start = jnp.asarray(self.inputs)
+            learned = jnp.issubdtype(start.dtype, jnp.floating)
+            function, inputs = self.function, self.param("inputs", lambda _: start) if learned else start
+            self.respond = lambda params: function(params, inputs)
 
     def __call__(self, a: PyTree, b: PyTree) -> dict[str, jax.Array]:
         """Scores `[*batch, n, n]` for each group, larger where unit i of a resembles unit j of b."""
@@ -68,18 +101,29 @@ class DeepAlign(nn.Module):
 
     def compare(self, a: PyTree, features_a, b: PyTree, features_b) -> dict[str, jax.Array]:
         """The scores, from networks and their features."""
+        return self.descend(a, b, self.update(a, features_a, b, features_b))
+
+    def update(self, a: PyTree, features_a, b: PyTree, features_b) -> dict[str, jax.Array]:
+        """The scores behind the updates, before descent."""
         own = own_scores(self.spec, a, b)
         start = self.product(features_a, features_b)
         settled = to_matrices(assign({g: start[g] for g in self.outer}))
 
-        def update(scores, weights):
+        def step(scores, weights):
             plans = soft_assign(scores, temperature=self.temperature, iterations=self.iterations, solver="scaling")
-            matched = match_scores(self.spec, a, b, plans | settled, own=own)
-            return scores | {g: scores[g] + weight * _standardise(matched[g]) for g, weight in weights.items()}, None
+            matched = standardise(match_scores(self.spec, a, b, plans | settled, own=own), 1.0)
+            return scores | {g: scores[g] + weight * matched[g] for g, weight in weights.items()}, None
 
-        return jax.lax.scan(update, start, self.weights, length=self.updates)[0]
+        return jax.lax.scan(step, start, self.weights, length=self.updates)[0]
 
-
-def _standardise(x):
-    x = x - jnp.mean(x, (-1, -2), keepdims=True)
-    return x * jax.lax.rsqrt(jnp.mean(x**2, (-1, -2), keepdims=True) + EPS)
+    def descend(self, a: PyTree, b: PyTree, scores: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """The scores after descent from `scores`, which a model without descent returns."""
+        if not self.descent:
+            return scores
+        answer, disagreement = ANSWERS[self.outputs]
+        wanted = 0.5 * (answer(self.respond(a)) + answer(self.respond(b)))
+        loss = lambda params: disagreement(self.respond(params), wanted)
+        start = standardise(scores, self.spread)
+        end, _ = refine_scores(self.spec, a, b, start, loss, steps=self.descent, learning_rate=self.rate)
+        before, after = ((assign(jax.lax.stop_gradient(found)), found) for found in (start, end))
+        return better_of(self.spec, a, b, before, after, loss)[1]

@@ -69,10 +69,22 @@ def refine(
         momentum=momentum,
         iterations=iterations,
     )
-    found = (assign(first) if start is None else start.perms, first), (assign(last), last)
-    before, after = (midpoint_loss(spec, a, b, perms, task_loss) for perms, _ in found)
-    perms, scores = jax.tree.map(lambda x, y: jnp.where(before < after, x, y), *found)
+    begun = assign(first) if start is None else start.perms
+    perms, scores = better_of(spec, a, b, (begun, first), (assign(last), last), task_loss)
     return Alignment(perms, scores, history)
+
+
+def better_of(
+    spec: PermutationSpec,
+    a: PyTree,
+    b: PyTree,
+    first: tuple[PyTree, PyTree],
+    second: tuple[PyTree, PyTree],
+    task_loss: Callable[[PyTree], jax.Array],
+) -> tuple[PyTree, PyTree]:
+    """That (permutations, scores) whose permutations give the lower loss at the midpoint; the second of equal ones."""
+    before, after = (midpoint_loss(spec, a, b, perms, task_loss) for perms, _ in (first, second))
+    return jax.tree.map(lambda x, y: jnp.where(before < after, x, y), first, second)
 
 
 def midpoint_loss(

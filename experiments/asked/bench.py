@@ -22,7 +22,16 @@ class Config(study.Options):
     """Answer one question."""
 
     question: Literal[
-        "zoo_size", "losses", "augmentation", "transfer", "sizes", "encoders", "refinement", "pay_off", "equivariance"
+        "zoo_size",
+        "losses",
+        "augmentation",
+        "transfer",
+        "sizes",
+        "encoders",
+        "refinement",
+        "descent",
+        "pay_off",
+        "equivariance",
     ] = "zoo_size"
     widths: tuple[int, ...] = (32, 32, 32)
     zoo_sizes: tuple[int, ...] = (30, 100, 300, 1000, 3000)
@@ -75,6 +84,14 @@ def train(bench: Bench, label: str, nets: zoo.Zoo | None = None, task=study.CLAS
         model=model,
     )
     return [one.aligner for one in trained]
+
+
+def untrained(bench: Bench, **changes: Any) -> list[deepalign.Aligner]:
+    """Aligners of `config.seeds` seeds as they are before training."""
+    shape = study.aligner_shape(dataclasses.replace(bench.config, **changes))
+    model, example = deepalign.make_model(bench.nets.network, shape, bench.train[0]), zoo.take(bench.nets.train, 0)
+    states = [deepalign.init_state(model, deepalign.Optimisation(), example, k) for k in range(bench.config.seeds)]
+    return [deepalign.Aligner(model, state.variables) for state in states]
 
 
 def barriers(bench: Bench, nets: zoo.Zoo, methods: Mapping[str, Iterable[study.Method]]) -> dict[str, dict[str, Any]]:

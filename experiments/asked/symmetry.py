@@ -16,7 +16,7 @@ class FlatEncoder(nn.Module):
 
     spec: PermutationSpec
     features: int = 32
-    hidden: int = 32
+    hidden: int = 43
 
     @nn.compact
     def __call__(self, params):

@@ -1,4 +1,4 @@
-"""What an aligner should be trained on: losses, augmentations, encoders, refinement."""
+"""What an aligner should be trained on, and what training adds: losses, augmentations, encoders, refinement."""
 
 import time
 from functools import partial
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import study
 
-from asked.bench import Answer, Bench, across, barriers, predict, train
+from asked.bench import Answer, Bench, across, barriers, predict, train, untrained
 from dwalign import report, zoo
 from dwalign.evaluation import aligned_distances, cluster_agreement, planted_recovery, retrieval_precision
 from dwalign.symmetry import permute, random_perms
@@ -133,3 +133,23 @@ def refinement(bench: Bench) -> Answer:
             methods[f"Deep-Align + refinement ({steps} steps)"] = after
         found.append(barriers(bench, bench.nets, methods))
     return "training", list(choices), {"barrier": across(list(choices), found)}
+
+
+def descent(bench: Bench) -> Answer:
+    """What do unrolled steps of descent add to an aligner, and training to them?"""
+    choices: dict[str, dict[str, Any]] = {
+        "no descent, untrained": dict(descent=0),
+        "no descent": dict(descent=0),
+        "descent, untrained": dict(descent=5),
+        "descent": dict(descent=5),
+        "descent, without the alignment loss": dict(descent=5, alignment=0.0),
+    }
+    refined = study.optimisers(bench.config, bench.nets.network, bench.train, bench.few, study.CLASSIFICATION)[1]
+    found = []
+    for name, chosen in choices.items():
+        folder = name.replace(" ", "-").replace(",", "")
+        trained = "untrained" not in name
+        predicted = predict(bench.nets, train(bench, folder, **chosen) if trained else untrained(bench, **chosen))
+        methods = {"Deep-Align": predicted, "Deep-Align + refinement": [study.then(m, refined) for m in predicted]}
+        found.append(barriers(bench, bench.nets, methods))
+    return "aligner", list(choices), {"barrier": across(list(choices), found)}

@@ -28,6 +28,8 @@ def aligner_shape(options: Options) -> deepalign.AlignerConfig:
         options.depth,
         options.features,
         options.updates,
+        options.descent,
+        options.outputs,
         options.probes,
         options.shared,
     )

@@ -56,9 +56,13 @@ class Options:
     """rounds of messages (graph, probe) or hidden layers (dws); likewise."""
     features: int = 128
     probes: int = 128
-    """inputs that the probe encoder learns."""
+    """inputs that the aligner learns, for the probe encoder and for descent."""
     updates: int = 3
     """unrolled score updates."""
+    descent: int = 0
+    """unrolled steps of midpoint refinement on learned inputs."""
+    outputs: Literal["logits", "values"] = "logits"
+    """of the networks."""
     shared: bool = False
     """layers of one role share the encoder's parameters."""
     target_pairs: int = 0

@@ -33,9 +33,13 @@ def data():
     return Batch(inputs, jnp.argmax(inputs[:, :3], -1))
 
 
-@pytest.fixture(scope="session", params=["dws", "graph", "probe"])
+SHAPES = {kind: CONFIG._replace(encoder=kind) for kind in ("dws", "graph", "probe")}
+SHAPES["descent"] = CONFIG._replace(encoder="graph", descent=2)
+
+
+@pytest.fixture(scope="session", params=SHAPES)
 def model(request, network, data):
-    return make_model(network, CONFIG._replace(encoder=request.param), data.inputs)
+    return make_model(network, SHAPES[request.param], data.inputs)
 
 
 @pytest.fixture(scope="session")

@@ -87,6 +87,14 @@ def test_saved_aligners_load(tmp_path, kind, count, network, data):
         assert loaded.model.encoder.inputs.shape == (min(count, 24), 6)
 
 
+def test_saved_aligners_with_descent_load(tmp_path, network, data):
+    config = CONFIG._replace(encoder="graph", shared=False, descent=2, outputs="values")
+    _, variables = saved(tmp_path / "best", network, config, data.inputs)
+    loaded = load_aligner(tmp_path / "best")
+    chex.assert_trees_all_equal(loaded.variables, variables)
+    assert (loaded.model.descent, loaded.model.outputs, loaded.model.inputs.shape) == (2, "values", (24, 6))
+
+
 class Words(nn.Module):
     """A network of tokens `[m, length]`."""
 
@@ -104,10 +112,11 @@ def words():
 def test_probes_of_tokens_are_kept(tmp_path, monkeypatch, count):
     monkeypatch.setitem(KINDS, "words", words)
     network, tokens = words(), np.random.default_rng(0).integers(0, 5, (count, 3))
-    config = CONFIG._replace(encoder="probe", shared=False)
+    config = CONFIG._replace(encoder="probe", shared=False, descent=1)
     model, variables = saved(tmp_path / "best", network, config, tokens)
     loaded = load_aligner(tmp_path / "best")
     chex.assert_trees_all_equal(loaded.model.encoder.inputs, model.encoder.inputs)
+    chex.assert_trees_all_equal(loaded.model.inputs, model.inputs)
     chex.assert_trees_all_equal(loaded.variables, variables)
     a = network.init(jax.random.key(0))
     assert {g: q.shape for g, q in jax.eval_shape(loaded.scores, a, a).items()} == {"h0": (4, 4), "h1": (6, 6)}

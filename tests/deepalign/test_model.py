@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from dwalign.assignment import soft_assign
-from dwalign.deepalign import Aligner, deep_align
+from dwalign.deepalign import Aligner, AlignerConfig, deep_align, make_model
 from dwalign.symmetry import (
     Axes,
     PermutationSpec,
@@ -19,6 +19,8 @@ from dwalign.symmetry import (
     transpose,
 )
 from dwalign.zoo import take
+
+CONFIG = AlignerConfig(channels=8, depth=1, features=16, updates=1, probes=24)
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +84,38 @@ def test_exact_on_planted_permutations_untrained(aligner, network):
         return jnp.all(jnp.stack([jnp.all(found[g] == wanted[g]) for g in spec.sizes]))
 
     assert int(jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(6), 100)).sum()) == 100
+
+
+@pytest.mark.parametrize("outputs", ["logits", "values"])
+def test_descent_brings_the_merged_network_closer_to_both(outputs, network, networks, data):
+    shape = CONFIG._replace(encoder="graph", descent=5, outputs=outputs)
+    model = make_model(network, shape, data.inputs)
+    without = make_model(network, shape._replace(descent=0), data.inputs)
+    example = take(networks, 0)
+    variables = jax.jit(model.init)(jax.random.key(3), example, example)
+    answer = jax.nn.softmax if outputs == "logits" else lambda x: x
+
+    def disagreement(aligner, a, b):
+        merged = permute(model.spec, b, deep_align(model.spec, a, b, aligner=aligner).perms)
+        found = network.apply(jax.tree.map(lambda x, y: 0.5 * (x + y), a, merged), model.inputs)
+        wanted = 0.5 * (answer(network.apply(a, model.inputs)) + answer(network.apply(b, model.inputs)))
+        if outputs == "logits":
+            return -jnp.mean(jnp.sum(wanted * jax.nn.log_softmax(found), -1))
+        return jnp.mean((found - wanted) ** 2)
+
+    pairs = take(networks, jnp.arange(0, 12, 2)), take(networks, jnp.arange(1, 12, 2))
+    before, after = (
+        jax.jit(jax.vmap(lambda a, b, m=m: disagreement(Aligner(m, variables), a, b)))(*pairs) for m in (without, model)
+    )
+    assert jnp.all(after <= before + 1e-6) and (after < before - 1e-6).sum() >= 3
+
+
+@pytest.mark.parametrize("missing", [dict(function=None), dict(inputs=None), dict(outputs="labels")])
+def test_descent_says_what_it_needs(missing, network, networks, data):
+    model = make_model(network, CONFIG._replace(encoder="graph", descent=1), data.inputs).clone(**missing)
+    example = take(networks, 0)
+    with pytest.raises(ValueError, match="descent needs the function"):
+        model.init(jax.random.key(0), example, example)
 
 
 def test_foreign_spec(aligner):

@@ -4,6 +4,7 @@ import importlib
 
 import jax
 import numpy as np
+import pytest
 
 from dwalign import zoo
 from dwalign.networks import cnn
@@ -39,10 +40,11 @@ def test_pictures_take_the_shape():
     np.testing.assert_array_equal(ood.fit(same, (16, 16, 3)).test.inputs, same.test.inputs)
 
 
-def test_aligner_and_activations_obey_the_swap_law():
+@pytest.mark.parametrize("descent", [0, 2])
+def test_aligner_and_activations_obey_the_swap_law(descent):
     network = cnn((8, 8, 3), (4,), (5,), 3)
     a, b = (network.init(jax.random.key(k)) for k in range(2))
-    shape = ood.deepalign.AlignerConfig(channels=8, depth=1, features=8, updates=0)
+    shape = ood.deepalign.AlignerConfig(channels=8, depth=1, features=8, updates=0, descent=descent)
     batch = (jax.random.normal(jax.random.key(2), (20, 8, 8, 3)), np.zeros(20, np.int32))
     model = ood.deepalign.make_model(network, shape, batch[0])
     aligner = ood.deepalign.Aligner(model, model.init(jax.random.key(3), a, b))
