@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
-from dwalign.networks.convolution import convolve
+from dwalign.networks.convolution import convolve, halve
 from dwalign.networks.network import Network, from_module
 
 
@@ -20,7 +20,7 @@ class CNN(nn.Module):
     def __call__(self, x):
         for k, width in enumerate(self.channels):
             x = nn.relu(nn.Conv(width, (3, 3), conv_general_dilated=convolve, name=f"conv_{k}")(x))
-            x = nn.max_pool(x, (2, 2), (2, 2))
+            x = halve(x)
         x = x.reshape(x.shape[0], -1)
         for k, width in enumerate(self.widths):
             x = nn.relu(nn.Dense(width, name=f"dense_{k}")(x))

@@ -1,4 +1,4 @@
-"""Convolution as one matrix product, many times faster on CPUs for batches of networks."""
+"""Convolution as one matrix product and pooling as a reshape, several times faster on CPUs."""
 
 import itertools
 
@@ -46,3 +46,13 @@ def convolve(inputs, kernel, window_strides, padding, **options) -> jax.Array:
         for i, j in itertools.product(*map(range, window))
     ]
     return jnp.einsum("mhwpc,pco->mhwo", jnp.concatenate(patches, 3), kernel.reshape(-1, *kernel.shape[2:]))
+
+
+def halve(inputs: jax.Array) -> jax.Array:
+    """2x2 max-pooling of `[m, h, w, c]`, a last odd row or column dropped.
+
+    XLA's gradient of windowed maxima scatters, at twice the time of this one on CPUs.
+    """
+    height, width = (side // 2 for side in inputs.shape[1:3])
+    tiles = inputs[:, : 2 * height, : 2 * width].reshape(len(inputs), height, 2, width, 2, -1)
+    return tiles.max((2, 4))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
+from dwalign.networks.convolution import halve
 from dwalign.networks.network import Network, from_module
 
 
@@ -21,7 +22,7 @@ class UNet(nn.Module):
         for k, width in enumerate(levels):
             x = nn.relu(nn.Conv(width, (3, 3), name=f"down_{k}")(x))
             skips.append(x)
-            x = nn.max_pool(x, (2, 2), (2, 2))
+            x = halve(x)
         x = nn.relu(nn.Conv(bottom, (3, 3), name="bottom")(x))
         for k, width in reversed(list(enumerate(levels))):
             x = nn.ConvTranspose(width, (2, 2), (2, 2), name=f"upsample_{k}")(x)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
-from dwalign.networks.convolution import convolve
+from dwalign.networks.convolution import convolve, halve
 from dwalign.networks.network import Network, from_module
 from dwalign.networks.norm import make_norm
 
@@ -29,7 +29,7 @@ class VGG(nn.Module):
                     width, (3, 3), use_bias=self.norm is None, conv_general_dilated=convolve, name=f"conv_{s}_{k}"
                 )(x)
                 x = nn.relu(make_norm(self.norm, train=train, name=f"norm_{s}_{k}")(x))
-            x = nn.max_pool(x, (2, 2), (2, 2))
+            x = halve(x)
         x = x.reshape(x.shape[0], -1)
         for k, width in enumerate(self.widths):
             x = nn.relu(nn.Dense(width, name=f"dense_{k}")(x))

@@ -1,4 +1,4 @@
-"""The matrix product is the convolution, and keeps its symmetries visible."""
+"""The matrix product is the convolution and the reshape is the pooling; symmetries stay visible."""
 
 import chex
 import flax.linen as nn
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from dwalign.networks.convolution import convolve
+from dwalign.networks.convolution import convolve, halve
 from dwalign.symmetry import certify, infer_spec
 
 
@@ -27,6 +27,16 @@ def test_others_are_left_to_xla(options):
     slow, fast = (nn.Conv(6, (3, 3), conv_general_dilated=f, **options) for f in (None, convolve))
     params = slow.init(jax.random.key(1), x)
     chex.assert_trees_all_close(fast.apply(params, x), slow.apply(params, x), atol=1e-5)
+
+
+def test_halving_is_max_pooling():
+    x = jax.random.normal(jax.random.key(0), (2, 9, 8, 3))
+    weights = jax.random.normal(jax.random.key(1), (2, 4, 4, 3))
+    slow, fast = (
+        jax.value_and_grad(lambda x, pool=pool: (weights * pool(x)).sum())(x)
+        for pool in (lambda x: nn.max_pool(x, (2, 2), (2, 2)), halve)
+    )
+    chex.assert_trees_all_close(fast, slow, atol=1e-5)
 
 
 class Two(nn.Module):
