@@ -14,7 +14,6 @@ import numpy as np
 import study
 
 from dwalign import deepalign, report, zoo
-from dwalign.assignment import assign
 from dwalign.matching import activation_matching
 from dwalign.networks import Network
 from dwalign.symmetry import Alignment
@@ -90,8 +89,7 @@ def with_activations(network: Network, aligner: deepalign.Aligner, batch: study.
         predicted = model.apply(there, a, x, b, y, method="update")
         seen = activation_matching(network.spec, a, b, capture=network.capture, batch=batch, correlation=True).scores
         start = {g: spread(predicted[g]) + trust * spread(seen[g]) for g in predicted}
-        scores = model.apply(there, a, b, start, method="descend")
-        return Alignment(assign(scores), scores)
+        return Alignment(*model.apply(there, a, b, start, method="descend"))
 
     return method
 

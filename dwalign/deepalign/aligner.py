@@ -4,7 +4,6 @@ from typing import Any, NamedTuple
 
 import jax
 
-from dwalign.assignment import assign
 from dwalign.deepalign.model import DeepAlign
 from dwalign.symmetry import Alignment, PermutationSpec, SpecError
 
@@ -38,5 +37,4 @@ def deep_align(
             f"{len(aligner.model.spec.leaves)} arrays, these networks have {dict(spec.sizes)} on {len(spec.leaves)}; "
             "train one for this architecture"
         )
-    scores = aligner.scores(a, b)
-    return Alignment(assign(scores), scores)
+    return Alignment(*aligner.model.apply(aligner.variables, a, b, method="align"))

@@ -88,7 +88,11 @@ class DeepAlign(nn.Module):
 
     def __call__(self, a: PyTree, b: PyTree) -> dict[str, jax.Array]:
         """Scores `[*batch, n, n]` for each group, larger where unit i of a resembles unit j of b."""
-        return self.compare(a, self.encode(a), b, self.encode(b))
+        return self.align(a, b)[1]
+
+    def align(self, a: PyTree, b: PyTree) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        """Permutations `[*batch, n]` for each group, and the scores of which they are the best assignment."""
+        return self.descend(a, b, self.update(a, self.encode(a), b, self.encode(b)))
 
     def encode(self, params: PyTree) -> dict[str, jax.Array]:
         """Unit features `[*batch, n, d]`; encode once where a network takes part in several pairs."""
@@ -101,7 +105,7 @@ class DeepAlign(nn.Module):
 
     def compare(self, a: PyTree, features_a, b: PyTree, features_b) -> dict[str, jax.Array]:
         """The scores, from networks and their features."""
-        return self.descend(a, b, self.update(a, features_a, b, features_b))
+        return self.descend(a, b, self.update(a, features_a, b, features_b))[1]
 
     def update(self, a: PyTree, features_a, b: PyTree, features_b) -> dict[str, jax.Array]:
         """The scores behind the updates, before descent."""
@@ -116,14 +120,15 @@ class DeepAlign(nn.Module):
 
         return jax.lax.scan(step, start, self.weights, length=self.updates)[0]
 
-    def descend(self, a: PyTree, b: PyTree, scores: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        """The scores after descent from `scores`, which a model without descent returns."""
+    def descend(
+        self, a: PyTree, b: PyTree, scores: dict[str, jax.Array]
+    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        """Permutations, and the scores behind descent from `scores`; a model without descent keeps those."""
         if not self.descent:
-            return scores
+            return assign(scores), scores
         answer, disagreement = ANSWERS[self.outputs]
         wanted = 0.5 * (answer(self.respond(a)) + answer(self.respond(b)))
         loss = lambda params: disagreement(self.respond(params), wanted)
         start = standardise(scores, self.spread)
         end, _ = refine_scores(self.spec, a, b, start, loss, steps=self.descent, learning_rate=self.rate)
-        before, after = ((assign(jax.lax.stop_gradient(found)), found) for found in (start, end))
-        return better_of(self.spec, a, b, before, after, loss)[1]
+        return better_of(self.spec, a, b, (assign(start), start), (assign(end), end), loss)
