@@ -11,7 +11,8 @@ from dwalign import report
 TOY = """
     --preset smoke --widths 6 6 --samples 16 --train-networks 6 --validation-networks 2 --test-pairs 2 --zoo-chunk 4
     --epochs 2 --zoo-batch-size 16 --channels 8 --features 8 --depth 1 --steps 2 --validate-every 2
-    --sinkhorn-iterations 4 --budgets 2 --chunk 2 --batch-size 2
+    --sinkhorn-iterations 4 --budgets 2 --chunk 2 --batch-size 2 --skip straight_through refine weight_matching@5
+    activation_matching_correlation activation_matching_correlation+refine deep_align+refine@5
 """.split()
 
 
