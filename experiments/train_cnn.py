@@ -48,7 +48,7 @@ class Config(study.Options):
     batch_size: int = 8
     channels: int | None = 32
     probes: int = 64
-    refine_images: int = 1024
+    refine_images: int = 256
 
 
 SMOKE = study.SMOKE | dict(
