@@ -109,10 +109,15 @@ def encoders(bench: Bench) -> Answer:
         steps = max(100, int(60 * bench.config.minutes / each))
         predicted = predict(bench.nets, train(bench, f"{len(settings)}", steps=steps, **chosen))
         settings.append(f"{name} ({steps} steps)")
-        refined = study.optimisers(bench.config, bench.nets.network, bench.train, bench.few, study.CLASSIFICATION)[1]
-        methods = {"Deep-Align": predicted, "Deep-Align + refinement": [study.then(m, refined) for m in predicted]}
-        found.append(barriers(bench, bench.nets, methods))
+        found.append(before_and_after(bench, predicted))
     return f"encoder, {bench.config.minutes:g} minutes of training", settings, {"barrier": across(settings, found)}
+
+
+def before_and_after(bench: Bench, predicted: list[study.Method]) -> dict[str, Any]:
+    """Points of the passes, one an aligner, and of refinement that starts from them."""
+    refined = study.optimisers(bench.config, bench.nets.network, bench.train, bench.few, study.CLASSIFICATION)[1]
+    methods = {"Deep-Align": predicted, "Deep-Align + refinement": [study.then(m, refined) for m in predicted]}
+    return barriers(bench, bench.nets, methods)
 
 
 def refinement(bench: Bench) -> Answer:
@@ -144,12 +149,10 @@ def descent(bench: Bench) -> Answer:
         "descent": dict(descent=5),
         "descent, without the alignment loss": dict(descent=5, alignment=0.0),
     }
-    refined = study.optimisers(bench.config, bench.nets.network, bench.train, bench.few, study.CLASSIFICATION)[1]
     found = []
     for name, chosen in choices.items():
         folder = name.replace(" ", "-").replace(",", "")
         trained = "untrained" not in name
-        predicted = predict(bench.nets, train(bench, folder, **chosen) if trained else untrained(bench, **chosen))
-        methods = {"Deep-Align": predicted, "Deep-Align + refinement": [study.then(m, refined) for m in predicted]}
-        found.append(barriers(bench, bench.nets, methods))
+        aligners = train(bench, folder, **chosen) if trained else untrained(bench, **chosen)
+        found.append(before_and_after(bench, predict(bench.nets, aligners)))
     return "aligner", list(choices), {"barrier": across(list(choices), found)}
