@@ -151,6 +151,9 @@ def _source(program: Program, one: Occurrence, group: Atom) -> Occurrence:
 def _before(program: Program, one: Occurrence, group: Atom) -> Occurrence:
     while one.place in program.facts.origins:
         arrays = [other for other in program.facts.origins[one.place].operands if other.dims]
+        if len(arrays) > 1 and all(other.data for other in arrays):
+            # such as the maximum of two slices of one value
+            arrays = list({other.place: other for part in arrays for other in [_source(program, part, group)]}.values())
         if len(arrays) != 1 or not _usable(program, arrays[0], group) or arrays[0].loops != one.loops:
             break
         if arrays[0].place in program.facts.carried:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from dwalign.networks.convolution import halve
 from dwalign.symmetry import SpecError, infer_spec, inverse, make_capture, permute, permute_batch, random_perms
 
 KEY = jax.random.key(0)
@@ -74,6 +75,19 @@ def test_convolutional_units_answer_at_every_position():
     _, units = capture(params, x)
     assert units.pre["h0"].shape == (3, 64, 6) and units.post["h0"].shape == (3, 16, 6)
     assert float(units.pre["h0"].min()) < 0 <= float(units.post["h0"].min())
+
+
+def test_pre_activations_lie_before_pooling_however_it_is_written():
+    def apply(params, images, pool):
+        return pool(nn.relu(nn.Conv(6, (3, 3)).apply(params["conv"], images))).reshape(3, -1) @ params["dense"]
+
+    params = {"conv": nn.Conv(6, (3, 3)).init(KEY, IMAGES), "dense": jax.random.normal(KEY, (96, 4))}
+    windows, maxima = (
+        make_capture(lambda p, x, pool=pool: apply(p, x, pool))(params, IMAGES, jnp.sum)[1]
+        for pool in (lambda x: nn.max_pool(x, (2, 2), (2, 2)), halve)
+    )
+    chex.assert_trees_all_close(windows, maxima, atol=1e-5)
+    assert maxima.pre["h0"].shape == (3, 64, 6)
 
 
 def test_recurrent_units_answer_at_every_step():
