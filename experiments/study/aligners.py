@@ -79,8 +79,9 @@ def train_aligners(
         targets = deepalign.find_targets(
             then(correlate, refined), nets.train, jax.random.key(1), pairs=options.target_pairs
         )
+    learner = model if options.unrolled is None else model.clone(descent=options.unrolled)
     step = deepalign.make_step(
-        model,
+        learner,
         with_batch_statistics(network),
         nets.train,
         zoo.Batch(*data),

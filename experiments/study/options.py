@@ -61,6 +61,8 @@ class Options:
     """unrolled score updates."""
     descent: int = 0
     """unrolled steps of midpoint refinement on learned inputs."""
+    unrolled: int | None = None
+    """steps of descent that training goes through; the pass may take more, or all of them untrained (0)."""
     outputs: Literal["logits", "values"] = "logits"
     """of the networks."""
     shared: bool = False
@@ -145,6 +147,11 @@ def check(options: Options) -> None:
     if wrong := [f"{name} at least {low}" for name, low in least.items() if getattr(options, name) < low]:
         found = {name: getattr(options, name) for name in least}
         raise report.RunError(f"options: need {', '.join(wrong)}, found {found}")
+    if options.unrolled is not None and not 0 <= options.unrolled <= options.descent:
+        raise report.RunError(
+            "options: training goes through at most the steps of the pass: unrolled must be from 0 to descent, "
+            f"found {options.unrolled} and {options.descent}"
+        )
     if options.points < 3 or options.points % 2 == 0:
         raise report.RunError(f"options: points must be odd and at least 3, found {options.points}")
     if options.test_pairs % options.chunk:

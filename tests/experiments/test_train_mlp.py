@@ -72,6 +72,7 @@ def test_what_would_fail_after_hours_is_refused_at_once(experiment, tmp_path):
         ("--validate-every 0", "validate_every at least 1"),
         ("--validation-networks 1", "validation_networks at least 2"),
         ("--points 4", "points must be odd and at least 3, found 4"),
+        ("--descent 5 --unrolled 6", "unrolled must be from 0 to descent, found 6 and 5"),
     ):
         with pytest.raises(report.RunError, match=message):
             experiment.read_config(flags.split())
