@@ -41,7 +41,8 @@ class Config(study.Options):
     chunk: int = 1
     epochs: int = 6
     zoo_learning_rate: float = 2e-3
-    descent: int = 5
+    descent: int = 20
+    unrolled: int | None = 5
     steps: int = 100
     alignment: float = 0.0
     validate_every: int = 25
@@ -61,6 +62,7 @@ SMOKE = study.SMOKE | dict(
     widths=(16,),
     side=8,
     descent=1,
+    unrolled=1,
     steps=4,
     validate_every=2,
     refine_images=128,
