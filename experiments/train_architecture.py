@@ -50,8 +50,10 @@ class Config(study.Options):
     batch_size: int = 8
     validate_every: int = 50
     hard: bool = True
-    probes: int = 32
-    """inputs that the probe encoder learns; few keep steps quick."""
+    descent: int = 20
+    unrolled: int | None = 0
+    probes: int = 64
+    """inputs of the probe encoder and of descent; few keep steps quick."""
     channels: int | None = 32
     refine_images: int = 256
     chunk: int = 4
@@ -60,7 +62,7 @@ class Config(study.Options):
 # one network at a time: convolutions of many networks at once are slower
 RESNET: dict[str, Any] = dict(
     side=14, train_networks=24, validation_networks=4, test_pairs=3, zoo_chunk=1, epochs=2, steps=200, batch_size=4,
-    validate_every=20, chunk=1, probes=16, sinkhorn_iterations=200, points=5,
+    validate_every=20, chunk=1, descent=0, unrolled=None, probes=16, sinkhorn_iterations=200, points=5,
 )  # fmt: skip
 SMOKE = train_cnn.SMOKE | dict(side=8, patch=4, descent=0, unrolled=None)
 for flag in ("filters", "widths"):
