@@ -1,4 +1,4 @@
-from dwalign.assignment.hard import assign, hungarian
+from dwalign.assignment.hard import hungarian
 from dwalign.assignment.soft import sinkhorn, soft_assign
 
-__all__ = ["assign", "hungarian", "sinkhorn", "soft_assign"]
+__all__ = ["hungarian", "sinkhorn", "soft_assign"]

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dwalign.assignment import assign, soft_assign
+from dwalign.assignment import hungarian, soft_assign
 from dwalign.matching.objective import standardise
 from dwalign.matching.refine import SPREAD, better_of, refine_scores
 from dwalign.matching.scores import feature_scores, match_scores, own_scores
@@ -111,7 +111,7 @@ class DeepAlign(nn.Module):
         """The scores behind the updates, before descent."""
         own = own_scores(self.spec, a, b)
         start = self.product(features_a, features_b)
-        settled = to_matrices(assign({g: start[g] for g in self.outer}))
+        settled = to_matrices(hungarian({g: start[g] for g in self.outer}))
 
         def step(scores, weights):
             plans = soft_assign(scores, temperature=self.temperature, iterations=self.iterations, solver="scaling")
@@ -125,10 +125,11 @@ class DeepAlign(nn.Module):
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         """Permutations, and the scores behind descent from `scores`; a model without descent keeps those."""
         if not self.descent:
-            return assign(scores), scores
+            return hungarian(scores), scores
         answer, disagreement = ANSWERS[self.outputs]
         wanted = 0.5 * (answer(self.respond(a)) + answer(self.respond(b)))
         loss = lambda params: disagreement(self.respond(params), wanted)
         start = standardise(scores, self.spread)
         end, _ = refine_scores(self.spec, a, b, start, loss, steps=self.descent, learning_rate=self.rate)
-        return better_of(self.spec, a, b, (assign(start), start), (assign(end), end), loss)
+        before, after = hungarian((start, end))
+        return better_of(self.spec, a, b, (before, start), (after, end), loss)

@@ -9,7 +9,7 @@ import optax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from dwalign.assignment import assign, soft_assign
+from dwalign.assignment import hungarian, soft_assign
 from dwalign.deepalign import losses
 from dwalign.deepalign.model import DeepAlign
 from dwalign.matching.objective import standardise
@@ -123,7 +123,7 @@ def pair_losses(
         solver=optimisation.solver,
     )
     if optimisation.hard:
-        permutations = to_matrices(assign(final))
+        permutations = to_matrices(hungarian(final))
         plans = jax.tree.map(lambda plan, p: plan + jax.lax.stop_gradient(p - plan), plans, permutations)
     weight = jnp.float32(0.5) if optimisation.midpoint else jax.random.uniform(weight_key)
     connected = losses.mode_connectivity(spec, a, b, plans, weight, task_loss)

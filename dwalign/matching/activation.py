@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dwalign.assignment import assign
+from dwalign.assignment import hungarian
 from dwalign.matching.objective import check_batch
 from dwalign.symmetry import Alignment, PermutationSpec, SpecError, inverse, permute, permute_batch
 
@@ -50,7 +50,7 @@ def activation_matching(
         # found between partners, in the order of a; scores and permutations are indexed by the units of b
         back = inverse(spec, perms)
         scores |= {g: permute_batch(spec, g, found[g], back) for g in level}
-        perms |= assign({g: scores[g] for g in level})
+        perms |= hungarian({g: scores[g] for g in level})
     return Alignment({g: perms[g] for g in spec.sizes}, {g: scores[g] for g in spec.sizes})
 
 

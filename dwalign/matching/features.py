@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dwalign.assignment import assign
+from dwalign.assignment import hungarian
 from dwalign.encoders import GraphEncoder
 from dwalign.matching.scores import feature_scores
 from dwalign.symmetry import Alignment, PermutationSpec
@@ -32,4 +32,4 @@ def feature_matching(
     variables = encoder.init(key, a)
     features_a, features_b = (encoder.apply(variables, params) for params in (a, b))
     scores = feature_scores(spec, *(jax.tree.map(jnp.asarray, features) for features in (features_a, features_b)))
-    return Alignment(assign(scores), scores)
+    return Alignment(hungarian(scores), scores)

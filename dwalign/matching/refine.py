@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dwalign.assignment import assign, soft_assign
+from dwalign.assignment import hungarian, soft_assign
 from dwalign.matching.objective import check_batch, cross_entropy, random_scores, standardise, start_scores
 from dwalign.symmetry import Alignment, PermutationSpec, permute, transpose
 
@@ -69,8 +69,9 @@ def refine(
         momentum=momentum,
         iterations=iterations,
     )
-    begun = assign(first) if start is None else start.perms
-    perms, scores = better_of(spec, a, b, (begun, first), (assign(last), last), task_loss)
+    before, after = hungarian((first, last))
+    begun = before if start is None else start.perms
+    perms, scores = better_of(spec, a, b, (begun, first), (after, last), task_loss)
     return Alignment(perms, scores, history)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dwalign.assignment import assign
+from dwalign.assignment import hungarian
 from dwalign.symmetry import Block, PermutationSpec, inverse, permute_batch, permute_block, to_matrices
 
 PyTree = Any
@@ -53,7 +53,7 @@ def feature_scores(spec: PermutationSpec, features_a: Scores, features_b: Scores
     """
     scores: Scores = {}
     for level in spec.levels:
-        partners = inverse(spec, assign(scores))
+        partners = inverse(spec, hungarian(scores))
         for g in level:
             x, y = _unit(permute_batch(spec, g, features_a[g], partners)), _unit(features_b[g])
             scores[g] = x @ jnp.swapaxes(y, -1, -2)

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import optax
 
-from dwalign.assignment import assign, soft_assign
+from dwalign.assignment import hungarian, soft_assign
 from dwalign.matching.objective import check_batch, cross_entropy, random_scores, standardise, start_scores
 from dwalign.symmetry import Alignment, PermutationSpec, identity, permute, to_matrices
 
@@ -77,4 +77,4 @@ def sinkhorn_rebasin(
 
     keys = jax.random.split(loop_key, iterations)
     (scores, _), history = jax.lax.scan(step, (scores, optimiser.init(scores)), keys)
-    return Alignment(assign(scores), scores, history)
+    return Alignment(hungarian(scores), scores, history)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from dwalign.assignment import assign, hungarian
+from dwalign.assignment import hungarian
 
 
 def optimum(scores):
@@ -80,14 +80,20 @@ def test_gradients_stop_at_the_assignment():
     chex.assert_tree_all_finite(through)
 
 
-def test_assign_solves_every_group():
+def test_a_tree_of_scores_is_solved_in_one_call(monkeypatch):
     keys = jax.random.split(jax.random.key(1), 2)
     scores = {"a": jax.random.normal(keys[0], (5, 5)), "heads": jax.random.normal(keys[1], (2, 3, 3))}
     expected = {group: hungarian(matrix) for group, matrix in scores.items()}
-    chex.assert_trees_all_equal(assign(scores), expected)
-    chex.assert_trees_all_equal(jax.jit(assign)(scores), expected)
+    calls, callback = [], jax.pure_callback
+    monkeypatch.setattr(jax, "pure_callback", lambda *args, **kwargs: calls.append(1) or callback(*args, **kwargs))
+    chex.assert_trees_all_equal(hungarian(scores), expected)
+    assert len(calls) == 1
+    chex.assert_trees_all_equal(jax.jit(hungarian)(scores), expected)
     stacked = jax.tree.map(lambda x: jnp.stack([-x, x]), scores)
-    chex.assert_trees_all_equal(jax.tree.map(lambda p: p[1], jax.vmap(assign)(stacked)), expected)
+    chex.assert_trees_all_equal(jax.tree.map(lambda p: p[1], jax.vmap(hungarian)(stacked)), expected)
+    half = jax.vmap(lambda moved, fixed: hungarian((moved, fixed)), in_axes=(0, None))(stacked["a"], scores["heads"])
+    chex.assert_trees_all_equal((half[0][1], half[1][0]), (expected["a"], expected["heads"]))
+    assert hungarian({}) == {}
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 4), (2, 4, 3)])

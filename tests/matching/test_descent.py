@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from dwalign.assignment import assign
+from dwalign.assignment import hungarian
 from dwalign.matching import naive, refine, sinkhorn_rebasin, straight_through, weight_matching
 from dwalign.matching.objective import cross_entropy, random_scores
 from dwalign.symmetry import Alignment, identity, permute, transpose
@@ -65,7 +65,7 @@ def test_refinement_returns_its_start_where_that_merges_better(digits):
     on = dict(key=jax.random.key(0), apply=net.apply, batch=batch)
     good = refine(net.spec, a, b, **on)
     found = refine(net.spec, a, b, **on, start=good, steps=2, learning_rate=-50.0)
-    chex.assert_trees_all_equal(found.perms, good.perms, assign(found.scores))
+    chex.assert_trees_all_equal(found.perms, good.perms, hungarian(found.scores))
 
 
 def test_sinkhorn_starts_from_given_scores(digits):
@@ -77,7 +77,7 @@ def test_sinkhorn_starts_from_given_scores(digits):
         sinkhorn_rebasin, net.spec, a, b, key=jax.random.key(0), apply=net.apply, batch=digits[3], iterations=0
     )
     kept = run(start=Alignment(identity(net.spec), scores))
-    chex.assert_trees_all_equal(kept.perms, assign(scores))
+    chex.assert_trees_all_equal(kept.perms, hungarian(scores))
     assert all(abs(float(q.std()) - 1) < 1e-3 for q in kept.scores.values())
     louder = run(start=Alignment(identity(net.spec), {g: 1000 * q for g, q in scores.items()}))
     chex.assert_trees_all_close(louder.scores, kept.scores, atol=1e-4)
