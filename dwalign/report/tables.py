@@ -12,7 +12,6 @@ COLUMNS = {
     "seconds_per_pair": "seconds a pair",
 }
 
-
 # iterations of Sinkhorn re-basin where its name gives none
 PLAIN = 1000
 
@@ -22,9 +21,7 @@ def rows(results: Mapping[str, Any]) -> list[list[str]]:
     out = [["method", *COLUMNS.values()]]
     for method in in_order(results["methods"]):
         values = results["methods"][method]
-        cells = [
-            _cell(values[metric], _time if metric == "seconds_per_pair" else "{:.3f}".format) for metric in COLUMNS
-        ]
+        cells = [_cell(values[metric], FORMATS.get(metric, _fixed)) for metric in COLUMNS]
         out.append([display_name(method), *cells])
     return out
 
@@ -34,7 +31,7 @@ def target_rows(results: Mapping[str, Any]) -> list[list[str]]:
     out = [["target", "at most", "reached", ""]]
     for target in results.get("targets", []):
         text = f"{display_name(target['method'])} / {display_name(target['against'])}, {COLUMNS[target['metric']]}"
-        reached = "-" if target["ratio"] is None else f"{target['ratio']:.2f} x"
+        reached = "-" if target["ratio"] is None else f"{_ratio(target['ratio'])} x"
         out.append([text, f"{target['factor']:g} x", reached, "met" if target["met"] else "MISSED"])
     return out
 
@@ -82,6 +79,11 @@ def _cell(value: Mapping[str, Any], show: Callable[[float], str]) -> str:
 
 def _fixed(value: float) -> str:
     return f"{value:.3f}"
+
+
+def _ratio(value: float) -> str:
+    """Digits enough to tell the ratio from a limit such as 0.01."""
+    return f"{value:.2f}" if value >= 1 else f"{value:#.3g}"
 
 
 def _time(seconds: float) -> str:

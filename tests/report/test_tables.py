@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from dwalign.report import display_name, in_order, markdown_table, text_table
 
 
@@ -56,6 +58,12 @@ def test_without_targets(results):
 def test_a_ratio_to_zero(results):
     results["targets"][0]["ratio"] = None
     assert "| 0.8 x | - | met |" in markdown_table(results)
+
+
+@pytest.mark.parametrize("ratio, shown", [(0.01079, "0.0108 x"), (0.2, "0.200 x"), (33.74, "33.74 x")])
+def test_a_ratio_can_be_told_from_its_limit(results, ratio, shown):
+    results["targets"][0]["ratio"] = ratio
+    assert f"| 0.8 x | {shown} | met |" in markdown_table(results)
 
 
 def test_names():
