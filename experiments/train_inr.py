@@ -57,6 +57,7 @@ class Config(study.Options):
     zoo_learning_rate: float = 1e-3
     steps: int = 300
     validate_every: int = 50
+    probes: int = 64
     descent: int = 5
     alignment: float = 0.0
     outputs: Literal["logits", "values"] = "values"
