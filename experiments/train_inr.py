@@ -64,7 +64,7 @@ class Config(study.Options):
     refine_images: int = 256
 
 
-PICTURES: dict[str, Any] = dict(views=5, validation_networks=40)
+PICTURES: dict[str, Any] = dict(views=5, validation_networks=40, probes=128)
 SMOKE = study.SMOKE | dict(
     validation_networks=10,
     target_pairs=0,
