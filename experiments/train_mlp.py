@@ -27,6 +27,7 @@ class Config(study.Options):
     """pictures larger than this are averaged down to it, by a whole factor."""
     widths: tuple[int, ...] = (32, 32, 32)
 
+    channels: int | None = 32
     descent: int = 5
     steps: int = 600
     validate_every: int = 50
