@@ -33,6 +33,7 @@ class Config(study.Options):
     validate_every: int = 50
     alignment: float = 0.0
     """pulls weights together, and so away from what descent finds."""
+    chunk: int = 25
 
 
 MNIST = dict(
