@@ -66,6 +66,7 @@ PHOTOS = MNIST | dict(
     alignment=0.0,
     steps=300,
     validate_every=50,
+    refine_images=768,
 )
 
 SMOKE = study.SMOKE | dict(descent=1)
