@@ -62,7 +62,7 @@ class Config(study.Options):
 # one network at a time: convolutions of many networks at once are slower
 RESNET: dict[str, Any] = dict(
     side=14, train_networks=24, validation_networks=4, test_pairs=3, zoo_chunk=1, epochs=2, steps=200, batch_size=4,
-    validate_every=20, chunk=1, descent=0, unrolled=None, probes=16, sinkhorn_iterations=200, points=5,
+    validate_every=20, chunk=1, sinkhorn_iterations=200, points=5,
 )  # fmt: skip
 SMOKE = train_cnn.SMOKE | dict(side=8, patch=4, descent=0, unrolled=None)
 for flag in ("filters", "widths"):
