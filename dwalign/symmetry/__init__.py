@@ -10,12 +10,13 @@ from dwalign.symmetry.action import (
     transpose,
 )
 from dwalign.symmetry.alignment import Alignment
+from dwalign.symmetry.axes import Axes, SpecError, Sum
 from dwalign.symmetry.capture import Units, make_capture
 from dwalign.symmetry.certificate import Certificate, CertificateError, certify
 from dwalign.symmetry.compare import correspondence
 from dwalign.symmetry.inference import InferenceError, infer_spec
 from dwalign.symmetry.roles import block_roles, group_roles
-from dwalign.symmetry.spec import Axes, Block, Note, PermutationSpec, SpecError, Sum
+from dwalign.symmetry.spec import Block, Note, PermutationSpec
 
 __all__ = [
     "Alignment",

@@ -21,7 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwalign.symmetry.spec import Block, PermutationSpec, SpecError, namespace
+from dwalign.symmetry.axes import SpecError, namespace
+from dwalign.symmetry.spec import Block, PermutationSpec
 
 PyTree = Any
 Perms = dict[str, jax.Array]

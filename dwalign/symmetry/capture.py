@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Literal
 
+from dwalign.symmetry.axes import SpecError
 from dwalign.symmetry.inference import Program, read_program
 from dwalign.symmetry.inference.atoms import Atom, find, leaves
 from dwalign.symmetry.inference.facts import Occurrence, Place
 from dwalign.symmetry.inference.walk import called, scan_parts
-from dwalign.symmetry.spec import SpecError
 
 PyTree = Any
 MOVES = {"slice", "pad", "concatenate", "reshape", "transpose", "squeeze", "broadcast_in_dim", "split", "rev", "gather"}

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwalign.symmetry.action import inverse, permute, permute_block
+from dwalign.symmetry.axes import SpecError
 from dwalign.symmetry.inference import read_program
-from dwalign.symmetry.spec import Note, PermutationSpec, SpecError
+from dwalign.symmetry.spec import Note, PermutationSpec
 
 PyTree = Any
 # what optimising a program that runs twice would gain is less than what it costs
@@ -189,7 +190,7 @@ def _undeclared(spec: PermutationSpec, inferred: PermutationSpec):
     """The dimensions of which the program leaves more free than `spec` says, in units or in how they are batched."""
 
     def groups(of, leaf, d):
-        names = [f for part in leaf.dims[d] for f in part if f in of.sizes]
+        names = [f for f in leaf.carried(d) if f in of.sizes]
         return Counter((of.sizes[g], math.prod(of.batch_shape(g))) for g in names)
 
     for path, mine, found in zip(spec.paths, spec.leaves, inferred.leaves, strict=True):

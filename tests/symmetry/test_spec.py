@@ -68,7 +68,7 @@ def test_notation_reads_back():
 
 
 @pytest.mark.parametrize(
-    "dim", [("a", None), Sum("a", None), (), Sum(), 0, -2, 1.5, ("a", ("b", "c")), ("a", Sum("b", "c")), True]
+    "dim", [("a", None), Sum("a", None), (), Sum(), 0, -2, 1.5, ("a", ("b", "c")), ("a", Sum("b", None)), True]
 )
 def test_notation_rejects(dim):
     with pytest.raises(SpecError, match="Axes"):

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend.core import ClosedJaxpr
 
+from dwalign.symmetry.axes import Axes, SpecError, Sum
 from dwalign.symmetry.inference.atoms import Atom, factors, find, leaves, parts
 from dwalign.symmetry.inference.facts import Dims, Facts
 from dwalign.symmetry.inference.groups import Groups, find_groups, replace_merged
 from dwalign.symmetry.inference.walk import walk_program
-from dwalign.symmetry.spec import Axes, Note, PermutationSpec, SpecError, Sum
+from dwalign.symmetry.spec import Note, PermutationSpec
 
 PyTree = Any
 
