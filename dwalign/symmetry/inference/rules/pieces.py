@@ -25,6 +25,9 @@ def concatenate(facts, eqn, ins):
     # what is empty has no say
     pieces = [(dims, piece) for dims, piece in pieces if piece.size]
     out = facts.unify_all([[*dims[:axis], *dims[axis + 1 :]] for dims, _ in pieces], eqn)
+    for dims, piece in pieces:
+        if pinned(piece):
+            facts.mixed(dims, [axis])
     out.insert(axis, _joined(facts, eqn, [piece for _, piece in pieces]))
     return [out]
 
@@ -64,6 +67,8 @@ def _pieces(facts, eqn, atom: Atom, sizes: Sequence[int]) -> list[Atom | None]:
 @rule("split")
 def split(facts, eqn, ins):
     axis, sizes = eqn.params["axis"], eqn.params["sizes"]
+    if ins[0][axis] is not None and pinned(ins[0][axis]):
+        facts.mixed(ins[0], [axis])
     pieces = _pieces(facts, eqn, ins[0][axis], sizes) if ins[0][axis] is not None else [None] * len(sizes)
     return [[piece if k == axis else atom for k, atom in enumerate(ins[0])] for piece in pieces]
 
@@ -81,6 +86,8 @@ def static_slice(facts, eqn, ins):
             size = -(-(stop - start) // strides[k])
             out.append(uniform(size) if is_uniform(atom) else facts.fresh_pinned(size, eqn))
         else:
+            if pinned(atom):
+                facts.mixed(ins[0], [k])
             sizes = [n for n in (start, stop - start, size - stop) if n]
             out.append(_pieces(facts, eqn, atom, sizes)[1 if start else 0])
     return [out]
