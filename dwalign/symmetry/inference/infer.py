@@ -1,7 +1,7 @@
 """`infer_spec`: the permutation spec of any JAX function of parameters and inputs."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +10,7 @@ from jax.extend.core import ClosedJaxpr
 from dwalign.symmetry.axes import Axes, SpecError, Sum
 from dwalign.symmetry.inference.atoms import Atom, factors, find, leaves, parts
 from dwalign.symmetry.inference.facts import Dims, Facts
+from dwalign.symmetry.inference.families import Layout
 from dwalign.symmetry.inference.groups import Groups, find_groups, replace_merged
 from dwalign.symmetry.inference.walk import walk_program
 from dwalign.symmetry.spec import Note, PermutationSpec
@@ -86,14 +87,14 @@ def read_program(apply: Callable, params: PyTree, *inputs: PyTree) -> Program:
     closed, outputs = _traced(apply, params, inputs)
     facts, dims = walk_program(closed, len(paths))
     groups = find_groups(facts, dims)
-    axes = [_axes(one, groups) for one in dims]
+    axes = [_axes(one, groups) for one in groups.layouts]
     free = {leaf: name for leaf, name in groups.names.items() if leaf in groups.batch}
     notes = [
         Note(jax.tree_util.keystr(path), d, leaf.size, str(leaf.reason))
         for (path, _), one in zip(paths, dims, strict=True)
         for d, atom in enumerate(one)
         if atom is not None
-        for leaf in leaves(atom)
+        for leaf in dict.fromkeys(leaves(atom))
         if leaf.reason is not None and leaf.size > 1
     ]
     spec = PermutationSpec(
@@ -138,17 +139,24 @@ def _traced(apply, params, inputs) -> tuple[ClosedJaxpr, jax.tree_util.PyTreeDef
     return closed, jax.tree.structure(shapes)
 
 
-def _axes(dims: Dims, groups: Groups) -> Axes:
-    return Axes(*(None if atom is None else _dim(atom, groups) for atom in dims))
+def _axes(one: Layout, groups: Groups, cut: Sequence[int] = ()) -> Axes:
+    """The axes of an array; sizes along dimensions of which it is a piece are written out."""
+    if one.axis is not None:
+        return Axes.concatenate(one.axis, *(_axes(piece, groups, (*cut, one.axis)) for piece in one.pieces))
+    terms = [[(1,)] if atom is None else _terms(atom, groups) for atom in one.dims]
+    return Axes(
+        *(None if len(dim) == 1 and _plain(dim[0]) and d not in cut else Sum(*dim) for d, dim in enumerate(terms))
+    )
 
 
-def _dim(atom: Atom, groups: Groups):
+def _terms(atom: Atom, groups: Groups) -> list[tuple]:
     out: list[tuple] = []
     for part in parts(atom):
-        named: list[str | int] = []
-        # what is still a concatenation inside a product is pinned: just so many fixed positions
+        named: list = []
         for leaf in replace_merged([find(factor) for factor in factors(part)], groups.merged):
             factor = groups.names.get(leaf, leaf.size)
+            if leaf.kind == "sum" and not all(map(_plain, inner := _terms(leaf, groups))):
+                factor = Sum(*inner)
             if isinstance(factor, int) and named and isinstance(named[-1], int):
                 named[-1] *= factor
             elif factor != 1:
@@ -158,7 +166,7 @@ def _dim(atom: Atom, groups: Groups):
             out[-1] = (out[-1][0] + product[0],)
         else:
             out.append(product)
-    return None if len(out) == 1 and _plain(out[0]) else Sum(*out)
+    return out
 
 
 def _plain(product: tuple) -> bool:

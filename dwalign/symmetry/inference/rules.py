@@ -11,11 +11,16 @@ from collections.abc import Callable, Sequence
 from dwalign.symmetry.inference.atoms import (
     Atom,
     Mismatch,
+    beside,
     concatenation,
+    factors,
     fresh,
+    leaves,
+    pieces,
     pinned,
     product,
     regroup,
+    spans,
     split_product,
     split_sum,
 )
@@ -263,8 +268,8 @@ def stack(facts, eqn, ins):
 @rule("unstack")
 def unstack(facts, eqn, ins):
     axis = eqn.params["axis"]
-    facts.ordered(ins[0], [axis], eqn, "is taken apart")
-    return [[atom for k, atom in enumerate(ins[0]) if k != axis] for _ in eqn.outvars]
+    rows = _cut(facts, eqn, ins[0], axis, [1] * len(eqn.outvars))
+    return [[atom for k, atom in enumerate(dims) if k != axis] for dims in rows]
 
 
 def _joined(facts, eqn, pieces: list[Atom]) -> Atom | None:
@@ -273,37 +278,54 @@ def _joined(facts, eqn, pieces: list[Atom]) -> Atom | None:
     return concatenation(pieces)
 
 
-def _pieces(facts, eqn, atom: Atom, sizes: Sequence[int]) -> list[Atom | None]:
-    """Consecutive pieces of a dimension; positions of one that is pinned or does not fit have no more structure."""
-    if not pinned(atom):
-        try:
-            return [None if piece.size == 1 else piece for piece in split_sum(atom, sizes)]
-        except Mismatch:
-            facts.pin([atom], eqn, "was cut in a way that does not fit")
-    return [facts.fresh_pinned(size, eqn) for size in sizes]
+def _cut(facts, eqn, dims: Dims, axis: int, sizes: Sequence[int]) -> list[list[Atom | None]]:
+    """The dimensions of consecutive pieces of a value.
+
+    Positions of a dimension that is pinned or does not fit have no more structure, unless parameters carry it: then
+    the others may differ from piece to piece.
+    """
+    atom = dims[axis]
+    cut: Sequence[Atom | None] = [None] * len(sizes)
+    others = [list(dims) for _ in sizes]
+    if atom is not None:
+        if pinned(atom) and not any(leaf.owners for leaf in leaves(atom)):
+            cut = [facts.fresh_pinned(size, eqn) for size in sizes]
+        else:
+            try:
+                cut = split_sum(atom, sizes)
+                facts.pin([piece for piece in cut if piece.size == 1], eqn, "takes a single position")
+                cut = [None if piece.size == 1 else piece for piece in cut]
+                first, *rest = factors(atom)
+                tail = math.prod(factor.size for factor in rest)
+                if all(size % tail == 0 for size in sizes):
+                    near = [
+                        lambda other, on=on: beside(other, pieces(first), on)
+                        for on in spans(first, [size // tail for size in sizes])
+                    ]
+                    others = [[other and one(other) for other in dims] for one in near]
+            except Mismatch:
+                facts.pin([atom], eqn, "was cut in a way that does not fit")
+                cut = [facts.fresh_pinned(size, eqn) for size in sizes]
+    return [[*row[:axis], piece, *row[axis + 1 :]] for row, piece in zip(others, cut, strict=True)]
 
 
 @rule("split")
 def split(facts, eqn, ins):
-    axis, sizes = eqn.params["axis"], eqn.params["sizes"]
-    pieces = _pieces(facts, eqn, ins[0][axis], sizes) if ins[0][axis] is not None else [None] * len(sizes)
-    return [[piece if k == axis else atom for k, atom in enumerate(ins[0])] for piece in pieces]
+    return _cut(facts, eqn, ins[0], eqn.params["axis"], eqn.params["sizes"])
 
 
 @rule("slice")
 def static_slice(facts, eqn, ins):
     (source,), strides = shapes(eqn.invars), eqn.params["strides"]
-    out: Dims = []
+    out = list(ins[0])
     for k, (start, stop) in enumerate(zip(eqn.params["start_indices"], eqn.params["limit_indices"], strict=True)):
-        atom, size = ins[0][k], source[k]
-        if atom is None or ((start, stop) == (0, size) and (strides is None or strides[k] == 1)):
-            out.append(atom)
-        elif strides is not None and strides[k] != 1:
-            facts.ordered(ins[0], [k], eqn)
-            out.append(facts.fresh_pinned(-(-(stop - start) // strides[k]), eqn))
-        else:
+        size = source[k]
+        if strides is not None and strides[k] != 1 and stop - start > 1:
+            facts.ordered(out, [k], eqn)
+            out[k] = facts.fresh_pinned(-(-(stop - start) // strides[k]), eqn)
+        elif (start, stop) != (0, size):
             sizes = [n for n in (start, stop - start, size - stop) if n]
-            out.append(_pieces(facts, eqn, atom, sizes)[1 if start else 0])
+            out = _cut(facts, eqn, out, k, sizes)[1 if start else 0]
     return [out]
 
 

@@ -20,7 +20,7 @@ UNUSED = Reason("not used by the program")
 def walk_program(closed: ClosedJaxpr, arguments: int) -> tuple[Facts, list[Dims]]:
     """All facts about a program whose first `arguments` inputs are parameters, and the dimensions of these."""
     facts, jaxpr = Facts(), closed.jaxpr
-    params = [_fresh_dims(var.aval.shape) for var in jaxpr.invars[:arguments]]
+    params = [_fresh_dims(var.aval.shape, owners=1 << k) for k, var in enumerate(jaxpr.invars[:arguments])]
     inputs = [_fresh_dims(var.aval.shape, INPUT) for var in jaxpr.invars[arguments:]]
     used = {var for eqn in jaxpr.eqns for var in eqn.invars if not isinstance(var, Literal)}
     for var, dims in zip(jaxpr.invars[:arguments], params, strict=True):
@@ -42,8 +42,8 @@ def _pin_all(dims: Dims, why: Reason) -> None:
             pin(atom, why)
 
 
-def _fresh_dims(shape, why: Reason | None = None) -> Dims:
-    return [None if n == 1 else fresh(n, why) for n in shape]
+def _fresh_dims(shape, why: Reason | None = None, owners: int = 0) -> Dims:
+    return [None if n == 1 else fresh(n, why, owners) for n in shape]
 
 
 def _constant_dims(value: Any) -> Dims:
