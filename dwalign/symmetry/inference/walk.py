@@ -8,13 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from dwalign.symmetry.inference.atoms import Atom, Reason, fresh, pin
+from dwalign.symmetry.inference.atoms import Atom, Reason, fresh, leaves, pin, tie
 from dwalign.symmetry.inference.facts import CONSTANT, Dims, Facts, Occurrence, Origin, Place
+from dwalign.symmetry.inference.families import families
 from dwalign.symmetry.inference.rules import RULES, shapes, unknown
 
 INPUT = Reason("an input of the program")
 OUTPUT = Reason("an output of the program")
 UNUSED = Reason("not used by the program")
+# what neither computes with a value nor puts it beside others
+MOVES = {"broadcast_in_dim", "convert_element_type", "copy", "copy_p", "reshape", "slice", "split", "squeeze"}
+MOVES |= {"stop_gradient", "transpose", "unstack"}
 
 
 def walk_program(closed: ClosedJaxpr, arguments: int) -> tuple[Facts, list[Dims]]:
@@ -22,10 +26,6 @@ def walk_program(closed: ClosedJaxpr, arguments: int) -> tuple[Facts, list[Dims]
     facts, jaxpr = Facts(), closed.jaxpr
     params = [_fresh_dims(var.aval.shape, owners=1 << k) for k, var in enumerate(jaxpr.invars[:arguments])]
     inputs = [_fresh_dims(var.aval.shape, INPUT) for var in jaxpr.invars[arguments:]]
-    used = {var for eqn in jaxpr.eqns for var in eqn.invars if not isinstance(var, Literal)}
-    for var, dims in zip(jaxpr.invars[:arguments], params, strict=True):
-        if var not in used | {v for v in jaxpr.outvars if not isinstance(v, Literal)}:
-            _pin_all(dims, UNUSED)
     values = [
         *(Occurrence(dims, (), None, False) for dims in params),
         *(Occurrence(dims, (), (-1 - k, 0), True) for k, dims in enumerate(inputs)),
@@ -33,7 +33,24 @@ def walk_program(closed: ClosedJaxpr, arguments: int) -> tuple[Facts, list[Dims]
     facts.occurrences += values
     for out in _walk(facts, closed, values, (), (), True):
         _pin_all(out.dims, OUTPUT)
+    _pin_unused(facts, params)
     return facts, params
+
+
+def _pin_unused(facts: Facts, params: Sequence[Dims]) -> None:
+    """Pin positions that the program only moves or cuts off, such as those of embeddings for longer inputs.
+
+    The function does not depend on them, but the same weights with other inputs may. What lies beside them goes with
+    what lies beside the others.
+    """
+    used = {leaf for dims in facts.used for atom in dims if atom is not None for leaf in leaves(atom)}
+    for atom in (atom for dims in params for atom in dims if atom is not None):
+        for family in list(families(atom)):
+            if not used.issuperset(leaves(family)):
+                tie(family)
+        for leaf in leaves(atom):
+            if leaf not in used:
+                pin(leaf, UNUSED)
 
 
 def _pin_all(dims: Dims, why: Reason) -> None:
@@ -94,6 +111,8 @@ def _apply(facts: Facts, eqn, ins, here: Place, loops, observable) -> list[Dims]
     if name not in RULES:
         facts.unknown.setdefault(name, facts.reason(eqn))
     facts.operands = ins
+    if name not in MOVES:
+        facts.used += [operand.dims for operand in ins]
     return RULES.get(name, unknown)(facts, eqn, [operand.dims for operand in ins])
 
 
