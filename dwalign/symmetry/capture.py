@@ -85,7 +85,7 @@ def _plan(apply: Callable, params: PyTree, inputs: PyTree) -> Plan:
     program = read_program(apply, abstract[0], abstract[1])
     post = {program.groups.names[group]: _readings(program, group) for group in program.groups.batch}
     pre = {
-        name: tuple(dict.fromkeys(_before(program, one, group) for one in post[name]))
+        name: tuple({before.place: before for one in post[name] for before in [_before(program, one, group)]}.values())
         for group, name in program.groups.names.items()
         if group in program.groups.batch
     }

@@ -5,11 +5,15 @@ Every dimension of every value is one atom. An atom is a leaf, or it has turned 
 side by side along a dimension of three are three dimensions, once that one is cut. Two atoms that a program combines
 position by position are one and the same: `unify`. What order-dependent operations see is pinned: its positions may not
 be exchanged. Refinements go into all values that share the atom, earlier ones too.
+
+A dimension along which a value is the same everywhere, such as those of a mask of ones, has no units to exchange: it is
+uniform, and ties nothing that it meets. The result of `unify` tells what is left of two dimensions that met.
 """
 
+import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 
@@ -21,6 +25,10 @@ class Reason(NamedTuple):
 
     def __str__(self):
         return f"{self.cause} at {self.where}" if self.where else self.cause
+
+
+# no reason to pin: nothing changes when the positions are exchanged
+UNIFORM = Reason("a value that is the same all along")
 
 
 class Atom:
@@ -70,6 +78,22 @@ def fresh(size: int, reason: Reason | None = None, owners: int = 0) -> Atom:
     atom = Atom(size)
     atom.reason, atom.owners = reason, owners
     return atom
+
+
+def uniform(size: int) -> Atom | None:
+    """A dimension along which a value does not change; empty ones are uniform too."""
+    return None if size == 1 else fresh(size, UNIFORM)
+
+
+def is_uniform(atom: Atom) -> bool:
+    atom = find(atom)
+    if atom.kind == "leaf":
+        return atom.reason is UNIFORM
+    return atom.kind == "product" and all(is_uniform(child) for child in atom.children)
+
+
+def partly_uniform(atom: Atom) -> bool:
+    return any(leaf.reason is UNIFORM for leaf in leaves(atom))
 
 
 def pinned(atom: Atom) -> bool:
@@ -226,6 +250,8 @@ def split_product(atom: Atom, tail: int) -> tuple[Atom, Atom]:
     if atom.size % tail:
         raise Mismatch
     head = atom.size // tail
+    if is_uniform(atom):
+        return fresh(head, UNIFORM), fresh(tail, UNIFORM)
     if atom.kind == "leaf":
         both = fresh(head, atom.reason, atom.owners), fresh(tail, atom.reason, atom.owners)
         atom.kind, atom.children = "product", both
@@ -239,10 +265,8 @@ def split_product(atom: Atom, tail: int) -> tuple[Atom, Atom]:
         heads, tails = divide(factors(atom), tail)
         return product(heads), product(tails)
     divided = [divide(factors(part), tail) for part in parts(atom)]
-    last = [product(tails) for _, tails in divided]
-    for other in last[1:]:
-        unify(last[0], other)
-    return concatenation([product(heads) if heads else fresh(1, SINGLE) for heads, _ in divided]), last[0]
+    last = functools.reduce(unify, [product(tails) for _, tails in divided])
+    return concatenation([product(heads) if heads else fresh(1, SINGLE) for heads, _ in divided]), last
 
 
 SINGLE = Reason("a single position")
@@ -273,6 +297,8 @@ def split_sum(atom: Atom, sizes: Sequence[int]) -> list[Atom]:
     atom = find(atom)
     if len(sizes) == 1:
         return [atom]
+    if is_uniform(atom):
+        return [fresh(size, UNIFORM) for size in sizes]
     if atom.kind == "leaf":
         atom.kind, atom.children = "sum", tuple(fresh(size, atom.reason, atom.owners) for size in sizes)
         return list(atom.children)
@@ -302,13 +328,20 @@ def split_sum(atom: Atom, sizes: Sequence[int]) -> list[Atom]:
     return out
 
 
-def unify(x: Atom, y: Atom) -> None:
-    """Make both the same; where their structures contradict one another `Mismatch`."""
+def unify(x: Atom, y: Atom) -> Atom:
+    """Make both the same, and return it; where their structures contradict one another `Mismatch`.
+
+    What is uniform stays as it is, so that it can meet others elsewhere; only the result knows.
+    """
     x, y = find(x), find(y)
-    if x is y:
-        return
     if x.size != y.size:
         raise Mismatch
+    if x is y or is_uniform(y):
+        return x
+    if is_uniform(x):
+        return y
+    if partly_uniform(x) or partly_uniform(y):
+        return _unify_partly_uniform(x, y)
     if y.kind == "leaf":
         x, y = y, x
     if x.kind == "leaf":
@@ -321,7 +354,7 @@ def unify(x: Atom, y: Atom) -> None:
             pin(y, x.reason)
         for leaf in leaves(y):
             leaf.owners |= x.owners
-        return None
+        return y
     if x.kind == y.kind == "family":
         left, right = members(x), members(y)
         if set(left) != set(right):
@@ -330,7 +363,7 @@ def unify(x: Atom, y: Atom) -> None:
         y.kind, y.link, y.keys, y.children = "leaf", x, (), ()
         for key, member in left.items():
             unify(member, right[key])
-        return None
+        return x
     if "family" in (x.kind, y.kind):
         one, other = (x, y) if x.kind == "family" else (y, x)
         if other.kind == "product":
@@ -361,7 +394,33 @@ def unify(x: Atom, y: Atom) -> None:
             unify(a, b)
     if x.kind == y.kind and find(x) is not find(y):
         find(x).link = find(y)
-    return None
+    return find(y)
+
+
+def _unify_partly_uniform(x: Atom, y: Atom) -> Atom:
+    """As `unify` on copies in which what is uniform is not; what meets nothing there is uniform again."""
+    known = [leaf for leaf in (*leaves(x), *leaves(y)) if leaf.reason is not UNIFORM]
+    both = unify(opened(x), opened(y))
+    met = {leaf for atom in known for leaf in leaves(atom)}
+    return _replace(both, lambda leaf: leaf if leaf in met else fresh(leaf.size, UNIFORM))
+
+
+def opened(atom: Atom) -> Atom:
+    """A copy in which what is uniform is not."""
+    return _replace(atom, lambda leaf: fresh(leaf.size) if leaf.reason is UNIFORM else leaf)
+
+
+def _replace(atom: Atom, change: Callable[[Atom], Atom]) -> Atom:
+    """The same expression over other leaves; the atom itself where none of them changes."""
+    atom = find(atom)
+    if atom.kind == "leaf":
+        return change(atom)
+    children = tuple(_replace(child, change) for child in atom.children)
+    if all(new is find(old) for new, old in zip(children, atom.children, strict=True)):
+        return atom
+    out = Atom(atom.size)
+    out.kind, out.keys, out.children = atom.kind, atom.keys, children
+    return out
 
 
 def _borders(atom: Atom) -> list[int]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from dwalign.symmetry.inference.atoms import (
     SINGLE,
+    UNIFORM,
     Atom,
     beside,
     concatenation,
@@ -189,7 +190,7 @@ def _unwritten(dims: Dims) -> list[Atom]:
 def _close(atom: Atom, kept: set[Atom]) -> None:
     atom = find(atom)
     if atom.kind == "sum" and pinned(atom) and not kept & set(pieces(atom)):
-        whys = [leaf.reason for leaf in leaves(atom) if leaf.reason is not None]
+        whys = [leaf.reason for leaf in leaves(atom) if leaf.reason not in (None, UNIFORM)]
         atom.reason, atom.kind, atom.children = next(iter(whys), SINGLE), "leaf", ()
     for child in atom.children:
         _close(child, kept)
