@@ -277,6 +277,81 @@ def pooled_tangent(x, tangent):
     return jax.jvp(pool, (x,), (tangent,))[1]
 
 
+HEADS, UNITS, INNER = 2, 3, 5
+
+
+def attention(cut, project=lambda p, x: x @ p["qkv"]):
+    """Fused queries, keys and values of two heads, taken apart by `cut`."""
+
+    def apply(p, x):
+        q, k, v = cut(project(p, x))
+        weights = jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", q, k))
+        return jnp.einsum("bhqk,bkhd,hdo->bqo", weights, v, p["o"])
+
+    return apply
+
+
+def in_three(y):
+    return y.reshape(*y.shape[:2], 3, HEADS, UNITS)
+
+
+QKV = weights(qkv=(INNER, 3 * HEADS * UNITS), o=(HEADS, UNITS, 2))
+SPREAD = weights(qkv=(3, HEADS, INNER, UNITS), o=(HEADS, UNITS, 2))
+FUSED = {
+    "threes before heads": (
+        attention(lambda y: jnp.moveaxis(in_three(y), 2, 0)), QKV, "_, h0*h1 + h0*h1 + h0*h2",
+    ),
+    "indexed": (
+        attention(lambda y: [in_three(y)[:, :, k] for k in range(3)]), QKV, "_, h0*h1 + h0*h1 + h0*h2",
+    ),
+    "threes inside of heads": (
+        attention(lambda y: jnp.unstack(y.reshape(*y.shape[:2], HEADS, 3, UNITS), axis=3)), QKV, "_, h0*(h1 + h1 + h2)",
+    ),
+    "side by side in every head": (
+        attention(lambda y: jnp.split(y.reshape(*y.shape[:2], HEADS, 3 * UNITS), 3, -1)), QKV, "_, h0*(h1 + h1 + h2)",
+    ),
+    "an axis of their own": (
+        attention(lambda y: y, lambda p, x: jnp.einsum("bti,shid->sbthd", x, p["qkv"])),
+        SPREAD, "0: 1, h0, _, h1 | 1, h0, _, h1 | 1, h0, _, h2",
+    ),
+    "weights that are taken apart": (
+        attention(lambda y: y, lambda p, x: [jnp.einsum("bti,hid->bthd", x, w) for w in p["qkv"]]),
+        SPREAD, "0: 1, h0, _, h1 | 1, h0, _, h1 | 1, h0, _, h2",
+    ),
+    "rotated in part": (
+        attention(lambda y: [jnp.concatenate([z[..., :1] * jnp.arange(4.0)[None, :, None, None], z[..., 1:]], -1)
+                             for z in jnp.moveaxis(in_three(y), 2, 0)]),
+        QKV, "_, h0*(1 + h1) + h0*(1 + h1) + h0*(1 + h2)",
+    ),
+    # what mixes the three ties them
+    "their mean": (
+        attention(lambda y: jnp.moveaxis(in_three(y) - in_three(y).mean(2, keepdims=True), 2, 0)), QKV, "_, 3*h0*h1",
+    ),
+    "sums over them": (
+        attention(lambda y: jnp.moveaxis(jnp.cumsum(in_three(y), 2), 2, 0)), QKV, "_, 3*h0*h1",
+    ),
+    "the first added to all": (
+        attention(lambda y: jnp.moveaxis(in_three(y) + in_three(y)[:, :, :1], 2, 0)), QKV, "_, 3*h0*h1",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_fused_projections_part(name):
+    apply, params, axes = FUSED[name]
+    x = jax.random.normal(KEY, (3, 4, INNER))
+    spec = infer_spec(apply, params, x)
+    assert str(spec.axes["qkv"]) == axes
+    certify(spec, apply, params, x)
+
+
+def test_positions_that_these_inputs_do_not_reach_stay_where_they_are():
+    params = weights(embed=(5, 6), place=(20, 6), down=(6, 2))
+    apply = lambda p, x: jnp.tanh(x @ p["embed"] + p["place"][None, : x.shape[1]]) @ p["down"]
+    spec = infer_spec(apply, params, jnp.ones((3, 4, 5)))
+    assert spec.axes["place"] == Axes(None, "h0") and dict(spec.sizes) == {"h0": 6}
+
+
 TRAPS = {
     "an invariant of a loop, reduced inside": (heads(lambda one, z: one - z.max(0)), LOOPED),
     "an invariant of a loop, indexed inside": (heads(lambda one, z: one * z[0]), LOOPED),

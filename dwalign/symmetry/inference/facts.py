@@ -66,7 +66,8 @@ class Facts:
 
     `operands` are those of the equation at hand, `origins` those of every value that can be observed;
     `calls` are the equations around it;
-    `carried` maps what enters a turn of a loop to what leaves it.
+    `carried` maps what enters a turn of a loop to what leaves it;
+    `used` are the dimensions of values with which something is computed.
     """
 
     def __init__(self) -> None:
@@ -76,6 +77,7 @@ class Facts:
         self.unknown: dict[str, Reason] = {}
         self.operands: Sequence[Occurrence] = ()
         self.calls: list = []
+        self.used: list[Dims] = []
         self.carried: dict[Place, Occurrence] = {}
         self.origins: dict[Place, Origin] = {}
 

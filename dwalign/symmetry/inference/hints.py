@@ -6,16 +6,16 @@ from typing import Any
 import jax
 
 HINTS = {
-    "equinox": "an Equinox module holds functions and settings beside its arrays: take "
-    "`params, static = eqx.partition(model, eqx.is_array)` and let apply be "
-    "`lambda params, x: jax.vmap(eqx.combine(params, static))(x)`",
-    "flax.nnx": "of an nnx module take `graphdef, params, rest = nnx.split(model, (nnx.Param, nnx.BatchStat), ...)` after "
-    "`model.eval()`, so that random keys and counters stay in `rest`, and let apply be "
-    "`lambda params, x: nnx.merge(graphdef, params, rest)(x)`",
-    "haiku": "the apply of `hk.transform` takes (params, rng, x): let apply be `lambda params, x: f.apply(params, None, x)`; "
-    "that of `hk.transform_with_state` takes (params, state, rng, x) and returns (outputs, state): with both trees as "
-    '`{"params": params, "state": state}` let apply be '
-    '`lambda p, x: f.apply(p["params"], p["state"], None, x)[0]`',
+    "equinox": """an Equinox module holds functions and settings beside its arrays: take
+        `params, static = eqx.partition(model, eqx.is_array)` and let apply be
+        `lambda params, x: jax.vmap(eqx.combine(params, static))(x)`""",
+    "flax.nnx": """of an nnx module take, after `model.eval()`,
+        `graphdef, params, rest = nnx.split(model, (nnx.Param, nnx.BatchStat), ...)`, so that random keys and counters
+        stay in `rest`, and let apply be `lambda params, x: nnx.merge(graphdef, params, rest)(x)`""",
+    "haiku": """the apply of `hk.transform` takes (params, rng, x): let apply be `lambda params, x: f.apply(params,
+        None, x)`; that of `hk.transform_with_state` takes (params, state, rng, x) and returns (outputs, state): with
+        `{"params": params, "state": state}` let apply be `lambda p, x: f.apply(p["params"], p["state"], None, x)[0]`
+        """,
 }
 
 
@@ -29,7 +29,7 @@ def hint(*things: Any) -> str:
 
     for thing in things:
         jax.tree.leaves(thing, is_leaf=look)
-    return f"; {HINTS[found[0]]}" if found else ""
+    return f"; {' '.join(HINTS[found[0]].split())}" if found else ""
 
 
 def _library(node: Any) -> str | None:

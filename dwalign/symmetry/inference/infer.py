@@ -10,6 +10,7 @@ from jax.extend.core import ClosedJaxpr
 from dwalign.symmetry.axes import Axes, SpecError, Sum
 from dwalign.symmetry.inference.atoms import Atom, factors, find, leaves, parts
 from dwalign.symmetry.inference.facts import Dims, Facts
+from dwalign.symmetry.inference.families import Layout
 from dwalign.symmetry.inference.groups import Groups, find_groups, replace_merged
 from dwalign.symmetry.inference.hints import hint
 from dwalign.symmetry.inference.mirrors import mirrored
@@ -89,7 +90,7 @@ def read_program(apply: Callable, params: PyTree, *inputs: PyTree) -> Program:
     returned = jax.tree_util.tree_flatten_with_path(outputs)[0]
     facts, dims = walk_program(closed, len(paths), [STATE if _is_state(one, paths) else OUTPUT for one in returned])
     groups = find_groups(facts, dims)
-    axes = [_axes(one, groups) for one in dims]
+    axes = [_axes(one, groups) for one in groups.layouts]
     shapes = [tuple(leaf.shape) for _, leaf in paths]
     carrying = [any(leaf in groups.batch for leaf in _named(one, groups)) for one in dims]
     follows = mirrored([path for path, _ in paths], shapes, used, carrying)
@@ -102,7 +103,7 @@ def read_program(apply: Callable, params: PyTree, *inputs: PyTree) -> Program:
         if k not in follows
         for d, atom in enumerate(one)
         if atom is not None
-        for leaf in leaves(atom)
+        for leaf in dict.fromkeys(leaves(atom))
         if leaf.reason is not None and leaf.size > 1
     ]
     spec = PermutationSpec(
@@ -148,13 +149,15 @@ def _traced(apply, params, inputs) -> tuple[ClosedJaxpr, PyTree, list[bool]]:
         closed, shapes = jax.make_jaxpr(program, return_shape=True)(abstract, [flat[k] for k in dynamic])
     except SpecError:
         raise
-    except TypeError as error:
+    except Exception as error:
         if "not a valid JAX type" in str(error):
             raise InferenceError(
                 f"infer_spec: apply must return arrays (and take them as inputs), but tracing it says: {error}"
             ) from error
+        # a module or its state that reached apply as it is, or a function called as another library calls it
+        foreign = hint(apply) or (hint(params) if _is_foreign(error) else "")
         raise InferenceError(
-            f"infer_spec: apply could not be traced on these params and inputs: {error}{hint(apply, params)}"
+            f"infer_spec: apply could not be traced on these params and inputs: {error}{foreign}"
         ) from error
     read = {id(var) for eqn in closed.jaxpr.eqns for var in eqn.invars} | {id(var) for var in closed.jaxpr.outvars}
     used = [id(var) in read for var in closed.jaxpr.invars[: len(jax.tree.leaves(params))]]
@@ -166,17 +169,31 @@ def _traced(apply, params, inputs) -> tuple[ClosedJaxpr, PyTree, list[bool]]:
     return closed, shapes, used
 
 
-def _axes(dims: Dims, groups: Groups) -> Axes:
-    return Axes(*(None if atom is None else _dim(atom, groups) for atom in dims))
+def _is_foreign(error: Exception) -> bool:
+    """Whether a program fails for what its model is rather than for the shapes of arrays."""
+    return type(error).__module__.startswith("flax") or any(
+        sign in str(error) for sign in ("NoneType", "not callable", "positional argument", "has no attribute")
+    )
 
 
-def _dim(atom: Atom, groups: Groups):
+def _axes(one: Layout, groups: Groups, cut: Sequence[int] = ()) -> Axes:
+    """The axes of an array; sizes along dimensions of which it is a piece are written out."""
+    if one.axis is not None:
+        return Axes.concatenate(one.axis, *(_axes(piece, groups, (*cut, one.axis)) for piece in one.pieces))
+    terms = [[(1,)] if atom is None else _terms(atom, groups) for atom in one.dims]
+    return Axes(
+        *(None if len(dim) == 1 and _plain(dim[0]) and d not in cut else Sum(*dim) for d, dim in enumerate(terms))
+    )
+
+
+def _terms(atom: Atom, groups: Groups) -> list[tuple]:
     out: list[tuple] = []
     for part in parts(atom):
-        named: list[str | int] = []
-        # what is still a concatenation inside a product is pinned: just so many fixed positions
+        named: list = []
         for leaf in replace_merged([find(factor) for factor in factors(part)], groups.merged):
             factor = groups.names.get(leaf, leaf.size)
+            if leaf.kind == "sum" and not all(map(_plain, inner := _terms(leaf, groups))):
+                factor = Sum(*inner)
             if isinstance(factor, int) and named and isinstance(named[-1], int):
                 named[-1] *= factor
             elif factor != 1:
@@ -186,7 +203,7 @@ def _dim(atom: Atom, groups: Groups):
             out[-1] = (out[-1][0] + product[0],)
         else:
             out.append(product)
-    return None if len(out) == 1 and _plain(out[0]) else Sum(*out)
+    return out
 
 
 def _plain(product: tuple) -> bool:

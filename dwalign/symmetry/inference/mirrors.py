@@ -4,8 +4,8 @@ Whatever axes they have, the function stays the same. Two rules say what they sh
 name or a shape:
 - a whole tree of ignored arrays with the paths and shapes of the tree that holds every array of two or more dimensions
   with a group, such as `{"params": P, "mu": P', "nu": P''}`, takes its axes;
-- beside counters (scalars) alone, an ignored array takes those of the one other array, of its shape: Haiku keeps averages
-  as `{"counter", "hidden", "average"}` and reads the last.
+- beside counters (scalars) alone, an ignored array takes those of the one other array, of its shape: Haiku keeps
+  averages as `{"counter", "hidden", "average"}` and reads the last.
 """
 
 from collections.abc import Sequence

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from dwalign.symmetry.inference.atoms import Atom, Reason, fresh, opened, pin, uniform
+from dwalign.symmetry.inference.atoms import Atom, Reason, fresh, leaves, opened, pin, tie, uniform
 from dwalign.symmetry.inference.facts import CONSTANT, Dims, Facts, Occurrence, Origin, Place
+from dwalign.symmetry.inference.families import families
 from dwalign.symmetry.inference.positions import again, count, elsewhere, numbered, together
 from dwalign.symmetry.inference.rules import RULES, shapes, unknown
 
@@ -17,6 +18,9 @@ INPUT = Reason("an input of the program")
 OUTPUT = Reason("an output of the program")
 STATE = Reason("an output of the program that is new state: let apply return its predictions alone")
 UNUSED = Reason("not used by the program")
+# what neither computes with a value nor puts it beside others
+MOVES = {"broadcast_in_dim", "convert_element_type", "copy", "copy_p", "reshape", "slice", "split", "squeeze"}
+MOVES |= {"stop_gradient", "transpose", "unstack"}
 EMPTY = Reason("an array without entries")
 
 
@@ -26,12 +30,8 @@ def walk_program(closed: ClosedJaxpr, arguments: int, outputs: Sequence[Reason])
     `outputs` says for each result why it is pinned.
     """
     facts, jaxpr = Facts(), closed.jaxpr
-    params = [_fresh_dims(var.aval.shape) for var in jaxpr.invars[:arguments]]
+    params = [_fresh_dims(var.aval.shape, owners=1 << k) for k, var in enumerate(jaxpr.invars[:arguments])]
     inputs = [_fresh_dims(var.aval.shape, INPUT) for var in jaxpr.invars[arguments:]]
-    used = {var for eqn in jaxpr.eqns for var in eqn.invars if not isinstance(var, Literal)}
-    for var, dims in zip(jaxpr.invars[:arguments], params, strict=True):
-        if var not in used | {v for v in jaxpr.outvars if not isinstance(v, Literal)}:
-            _pin_all(dims, UNUSED)
     values = [
         *(Occurrence(dims, (), None, False) for dims in params),
         *(Occurrence(dims, (), (-1 - k, 0), True) for k, dims in enumerate(inputs)),
@@ -40,7 +40,24 @@ def walk_program(closed: ClosedJaxpr, arguments: int, outputs: Sequence[Reason])
     facts.occurrences += values
     for out, why in zip(_walk(facts, closed, values, (), (), True), outputs, strict=True):
         _pin_all([*out.dims, *_numbered(out)], why)
+    _pin_unused(facts, params)
     return facts, params
+
+
+def _pin_unused(facts: Facts, params: Sequence[Dims]) -> None:
+    """Pin positions that the program only moves or cuts off, such as those of embeddings for longer inputs.
+
+    The function does not depend on them, but the same weights with other inputs may. What lies beside them goes with
+    what lies beside the others.
+    """
+    used = {leaf for dims in facts.used for atom in dims if atom is not None for leaf in leaves(atom)}
+    for atom in (atom for dims in params for atom in dims if atom is not None):
+        for family in list(families(atom)):
+            if not used.issuperset(leaves(family)):
+                tie(family)
+        for leaf in leaves(atom):
+            if leaf not in used:
+                pin(leaf, UNUSED)
 
 
 def _pin_all(dims: Dims, why: Reason) -> None:
@@ -53,8 +70,8 @@ def _numbered(one: Occurrence) -> Sequence[Atom | None]:
     return () if one.positions is None or one.positions.kind == "never" else one.positions.atoms
 
 
-def _fresh_dims(shape, why: Reason | None = None) -> Dims:
-    return [None if n == 1 else fresh(n, EMPTY if 0 in shape else why) for n in shape]
+def _fresh_dims(shape, why: Reason | None = None, owners: int = 0) -> Dims:
+    return [None if n == 1 else fresh(n, EMPTY if 0 in shape else why, owners) for n in shape]
 
 
 def _constant_dims(value: Any) -> Dims:
@@ -114,6 +131,8 @@ def _apply(facts: Facts, eqn, ins, here: Place, loops, observable) -> list[Occur
     if name not in RULES:
         facts.unknown.setdefault(name, facts.reason(eqn))
     facts.operands = ins
+    if name not in MOVES:
+        facts.used += [operand.dims for operand in ins]
     dims = RULES.get(name, unknown)(facts, eqn, [operand.dims for operand in ins])
     positions = numbered(facts, eqn, ins, dims)
     return [one._replace(dims=d, positions=p) for one, d, p in zip(made, dims, positions, strict=True)]

@@ -7,7 +7,6 @@ from dwalign.symmetry.inference.atoms import Atom, Mismatch, regroup, uniform
 from dwalign.symmetry.inference.facts import Dims
 from dwalign.symmetry.inference.rules.registry import joined, rule, shapes
 
-
 UNFIT = "was divided in a way that does not fit"
 
 

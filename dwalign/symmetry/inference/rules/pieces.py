@@ -1,16 +1,22 @@
 """Primitives that put arrays beside one another or take them apart."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 from dwalign.symmetry.inference.atoms import (
     UNIFORM,
     Atom,
     Mismatch,
+    beside,
     concatenation,
+    factors,
     fresh,
     is_uniform,
+    leaves,
     partly_uniform,
+    pieces,
     pinned,
+    spans,
     split_sum,
     uniform,
 )
@@ -21,14 +27,14 @@ from dwalign.symmetry.inference.rules.registry import rule, shapes
 @rule("concatenate")
 def concatenate(facts, eqn, ins):
     axis = eqn.params["dimension"]
-    pieces = [(dims, dims[axis] or fresh(1, facts.reason(eqn))) for dims in ins]
     # what is empty has no say
-    pieces = [(dims, piece) for dims, piece in pieces if piece.size]
-    out = facts.unify_all([[*dims[:axis], *dims[axis + 1 :]] for dims, _ in pieces], eqn)
-    for dims, piece in pieces:
-        if pinned(piece):
+    ins = [dims for dims in ins if dims[axis] is None or dims[axis].size]
+    out = facts.unify_all([[*dims[:axis], *dims[axis + 1 :]] for dims in ins], eqn)
+    joined = _joined(facts, eqn, [dims[axis] or fresh(1, facts.reason(eqn)) for dims in ins])
+    if joined is not None and pinned(joined):
+        for dims in ins:
             facts.mixed(dims, [axis])
-    out.insert(axis, _joined(facts, eqn, [piece for _, piece in pieces]))
+    out.insert(axis, joined)
     return [out]
 
 
@@ -41,8 +47,8 @@ def stack(facts, eqn, ins):
 @rule("unstack")
 def unstack(facts, eqn, ins):
     axis = eqn.params["axis"]
-    facts.ordered(ins[0], [axis], eqn, "is taken apart")
-    return [[atom for k, atom in enumerate(ins[0]) if k != axis] for _ in eqn.outvars]
+    rows = _cut(facts, eqn, ins[0], axis, [1] * len(eqn.outvars))
+    return [[atom for k, atom in enumerate(dims) if k != axis] for dims in rows]
 
 
 def _joined(facts, eqn, pieces: list[Atom]) -> Atom | None:
@@ -51,45 +57,63 @@ def _joined(facts, eqn, pieces: list[Atom]) -> Atom | None:
     return concatenation(pieces)
 
 
-def _pieces(facts, eqn, atom: Atom, sizes: Sequence[int]) -> list[Atom | None]:
-    """Consecutive pieces of a dimension; positions of one that is pinned or does not fit have no more structure."""
+def _cut(facts, eqn, dims: Dims, axis: int, sizes: Sequence[int]) -> list[list[Atom | None]]:
+    """The dimensions of consecutive pieces of a value.
+
+    Positions of a dimension that is pinned or does not fit have no more structure, unless parameters carry it: then
+    the others may differ from piece to piece.
+    """
     if 0 in sizes:
-        filled = iter(_pieces(facts, eqn, atom, [size for size in sizes if size]))
-        return [next(filled) if size else uniform(0) for size in sizes]
-    if not pinned(atom) or partly_uniform(atom):
+        filled = iter(_cut(facts, eqn, dims, axis, [size for size in sizes if size]))
+        empty = [*dims[:axis], uniform(0), *dims[axis + 1 :]]
+        return [next(filled) if size else empty for size in sizes]
+    atom = dims[axis]
+    cut: Sequence[Atom | None] = [None] * len(sizes)
+    rows = [list(dims) for _ in sizes]
+    if atom is not None and pinned(atom) and not partly_uniform(atom) and not any(x.owners for x in leaves(atom)):
+        facts.mixed(dims, [axis])
+        cut = [facts.fresh_pinned(size, eqn) for size in sizes]
+    elif atom is not None:
         try:
-            return [None if piece.size == 1 else piece for piece in split_sum(atom, sizes)]
+            cut = split_sum(atom, sizes)
+            rows = [[other and near(other) for other in dims] for near in _beside(atom, sizes)]
+            facts.pin([piece for piece in cut if piece.size == 1], eqn, "takes a single position")
+            cut = [None if piece.size == 1 else piece for piece in cut]
         except Mismatch:
-            facts.pin([atom], eqn, "was cut in a way that does not fit")
-    return [facts.fresh_pinned(size, eqn) for size in sizes]
+            facts.ordered(dims, [axis], eqn, "was cut in a way that does not fit")
+            cut = [facts.fresh_pinned(size, eqn) for size in sizes]
+    return [[*row[:axis], piece, *row[axis + 1 :]] for row, piece in zip(rows, cut, strict=True)]
+
+
+def _beside(atom: Atom, sizes: Sequence[int]) -> list[Callable[[Atom], Atom]]:
+    """For each piece of these sizes what other dimensions are beside it."""
+    first, *rest = factors(atom)
+    tail = math.prod(factor.size for factor in rest)
+    if any(size % tail for size in sizes):
+        return [lambda other: other] * len(sizes)
+    taken = spans(first, [size // tail for size in sizes])
+    return [lambda other, on=on: beside(other, pieces(first), on) for on in taken]
 
 
 @rule("split")
 def split(facts, eqn, ins):
-    axis, sizes = eqn.params["axis"], eqn.params["sizes"]
-    if ins[0][axis] is not None and pinned(ins[0][axis]):
-        facts.mixed(ins[0], [axis])
-    pieces = _pieces(facts, eqn, ins[0][axis], sizes) if ins[0][axis] is not None else [None] * len(sizes)
-    return [[piece if k == axis else atom for k, atom in enumerate(ins[0])] for piece in pieces]
+    return _cut(facts, eqn, ins[0], eqn.params["axis"], eqn.params["sizes"])
 
 
 @rule("slice")
 def static_slice(facts, eqn, ins):
     (source,), strides = shapes(eqn.invars), eqn.params["strides"]
-    out: Dims = []
+    out = list(ins[0])
     for k, (start, stop) in enumerate(zip(eqn.params["start_indices"], eqn.params["limit_indices"], strict=True)):
-        atom, size = ins[0][k], source[k]
-        if atom is None or ((start, stop) == (0, size) and (strides is None or strides[k] == 1)):
-            out.append(atom)
-        elif strides is not None and strides[k] != 1:
-            facts.ordered(ins[0], [k], eqn)
+        size = source[k]
+        if strides is not None and strides[k] != 1 and stop - start > 1:
+            alike = out[k] is not None and is_uniform(out[k])
+            facts.ordered(out, [k], eqn)
             size = -(-(stop - start) // strides[k])
-            out.append(uniform(size) if is_uniform(atom) else facts.fresh_pinned(size, eqn))
-        else:
-            if pinned(atom):
-                facts.mixed(ins[0], [k])
+            out[k] = uniform(size) if alike else facts.fresh_pinned(size, eqn)
+        elif (start, stop) != (0, size):
             sizes = [n for n in (start, stop - start, size - stop) if n]
-            out.append(_pieces(facts, eqn, atom, sizes)[1 if start else 0])
+            out = _cut(facts, eqn, out, k, sizes)[1 if start else 0]
     return [out]
 
 
