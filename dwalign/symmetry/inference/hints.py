@@ -1,6 +1,5 @@
 """What users of other libraries most likely meant: the call that makes `apply(params, *inputs)` of their model."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -34,7 +33,7 @@ def hint(*things: Any) -> str:
 
 def _library(node: Any) -> str | None:
     homes = [kind.__module__ for kind in type(node).__mro__]
-    if isinstance(node, Callable):
+    if callable(node):
         homes.append(getattr(node, "__module__", None) or "")
     for home in homes:
         for library in HINTS:

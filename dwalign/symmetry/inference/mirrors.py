@@ -26,14 +26,13 @@ def mirrored(
     """
     place = {path: k for k, path in enumerate(paths)}
     out = _trees(place, shapes, used, carrying)
+    parents: dict[Path, list[int]] = {}
     for path, k in place.items():
-        siblings = [other for at, other in place.items() if at[:-1] == path[:-1]]
-        arrays = [other for other in siblings if shapes[other] and other != k]
-        if k in out or used[k] or not shapes[k] or len(arrays) != 1 or len(siblings) == 2:
-            continue
-        (other,) = arrays
-        if used[other] and shapes[other] == shapes[k]:
-            out[k] = other
+        parents.setdefault(path[:-1], []).append(k)
+    for siblings in parents.values():
+        arrays = [k for k in siblings if shapes[k]]
+        if len(arrays) == 2 and len(siblings) > 2 and shapes[arrays[0]] == shapes[arrays[1]]:
+            out |= {k: other for k, other in (arrays, arrays[::-1]) if used[other] and not used[k] and k not in out}
     return out
 
 

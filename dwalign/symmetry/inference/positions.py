@@ -46,9 +46,9 @@ def count(facts: Facts, eqn, operands: Sequence[Occurrence]) -> None:
 
 def again(one: Occurrence) -> Occurrence:
     """The positions of a dimension themselves belong to no units: each use has its own."""
-    if one.positions is None or one.positions.kind != "own":
+    old = one.positions.atoms[0] if one.positions is not None and one.positions.kind == "own" else None
+    if one.positions is None or old is None:
         return one
-    (old,) = one.positions.atoms
     new = fresh(old.size)
     dims = [new if atom is not None and find(atom) is find(old) else atom for atom in one.dims]
     return one._replace(dims=dims, positions=one.positions._replace(atoms=(new,)))
