@@ -1,22 +1,23 @@
 """The certificate: numbers that show that a spec describes symmetries of a function, and that it misses none."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from dwalign.symmetry.action import inverse, permute, permute_block
-from dwalign.symmetry.completeness import find_missed
+from dwalign.symmetry.completeness import CLEAR, find_missed
 from dwalign.symmetry.spec import Note, PermutationSpec, SpecError
-from dwalign.symmetry.trial import Examined, Trial, difference, examine, fresh_trials, trials
+from dwalign.symmetry.trial import Trial, examine, fresh_trials, trials
 
 PyTree = Any
 Element = dict[str, np.ndarray]
 # results that rounding moves by more than this cannot tell right from wrong
 USELESS = 0.03
-# an effect is seen that is so many times larger than what passes as rounding
-CLEAR = 10.0
+# units, of which a cycle may be all that a function is symmetric under
+FEW = 8
 # seconds for which it is measured, without being asked to, whether every array is seen
 PATIENCE = 1.0
 
@@ -98,7 +99,7 @@ def certify(
     return Certificate(error, tuple(missed), order, limit)
 
 
-def _judged(spec, elements, points: Iterator[Trial], tolerance) -> tuple[Trial, float, float]:
+def _judged(spec, elements, points: Iterable[Trial], tolerance) -> tuple[Trial, float, float]:
     """The first of these points at which rounding leaves something to be seen, with what it allows and the error."""
     trial = None
     for trial in points:
@@ -121,9 +122,10 @@ def _judged(spec, elements, points: Iterator[Trial], tolerance) -> tuple[Trial, 
 
 
 def drawn_elements(spec: PermutationSpec, rng: np.random.Generator) -> list[Element]:
-    """Two random elements that generate all: one moves every unit around a cycle, the other exchanges two.
+    """Random elements that generate all: one moves every unit around a cycle, one exchanges two units of small groups.
 
-    Drawn on the host: compiling a shuffle for every size and a gather for every array takes longer than all else.
+    Of few units a function may well be symmetric under a cycle alone; of many it is not by chance. Drawn on the host:
+    compiling a shuffle for every size and a gather for every array takes longer than all else.
     """
     cycles, exchanges = {}, {}
     for group, n in spec.sizes.items():
@@ -131,12 +133,13 @@ def drawn_elements(spec: PermutationSpec, rng: np.random.Generator) -> list[Elem
         order = rng.permuted(np.broadcast_to(np.arange(n), (*shape, n)), axis=-1)
         cycles[group] = np.empty_like(order)
         np.put_along_axis(cycles[group], order, np.roll(order, 1, axis=-1), axis=-1)
-        exchanges[group] = np.broadcast_to(np.arange(n), order.shape).copy()
-        # of a batched group one row at least is moved and one is not, so that the rows are seen to be independent
-        rows = rng.permutation(np.arange(order[..., 0].size) % 2 == 0).reshape(shape)[..., None]
-        pair = order[..., :2]
-        np.put_along_axis(exchanges[group], pair, np.where(rows, pair[..., ::-1], pair), axis=-1)
-    return [cycles, exchanges]
+        if n < FEW:
+            # of a batched group one row is moved and one is not, so that the rows are seen to be independent
+            rows = rng.permutation(np.arange(math.prod(shape)) % 2 == 0).reshape(shape)[..., None]
+            pair = order[..., :2]
+            exchanges[group] = np.broadcast_to(np.arange(n), order.shape).copy()
+            np.put_along_axis(exchanges[group], pair, np.where(rows, pair[..., ::-1], pair), axis=-1)
+    return [cycles, exchanges] if exchanges else [cycles]
 
 
 def _check_inverse(spec: PermutationSpec, params: PyTree, perms: Element) -> None:
@@ -173,8 +176,8 @@ def _unseen(spec, trial: Trial, element: Element, limit: float, carriers) -> set
 def _blame(spec, trial: Trial, elements, limit, error) -> str:
     """The first group that alone changes the function, and the array without which it would not."""
     what = f"certify: permuting must not change the function, but changed it by {error:.1e} (relative)"
-    for group, element in ((group, element) for group in spec.sizes for element in elements):
-        moved = permute(spec, trial.params, {group: element[group]})
+    for group, perm in ((group, element[group]) for group in spec.sizes for element in elements if group in element):
+        moved = permute(spec, trial.params, {group: perm})
         if trial.change(moved) <= limit:
             continue
         carriers = [k for k, axes in enumerate(spec.leaves) if group in axes.names()]
