@@ -18,8 +18,8 @@ Element = dict[str, np.ndarray]
 USELESS = 0.03
 # units, of which a cycle may be all that a function is symmetric under
 FEW = 8
-# seconds for which it is measured, without being asked to, whether every array is seen
-PATIENCE = 1.0
+# seconds for what takes a run for every array: which are seen, which belong together
+PATIENCE = {False: 1.0, True: 60.0}
 
 
 class CertificateError(SpecError):
@@ -87,14 +87,16 @@ def certify(
     if limit > USELESS:
         return Certificate(error, (), tuple(path for path in spec.paths if path in carriers), limit)
     unseen = None
-    if complete or len(carriers) * found.seconds < PATIENCE:
+    if len(carriers) * found.seconds < PATIENCE[complete]:
         unseen = _unseen(spec, trial, elements[0], limit, carriers)
         for other in fresh_trials(found, rng) if unseen else ():
             # a symmetry holds for all weights: for those too
             _, limit_there, error_there = _judged(spec, elements, [other], tolerance)
             error, limit = max(error, error_there), max(limit, limit_there)
             unseen = _unseen(spec, other, elements[0], limit_there, unseen)
-    missed = find_missed(spec, apply, params, inputs, trial, limit, moderate, rng) if complete else ()
+    missed: Iterable[Note] = ()
+    if complete:
+        missed = find_missed(spec, apply, params, inputs, trial, limit, moderate, rng, PATIENCE[complete])
     order = None if unseen is None else tuple(path for path in spec.paths if path in unseen)
     return Certificate(error, tuple(missed), order, limit)
 

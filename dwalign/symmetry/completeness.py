@@ -1,8 +1,8 @@
 """What a spec misses: units that are free and not declared, pinned positions that can be permuted, groups that are two.
 
-All three are found on numbers. What moves as one and could move by itself shows to first order: where two units are
-equal, exchange them in the direction in which they begin to differ. Each place of a group then changes the results by
-a vector; these sum to nothing over all places, and over each set of places that is free of the others.
+Which places of a group belong together shows on two units that are equal but for two places: exchange them at one of
+the two. Where both places are of the same units, that pairs the wrong halves; where a program is free to permute one
+without the other, nothing changes, whatever the values.
 """
 
 import math
@@ -16,12 +16,11 @@ import numpy as np
 from dwalign.symmetry.inference import Program, read_program
 from dwalign.symmetry.inference.atoms import Atom, factors, find, parts
 from dwalign.symmetry.spec import Axes, Note, PermutationSpec
-from dwalign.symmetry.trial import Trial
+from dwalign.symmetry.trial import Trial, difference
 
 PyTree = Any
 # an effect is seen that is so many times larger than what passes as rounding
 CLEAR = 10.0
-STEP = 2.0**-8
 
 
 class Place(NamedTuple):
@@ -44,18 +43,22 @@ def find_missed(
     limit: float,
     moderate: int,
     rng: np.random.Generator,
+    patience: float,
 ) -> Iterator[Note]:
-    """See `certify(complete=True)`; `limit` is what passes as rounding in the trial."""
+    """See `certify(complete=True)`; `limit` is what passes as rounding in the trial.
+
+    Where it would take more than `patience` seconds, all places of a group are taken to belong together.
+    """
     program = read_program(apply, params, *inputs)
     yield from _undeclared(spec, program.spec)
     for group in spec.sizes:
         places = [place for k, axes in enumerate(spec.leaves) for place in _carried(spec, k, axes, group)]
-        for free in list(_free(trial, places, limit, rng))[1:]:
+        for free in list(_free(trial, places, limit, rng, patience))[1:]:
             first = spec.paths[free[0].leaf], free[0].axis, free[0].size
             where = ", ".join(dict.fromkeys(spec.paths[place.leaf] for place in free))
             yield Note(*first, f"group {group!r} ties what is independent: it can be permuted by itself on {where}")
     for note, places in _pinned(program, moderate):
-        for free in _free(trial, places, limit, rng):
+        for free in _free(trial, places, limit, rng, patience):
             yield note._replace(path=spec.paths[free[0].leaf], dimension=free[0].axis)
 
 
@@ -102,7 +105,9 @@ def _pinned(program: Program, least: int) -> Iterator[tuple[Note, list[Place]]]:
     yield from found.values()
 
 
-def _free(trial: Trial, places: Sequence[Place], limit: float, rng: np.random.Generator) -> Iterator[list[Place]]:
+def _free(
+    trial: Trial, places: Sequence[Place], limit: float, rng: np.random.Generator, patience: float
+) -> Iterator[list[Place]]:
     """Sets of places, each of which can be permuted by itself without a change though all of it is seen."""
     leaves = jax.tree.leaves(trial.params)
     seen = [place for place in places if _seen(trial, leaves, place, limit, rng)]
@@ -112,11 +117,12 @@ def _free(trial: Trial, places: Sequence[Place], limit: float, rng: np.random.Ge
     cycle = rng.permutation(seen[0].size)
     order = np.empty_like(cycle)
     order[cycle] = np.roll(cycle, 1)
-    for chosen in _candidates(trial, leaves, seen, rng):
+    together = _together(trial, leaves, seen, limit, rng) if len(seen) * trial.of.seconds < patience else [seen]
+    for chosen in together:
         moved = list(leaves)
         for place in chosen:
             moved[place.leaf] = _taken(moved[place.leaf], place, order)
-        if trial.change(trial.of.treedef.unflatten(moved)) <= limit:
+        if _change(trial, moved) <= limit:
             yield chosen
 
 
@@ -129,70 +135,37 @@ def _seen(trial: Trial, leaves: list, place: Place, limit: float, rng: np.random
         return False
     view *= np.exp(0.3 * rng.standard_normal(place.size)).reshape(shape)
     changed = [array if k == place.leaf else leaf for k, leaf in enumerate(leaves)]
-    return trial.change(trial.of.treedef.unflatten(changed)) > CLEAR * limit
+    return _change(trial, changed) > CLEAR * limit
 
 
-def _candidates(trial: Trial, leaves: list, places: list[Place], rng: np.random.Generator) -> list[list[Place]]:
-    """The finest sets of places whose first-order changes sum to nothing; none where there is no such set."""
-    if len(places) == 1:
-        return [places]
-    rows: list[np.ndarray] = []
-    while sum(len(row) for row in rows) < 2 * len(places) and len(rows) < 8:
-        rows.append(_first_order(trial, leaves, places, rng))
-    changes = np.concatenate(rows)
-    sizes = np.linalg.norm(changes, axis=0)
-    if not np.isfinite(sizes).all() or sizes.min() == 0:
-        return [places]
-    _, values, vectors = np.linalg.svd(changes / sizes, full_matrices=True)
-    values = np.concatenate([values, np.zeros(len(places) - len(values))])
-    null = _echelon(vectors[values < 1e-3 * values[0]] / sizes)
-    sets = [frozenset(np.flatnonzero(np.abs(row) > 0.5).tolist()) for row in null]
-    if sum(map(len, sets)) != len(frozenset().union(*sets)):
-        return [places]
-    return [[places[k] for k in sorted(one)] for one in sorted(sets, key=min)]
-
-
-def _first_order(trial: Trial, leaves: list, places: list[Place], rng: np.random.Generator) -> np.ndarray:
-    """Where two units are equal: the derivative of the results along their exchange, one column a place."""
+def _together(
+    trial: Trial, leaves: list, places: list[Place], limit: float, rng: np.random.Generator
+) -> list[list[Place]]:
+    """The sets of places that belong to the same units; neighbours are tried first, as most are linked."""
     one, two = rng.choice(places[0].size, 2, replace=False)
-    equal, columns = list(leaves), []
-    copy, swap = np.arange(places[0].size), np.arange(places[0].size)
-    copy[two] = one
-    swap[[one, two]] = two, one
-    for place in places:
-        equal[place.leaf] = _taken(equal[place.leaf], place, copy)
-    wander = {place.leaf: _noise(leaves[place.leaf], rng) for place in places}
-    for place in places:
-        towards = _taken(wander[place.leaf], place, swap) - wander[place.leaf]
-        ends = []
-        for step in (STEP, -STEP):
-            moved = list(equal)
-            moved[place.leaf] = (equal[place.leaf] + step * towards).astype(equal[place.leaf].dtype)
-            ends.append(_flat(trial.run(trial.of.treedef.unflatten(moved))))
-        columns.append((ends[0] - ends[1]) / (2 * STEP))
-    return np.stack(columns, axis=1)
+    equal, exchanged = np.arange(places[0].size), np.arange(places[0].size)
+    equal[two] = one
+    exchanged[[one, two]] = two, one
+    sets = {place: {place} for place in places}
+    for gap in range(1, len(places)):
+        for first, second in zip(places, places[gap:], strict=False):
+            if sets[first] is sets[second]:
+                continue
+            alike = list(leaves)
+            for place in places:
+                if place not in (first, second):
+                    alike[place.leaf] = _taken(alike[place.leaf], place, equal)
+            apart = list(alike)
+            apart[second.leaf] = _taken(alike[second.leaf], second, exchanged)
+            results = [trial.of.run([*one, *trial.inputs]) for one in (alike, apart)]
+            if difference(*results) > limit:
+                sets[first] |= sets[second]
+                sets |= dict.fromkeys(sets[second], sets[first])
+    return [sorted(one, key=places.index) for k, one in enumerate(sets.values()) if one not in list(sets.values())[:k]]
 
 
-def _noise(leaf: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return rng.standard_normal(leaf.shape) * np.sqrt(np.mean(np.abs(leaf) ** 2))
-
-
-def _flat(results: list[np.ndarray]) -> np.ndarray:
-    flat = np.concatenate([one.reshape(-1) for one in results])
-    return np.concatenate([flat.real, flat.imag]) if np.iscomplexobj(flat) else flat
-
-
-def _echelon(rows: np.ndarray) -> np.ndarray:
-    """The reduced echelon form; rows of disjoint supports come out apart."""
-    rows = rows.copy()
-    for k in range(len(rows)):
-        pivot = k + np.argmax(np.abs(rows[k:]).max(axis=1))
-        rows[[k, pivot]] = rows[[pivot, k]]
-        column = np.argmax(np.abs(rows[k]))
-        rows[k] /= rows[k, column]
-        others = [j for j in range(len(rows)) if j != k]
-        rows[others] -= rows[others][:, [column]] * rows[k]
-    return rows
+def _change(trial: Trial, leaves: list) -> float:
+    return trial.change(trial.of.treedef.unflatten(leaves))
 
 
 def _taken(array: np.ndarray, place: Place, order: np.ndarray) -> np.ndarray:
