@@ -1,6 +1,5 @@
 """`infer_spec`: the permutation spec of any JAX function of parameters and inputs."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -31,24 +30,6 @@ class Program(NamedTuple):
     groups: Groups
     spec: PermutationSpec
     outputs: jax.tree_util.PyTreeDef
-
-    def pinned(self, least: int) -> list[tuple[Note, list[tuple[int, int, int, int]]]]:
-        """Each pinned factor of at least so many positions, with all the places where parameters carry it.
-
-        A place is the number of the array, the axis, and the sizes of what is outside and inside of it on that axis.
-        Parts of concatenations are left out.
-        """
-        found: dict[Atom, tuple[Note, list]] = {}
-        for k, dims in enumerate(self.params):
-            for axis, atom in enumerate(dims):
-                flat = [find(factor) for factor in factors(atom)] if atom is not None else []
-                for n, leaf in enumerate(flat):
-                    if leaf.kind == "leaf" and leaf.reason is not None and leaf.size >= least:
-                        sizes = [other.size for other in flat]
-                        note = Note(self.spec.paths[k], axis, leaf.size, str(leaf.reason))
-                        places = found.setdefault(leaf, (note, []))[1]
-                        places.append((k, axis, math.prod(sizes[:n]), math.prod(sizes[n + 1 :])))
-        return list(found.values())
 
 
 def infer_spec(apply: Callable, params: PyTree, *inputs: PyTree) -> PermutationSpec:
