@@ -39,7 +39,8 @@ def permute(spec: PermutationSpec, params: PyTree, perms: Perms) -> PyTree:
 
     Returns:
       a tree of the structure of `params`. Hard permutations move values and never change a bit of them; NumPy arrays
-      that are permuted by NumPy arrays stay on the host.
+      stay on the host unless the permutation is traced. Soft ones average, so that integers become floats; what has no
+      average, masks and random keys, goes to the likeliest partner.
     """
     spec.check(params)
     if unknown := set(perms) - set(spec.sizes):
@@ -68,8 +69,13 @@ def permute_block(spec: PermutationSpec, block: Block, perms: Perms, *, skip: in
 
 
 def _permute_axis(array, axis, batch_axes, perm):
+    if isinstance(array, np.ndarray) and not isinstance(perm, jax.core.Tracer):
+        # on its way through JAX a double would lose half of its bits
+        perm = np.asarray(perm)
     xp = namespace(array, perm)
     perm = xp.asarray(perm)
+    if not jnp.issubdtype(array.dtype, jnp.number) and not jnp.issubdtype(perm.dtype, jnp.integer):
+        perm = xp.argmax(perm, -1)
     if jnp.issubdtype(perm.dtype, jnp.integer):
         if not batch_axes:
             return xp.take(array, perm, axis=axis)
@@ -80,6 +86,7 @@ def _permute_axis(array, axis, batch_axes, perm):
     letters = list(range(array.ndim))
     new = array.ndim
     out = [new if k == axis else k for k in letters]
+    array = jnp.asarray(array).astype(jnp.promote_types(array.dtype, perm.dtype))
     return jnp.einsum(perm, [*batch_axes, new, axis], array, letters, out, precision="highest")
 
 

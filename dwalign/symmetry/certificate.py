@@ -8,8 +8,9 @@ import jax
 import numpy as np
 
 from dwalign.symmetry.action import inverse, permute, permute_block
+from dwalign.symmetry.axes import SpecError
 from dwalign.symmetry.completeness import CLEAR, find_missed
-from dwalign.symmetry.spec import Note, PermutationSpec, SpecError
+from dwalign.symmetry.spec import Note, PermutationSpec
 from dwalign.symmetry.trial import Trial, examine, fresh_trials, trials
 
 PyTree = Any

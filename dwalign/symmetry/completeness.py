@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from dwalign.symmetry.axes import Axes
 from dwalign.symmetry.inference import Program, read_program
 from dwalign.symmetry.inference.atoms import Atom, factors, find, parts
-from dwalign.symmetry.spec import Axes, Note, PermutationSpec
+from dwalign.symmetry.spec import Note, PermutationSpec
 from dwalign.symmetry.trial import Trial, difference
 
 PyTree = Any
