@@ -117,13 +117,14 @@ class Facts:
         """Pin these axes; results have axes of their own, and nothing is independent for each of their positions."""
         axes = [axis % len(dims) for axis in axes]
         self.pin([dims[k] for k in axes], eqn, why)
-        moved = [dims[k] for k in axes]
-        for k, atom in enumerate(dims):
-            if k not in axes:
-                self._separate([atom], moved)
+        self.mixed(dims, axes)
         return [
             self.fresh_pinned(atom.size, eqn) if k in axes and atom is not None else atom for k, atom in enumerate(dims)
         ]
+
+    def mixed(self, dims: Dims, axes: Sequence[int]) -> None:
+        """Positions of these axes meet each other: nothing else is independent for each of them."""
+        self._separate([atom for k, atom in enumerate(dims) if k not in axes], [dims[k] for k in axes])
 
     def roles(self, *, batch: Dims, contracted: Dims, free: tuple[Dims, Dims]) -> None:
         """Dimensions of a contraction: only some may be permuted independently for each position of others."""

@@ -16,6 +16,7 @@ from dwalign.symmetry.inference.rules import RULES, shapes, unknown
 
 INPUT = Reason("an input of the program")
 OUTPUT = Reason("an output of the program")
+STATE = Reason("an output of the program that is new state: let apply return its predictions alone")
 UNUSED = Reason("not used by the program")
 # what neither computes with a value nor puts it beside others
 MOVES = {"broadcast_in_dim", "convert_element_type", "copy", "copy_p", "reshape", "slice", "split", "squeeze"}
@@ -23,8 +24,11 @@ MOVES |= {"stop_gradient", "transpose", "unstack"}
 EMPTY = Reason("an array without entries")
 
 
-def walk_program(closed: ClosedJaxpr, arguments: int) -> tuple[Facts, list[Dims]]:
-    """All facts about a program whose first `arguments` inputs are parameters, and the dimensions of these."""
+def walk_program(closed: ClosedJaxpr, arguments: int, outputs: Sequence[Reason]) -> tuple[Facts, list[Dims]]:
+    """All facts about a program whose first `arguments` inputs are parameters, and the dimensions of these.
+
+    `outputs` says for each result why it is pinned.
+    """
     facts, jaxpr = Facts(), closed.jaxpr
     params = [_fresh_dims(var.aval.shape, owners=1 << k) for k, var in enumerate(jaxpr.invars[:arguments])]
     inputs = [_fresh_dims(var.aval.shape, INPUT) for var in jaxpr.invars[arguments:]]
@@ -34,8 +38,8 @@ def walk_program(closed: ClosedJaxpr, arguments: int) -> tuple[Facts, list[Dims]
     ]
     values = [value._replace(dtype=var.aval.dtype) for var, value in zip(jaxpr.invars, values, strict=True)]
     facts.occurrences += values
-    for out in _walk(facts, closed, values, (), (), True):
-        _pin_all([*out.dims, *_numbered(out)], OUTPUT)
+    for out, why in zip(_walk(facts, closed, values, (), (), True), outputs, strict=True):
+        _pin_all([*out.dims, *_numbered(out)], why)
     _pin_unused(facts, params)
     return facts, params
 

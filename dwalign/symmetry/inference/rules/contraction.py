@@ -38,7 +38,8 @@ def ragged_dot(facts, eqn, ins):
     if any(k in (*contract_l, *batch_l) for k in rows):
         return unknown(facts, eqn, ins)
     left, right, counts, *_ = ins
-    facts.pin([*(left[k] for k in rows), *(right[k] for k in groups), *counts], eqn, "takes rows by their number")
+    for dims, axes in ((left, rows), (right, groups), (counts, range(len(counts)))):
+        facts.ordered(dims, axes, eqn, "takes rows by their number")
     return [_contract(facts, eqn, left, right, numbers.dot_dimension_numbers, groups)]
 
 
@@ -53,13 +54,13 @@ def convolution(facts, eqn, ins):
     features, inputs, outputs, batch = left[lhs_feature], right[rhs_in], right[rhs_out], left[lhs_batch]
     groups = None
     if (count := params["feature_group_count"]) > 1:
-        features, groups = _grouped(facts, eqn, features, count)
-        outputs, same = _grouped(facts, eqn, outputs, count)
+        features, groups = _grouped(facts, eqn, left, lhs_feature, count)
+        outputs, same = _grouped(facts, eqn, right, rhs_out, count)
         groups = facts.unify(groups, same, eqn)
     if (count := params["batch_group_count"]) > 1:
         # the gradient of a grouped convolution: images of one group after the other make its outputs
-        batch, groups = _grouped(facts, eqn, batch, count)
-        outputs, same = _grouped(facts, eqn, outputs, count)
+        batch, groups = _grouped(facts, eqn, left, lhs_batch, count)
+        outputs, same = _grouped(facts, eqn, right, rhs_out, count)
         groups = facts.unify(groups, same, eqn)
     space = [left[k] for k in lhs_space] + [right[k] for k in rhs_space]
     out: Dims = [facts.fresh_pinned(size, eqn) for size in shape]
@@ -69,19 +70,21 @@ def convolution(facts, eqn, ins):
         if right[m] is None and settings == (1, 1, 0, 0):
             out[numbers.out_spec[2 + axis]] = left[k]
         else:
-            facts.pin([left[k], right[m]], eqn, "slides over positions")
+            facts.ordered(left, [k], eqn, "slides over positions")
+            facts.ordered(right, [m], eqn, "slides over positions")
     facts.roles(batch=[groups], contracted=[_summed(facts, features, inputs, eqn)], free=([batch, *space], [outputs]))
     facts.read([left[lhs_feature]])
     return [out]
 
 
-def _grouped(facts: Facts, eqn, atom: Atom | None, count: int) -> tuple[Atom | None, Atom | None]:
+def _grouped(facts: Facts, eqn, dims: Dims, axis: int, count: int) -> tuple[Atom | None, Atom | None]:
     """The units inside of each group, and the groups; those of a dimension that is divided otherwise are pinned."""
+    atom = dims[axis]
     if atom is None or atom.size == count:
         return None, atom
     try:
         groups, units = split_product(atom, atom.size // count)
         return units, groups
     except Mismatch:
-        facts.pin([atom], eqn, "was divided in a way that does not fit")
+        facts.ordered(dims, [axis], eqn, "was divided in a way that does not fit")
         return facts.fresh_pinned(atom.size // count, eqn), facts.fresh_pinned(count, eqn)

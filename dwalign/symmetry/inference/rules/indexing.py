@@ -133,7 +133,7 @@ def scatter(facts, eqn, ins):
         if k not in (*batching, *picked) and (k in at or k not in window or sizes[k] != size)
     ]
     facts.ordered(operand, moved, eqn, INDEXED)
-    facts.pin([updates[window[k]] for k in moved if k in window], eqn, INDEXED)
+    facts.ordered(updates, [window[k] for k in moved if k in window], eqn, INDEXED)
     facts.ordered(indices, [-1], eqn, "selects positions")
     summed = [atom for m, atom in enumerate(rows) if m not in partners.values()]
     if eqn.primitive.name == "scatter" and not eqn.params["unique_indices"]:

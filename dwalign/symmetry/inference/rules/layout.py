@@ -7,6 +7,8 @@ from dwalign.symmetry.inference.atoms import Atom, Mismatch, regroup, uniform
 from dwalign.symmetry.inference.facts import Dims
 from dwalign.symmetry.inference.rules.registry import joined, rule, shapes
 
+UNFIT = "was divided in a way that does not fit"
+
 
 @rule("transpose")
 def transpose(facts, eqn, ins):
@@ -56,7 +58,7 @@ def reshape(facts, eqn, ins):
         try:
             made: Sequence[Atom | None] = regroup(group, [size for _, size in places])
         except Mismatch:
-            facts.pin(group, eqn, "was divided in a way that does not fit")
+            facts.ordered(dims, [k for k, atom in enumerate(dims) if any(atom is one for one in group)], eqn, UNFIT)
             made = [facts.fresh_pinned(size, eqn) for _, size in places]
         for (d, _), atom in zip(places, made, strict=True):
             out[d] = atom

@@ -30,6 +30,7 @@ def along(facts, eqn, ins):
 def sort(facts, eqn, ins):
     """Which unit is the first does not depend on how units are numbered: the ranks are new, fixed positions."""
     dims, axis = facts.unify_all(ins, eqn), eqn.params["dimension"]
+    facts.mixed(dims, [axis])
     dims[axis] = facts.fresh_pinned(shapes(eqn.invars)[0][axis], eqn)
     return [list(dims) for _ in eqn.outvars]
 
@@ -37,6 +38,7 @@ def sort(facts, eqn, ins):
 @rule("top_k")
 def top_k(facts, eqn, ins):
     axis = eqn.params.get("axis", len(ins[0]) - 1) % len(ins[0])
+    facts.mixed(ins[0], [axis])
     ranks = facts.fresh_pinned(shapes(eqn.outvars)[0][axis], eqn)
     return [[*ins[0][:axis], ranks, *ins[0][axis + 1 :]] for _ in eqn.outvars]
 
@@ -72,8 +74,8 @@ def triangular_solve(facts, eqn, ins):
     """Right-hand sides are solved for one by one."""
     unknowns, others = (-2, -1) if eqn.params["left_side"] else (-1, -2)
     (matrix, right), (_, shape) = ins, shapes(eqn.invars)
-    facts.pin([*matrix[-2:], right[unknowns]], eqn, "depends on the order")
+    facts.ordered(matrix, [-2, -1], eqn)
+    facts.ordered(right, [unknowns], eqn)
     out = facts.unify_all([matrix[:-2], right[:-2]], eqn)
     pair = {unknowns: facts.fresh_pinned(shape[unknowns], eqn), others: right[others]}
-    facts.roles(batch=out, contracted=[], free=([right[others]], [matrix[-1], right[unknowns]]))
     return [[*out, pair[-2], pair[-1]]]

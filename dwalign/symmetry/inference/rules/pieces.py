@@ -27,11 +27,14 @@ from dwalign.symmetry.inference.rules.registry import rule, shapes
 @rule("concatenate")
 def concatenate(facts, eqn, ins):
     axis = eqn.params["dimension"]
-    pieces = [(dims, dims[axis] or fresh(1, facts.reason(eqn))) for dims in ins]
     # what is empty has no say
-    pieces = [(dims, piece) for dims, piece in pieces if piece.size]
-    out = facts.unify_all([[*dims[:axis], *dims[axis + 1 :]] for dims, _ in pieces], eqn)
-    out.insert(axis, _joined(facts, eqn, [piece for _, piece in pieces]))
+    ins = [dims for dims in ins if dims[axis] is None or dims[axis].size]
+    out = facts.unify_all([[*dims[:axis], *dims[axis + 1 :]] for dims in ins], eqn)
+    joined = _joined(facts, eqn, [dims[axis] or fresh(1, facts.reason(eqn)) for dims in ins])
+    if joined is not None and pinned(joined):
+        for dims in ins:
+            facts.mixed(dims, [axis])
+    out.insert(axis, joined)
     return [out]
 
 
@@ -68,6 +71,7 @@ def _cut(facts, eqn, dims: Dims, axis: int, sizes: Sequence[int]) -> list[list[A
     cut: Sequence[Atom | None] = [None] * len(sizes)
     rows = [list(dims) for _ in sizes]
     if atom is not None and pinned(atom) and not partly_uniform(atom) and not any(x.owners for x in leaves(atom)):
+        facts.mixed(dims, [axis])
         cut = [facts.fresh_pinned(size, eqn) for size in sizes]
     elif atom is not None:
         try:
@@ -76,7 +80,7 @@ def _cut(facts, eqn, dims: Dims, axis: int, sizes: Sequence[int]) -> list[list[A
             facts.pin([piece for piece in cut if piece.size == 1], eqn, "takes a single position")
             cut = [None if piece.size == 1 else piece for piece in cut]
         except Mismatch:
-            facts.pin([atom], eqn, "was cut in a way that does not fit")
+            facts.ordered(dims, [axis], eqn, "was cut in a way that does not fit")
             cut = [facts.fresh_pinned(size, eqn) for size in sizes]
     return [[*row[:axis], piece, *row[axis + 1 :]] for row, piece in zip(rows, cut, strict=True)]
 

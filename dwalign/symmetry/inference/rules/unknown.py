@@ -1,7 +1,5 @@
 """Primitives without a rule: everything is pinned but leading axes that JAX itself says are treated one by one."""
 
-import itertools
-
 import jax
 
 from dwalign.symmetry.inference.facts import Dims, Facts
@@ -14,7 +12,8 @@ OPAQUE = ("callback", "ffi", "custom", "pallas", "kernel", "composite", "exporte
 def unknown(facts: Facts, eqn, ins) -> list[Dims]:
     """Pins what it touches, but for the leading axes over which the primitive is a map."""
     mapped = batch_axes(eqn)
-    facts.pin(itertools.chain.from_iterable(dims[mapped:] for dims in ins), eqn, "meets a primitive without a rule")
+    for dims in ins:
+        facts.ordered(dims, range(mapped, len(dims)), eqn, "meets a primitive without a rule")
     kept = facts.unify_all([dims[:mapped] for dims in ins], eqn) if mapped else []
     return [[*kept, *(facts.fresh_pinned(size, eqn) for size in shape[mapped:])] for shape in shapes(eqn.outvars)]
 
