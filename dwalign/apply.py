@@ -16,12 +16,14 @@ numbers can tell, whether all weights are finite and how long it took, is left o
 
 import functools
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from dwalign import symmetry
 from dwalign.deepalign import deep_align
 from dwalign.matching import (
     activation_matching,
@@ -41,6 +43,7 @@ from dwalign.symmetry import (
     identity,
     infer_spec,
     inverse,
+    leaf_roles,
     permute,
     random_perms,
 )
@@ -84,6 +87,7 @@ def align(
     key: jax.Array | None = None,
     certified: bool = True,
     program: tuple[Callable, PyTree] | None = None,
+    tolerance: float | None = None,
     **options,
 ) -> Alignment:
     """Match the hidden units of `b` to those of `a`.
@@ -96,6 +100,7 @@ def align(
       certified: check once for each spec and network that permuting does not change the function, where `program` or
         the options of a method (`apply` or `capture`, with `batch`) say which function that is.
       program: `(apply, inputs)` of the network, for methods that look at weights alone.
+      tolerance: relative change of the results that passes as rounding in that check; derived by default, see `certify`.
       options: of the method (with `+`: a dictionary for each name, `weight_matching=dict(restarts=5)`); those that need
         data take `apply` or `capture` and `batch`, `deep_align` takes `aligner`.
 
@@ -113,11 +118,11 @@ def align(
     spec.check_pair(a, b)
     key = jax.random.key(0) if key is None else key
     for name, params in (("a", a), ("b", b)):
-        _check_finite(params, name)
+        _check_finite(spec, params, name)
     if certified:
         own = [] if program is None else [{"apply": program[0], "batch": program[1:]}]
         for named in (*own, *(stage.options for stage in stages)):
-            _certify(spec, a, named)
+            _certify(spec, a, named, tolerance)
     begin = time.perf_counter()
     found: Any = None
     for stage, stage_key in zip(stages, jax.random.split(key, len(stages)), strict=True):
@@ -134,7 +139,11 @@ def interpolate(
 ) -> PyTree:
     """`(1 - weight) a + weight P.b`; without `perms` b is taken as it is.
 
-    Raises `SpecError` if a or b does not fit the spec, or their shapes differ.
+    Computed in float32 or wider, stored in the types of a; integers that carry a group (quantised weights) are rounded
+    to the nearest, masks, keys and counters are those of a. Batch statistics are averaged too, but have to be renewed:
+    see `merge`.
+
+    Raises `SpecError` if a or b does not fit the spec, or their shapes or kinds of numbers differ.
 
     >>> from dwalign.symmetry import Axes
     >>> spec = PermutationSpec({"w": Axes("h0")}, {"h0": 2})
@@ -142,32 +151,59 @@ def interpolate(
     >>> interpolate(spec, a, b, 0.25)["w"].tolist(), interpolate(spec, a, b, 0.25, perms=swap)["w"].tolist()
     ([2.0, 3.0], [0.0, 5.0])
     """
-    moved = _aligned(spec, a, b, perms)
-    return jax.tree.map(lambda x, y: (1 - weight) * x + weight * y, a, moved)
+    return symmetry.interpolate(spec, a, _aligned(spec, a, b, perms), weight)
 
 
-def merge(spec: PermutationSpec, a: PyTree, b: PyTree, *, weight: float = 0.5, **options) -> PyTree:
+def merge(
+    spec: PermutationSpec,
+    a: PyTree,
+    b: PyTree,
+    *,
+    weight: float = 0.5,
+    renew: Callable[[PyTree], PyTree] | None = None,
+    **options,
+) -> PyTree:
     """Align b to a and average: `interpolate` at `weight` after `align(**options)`.
+
+    Args:
+      spec, a, b: what is merged.
+      weight: of b.
+      renew: params to params, done to the result: batch statistics of averaged weights are not the average of those
+        of the two networks (Jordan et al. 2023, REPAIR). For networks of `dwalign.networks` that is
+        `lambda params: networks.reset_statistics(network, params, inputs)`; a function that changes nothing says that
+        the average is wanted.
+
+    Warns:
+      UserWarning: the networks have statistics of units, and `renew` is not given.
 
     >>> from dwalign.symmetry import Axes
     >>> spec = PermutationSpec({"w": Axes("h0")}, {"h0": 2})
     >>> merge(spec, {"w": jnp.array([0.0, 4.0])}, {"w": jnp.array([8.0, 0.0])}, method="weight_matching")["w"].tolist()
     [0.0, 6.0]
     """
-    return interpolate(spec, a, b, weight, perms=align(spec, a, b, **options).perms)
+    merged = interpolate(spec, a, b, weight, perms=align(spec, a, b, **options).perms)
+    if renew is not None:
+        return renew(merged)
+    leaves = zip(spec.paths, spec.leaves, leaf_roles(spec, a), strict=True)
+    if stale := [path for path, axes, role in leaves if role == "statistic" and axes.names() & set(spec.sizes)]:
+        more = f" and {len(stale) - 3} more" if len(stale) > 3 else ""
+        warnings.warn(
+            f"merge: the statistics {', '.join(stale[:3])}{more} are the average of those of a and b, but must be "
+            "renewed for the merged weights: pass renew=lambda params: networks.reset_statistics(network, params, "
+            "inputs), or your own function of params that computes them on training inputs (renew=lambda params: "
+            "params keeps the average)",
+            stacklevel=2,
+        )
+    return merged
 
 
 def distance(spec: PermutationSpec, a: PyTree, b: PyTree, *, perms: Mapping | None = None) -> jax.Array:
     """The Euclidean distance |a - P.b| over all weights; without `perms` b is taken as it is.
 
-    Its gradient is 0 where the networks are equal. Raises `SpecError` if a or b does not fit the spec, or their shapes
-    differ.
+    Statistics, counters, masks and keys do not count; quantised weights count as numbers. Its gradient is 0 where the
+    networks are equal. Raises `SpecError` if a or b does not fit the spec, or their shapes or kinds of numbers differ.
     """
-    moved = _aligned(spec, a, b, perms)
-    square = sum(jnp.sum((x - y) ** 2) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(moved), strict=True))
-    # the slope of the root at 0 is infinite, and 0 times that is NaN even where the other branch is taken
-    equal = square == 0
-    return jnp.where(equal, 0.0, jnp.sqrt(jnp.where(equal, 1.0, square)))
+    return symmetry.distance(spec, a, _aligned(spec, a, b, perms))
 
 
 def _aligned(spec: PermutationSpec, a: PyTree, b: PyTree, perms: Mapping | None) -> PyTree:
@@ -175,36 +211,59 @@ def _aligned(spec: PermutationSpec, a: PyTree, b: PyTree, perms: Mapping | None)
     return b if perms is None else permute(spec, b, dict(perms))
 
 
-def _certify(spec: PermutationSpec, params: PyTree, options: Mapping[str, Any]) -> None:
+def _certify(spec: PermutationSpec, params: PyTree, options: Mapping[str, Any], tolerance: float | None) -> None:
     batch = options.get("batch")
     if batch is None or not ({"apply", "capture"} & set(options)):
         return
-    inputs = jax.tree.map(lambda leaf: leaf[:4], batch[0])
-    leaves, treedef = jax.tree.flatten((params, inputs))
+    point = params, jax.tree.map(lambda leaf: leaf[:4], batch[0])
+    leaves, treedef = jax.tree.flatten(point)
     shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
-    _certify_once(spec, options.get("apply"), options.get("capture"), treedef, shapes)
+    _certify_once(spec, options.get("apply"), options.get("capture"), treedef, shapes, tolerance, _Point(point))
+
+
+class _Point:
+    """The weights and inputs at hand: where a check that is made once takes place, and no reason to make it again."""
+
+    def __init__(self, value: PyTree):
+        self.value: PyTree = value
+
+    def __eq__(self, other):
+        return isinstance(other, _Point)
+
+    def __hash__(self):
+        return 0
 
 
 @functools.lru_cache(maxsize=128)
-def _certify_once(spec, apply, capture, treedef, shapes) -> None:
-    params, inputs = treedef.unflatten([jax.ShapeDtypeStruct(*shape) for shape in shapes])
+def _certify_once(spec, apply, capture, treedef, shapes, tolerance, point: _Point) -> None:
+    known = [
+        jax.ShapeDtypeStruct(*shape) if _traced(leaf) else leaf
+        for leaf, shape in zip(treedef.flatten_up_to(point.value), shapes, strict=True)
+    ]
+    # the cache keeps the key, not what was checked
+    point.value = None
+    params, inputs = treedef.unflatten(known)
     # the check is made of numbers, also while a program around it is traced
     with jax.ensure_compile_time_eval():
-        certify(spec, apply or (lambda params, inputs: capture(params, inputs)[0]), params, inputs)
+        certify(
+            spec, apply or (lambda params, inputs: capture(params, inputs)[0]), params, inputs, tolerance=tolerance
+        )
 
 
 def _traced(tree: PyTree) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
-def _check_finite(params: PyTree, name: str) -> None:
-    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
-        if _traced(leaf):
+def _check_finite(spec: PermutationSpec, params: PyTree, name: str) -> None:
+    # a mask of minus infinity is no weight
+    wrong = {"weight": lambda x: ~jnp.isfinite(x), "fixed": jnp.isnan, "statistic": jnp.isnan}
+    for path, role, leaf in zip(spec.paths, leaf_roles(spec, params), jax.tree.leaves(params), strict=True):
+        if role == "carried" or _traced(leaf):
             continue
         with jax.ensure_compile_time_eval():
-            bad = int(jnp.sum(~jnp.isfinite(leaf)))
+            bad = int(jnp.sum(wrong[role](leaf)))
         if bad:
             raise ValueError(
-                f"align: all weights must be finite, but {name}{jax.tree_util.keystr(path)} holds {bad} NaN or "
-                "infinite values; did its training diverge?"
+                f"align: all weights must be finite, but {name}{path} holds {bad} NaN or infinite values; did its "
+                "training diverge?"
             )

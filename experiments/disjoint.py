@@ -18,7 +18,7 @@ import numpy as np
 import study
 
 from dwalign import report, zoo
-from dwalign.symmetry import permute
+from dwalign.symmetry import interpolate, permute
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,9 @@ def main(config: Config) -> dict:
         first, rest = zoo.take(members, 0), zoo.take(members, slice(1, None))
         align = lambda item: permute(network.spec, item[0], method(first, item[0], key=item[1]).perms)
         moved = jax.lax.map(align, (rest, jax.random.split(key, config.clients - 1)))
-        return jax.tree.map(lambda one, others: (one + others.sum(0)) / config.clients, first, moved)
+        # the mean of the first k + 1 networks lies between that of the first k and the next
+        step = lambda mean, item: (interpolate(network.spec, mean, *item), None)
+        return jax.lax.scan(step, first, (moved, 1 / jnp.arange(2.0, config.clients + 1)))[0]
 
     def quality(params):
         outputs = network.apply(study.renewal(network, few)(params), test[0])

@@ -35,6 +35,7 @@ from dwalign.matching import (
     weight_matching,
 )
 from dwalign.networks import Network, build, with_batch_statistics
+from dwalign.symmetry import perturb
 from dwalign.zoo import mean_squared_error
 
 IMAGES: dict[str, Any] = dict(shape=[8, 8, 3])
@@ -138,15 +139,8 @@ METHODS = {"comparison": (comparisons, tuple(NETWORKS)), "descent": (descents, K
 def draw_network(network: Network, key: jax.Array) -> Any:
     """Initial parameters, disturbed: zero biases and scales of one would leave units alike."""
     init, noise = jax.random.split(key)
-    leaves, treedef = jax.tree.flatten(jax.jit(network.init)(init))
-    keys = jax.random.split(noise, len(leaves))
-
-    def disturb(leaf, key):
-        eps = jax.random.normal(key, leaf.shape)
-        positive = jnp.min(leaf) > 0
-        return jnp.where(positive, leaf * jnp.exp(0.1 * eps), leaf + 0.1 * eps * (jnp.std(leaf) + (jnp.std(leaf) == 0)))
-
-    return treedef.unflatten([disturb(leaf, k) for leaf, k in zip(leaves, keys, strict=True)])
+    spread = lambda array: jnp.std(array) + (jnp.std(array) == 0)
+    return perturb(network.spec, jax.jit(network.init)(init), noise, 0.1, spread=spread)
 
 
 def example_inputs(network: Network, count: int, key: jax.Array) -> jax.Array:

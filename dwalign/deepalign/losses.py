@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dwalign.symmetry import PermutationSpec, permute
+from dwalign.symmetry import PermutationSpec, inner_product, interpolate, permute, permute_blocks, weight_blocks
 
 PyTree = Any
 Scores = dict[str, jax.Array]
@@ -28,10 +28,10 @@ def supervised(scores: Scores, perms: dict[str, jax.Array]) -> jax.Array:
 
 
 def alignment(spec: PermutationSpec, a: PyTree, b: PyTree, plans: Scores) -> jax.Array:
-    """|a - P.b|^2 / |a|^2, the squared distance after soft alignment."""
-    moved = permute(spec, b, plans)
-    squares = lambda tree: sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree))
-    return squares(jax.tree.map(jnp.subtract, a, moved)) / (squares(a) + 1e-12)
+    """|a - P.b|^2 / |a|^2 of the weights, the squared distance after soft alignment."""
+    first, moved = weight_blocks(spec, a), permute_blocks(spec, weight_blocks(spec, b), plans)
+    apart = [x._replace(array=x.array - y.array) for x, y in zip(first, moved, strict=True)]
+    return inner_product(apart, apart) / (inner_product(first, first) + 1e-12)
 
 
 def mode_connectivity(
@@ -39,4 +39,4 @@ def mode_connectivity(
 ) -> jax.Array:
     """The task loss at `(1 - weight) a + weight P.b`; `task_loss(params)` is that of one network."""
     moved = permute(spec, b, plans)
-    return task_loss(jax.tree.map(lambda x, y: (1 - weight) * x + weight * y, a, moved))
+    return task_loss(interpolate(spec, a, moved, weight))

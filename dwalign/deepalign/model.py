@@ -116,7 +116,9 @@ class DeepAlign(nn.Module):
         def step(scores, weights):
             plans = soft_assign(scores, temperature=self.temperature, iterations=self.iterations, solver="scaling")
             matched = standardise(match_scores(self.spec, a, b, plans | settled, own=own), 1.0)
-            return scores | {g: scores[g] + weight * matched[g] for g, weight in weights.items()}, None
+            return scores | {
+                g: scores[g] + (weight * matched[g]).astype(scores[g].dtype) for g, weight in weights.items()
+            }, None
 
         return jax.lax.scan(step, start, self.weights, length=self.updates)[0]
 

@@ -18,7 +18,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dwalign.symmetry import PermutationSpec
+from dwalign.symmetry import PermutationSpec, weight_blocks
 
 EPS = 1e-6
 POOLINGS = {"mean": jnp.mean, "max": jnp.max}
@@ -60,7 +60,7 @@ class DWSEncoder(nn.Module):
     def __call__(self, params):
         if self.pooling not in POOLINGS:
             raise ValueError(f"dws: pooling must be one of {sorted(POOLINGS)}, got {self.pooling!r}")
-        spaces, arrays = zip(*(self._space(k, b) for k, b in enumerate(self.spec.blocks(params))), strict=True)
+        spaces, arrays = zip(*(self._space(k, b) for k, b in enumerate(weight_blocks(self.spec, params))), strict=True)
         widths = tuple(self.channels * (x.shape[-1] if self.per_position else 1) for x in arrays)
         for k in range(self.depth):
             layer = EquivariantAffine(self.spec, spaces, spaces, widths, self.pooling, name=f"layer_{k}")

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from dwalign.encoders.dws import unit_scale
-from dwalign.symmetry import Block, PermutationSpec, block_roles, group_roles
+from dwalign.symmetry import Block, PermutationSpec, block_roles, group_roles, weight_blocks
 
 EPS = 1e-6
 
@@ -39,7 +39,7 @@ class GraphEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, params):
-        blocks = [block._replace(array=unit_scale(block.array)) for block in self.spec.blocks(params)]
+        blocks = [block._replace(array=unit_scale(block.array)) for block in weight_blocks(self.spec, params)]
         parts = make_parts(self, blocks, self.channels)
         start = {g: self._start(g, blocks, parts) for g in self.spec.sizes}
         hidden = start
@@ -55,7 +55,9 @@ class GraphEncoder(nn.Module):
             if set(block.factors) & (set(self.spec.sizes) - {group}) == set(self.spec.batch.get(group, ())):
                 found.add((*place, "message"), _message(self.spec, block, axis, {}, parts.embeddings[k], self.channels))
         role = parts.groups[group]
-        x = parts.dense(f"start_{role}", self.channels)(jnp.concatenate(found.means(), -1))
+        # masks alone tell nothing about their units
+        told = found.means() or [jnp.zeros((*self.spec.batch_shape(group), self.spec.sizes[group], 1))]
+        x = parts.dense(f"start_{role}", self.channels)(jnp.concatenate(told, -1))
         return parts.norm(f"start_norm_{role}")(x)
 
 

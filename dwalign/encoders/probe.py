@@ -16,7 +16,7 @@ import numpy as np
 
 from dwalign.encoders.dws import unit_scale
 from dwalign.encoders.graph import make_parts, message_round
-from dwalign.symmetry import PermutationSpec, SpecError
+from dwalign.symmetry import PermutationSpec, SpecError, weight_blocks
 
 EPS = 1e-8
 # starting weights: pre-activations tell units apart that are silent on all probes, but more of them matches worse
@@ -77,7 +77,7 @@ class ProbeEncoder(nn.Module):
         }
         if not self.rounds:
             return x
-        blocks = [block._replace(array=unit_scale(block.array)) for block in self.spec.blocks(params)]
+        blocks = [block._replace(array=unit_scale(block.array)) for block in weight_blocks(self.spec, params)]
         # messages pass between groups only: responses tell what comes from inputs and goes to outputs
         parts = make_parts(self, blocks, self.features, outer=False)
         role = parts.groups

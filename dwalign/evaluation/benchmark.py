@@ -82,7 +82,7 @@ def benchmark(
             a, b, perms, own = pair
             on = own.get("data", test)
             moved = permute(spec, b, perms)
-            return curve(apply, a, moved, on, points=points, loss=loss, hits=hits, prepare=prepare)
+            return curve(apply, a, moved, on, points=points, loss=loss, hits=hits, prepare=prepare, spec=spec)
 
         return jax.lax.map(one, (a, b, perms, own))
 

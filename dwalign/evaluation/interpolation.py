@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from dwalign.matching.objective import check_batch, cross_entropy
+from dwalign.symmetry import Axes, PermutationSpec, interpolate
 
 PyTree = Any
 
@@ -60,6 +61,7 @@ def curve(
     loss: Callable = cross_entropy,
     hits: Callable = correct,
     prepare: Callable = lambda params: params,
+    spec: PermutationSpec | None = None,
     chunk: int = 2048,
 ) -> Curve:
     """Walk from a to b (already aligned) on the whole of `batch`.
@@ -72,6 +74,7 @@ def curve(
       loss: `(outputs, labels) -> scalar`, a mean over examples.
       hits: `(outputs, labels) -> [m]`, the examples that count for accuracy.
       prepare: `params -> params`, done to every network on the path before it is judged: new batch statistics, say.
+      spec: of the networks; without one no array carries a group, and all integers are those of a.
       chunk: examples that are evaluated at once; changes memory and time, not the result.
 
     Raises:
@@ -88,9 +91,10 @@ def curve(
     padding = -count % chunk
     index = jnp.arange(count + padding).reshape(-1, chunk)
     lambdas = jnp.linspace(0.0, 1.0, points)
+    whole = spec or PermutationSpec(jax.tree.map(lambda leaf: Axes(*(None,) * jnp.ndim(leaf)), a), {})
 
     def at(weight):
-        params = prepare(jax.tree.map(lambda x, y: (1 - weight) * x + weight * y, a, b))
+        params = prepare(interpolate(whole, a, b, weight))
 
         def part(index):
             inside = index < count

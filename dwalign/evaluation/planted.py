@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dwalign.symmetry import Alignment, PermutationSpec, inverse, permute, random_perms
+from dwalign.symmetry import Alignment, PermutationSpec, inverse, permute, perturb, random_perms
 
 PyTree = Any
 
@@ -48,7 +48,7 @@ def planted_recovery(
     """
     hidden, noisy, solve = jax.random.split(key, 3)
     perms = random_perms(spec, hidden)
-    copy = _disturb(permute(spec, params, perms), noise, noisy)
+    copy = perturb(spec, permute(spec, params, perms), noisy, noise)
     found = method(params, copy, key=solve).perms
     right = {g: found[g] == truth for g, truth in inverse(spec, perms).items()}
     groups = {g: jnp.all(hit) for g, hit in right.items()}
@@ -57,15 +57,3 @@ def planted_recovery(
         {g: hit.astype(jnp.float32) for g, hit in groups.items()},
         jnp.stack(list(groups.values())).all().astype(jnp.float32),
     )
-
-
-def _disturb(params: PyTree, noise: float, key: jax.Array) -> PyTree:
-    leaves, treedef = jax.tree.flatten(params)
-    keys = jax.random.split(key, len(leaves))
-
-    def one(leaf, key):
-        eps = noise * jax.random.normal(key, leaf.shape, leaf.dtype)
-        # variances stay positive
-        return jnp.where(jnp.min(leaf) > 0, leaf * jnp.exp(eps), leaf + eps * jnp.sqrt(jnp.mean(leaf**2)))
-
-    return treedef.unflatten([one(leaf, k) for leaf, k in zip(leaves, keys, strict=True)])

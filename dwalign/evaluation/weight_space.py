@@ -4,10 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from dwalign.symmetry import Alignment, PermutationSpec, permute
+from dwalign.symmetry import Alignment, PermutationSpec, distance, permute
 from dwalign.zoo import size, take
 
 PyTree = Any
@@ -32,7 +31,7 @@ def aligned_distances(
         i, j, key = item
         a, b = take(networks, i), take(networks, j)
         moved = permute(spec, b, method(a, b, key=key).perms)
-        return jnp.sqrt(sum(jnp.sum((x - y) ** 2) for x, y in zip(*map(jax.tree.leaves, (a, moved)), strict=True)))
+        return distance(spec, a, moved)
 
     keys = jax.random.split(key, len(first))
     values = np.asarray(jax.jit(lambda items: jax.lax.map(one, items, batch_size=20))((first, second, keys)))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from dwalign.assignment import hungarian, soft_assign
 from dwalign.matching.objective import check_batch, cross_entropy, random_scores, standardise, start_scores
-from dwalign.symmetry import Alignment, PermutationSpec, permute, transpose
+from dwalign.symmetry import Alignment, PermutationSpec, interpolate, permute, transpose
 
 PyTree = Any
 SPREAD = 2.0
@@ -92,7 +92,7 @@ def midpoint_loss(
     spec: PermutationSpec, a: PyTree, b: PyTree, alignment: Any, task_loss: Callable[[PyTree], jax.Array]
 ) -> jax.Array:
     """`task_loss` of (a + P.b) / 2; P is permutations or matrices."""
-    return task_loss(jax.tree.map(lambda x, y: 0.5 * (x + y), a, permute(spec, b, alignment)))
+    return task_loss(interpolate(spec, a, permute(spec, b, alignment)))
 
 
 def refine_scores(
@@ -118,7 +118,7 @@ def refine_scores(
         scores, velocity = state
         value, grads = jax.value_and_grad(objective)(scores)
         velocity = jax.tree.map(lambda v, g: momentum * v + g * jax.lax.rsqrt(jnp.mean(g**2) + 1e-20), velocity, grads)
-        scores = jax.tree.map(lambda q, v: q - rate * v, scores, velocity)
+        scores = jax.tree.map(lambda q, v: q - rate.astype(q.dtype) * v, scores, velocity)
         return (scores, velocity), 0.5 * value
 
     rates = learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * jnp.arange(steps) / max(steps, 1)))

@@ -8,7 +8,7 @@ import optax
 
 from dwalign.assignment import hungarian, soft_assign
 from dwalign.matching.objective import check_batch, cross_entropy, random_scores, standardise, start_scores
-from dwalign.symmetry import Alignment, PermutationSpec, identity, permute, to_matrices
+from dwalign.symmetry import Alignment, PermutationSpec, identity, interpolate, permute, to_matrices
 
 PyTree = Any
 
@@ -66,7 +66,7 @@ def sinkhorn_rebasin(
         )
         moved = permute(spec, b, plans)
         point = jax.random.uniform(point_key)
-        between = jax.tree.map(lambda x, y: (1 - point) * x + point * y, a, moved)
+        between = interpolate(spec, a, moved, point)
         return loss(apply(between, batch[0][index]), batch[1][index])
 
     def step(state, key):

@@ -9,7 +9,7 @@ import optax
 
 from dwalign.matching.objective import check_batch, cross_entropy
 from dwalign.matching.weight import weight_matching
-from dwalign.symmetry import Alignment, PermutationSpec, identity, permute
+from dwalign.symmetry import Alignment, PermutationSpec, identity, interpolate, leaf_roles, permute
 
 PyTree = Any
 
@@ -31,7 +31,8 @@ def straight_through(
     """Learn free weights w, started at a, whose best weight matching P of b makes a good midpoint with a.
 
     Each step matches b to w (from the last permutation), takes the gradient of L((a + P.b) / 2) as that of w, and moves
-    w by Adam. The permutation with the lowest midpoint loss on `images` fixed images is returned.
+    w by Adam. Quantised weights have no slope and stay those of a. The permutation with the lowest midpoint loss on
+    `images` fixed images is returned.
 
     Args:
       spec, a, b: what is matched.
@@ -54,22 +55,37 @@ def straight_through(
         return batch[0][index], batch[1][index]
 
     def midpoint(moved, data):
-        return loss(apply(jax.tree.map(lambda x, y: 0.5 * (x + y), a, moved), data[0]), data[1])
+        return loss(apply(interpolate(spec, a, moved), data[0]), data[1])
 
     judged = draw(fixed_key)
+    sloped = [
+        k
+        for k, (role, leaf) in enumerate(zip(leaf_roles(spec, a), jax.tree.leaves(a), strict=True))
+        if role == "weight" and jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+    ]
+
+    def part(params):
+        # in at least 32 bits: in fewer, steps of this size round to nothing
+        arrays = (jnp.asarray(jax.tree.leaves(params)[k]) for k in sloped)
+        return [array.astype(jnp.promote_types(array.dtype, jnp.float32)) for array in arrays]
+
+    def put(params, arrays):
+        leaves = dict(enumerate(jax.tree.leaves(params))) | dict(zip(sloped, arrays, strict=True))
+        return spec.treedef.unflatten(leaves.values())
 
     def step(state, key):
         free, opt, perms, best, lowest = state
         match_key, data_key = jax.random.split(key)
-        perms = weight_matching(spec, free, b, key=match_key, start=Alignment(perms)).perms
+        perms = weight_matching(spec, put(a, free), b, key=match_key, start=Alignment(perms)).perms
         moved = permute(spec, b, perms)
-        value = midpoint(moved, judged)
+        value = midpoint(moved, judged).astype(jnp.float32)
         best = jax.tree.map(lambda x, y: jnp.where(value < lowest, x, y), perms, best)
-        grads = jax.grad(midpoint)(moved, draw(data_key))
-        updates, opt = optimiser.update(grads, opt)
+        grads = jax.grad(lambda arrays: midpoint(put(moved, arrays), draw(data_key)))(part(moved))
+        # the direction of descent in a complex number is against the conjugate of JAX's gradient
+        updates, opt = optimiser.update(jax.tree.map(jnp.conj, grads), opt)
         return (optax.apply_updates(free, updates), opt, perms, best, jnp.minimum(value, lowest)), value
 
     perms = identity(spec) if start is None else start.perms
-    state = (a, optimiser.init(a), perms, perms, jnp.float32(jnp.inf))
+    state = (part(a), optimiser.init(part(a)), perms, perms, jnp.float32(jnp.inf))
     (_, _, _, best, _), history = jax.lax.scan(step, state, jax.random.split(loop_key, iterations))
     return Alignment(best, None, history)

@@ -7,8 +7,17 @@ import jax.numpy as jnp
 from jax.custom_batching import sequential_vmap
 
 from dwalign.assignment import hungarian
-from dwalign.matching.scores import match_scores, neighbour_scores, own_scores
-from dwalign.symmetry import Alignment, PermutationSpec, identity, permute, random_perms
+from dwalign.matching.scores import group_scores, match_scores
+from dwalign.symmetry import (
+    Alignment,
+    Block,
+    PermutationSpec,
+    identity,
+    inner_product,
+    permute_blocks,
+    random_perms,
+    weight_blocks,
+)
 
 PyTree = Any
 
@@ -25,6 +34,8 @@ def weight_matching(
 ) -> Alignment:
     """Match units by the weights they touch, one group at a time, until nothing changes.
 
+    Statistics and arrays that carry no group have no say (`dwalign.symmetry.weight_blocks`).
+
     Args:
       spec, a, b: what is matched.
       key: draws the order of the groups in every sweep and the restarts.
@@ -40,7 +51,7 @@ def weight_matching(
         raise ValueError(f"weight_matching: restarts and sweeps must be at least 1, got {restarts} and {sweeps}")
     spec.check_pair(a, b)
     run_key, start_key = jax.random.split(key)
-    first = identity(spec) if start is None else start.perms
+    first = identity(spec) if start is None else jax.tree.map(lambda p: jnp.asarray(p, jnp.int32), start.perms)
     if restarts == 1:
         perms, history = _descend(spec, a, b, run_key, first, sweeps)
     else:
@@ -53,42 +64,51 @@ def weight_matching(
 
 
 def objective(spec: PermutationSpec, a: PyTree, b: PyTree, perms: dict[str, jax.Array]) -> jax.Array:
-    """<a, P.b>, summed over all weights."""
-    moved = permute(spec, b, perms)
-    return sum(jnp.vdot(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(moved), strict=True))
+    """<a, P.b>, summed over all weights that carry a group; the others add a constant."""
+    return _objective(spec, weight_blocks(spec, a), weight_blocks(spec, b), perms)
+
+
+def _objective(spec, blocks_a, blocks_b, perms):
+    return inner_product(blocks_a, permute_blocks(spec, blocks_b, perms))
 
 
 def _descend(spec, a, b, key, perms, sweeps):
+    blocks = weight_blocks(spec, a), weight_blocks(spec, b)
     # the search ends in integers, and neither its loop nor sequential_vmap can be linearised
-    a, b = jax.lax.stop_gradient((a, b))
+    arrays = jax.lax.stop_gradient([[block.array for block in of] for of in blocks])
+    filled = lambda of, arrays: [block._replace(array=array) for block, array in zip(of, arrays, strict=True)]
+
+    def run(arrays, key, perms):
+        return _descend_one(spec, *map(filled, blocks, arrays), key, perms, sweeps)
+
     # vmapped, every step would solve the problems of all groups, until the slowest pair is done
-    run = sequential_vmap(lambda a, b, key, perms: _descend_one(spec, a, b, key, perms, sweeps))
-    return run(a, b, key, perms)
+    return sequential_vmap(run)(arrays, key, perms)
 
 
-def _descend_one(spec, a, b, key, perms, sweeps):
+def _descend_one(spec, blocks_a: list[Block], blocks_b: list[Block], key, perms, sweeps):
     groups = tuple(spec.sizes)
-    own = own_scores(spec, a, b)
+    own = {group: group_scores(spec, blocks_a, blocks_b, {}, group, own=True) for group in groups}
+    value_of = lambda perms: _objective(spec, blocks_a, blocks_b, perms)
 
-    quadratic = {g for block in spec.blocks(a) for g in spec.sizes if block.factors.count(g) > 1}
+    quadratic = {g for block in blocks_a for g in groups if block.factors.count(g) > 1}
 
     def improve(group, perms):
-        scores = own[group] + neighbour_scores(spec, a, b, perms, group)
-        new = {**perms, group: hungarian(scores).astype(perms[group].dtype)}
+        scores = own[group] + group_scores(spec, blocks_a, blocks_b, perms, group, own=False)
+        new = {**perms, group: hungarian(scores)}
         if group not in quadratic:
             return new
         # the best assignment of the linearised score need not raise the score itself
-        rises = objective(spec, a, b, new) > objective(spec, a, b, perms)
+        rises = value_of(new) > value_of(perms)
         return jax.tree.map(lambda x, y: jnp.where(rises, x, y), new, perms)
 
     branches = [lambda perms, group=group: improve(group, perms) for group in groups]
 
     def sweep(state):
         perms, history, count, _ = state
-        before = objective(spec, a, b, perms)
+        before = value_of(perms)
         order = jax.random.permutation(jax.random.fold_in(key, count), len(groups))
         new, _ = jax.lax.scan(lambda p, g: (jax.lax.switch(g, branches, p), None), perms, order)
-        after = objective(spec, a, b, new)
+        after = value_of(new)
         # ties and rounding must not let the objective fall or the loop run on
         better = after > before + 1e-6 * jnp.abs(before)
         perms = jax.tree.map(lambda x, y: jnp.where(better, x, y), new, perms)
@@ -96,6 +116,6 @@ def _descend_one(spec, a, b, key, perms, sweeps):
         history = jnp.where(jnp.arange(sweeps) >= count, value, history)
         return perms, history, count + 1, better
 
-    start = (perms, jnp.full(sweeps, -jnp.inf), jnp.int32(0), jnp.array(True))
+    start = (perms, jnp.full(sweeps, -jnp.inf, value_of(perms).dtype), jnp.int32(0), jnp.array(True))
     perms, history, _, _ = jax.lax.while_loop(lambda s: s[3] & (s[2] < sweeps), sweep, start)
     return perms, history

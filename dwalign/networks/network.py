@@ -55,13 +55,14 @@ def from_module(model: nn.Module, example: jax.Array, config: dict[str, Any]) ->
         return outputs, {**params, **updated}
 
     abstract = jax.eval_shape(init, jax.random.key(0))
+    overwritten = {name: name == "batch_stats" for name in abstract}
     # a single example has no axis to tell from the others
     examples = jnp.concatenate([example, example])
     return Network(
         init,
         apply,
         make_capture(apply),
-        infer_spec(apply, abstract, examples),
+        infer_spec(apply, abstract, examples, statistics=overwritten),
         config,
         example,
         train if "batch_stats" in abstract else None,

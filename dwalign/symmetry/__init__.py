@@ -10,6 +10,7 @@ from dwalign.symmetry.action import (
     transpose,
 )
 from dwalign.symmetry.alignment import Alignment
+from dwalign.symmetry.arithmetic import distance, inner_product, interpolate, permute_blocks, perturb
 from dwalign.symmetry.axes import Axes, SpecError, Sum
 from dwalign.symmetry.capture import Units, make_capture
 from dwalign.symmetry.certificate import Certificate, CertificateError, certify
@@ -17,6 +18,8 @@ from dwalign.symmetry.compare import correspondence
 from dwalign.symmetry.inference import InferenceError, infer_spec
 from dwalign.symmetry.roles import block_roles, group_roles
 from dwalign.symmetry.spec import Block, Note, PermutationSpec
+from dwalign.symmetry.statistics import find_statistics
+from dwalign.symmetry.weights import Role, leaf_roles, numbers, store, weight_blocks
 
 __all__ = [
     "Alignment",
@@ -27,6 +30,7 @@ __all__ = [
     "InferenceError",
     "Note",
     "PermutationSpec",
+    "Role",
     "SpecError",
     "Sum",
     "Units",
@@ -34,15 +38,25 @@ __all__ = [
     "certify",
     "compose",
     "correspondence",
+    "distance",
+    "find_statistics",
     "group_roles",
     "identity",
     "infer_spec",
+    "inner_product",
+    "interpolate",
     "inverse",
+    "leaf_roles",
     "make_capture",
+    "numbers",
     "permute",
     "permute_batch",
     "permute_block",
+    "permute_blocks",
+    "perturb",
     "random_perms",
+    "store",
     "to_matrices",
     "transpose",
+    "weight_blocks",
 ]

@@ -26,6 +26,7 @@ from dwalign.symmetry.spec import Block, PermutationSpec
 
 PyTree = Any
 Perms = dict[str, jax.Array]
+INDEX = np.int32  # of every permutation that is made here, also where 64-bit types are on
 
 
 def permute(spec: PermutationSpec, params: PyTree, perms: Perms) -> PyTree:
@@ -39,7 +40,8 @@ def permute(spec: PermutationSpec, params: PyTree, perms: Perms) -> PyTree:
 
     Returns:
       a tree of the structure of `params`. Hard permutations move values and never change a bit of them; NumPy arrays
-      that are permuted by NumPy arrays stay on the host.
+      stay on the host unless the permutation is traced. Soft ones average, so that integers become floats; what has no
+      average, masks and random keys, goes to the likeliest partner.
     """
     spec.check(params)
     if unknown := set(perms) - set(spec.sizes):
@@ -68,8 +70,13 @@ def permute_block(spec: PermutationSpec, block: Block, perms: Perms, *, skip: in
 
 
 def _permute_axis(array, axis, batch_axes, perm):
+    if isinstance(array, np.ndarray) and not isinstance(perm, jax.core.Tracer):
+        # on its way through JAX a double would lose half of its bits
+        perm = np.asarray(perm)
     xp = namespace(array, perm)
     perm = xp.asarray(perm)
+    if not jnp.issubdtype(array.dtype, jnp.number) and not jnp.issubdtype(perm.dtype, jnp.integer):
+        perm = xp.argmax(perm, -1)
     if jnp.issubdtype(perm.dtype, jnp.integer):
         if not batch_axes:
             return xp.take(array, perm, axis=axis)
@@ -80,12 +87,13 @@ def _permute_axis(array, axis, batch_axes, perm):
     letters = list(range(array.ndim))
     new = array.ndim
     out = [new if k == axis else k for k in letters]
+    array = jnp.asarray(array).astype(jnp.promote_types(array.dtype, perm.dtype))
     return jnp.einsum(perm, [*batch_axes, new, axis], array, letters, out, precision="highest")
 
 
 def identity(spec: PermutationSpec) -> Perms:
     """The neutral element."""
-    return {g: jnp.broadcast_to(jnp.arange(n), (*spec.batch_shape(g), n)) for g, n in spec.sizes.items()}
+    return {g: jnp.broadcast_to(jnp.arange(n, dtype=INDEX), (*spec.batch_shape(g), n)) for g, n in spec.sizes.items()}
 
 
 def random_perms(spec: PermutationSpec, key: jax.Array) -> Perms:
@@ -95,7 +103,7 @@ def random_perms(spec: PermutationSpec, key: jax.Array) -> Perms:
     ends = np.cumsum([math.prod(shape) for shape in shapes.values()], dtype=int)
     bits = jax.random.bits(key, (ends[-1] if len(ends) else 0,))
     return {
-        g: jnp.argsort(bits[end - math.prod(shape) : end].reshape(shape), axis=-1)
+        g: jnp.argsort(bits[end - math.prod(shape) : end].reshape(shape), axis=-1).astype(INDEX)
         for (g, shape), end in zip(shapes.items(), ends, strict=True)
     }
 
@@ -115,7 +123,8 @@ def permute_batch(spec: PermutationSpec, group: str, array: jax.Array, perms: Pe
 
 def inverse(spec: PermutationSpec, perms: Perms) -> Perms:
     """The element that undoes `perms`: `permute(spec, permute(spec, v, g), inverse(spec, g))` is v bit for bit."""
-    return {g: namespace(perm).argsort(permute_batch(spec, g, perm, perms), axis=-1) for g, perm in perms.items()}
+    order = lambda g, perm: namespace(perm).argsort(permute_batch(spec, g, perm, perms), axis=-1)
+    return {g: order(g, perm).astype(INDEX) for g, perm in perms.items()}
 
 
 def compose(spec: PermutationSpec, outer: Perms, inner: Perms) -> Perms:
@@ -124,7 +133,7 @@ def compose(spec: PermutationSpec, outer: Perms, inner: Perms) -> Perms:
         raise SpecError(f"compose: both elements must name the same groups, got {sorted(outer)} and {sorted(inner)}")
     back = inverse(spec, inner)
     return {
-        g: jnp.take_along_axis(inner[g], permute_batch(spec, g, outer[g], back), axis=-1)
+        g: jnp.take_along_axis(inner[g], permute_batch(spec, g, outer[g], back), axis=-1).astype(INDEX)
         for g in spec.sizes
         if g in outer
     }

@@ -12,7 +12,7 @@ def correspondence(spec: PermutationSpec, other: PermutationSpec) -> dict[str, s
     {'h0': 'units'}
     """
     names: dict[str, str] = {}
-    if spec.treedef != other.treedef:
+    if (spec.treedef, spec.statistics) != (other.treedef, other.statistics):
         return None
     for one, two in zip(spec.leaves, other.leaves, strict=True):
         flat = ([f for factors in axes.blocks() for f in factors] for axes in (one, two))

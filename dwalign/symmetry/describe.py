@@ -21,10 +21,11 @@ def describe(spec: PermutationSpec) -> str:
         (g, str(n), ", ".join(f"{h} ({spec.size(h)})" for h in spec.batch.get(g, ())), str(carriers[g]))
         for g, n in spec.sizes.items()
     ]
-    arrays = [(path, str(axes)) for path, axes in zip(spec.paths, spec.leaves, strict=True)]
+    role = lambda path: "statistic" if path in spec.statistics else ""
+    arrays = [(path, str(axes), role(path)) for path, axes in zip(spec.paths, spec.leaves, strict=True)]
     tables = [
         _table(("group", "units", "batched over", "arrays"), groups),
-        _table(("array", "axes"), arrays),
+        _table(("array", "axes", "role" if spec.statistics else ""), arrays),
     ]
     if spec.notes:
         notes = [(note.path, str(note.dimension), str(note.size), note.why) for note in spec.notes]

@@ -1,7 +1,7 @@
 """What may be permuted: a mirror of the parameters that names the permutable factors of every axis."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwalign.symmetry.axes import Axes, SpecError, length
+from dwalign.symmetry.statistics import find_statistics
 
 PyTree = Any
 
@@ -17,12 +18,13 @@ PyTree = Any
 class Block(NamedTuple):
     """A leaf, or one part of a concatenated leaf, with one array axis for every factor.
 
-    `factors[k]` is the name of axis k, or None where the axis is fixed and anonymous.
+    `factors[k]` is the name of axis k, or None where the axis is fixed and anonymous; `leaf` is the number of the leaf.
     """
 
     path: str
     factors: tuple[str | None, ...]
     array: jax.Array
+    leaf: int = 0
 
 
 class Note(NamedTuple):
@@ -42,6 +44,9 @@ class PermutationSpec:
       sizes: the number of units of every group.
       batch: the named factors over which a group is batched: an independent permutation for each index of them.
       fixed: the sizes of named factors that are not permuted (such as scanned layers) but that groups are batched over.
+      statistics: the paths (of `paths`) of arrays that training computes from data instead of learning them, such as
+        batch statistics: they move with their units, but are no weights. By default those that are named as one names
+        them (see `dwalign.symmetry.statistics`).
       notes, unknown: what `infer_spec` pinned and why, and the primitives it knows no rule for; not a part of the
         identity of a spec.
 
@@ -55,6 +60,7 @@ class PermutationSpec:
         *,
         batch: Mapping[str, tuple[str, ...]] | None = None,
         fixed: Mapping[str, int] | None = None,
+        statistics: Collection[str] | None = None,
         notes: Sequence[Note] = (),
         unknown: Mapping[str, str] | None = None,
     ):
@@ -67,6 +73,7 @@ class PermutationSpec:
         self.paths = tuple(jax.tree_util.keystr(path) for path, _ in paths)
         self.leaves = tuple(leaf for _, leaf in paths)
         self.axes = self.treedef.unflatten(self.leaves)
+        self.statistics = frozenset(find_statistics(self.axes) if statistics is None else statistics)
         self._validate_names()
         self._validate_leaves()
         self._key = (
@@ -75,6 +82,7 @@ class PermutationSpec:
             tuple(self.sizes.items()),
             tuple(self.batch.items()),
             tuple(self.fixed.items()),
+            self.statistics,
         )
 
     def _validate_names(self):
@@ -122,6 +130,11 @@ class PermutationSpec:
                             f"spec: group {group!r} is batched over {self.batch[group]}, so wherever it occurs each of "
                             f"these must occur once, but {path} ({leaf}) has {wrong} never or twice beside it"
                         )
+        if strange := self.statistics - set(self.paths):
+            raise SpecError(
+                f"spec: statistics must be paths of arrays, found {sorted(strange)}, but the arrays are "
+                f"{_first(self.paths)}"
+            )
         if unused := set(self.sizes) - set().union(*(leaf.names() for leaf in self.leaves)):
             raise SpecError(f"spec: no array carries the groups {sorted(unused)}; remove them from sizes")
 
@@ -169,11 +182,25 @@ class PermutationSpec:
                         f"in shape {shape}; were the networks built with the same widths?"
                     )
 
-    def check_pair(self, a: PyTree, b: PyTree) -> None:
-        """Raise `SpecError` unless `a` and `b` both fit the spec and have the same shapes.
+    def with_statistics(self, statistics: Collection[str]) -> "PermutationSpec":
+        """The same spec with these paths as its statistics."""
+        return PermutationSpec(
+            self.axes,
+            self.sizes,
+            batch=self.batch,
+            fixed=self.fixed,
+            statistics=statistics,
+            notes=self.notes,
+            unknown=self.unknown,
+        )
 
-        The spec leaves the size of dimensions that are `None` open, but to two networks that are compared weight by
-        weight it must be the same: a size of 1 would broadcast without a word.
+    def check_pair(self, a: PyTree, b: PyTree) -> None:
+        """Raise `SpecError` unless `a` and `b` both fit the spec, and have the same shapes and kinds of numbers.
+
+        Of one kind are floats of any precision (what is computed of both is stored as in a), and so on; a float and a
+        quantised integer stand for different weights. The spec leaves the size of dimensions that are `None` open, but
+        to two networks that are compared weight by weight it must be the same: a size of 1 would broadcast without a
+        word.
         """
         self.check(a, "a")
         self.check(b, "b")
@@ -183,6 +210,11 @@ class PermutationSpec:
                     f"a and b must have the same shapes, but a{path} is {jnp.shape(x)} and b{path} is {jnp.shape(y)}; "
                     "build both networks with the same inputs and outputs"
                 )
+            if (one := _kind(x)) != (two := _kind(y)):
+                raise SpecError(
+                    f"a and b must hold the same kinds of numbers, but a{path} is {one} ({jnp.result_type(x)}) and "
+                    f"b{path} is {two} ({jnp.result_type(y)}); convert one of the networks"
+                )
 
     def blocks(self, params: PyTree) -> list[Block]:
         """The parameters as arrays with one axis a factor; `assemble` is the inverse.
@@ -191,12 +223,13 @@ class PermutationSpec:
         stay NumPy arrays.
         """
         out = []
-        for path, axes, leaf in zip(self.paths, self.leaves, self.treedef.flatten_up_to(params), strict=True):
+        leaves = zip(self.paths, self.leaves, self.treedef.flatten_up_to(params), strict=True)
+        for number, (path, axes, leaf) in enumerate(leaves):
             array = leaf if isinstance(leaf, np.ndarray) else jnp.asarray(leaf)
             pieces = list(axes.split(array, self.size))
             for key, factors, block in pieces:
                 names = tuple(f if isinstance(f, str) else None for f in factors)
-                out.append(Block(path + (f"{list(key)}" if len(pieces) > 1 else ""), names, block))
+                out.append(Block(path + (f"{list(key)}" if len(pieces) > 1 else ""), names, block, number))
         return out
 
     def assemble(self, blocks: list[Block]) -> PyTree:
@@ -218,6 +251,7 @@ class PermutationSpec:
                 "sizes": dict(self.sizes),
                 "batch": {g: list(h) for g, h in self.batch.items()},
                 "fixed": dict(self.fixed),
+                "statistics": [path for path in self.paths if path in self.statistics],
             }
         )
 
@@ -229,7 +263,11 @@ class PermutationSpec:
             axes = _decode(data["axes"])
             sizes, fixed = (_decode_named(data[part], int, "an integer") for part in ("sizes", "fixed"))
             batch = _decode_named(data["batch"], list, "a list of names")
-            return cls(axes, sizes, batch={g: tuple(h) for g, h in batch.items()}, fixed=fixed)
+            # specs from before statistics were told apart have none of that name
+            statistics = data.get("statistics")
+            if not (statistics is None or isinstance(statistics, list)):
+                raise SpecError(f"spec: statistics in the JSON text must be a list of paths, found {statistics!r}")
+            return cls(axes, sizes, batch={g: tuple(h) for g, h in batch.items()}, fixed=fixed, statistics=statistics)
         except SpecError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -247,6 +285,11 @@ class PermutationSpec:
     def __repr__(self):
         lines = [f"  {path}: {leaf}" for path, leaf in zip(self.paths, self.leaves, strict=True)]
         return f"PermutationSpec(sizes={dict(self.sizes)}\n" + "\n".join(lines) + ")"
+
+
+def _kind(leaf) -> str:
+    kinds = {"float": jnp.floating, "complex": jnp.complexfloating, "integer": jnp.integer, "bool": jnp.bool_}
+    return next((name for name, kind in kinds.items() if jnp.issubdtype(jnp.result_type(leaf), kind)), "a random key")
 
 
 def _first(paths, shown=5):

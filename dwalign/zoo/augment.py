@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwalign.symmetry import PermutationSpec
+from dwalign.symmetry import PermutationSpec, leaf_roles, numbers, perturb, store
 
 PyTree = Any
 
@@ -37,24 +37,24 @@ def augment(spec: PermutationSpec, params: PyTree, key: jax.Array, augmentation:
     scale_key, noise_key, zero_key = jax.random.split(key, 3)
     if augmentation.scaling:
         params = _scale_units(spec, params, scale_key, augmentation.scaling)
-    leaves = spec.treedef.flatten_up_to(params)
+    noisy = perturb(spec, params, noise_key, augmentation.noise, spread=jnp.std) if augmentation.noise else params
+    roles, leaves, changed = leaf_roles(spec, params), *map(spec.treedef.flatten_up_to, (params, noisy))
     # drawn at once for all arrays: compiling a draw for each takes longer than the rest of a training step
-    ends = np.cumsum([leaf.size for leaf in leaves])
-    noise = jax.random.normal(noise_key, (ends[-1],)) if augmentation.noise else None
+    ends = np.cumsum([jnp.size(leaf) for leaf in leaves])
     zeroed = jax.random.bernoulli(zero_key, augmentation.zeroing, (ends[-1],)) if augmentation.zeroing else None
 
-    def perturb(leaf, end):
-        own = lambda drawn: drawn[end - leaf.size : end].reshape(leaf.shape)
-        out, positive = leaf, jnp.min(leaf) > 0
-        if noise is not None:
-            eps = augmentation.noise * own(noise)
-            out = jnp.where(positive, leaf * jnp.exp(eps), leaf + eps * jnp.std(leaf))
+    def sparse(role, leaf, noisy, end):
+        if role == "carried":
+            return leaf
+        size, zero = jnp.abs(leaf), jnp.zeros(jnp.shape(leaf), bool)
         if augmentation.quantile:
-            size = jnp.abs(leaf)
-            out = jnp.where((size < _quantile(size, augmentation.quantile)) & ~positive, 0.0, out)
-        return out if zeroed is None else jnp.where(own(zeroed) & ~positive, 0.0, out)
+            zero |= size < _quantile(size.astype(jnp.float32), augmentation.quantile)
+        if zeroed is not None:
+            zero |= zeroed[end - leaf.size : end].reshape(leaf.shape)
+        positive = jnp.min(numbers(leaf)) > 0
+        return jnp.where(zero & ~positive, jnp.zeros_like(leaf), noisy)
 
-    return spec.treedef.unflatten([perturb(leaf, end) for leaf, end in zip(leaves, ends, strict=True)])
+    return spec.treedef.unflatten([sparse(*one) for one in zip(roles, leaves, changed, ends.tolist(), strict=True)])
 
 
 def _quantile(values, share, sample=4096):
@@ -69,15 +69,18 @@ def _scale_units(spec, params, key, strength):
         g: jnp.exp(strength * jax.random.normal(k, (*spec.batch_shape(g), n)))
         for k, (g, n) in zip(keys, spec.sizes.items(), strict=True)
     }
-    blocks = []
+    roles, blocks = leaf_roles(spec, params), []
     for block in spec.blocks(params):
-        array = block.array
+        if roles[block.leaf] != "weight":
+            blocks.append(block)
+            continue
+        array = numbers(block.array)
         for axis, group in enumerate(block.factors):
             if group in factors:
-                factor = factors[group] if axis == array.ndim - 1 else 1.0 / factors[group]
+                factor = factors[group] if axis == len(block.factors) - 1 else 1.0 / factors[group]
                 axes = [*(block.factors.index(h) for h in spec.batch.get(group, ())), axis]
                 shape = [array.shape[k] if k in axes else 1 for k in range(array.ndim)]
                 order = sorted(range(len(axes)), key=axes.__getitem__)
-                array = array * factor.transpose(order).reshape(shape)
-        blocks.append(block._replace(array=array))
+                array = array * factor.transpose(order).reshape(shape).astype(array.dtype)
+        blocks.append(block._replace(array=store(array, block.array)))
     return spec.assemble(blocks)

@@ -94,7 +94,7 @@ def train_aligners(
     )
     first, second = zoo.held_out_pairs(options.validation_networks, views=task.views)
     pairs = zoo.take(nets.validation, first), zoo.take(nets.validation, second)
-    on_path = dict(points=3, loss=task.loss, hits=task.hits, prepare=renewal(network, few))
+    on_path = dict(points=3, loss=task.loss, hits=task.hits, prepare=renewal(network, few), spec=spec)
     own = () if task.views is None else (zoo.take(held_out, first // task.views),)
 
     @jax.jit

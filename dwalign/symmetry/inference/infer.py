@@ -1,6 +1,5 @@
 """`infer_spec`: the permutation spec of any JAX function of parameters and inputs."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from dwalign.symmetry.inference.hints import hint
 from dwalign.symmetry.inference.mirrors import mirrored
 from dwalign.symmetry.inference.walk import OUTPUT, STATE, walk_program
 from dwalign.symmetry.spec import Note, PermutationSpec
+from dwalign.symmetry.statistics import find_statistics
 
 PyTree = Any
 
@@ -34,26 +34,13 @@ class Program(NamedTuple):
     spec: PermutationSpec
     outputs: jax.tree_util.PyTreeDef
 
-    def pinned(self, least: int) -> list[tuple[Note, list[tuple[int, int, int, int]]]]:
-        """Each pinned factor of at least so many positions, with all the places where parameters carry it.
 
-        A place is the number of the array, the axis, and the sizes of what is outside and inside of it on that axis.
-        Parts of concatenations are left out.
-        """
-        found: dict[Atom, tuple[Note, list]] = {}
-        for k, dims in enumerate(self.params):
-            for axis, atom in enumerate(dims):
-                flat = [find(factor) for factor in factors(atom)] if atom is not None else []
-                for n, leaf in enumerate(flat):
-                    if leaf.kind == "leaf" and leaf.reason is not None and leaf.size >= least:
-                        sizes = [other.size for other in flat]
-                        note = Note(self.spec.paths[k], axis, leaf.size, str(leaf.reason))
-                        places = found.setdefault(leaf, (note, []))[1]
-                        places.append((k, axis, math.prod(sizes[:n]), math.prod(sizes[n + 1 :])))
-        return list(found.values())
-
-
-def infer_spec(apply: Callable, params: PyTree, *inputs: PyTree) -> PermutationSpec:
+def infer_spec(
+    apply: Callable,
+    params: PyTree,
+    *inputs: PyTree,
+    statistics: PyTree | Callable[[str], bool] | None = None,
+) -> PermutationSpec:
     """Read the permutation symmetries of a function off its program.
 
     The function is traced to a jaxpr and never run. Every dimension of every parameter starts as one atom; the walk
@@ -66,6 +53,9 @@ def infer_spec(apply: Callable, params: PyTree, *inputs: PyTree) -> PermutationS
       apply: `(params, *inputs) -> outputs`, any JAX program, such as `model.apply` of a linen module.
       params: a tree of arrays or of `jax.ShapeDtypeStruct`: all that carries unit axes, batch statistics too.
       inputs: likewise. Use a batch of at least two examples: a dimension of size one has nothing to permute.
+      statistics: which arrays training computes from data instead of learning them, a predicate on paths or a tree of
+        bools. By default those that are named so (`dwalign.symmetry.statistics`), and arrays that carry units although
+        the program ignores them, such as the moments of an optimiser.
 
     Returns:
       the spec; its groups are `h0`, `h1`, ... in the order of computation, `spec.describe()` shows what was pinned and
@@ -74,7 +64,17 @@ def infer_spec(apply: Callable, params: PyTree, *inputs: PyTree) -> PermutationS
     Raises:
       InferenceError: apply fails on the inputs, returns things that are not arrays, or ignores all its parameters.
     """
-    return read_program(apply, params, *inputs).spec
+    program = read_program(apply, params, *inputs)
+    found = find_statistics(params, statistics)
+    return program.spec.with_statistics({*found, *(_ignored(program) if statistics is None else ())})
+
+
+def _ignored(program: Program) -> list[str]:
+    """The arrays that carry groups without entering the program."""
+    spec, jaxpr = program.spec, program.closed.jaxpr
+    used = {id(var) for eqn in jaxpr.eqns for var in eqn.invars} | {id(var) for var in jaxpr.outvars}
+    leaves = zip(spec.paths, spec.leaves, jaxpr.invars, strict=False)
+    return [path for path, axes, var in leaves if axes.names() & set(spec.sizes) and id(var) not in used]
 
 
 def read_program(apply: Callable, params: PyTree, *inputs: PyTree) -> Program:

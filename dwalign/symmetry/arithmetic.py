@@ -1,0 +1,122 @@
+"""Arithmetic on weights: between two networks, the distance of two, noise on one.
+
+All of it is done in float32 (float64 where an array holds that), whatever the arrays are stored as, and results are
+stored as the arrays of the first network were. `dwalign.symmetry.weights` says which arrays take part.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dwalign.symmetry.action import permute_block
+from dwalign.symmetry.axes import namespace
+from dwalign.symmetry.spec import Block, PermutationSpec
+from dwalign.symmetry.weights import leaf_roles, numbers, store
+
+PyTree = Any
+
+
+def interpolate(spec: PermutationSpec, a: PyTree, b: PyTree, weight: float | jax.Array = 0.5) -> PyTree:
+    """`(1 - weight) a + weight b`, in the types of a.
+
+    Integer weights are rounded to the nearest. What nothing is computed with (masks, keys, counters) is that of a.
+    Differentiable in all but integers; NumPy arrays give NumPy arrays where the weight is not traced.
+
+    Raises:
+      ValueError: the weight is no scalar.
+
+    >>> from dwalign.symmetry import Axes, PermutationSpec
+    >>> spec = PermutationSpec({"w": Axes("h"), "step": Axes()}, {"h": 2})
+    >>> a, b = {"w": np.int8([3, -4]), "step": 7}, {"w": np.int8([10, 0]), "step": 9}
+    >>> interpolate(spec, a, b, 0.25)
+    {'step': 7, 'w': array([ 5, -3], dtype=int8)}
+    """
+    if jnp.ndim(weight):
+        raise ValueError(
+            f"interpolate: weight must be a scalar, found shape {jnp.shape(weight)}; jax.vmap over many of them"
+        )
+    traced = isinstance(weight, jax.core.Tracer)
+
+    def mix(role, x, y):
+        if role == "carried":
+            return x
+        xp = jnp if traced else namespace(x, y)
+        one, two = numbers(x, xp), numbers(y, xp)
+        w = xp.asarray(weight, one.dtype)
+        # nothing times infinity is no number, but a mask of minus infinity lies between two of its kind
+        masked = xp.isinf(one) & (one == two)
+        between = (1 - w) * xp.where(masked, 0, one) + w * xp.where(masked, 0, two)
+        return store(xp.where(masked, one, between), x, xp)
+
+    return _leaf_by_leaf(mix, spec, a, b)
+
+
+def distance(spec: PermutationSpec, a: PyTree, b: PyTree) -> jax.Array:
+    """The Euclidean distance |a - b| over all weights and fixed arrays; statistics do not count.
+
+    Its gradient is 0 where the networks are equal.
+    """
+    pairs = zip(leaf_roles(spec, a), *map(spec.treedef.flatten_up_to, (a, b)), strict=True)
+    numeric = [(numbers(x), numbers(y)) for role, x, y in pairs if role in ("weight", "fixed")]
+    square = sum((jnp.sum(jnp.where(x == y, 0, x - y) ** 2) for x, y in numeric), jnp.float32(0))
+    # the slope of the root at 0 is infinite, and 0 times that is NaN even where the other branch is taken
+    equal = square == 0
+    return jnp.where(equal, 0, jnp.sqrt(jnp.where(equal, 1, square)))
+
+
+def inner_product(blocks_a: Sequence[Block], blocks_b: Sequence[Block]) -> jax.Array:
+    """<a, b> over the weights, each as `weight_blocks`; of complex ones the real part."""
+    products = (jnp.vdot(x.array, y.array, precision="highest") for x, y in zip(blocks_a, blocks_b, strict=True))
+    return sum(products, jnp.float32(0))
+
+
+def permute_blocks(spec: PermutationSpec, blocks: Sequence[Block], perms: dict[str, jax.Array]) -> list[Block]:
+    """`permute` for the weights alone, as `weight_blocks`; perms may be soft."""
+    return [permute_block(spec, block, perms) for block in blocks]
+
+
+def root_mean_square(array: jax.Array) -> jax.Array:
+    """The size that noise is relative to."""
+    return jnp.sqrt(jnp.mean(array**2))
+
+
+def perturb(
+    spec: PermutationSpec,
+    params: PyTree,
+    key: jax.Array,
+    noise: float | jax.Array,
+    *,
+    spread: Callable[[jax.Array], jax.Array] = root_mean_square,
+) -> PyTree:
+    """Gaussian noise on all arrays that are averaged, too.
+
+    Args:
+      spec, params: what is disturbed.
+      key: draws the noise.
+      noise: its standard deviation, in units of the `spread` of each array. Arrays of positive values, such as
+        variances, are multiplied by its exponential and stay positive.
+      spread: array to scalar.
+    """
+    roles, leaves = leaf_roles(spec, params), spec.treedef.flatten_up_to(params)
+    arrays = [numbers(leaf) if role != "carried" else None for role, leaf in zip(roles, leaves, strict=True)]
+    # drawn at once for all arrays: compiling a draw for each takes longer than all else
+    ends = np.cumsum([0 if x is None else math.prod(x.shape) for x in arrays], dtype=int)
+    drawn = jax.random.normal(key, (ends[-1] if len(ends) else 0,))
+
+    def disturb(leaf, x, end):
+        if x is None:
+            return leaf
+        eps = noise * drawn[end - x.size : end].reshape(x.shape).astype(x.dtype)
+        positive = jnp.min(x, initial=jnp.inf) > 0
+        return store(jnp.where(positive, x * jnp.exp(eps), x + eps * spread(x)).astype(x.dtype), leaf)
+
+    return spec.treedef.unflatten([disturb(*one) for one in zip(leaves, arrays, ends.tolist(), strict=True)])
+
+
+def _leaf_by_leaf(function: Callable, spec: PermutationSpec, a: PyTree, b: PyTree) -> PyTree:
+    leaves = zip(leaf_roles(spec, a), *map(spec.treedef.flatten_up_to, (a, b)), strict=True)
+    return spec.treedef.unflatten([function(*leaf) for leaf in leaves])

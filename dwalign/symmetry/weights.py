@@ -1,0 +1,86 @@
+"""What a weight is: the role of every array, and the numbers that arithmetic on arrays is done with.
+
+Roles of a leaf:
+
+- "weight": a number that carries a group. Weights vote in matching, are features, are averaged and count in distances.
+- "fixed": a real or complex array that carries no group, such as an output bias. It has no say in a matching, for every
+  permutation leaves it where it is; it is averaged and counts in distances.
+- "statistic": what training computes from data (`spec.statistics`). It moves with its units and is averaged, until it
+  is renewed; it neither votes nor counts.
+- "carried": masks, random keys, and integers without a group, such as counters and tables. Nothing is computed with
+  them: they move with their units, and of two networks those of the first are kept.
+
+Integers that carry a group are quantised weights, so they vote as the numbers they are.
+"""
+
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dwalign.symmetry.axes import Axes
+from dwalign.symmetry.spec import Block, PermutationSpec
+
+PyTree = Any
+Role = Literal["weight", "fixed", "statistic", "carried"]
+
+
+def leaf_roles(spec: PermutationSpec, params: PyTree) -> tuple[Role, ...]:
+    """The role of every leaf, in the order of `spec.paths`; arrays or `jax.ShapeDtypeStruct`.
+
+    >>> from dwalign.symmetry import Axes, PermutationSpec
+    >>> spec = PermutationSpec({"w": Axes("h"), "running_mean": Axes("h"), "step": Axes()}, {"h": 3})
+    >>> dict(zip(spec.paths, leaf_roles(spec, {"w": np.ones(3), "running_mean": np.ones(3), "step": np.int32(7)})))
+    {"['running_mean']": 'statistic', "['step']": 'carried', "['w']": 'weight'}
+    """
+    leaves = spec.treedef.flatten_up_to(params)
+    return tuple(_role(spec, *leaf) for leaf in zip(spec.paths, spec.leaves, leaves, strict=True))
+
+
+def _role(spec: PermutationSpec, path: str, axes: Axes, leaf: Any) -> Role:
+    dtype, carries = jnp.result_type(leaf), bool(axes.names() & set(spec.sizes))
+    known = jnp.issubdtype(dtype, jnp.inexact)
+    if path in spec.statistics:
+        return "statistic" if known else "carried"
+    if carries and (known or jnp.issubdtype(dtype, jnp.integer)):
+        return "weight"
+    return "fixed" if known else "carried"
+
+
+def weight_blocks(spec: PermutationSpec, params: PyTree) -> list[Block]:
+    """The blocks that vote: of weights, those parts that carry a group, as `numbers`.
+
+    A complex block has one more fixed axis, so that all products of blocks are the real parts of the complex ones.
+    """
+    roles = leaf_roles(spec, params)
+    voting = (
+        block for block in spec.blocks(params) if roles[block.leaf] == "weight" and set(block.factors) & set(spec.sizes)
+    )
+    return [
+        block._replace(array=numbers(block.array), factors=block.factors + (None,) * jnp.iscomplexobj(block.array))
+        for block in voting
+    ]
+
+
+def numbers(leaf: Any, xp=jnp) -> Any:
+    """An array as real numbers of at least 32 bits, which arithmetic is done with whatever the storage is.
+
+    A complex array becomes a real one with real and imaginary parts along a last axis. `xp` is `numpy` for results on
+    the host.
+    """
+    array = xp.asarray(leaf)
+    if xp.iscomplexobj(array):
+        array = xp.stack([array.real, array.imag], -1)
+    return array.astype(xp.promote_types(array.dtype, np.float32))
+
+
+def store(array: Any, like: Any, xp=jnp) -> Any:
+    """`numbers` in the type of `like` again; integers are rounded to the nearest, and to the ends of their range."""
+    dtype = xp.asarray(like).dtype
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        parts = array[..., 0], array[..., 1]
+        array = jax.lax.complex(*parts) if xp is jnp else parts[0] + 1j * parts[1]
+    if jnp.issubdtype(dtype, jnp.integer):
+        array = xp.clip(xp.round(array), jnp.iinfo(dtype).min, jnp.iinfo(dtype).max)
+    return array.astype(dtype)
