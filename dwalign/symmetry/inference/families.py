@@ -164,7 +164,8 @@ def _told_by(family: Atom) -> set[Atom]:
 
 
 def _over(family: Atom, atom: Atom) -> bool:
-    return bool(set(pieces(atom)) & set(members(family)))
+    # a piece alone tells nothing apart: a family beside it should have been one member
+    return len(cut := pieces(atom)) > 1 and bool(set(cut) & set(members(family)))
 
 
 def _alike(family: Atom) -> bool:
