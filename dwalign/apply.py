@@ -87,6 +87,7 @@ def align(
     key: jax.Array | None = None,
     certified: bool = True,
     program: tuple[Callable, PyTree] | None = None,
+    tolerance: float | None = None,
     **options,
 ) -> Alignment:
     """Match the hidden units of `b` to those of `a`.
@@ -99,6 +100,7 @@ def align(
       certified: check once for each spec and network that permuting does not change the function, where `program` or
         the options of a method (`apply` or `capture`, with `batch`) say which function that is.
       program: `(apply, inputs)` of the network, for methods that look at weights alone.
+      tolerance: relative change of the results that passes as rounding in that check; derived by default, see `certify`.
       options: of the method (with `+`: a dictionary for each name, `weight_matching=dict(restarts=5)`); those that need
         data take `apply` or `capture` and `batch`, `deep_align` takes `aligner`.
 
@@ -120,7 +122,7 @@ def align(
     if certified:
         own = [] if program is None else [{"apply": program[0], "batch": program[1:]}]
         for named in (*own, *(stage.options for stage in stages)):
-            _certify(spec, a, named)
+            _certify(spec, a, named, tolerance)
     begin = time.perf_counter()
     found: Any = None
     for stage, stage_key in zip(stages, jax.random.split(key, len(stages)), strict=True):
@@ -209,22 +211,43 @@ def _aligned(spec: PermutationSpec, a: PyTree, b: PyTree, perms: Mapping | None)
     return b if perms is None else permute(spec, b, dict(perms))
 
 
-def _certify(spec: PermutationSpec, params: PyTree, options: Mapping[str, Any]) -> None:
+def _certify(spec: PermutationSpec, params: PyTree, options: Mapping[str, Any], tolerance: float | None) -> None:
     batch = options.get("batch")
     if batch is None or not ({"apply", "capture"} & set(options)):
         return
-    inputs = jax.tree.map(lambda leaf: leaf[:4], batch[0])
-    leaves, treedef = jax.tree.flatten((params, inputs))
+    point = params, jax.tree.map(lambda leaf: leaf[:4], batch[0])
+    leaves, treedef = jax.tree.flatten(point)
     shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
-    _certify_once(spec, options.get("apply"), options.get("capture"), treedef, shapes)
+    _certify_once(spec, options.get("apply"), options.get("capture"), treedef, shapes, tolerance, _Point(point))
+
+
+class _Point:
+    """The weights and inputs at hand: where a check that is made once takes place, and no reason to make it again."""
+
+    def __init__(self, value: PyTree):
+        self.value: PyTree = value
+
+    def __eq__(self, other):
+        return isinstance(other, _Point)
+
+    def __hash__(self):
+        return 0
 
 
 @functools.lru_cache(maxsize=128)
-def _certify_once(spec, apply, capture, treedef, shapes) -> None:
-    params, inputs = treedef.unflatten([jax.ShapeDtypeStruct(*shape) for shape in shapes])
+def _certify_once(spec, apply, capture, treedef, shapes, tolerance, point: _Point) -> None:
+    known = [
+        jax.ShapeDtypeStruct(*shape) if _traced(leaf) else leaf
+        for leaf, shape in zip(treedef.flatten_up_to(point.value), shapes, strict=True)
+    ]
+    # the cache keeps the key, not what was checked
+    point.value = None
+    params, inputs = treedef.unflatten(known)
     # the check is made of numbers, also while a program around it is traced
     with jax.ensure_compile_time_eval():
-        certify(spec, apply or (lambda params, inputs: capture(params, inputs)[0]), params, inputs)
+        certify(
+            spec, apply or (lambda params, inputs: capture(params, inputs)[0]), params, inputs, tolerance=tolerance
+        )
 
 
 def _traced(tree: PyTree) -> bool:

@@ -1,13 +1,19 @@
 """Hard assignment: the permutation of largest total score."""
 
+import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.buffer_callback import buffer_callback
 from scipy.optimize import linear_sum_assignment
 
 PyTree = Any
+# the sum of n^3 that repays the start of a thread: some milliseconds of work
+WORTH_A_THREAD = 2e7
 
 
 def hungarian(scores: PyTree) -> PyTree:
@@ -17,23 +23,67 @@ def hungarian(scores: PyTree) -> PyTree:
       scores: `[..., n, n]`, or any tree of such arrays; must be finite. Gradients do not flow through the result.
 
     Returns:
-      `[..., n]` int32 for each array. Works eagerly, under jit and under vmap: a whole batch of whole trees is one call
-      to the host, where the call may cost more than small assignments.
+      `[..., n]` int32 for each array; among equally good permutations always the same one. Arrays are solved where
+      they are called; under jit and vmap a whole batch of whole trees is one call to the host. Large problems of one
+      call are solved in parallel threads.
+
+    Raises:
+      ValueError: scores that are not square, or not finite (inside a compiled program when it runs).
+
+    >>> hungarian(np.array([[10.0, 9.0], [9.0, 0.0]])).tolist()
+    [1, 0]
     """
     for matrix in jax.tree.leaves(scores):
-        if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
-            raise ValueError(f"hungarian: scores must be square matrices [..., n, n], found shape {matrix.shape}")
-    out = jax.tree.map(lambda matrix: jax.ShapeDtypeStruct(matrix.shape[:-1], jnp.int32), scores)
-    solve = lambda scores: jax.tree.map(_solve, scores)
-    return jax.pure_callback(solve, out, jax.lax.stop_gradient(scores), vmap_method="broadcast_all")
+        shape = jnp.shape(matrix)
+        if len(shape) < 2 or shape[-1] != shape[-2]:
+            raise ValueError(f"hungarian: scores must be square matrices [..., n, n], found shape {shape}")
+    leaves, treedef = jax.tree.flatten(scores)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        perms = _inside_a_program(jax.lax.stop_gradient(leaves))
+    else:
+        perms = [jnp.asarray(perm) for perm in _solve(leaves)]
+    return treedef.unflatten(perms)
 
 
-def _solve(scores):
-    scores = np.asarray(scores)
-    flat = scores.reshape(-1, *scores.shape[-2:]).astype(np.float64)
-    if bad := np.sum(~np.isfinite(flat)):
+def _inside_a_program(scores: list[jax.Array]) -> list[jax.Array]:
+    out = [jax.ShapeDtypeStruct(jnp.shape(matrix)[:-1], jnp.int32) for matrix in scores]
+
+    def in_place(_, out, *buffers):
+        for place, perm in zip(out, _solve(buffers), strict=True):
+            np.asarray(place)[...] = perm
+
+    # pure_callback hands its operands to the device once more, and waits for a thread that on one core is its own
+    on_cpu = buffer_callback(in_place, out, vmap_method="broadcast_all")
+    elsewhere = lambda *scores: jax.pure_callback(lambda *s: _solve(s), out, *scores, vmap_method="broadcast_all")
+    return jax.lax.platform_dependent(*scores, cpu=on_cpu, default=elsewhere)
+
+
+def _solve(scores) -> list[np.ndarray]:
+    """The permutations of arrays on the host, `[..., n, n]` to `[..., n]` each."""
+    arrays = [np.asarray(matrix).astype(np.float64) for matrix in scores]
+    if bad := sum(int(np.sum(~np.isfinite(array))) for array in arrays):
         raise ValueError(f"hungarian: scores must be finite, found {bad} NaN or infinite values")
-    out = np.empty(flat.shape[:2], np.int32)
-    for k, matrix in enumerate(flat):
-        out[k] = linear_sum_assignment(matrix, maximize=True)[1]
-    return out.reshape(scores.shape[:-1])
+    problems = [matrix for array in arrays for matrix in array.reshape(-1, *array.shape[-2:])]
+    solved = iter(_in_threads(problems))
+    return [
+        np.array([next(solved) for _ in range(math.prod(array.shape[:-2]))], np.int32).reshape(array.shape[:-1])
+        for array in arrays
+    ]
+
+
+def _in_threads(problems: list[np.ndarray]) -> list[np.ndarray]:
+    threads = min(len(problems), cores(), int(sum(len(matrix) ** 3 for matrix in problems) / WORTH_A_THREAD))
+    if threads < 2:
+        return [_assign(matrix) for matrix in problems]
+    # scipy releases the interpreter's lock
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(_assign, problems))
+
+
+def _assign(matrix: np.ndarray) -> np.ndarray:
+    return linear_sum_assignment(matrix, maximize=True)[1]
+
+
+def cores() -> int:
+    """The processors that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -51,7 +51,7 @@ def weight_matching(
         raise ValueError(f"weight_matching: restarts and sweeps must be at least 1, got {restarts} and {sweeps}")
     spec.check_pair(a, b)
     run_key, start_key = jax.random.split(key)
-    first = identity(spec) if start is None else start.perms
+    first = identity(spec) if start is None else jax.tree.map(lambda p: jnp.asarray(p, jnp.int32), start.perms)
     if restarts == 1:
         perms, history = _descend(spec, a, b, run_key, first, sweeps)
     else:
@@ -94,7 +94,7 @@ def _descend_one(spec, blocks_a: list[Block], blocks_b: list[Block], key, perms,
 
     def improve(group, perms):
         scores = own[group] + group_scores(spec, blocks_a, blocks_b, perms, group, own=False)
-        new = {**perms, group: hungarian(scores).astype(perms[group].dtype)}
+        new = {**perms, group: hungarian(scores)}
         if group not in quadratic:
             return new
         # the best assignment of the linearised score need not raise the score itself

@@ -17,7 +17,7 @@ def sharing_figure(spec: PermutationSpec, file: str | Path) -> None:
     colours = _pyplot().get_cmap("tab20")
     for row, axes in enumerate(spec.leaves):
         for column, group in enumerate(groups):
-            found = [d for d, dim in enumerate(axes.dims) if any(group in part for part in dim)]
+            found = [d for d in range(len(axes.dims)) if group in axes.carried(d)]
             if found:
                 axis.plot(column, row, "s", markersize=11, color=colours(column % 20))
                 text = ",".join(map(str, found))

@@ -11,12 +11,13 @@ from dwalign.symmetry.action import (
 )
 from dwalign.symmetry.alignment import Alignment
 from dwalign.symmetry.arithmetic import distance, inner_product, interpolate, permute_blocks, perturb
+from dwalign.symmetry.axes import Axes, SpecError, Sum
 from dwalign.symmetry.capture import Units, make_capture
 from dwalign.symmetry.certificate import Certificate, CertificateError, certify
 from dwalign.symmetry.compare import correspondence
 from dwalign.symmetry.inference import InferenceError, infer_spec
 from dwalign.symmetry.roles import block_roles, group_roles
-from dwalign.symmetry.spec import Axes, Block, Note, PermutationSpec, SpecError, Sum
+from dwalign.symmetry.spec import Block, Note, PermutationSpec
 from dwalign.symmetry.statistics import find_statistics
 from dwalign.symmetry.weights import Role, leaf_roles, numbers, store, weight_blocks, wide
 

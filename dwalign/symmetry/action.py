@@ -21,11 +21,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwalign.symmetry.spec import Block, PermutationSpec, SpecError, namespace
+from dwalign.symmetry.axes import SpecError, namespace
+from dwalign.symmetry.spec import Block, PermutationSpec
 from dwalign.symmetry.weights import wide
 
 PyTree = Any
 Perms = dict[str, jax.Array]
+INDEX = np.int32  # of every permutation that is made here, also where 64-bit types are on
 
 
 def permute(spec: PermutationSpec, params: PyTree, perms: Perms) -> PyTree:
@@ -96,7 +98,7 @@ def _permute_axis(array, axis, batch_axes, perm):
 
 def identity(spec: PermutationSpec) -> Perms:
     """The neutral element."""
-    return {g: jnp.broadcast_to(jnp.arange(n), (*spec.batch_shape(g), n)) for g, n in spec.sizes.items()}
+    return {g: jnp.broadcast_to(jnp.arange(n, dtype=INDEX), (*spec.batch_shape(g), n)) for g, n in spec.sizes.items()}
 
 
 def random_perms(spec: PermutationSpec, key: jax.Array) -> Perms:
@@ -106,7 +108,7 @@ def random_perms(spec: PermutationSpec, key: jax.Array) -> Perms:
     ends = np.cumsum([math.prod(shape) for shape in shapes.values()], dtype=int)
     bits = jax.random.bits(key, (ends[-1] if len(ends) else 0,))
     return {
-        g: jnp.argsort(bits[end - math.prod(shape) : end].reshape(shape), axis=-1)
+        g: jnp.argsort(bits[end - math.prod(shape) : end].reshape(shape), axis=-1).astype(INDEX)
         for (g, shape), end in zip(shapes.items(), ends, strict=True)
     }
 
@@ -126,7 +128,8 @@ def permute_batch(spec: PermutationSpec, group: str, array: jax.Array, perms: Pe
 
 def inverse(spec: PermutationSpec, perms: Perms) -> Perms:
     """The element that undoes `perms`: `permute(spec, permute(spec, v, g), inverse(spec, g))` is v bit for bit."""
-    return {g: namespace(perm).argsort(permute_batch(spec, g, perm, perms), axis=-1) for g, perm in perms.items()}
+    order = lambda g, perm: namespace(perm).argsort(permute_batch(spec, g, perm, perms), axis=-1)
+    return {g: order(g, perm).astype(INDEX) for g, perm in perms.items()}
 
 
 def compose(spec: PermutationSpec, outer: Perms, inner: Perms) -> Perms:
@@ -135,7 +138,7 @@ def compose(spec: PermutationSpec, outer: Perms, inner: Perms) -> Perms:
         raise SpecError(f"compose: both elements must name the same groups, got {sorted(outer)} and {sorted(inner)}")
     back = inverse(spec, inner)
     return {
-        g: jnp.take_along_axis(inner[g], permute_batch(spec, g, outer[g], back), axis=-1)
+        g: jnp.take_along_axis(inner[g], permute_batch(spec, g, outer[g], back), axis=-1).astype(INDEX)
         for g in spec.sizes
         if g in outer
     }

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwalign.symmetry.action import permute_block
-from dwalign.symmetry.spec import Block, PermutationSpec, namespace
+from dwalign.symmetry.axes import namespace
+from dwalign.symmetry.spec import Block, PermutationSpec
 from dwalign.symmetry.weights import leaf_roles, numbers, store
 
 PyTree = Any

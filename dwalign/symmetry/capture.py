@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Literal
 
+from dwalign.symmetry.axes import SpecError
 from dwalign.symmetry.inference import Program, read_program
-from dwalign.symmetry.inference.atoms import Atom, find, leaves
+from dwalign.symmetry.inference.atoms import Atom, beside, find, leaves, pieces, spans
 from dwalign.symmetry.inference.facts import Occurrence, Place
 from dwalign.symmetry.inference.walk import called, scan_parts
-from dwalign.symmetry.spec import SpecError
 
 PyTree = Any
 MOVES = {"slice", "pad", "concatenate", "reshape", "transpose", "squeeze", "broadcast_in_dim", "split", "rev", "gather"}
@@ -85,7 +85,7 @@ def _plan(apply: Callable, params: PyTree, inputs: PyTree) -> Plan:
     program = read_program(apply, abstract[0], abstract[1])
     post = {program.groups.names[group]: _readings(program, group) for group in program.groups.batch}
     pre = {
-        name: tuple(dict.fromkeys(_before(program, one, group) for one in post[name]))
+        name: tuple({before.place: before for one in post[name] for before in [_before(program, one, group)]}.values())
         for group, name in program.groups.names.items()
         if group in program.groups.batch
     }
@@ -220,7 +220,7 @@ def _unfold(array: jax.Array, dims: Sequence[Atom | None]) -> Iterator[tuple[lis
     """The array with one axis for every leaf, a block for every combination of concatenated parts."""
     for axis, dim in enumerate(dims):
         atom = None if dim is None else find(dim)
-        if atom is None or atom.kind == "leaf":
+        if atom is None or atom.kind in ("leaf", "family"):
             continue
         before, after = dims[:axis], dims[axis + 1 :]
         if atom.kind == "product":
@@ -230,9 +230,10 @@ def _unfold(array: jax.Array, dims: Sequence[Atom | None]) -> Iterator[tuple[lis
             yield from _unfold(split, (*before, *atom.children, *after))
         else:
             start = 0
-            for child in atom.children:
+            for child, on in zip(atom.children, spans(atom, [child.size for child in atom.children]), strict=True):
                 piece = jax.lax.slice_in_dim(array, start, start + child.size, axis=axis)
-                yield from _unfold(piece, (*before, child, *after))
+                near = lambda other, on=on, atom=atom: other and beside(other, pieces(atom), on, create=False)
+                yield from _unfold(piece, (*map(near, before), child, *map(near, after)))
                 start += child.size
         return
     yield [None if dim is None else find(dim) for dim in dims], array

@@ -15,16 +15,12 @@ def correspondence(spec: PermutationSpec, other: PermutationSpec) -> dict[str, s
     if (spec.treedef, spec.statistics) != (other.treedef, other.statistics):
         return None
     for one, two in zip(spec.leaves, other.leaves, strict=True):
-        if [[len(part) for part in dim] for dim in one.dims] != [[len(part) for part in dim] for dim in two.dims]:
+        flat = ([f for factors in axes.blocks() for f in factors] for axes in (one, two))
+        for mine, yours in zip(*flat, strict=False):
+            if isinstance(mine, str) and isinstance(yours, str) and names.setdefault(mine, yours) != yours:
+                return None
+        if one.renamed(names) != two:
             return None
-        flat = ([f for dim in axes.dims for part in dim for f in part] for axes in (one, two))
-        for mine, yours in zip(*flat, strict=True):
-            if isinstance(mine, str) != isinstance(yours, str):
-                return None
-            if (isinstance(mine, str) and names.setdefault(mine, yours) != yours) or (
-                mine != yours and type(mine) is int
-            ):
-                return None
     agree = len(set(names.values())) == len(names) and all(
         (name in spec.sizes) == (names[name] in other.sizes)
         and spec.size(name) == other.size(names[name])

@@ -25,9 +25,9 @@ def group_roles(spec: PermutationSpec, *, shared: bool = True) -> dict[str, str]
     places: dict[str, set[str]] = {group: set() for group in spec.sizes}
     for path, axes in zip(spec.paths, spec.leaves, strict=True):
         for group in axes.names() & set(spec.sizes):
-            marks = {name: "." if name in spec.sizes else "_" for name in axes.names()} | {group: "*"}
-            dims = (" + ".join(" ".join(marks.get(f, "_") for f in part) for part in dim) for dim in axes.dims)
-            places[group].add(f"{_last_name(path)}({', '.join(dims)})")
+            marks = {name: "." if name in spec.sizes else "_" for name in axes.names()} | {group: "self"}
+            # sizes of what is fixed differ between networks of one kind
+            places[group].add(f"{_last_name(path)}({re.sub('[0-9]+', '_', str(axes.renamed(marks)))})")
     return {group: " & ".join(sorted(found)) for group, found in places.items()}
 
 

@@ -1,8 +1,6 @@
 """What may be permuted: a mirror of the parameters that names the permutable factors of every axis."""
 
-import itertools
 import json
-import math
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -11,94 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dwalign.symmetry.axes import Axes, SpecError, length
 from dwalign.symmetry.statistics import find_statistics
 
-Factor = str | int | None
 PyTree = Any
-
-
-class SpecError(ValueError):
-    """A permutation spec that contradicts itself or the parameters it is used on."""
-
-
-class Sum(tuple):
-    """An ordered concatenation of products of factors along one dimension, `Sum("h0", ("h1", 4))`."""
-
-    def __new__(cls, *parts):
-        return super().__new__(cls, parts)
-
-
-class Axes:
-    """The factors of one array, dimension by dimension, written as in einops.
-
-    A dimension is `None` (fixed), a group name, a product `(49, "c3")` whose first factor varies slowest, or a
-    `Sum` of products where things are concatenated. Integers are fixed positions of that size.
-
-    >>> Axes((49, "c3"), "h0")
-    Axes('49*c3, h0')
-    >>> Axes.parse("49*c3, h0") == Axes((49, "c3"), "h0")
-    True
-    """
-
-    __slots__ = ("dims",)
-
-    def __init__(self, *dims):
-        self.dims = tuple(
-            tuple(_product(part) for part in dim) if isinstance(dim, Sum) else (_product(dim),) for dim in dims
-        )
-        for dim in self.dims:
-            if any(None in part for part in dim) and dim != ((None,),):
-                raise SpecError(
-                    f"Axes: None stands for a whole fixed dimension, but was found inside {_dim_text(dim)!r}; "
-                    "write the number of fixed positions instead"
-                )
-            if not dim or () in dim:
-                raise SpecError("Axes: a product or Sum must hold at least one factor, found an empty one")
-
-    @classmethod
-    def parse(cls, text: str) -> "Axes":
-        """The inverse of `str`."""
-        if not text:
-            return cls()
-        read = {"_": None}
-        return cls(
-            *(
-                Sum(
-                    *(
-                        tuple(int(f) if f.isdecimal() else read.get(f, f) for f in part.strip().split("*"))
-                        for part in dim.split("+")
-                    )
-                )
-                for dim in text.split(",")
-            )
-        )
-
-    def names(self) -> set[str]:
-        return {f for dim in self.dims for part in dim for f in part if isinstance(f, str)}
-
-    def __str__(self):
-        return ", ".join(_dim_text(dim) for dim in self.dims)
-
-    def __repr__(self):
-        return f"Axes({str(self)!r})"
-
-    def __eq__(self, other):
-        return isinstance(other, Axes) and self.dims == other.dims
-
-    def __hash__(self):
-        return hash(self.dims)
-
-
-def _product(part) -> tuple[Factor, ...]:
-    product = tuple(part) if isinstance(part, tuple | list) else (part,)
-    for factor in product:
-        if not (factor is None or isinstance(factor, str) or (type(factor) is int and factor > 0)):
-            raise SpecError(f"Axes: a factor must be a name, a positive integer or None, found {factor!r}")
-    return product
-
-
-def _dim_text(dim) -> str:
-    return " + ".join("*".join("_" if f is None else str(f) for f in part) for part in dim)
 
 
 class Block(NamedTuple):
@@ -209,8 +123,7 @@ class PermutationSpec:
                 raise SpecError(
                     f"spec: {path} is {leaf!r}, but sizes has no entry for {sorted(unknown)}; it has {sorted(known)}"
                 )
-            for parts in itertools.product(*leaf.dims):
-                factors = [f for part in parts for f in part]
+            for factors in leaf.blocks():
                 for group in set(factors) & set(self.batch):
                     if wrong := [h for h in self.batch[group] if factors.count(h) != 1]:
                         raise SpecError(
@@ -262,10 +175,10 @@ class PermutationSpec:
             for d, dim in enumerate(axes.dims):
                 if dim == ((None,),):
                     continue
-                expected = sum(math.prod(self.size(f) for f in part) for part in dim)
+                expected = length(dim, self.size)
                 if expected != shape[d]:
                     raise SpecError(
-                        f"{name}{path}: dimension {d} must be {_dim_text(dim)} = {expected}, found {shape[d]} "
+                        f"{name}{path}: dimension {d} must be {axes.text(d)} = {expected}, found {shape[d]} "
                         f"in shape {shape}; were the networks built with the same widths?"
                     )
 
@@ -312,43 +225,17 @@ class PermutationSpec:
         out = []
         leaves = zip(self.paths, self.leaves, self.treedef.flatten_up_to(params), strict=True)
         for number, (path, axes, leaf) in enumerate(leaves):
-            pieces: dict[tuple[int, ...], Any] = {(): leaf if isinstance(leaf, np.ndarray) else jnp.asarray(leaf)}
-            for d, dim in enumerate(axes.dims):
-                pieces = {
-                    (*key, p): piece
-                    for key, array in pieces.items()
-                    for p, piece in enumerate(_split(array, self._part_sizes(dim), d))
-                }
-            for key, piece in pieces.items():
-                parts = [dim[p] for dim, p in zip(axes.dims, key, strict=True)]
-                factors = [f for part in parts for f in part]
-                shape = [
-                    n if f is None else self.size(f) for part, n in zip(parts, piece.shape, strict=True) for f in part
-                ]
-                label = path + (f"{list(key)}" if len(pieces) > 1 else "")
+            array = leaf if isinstance(leaf, np.ndarray) else jnp.asarray(leaf)
+            pieces = list(axes.split(array, self.size))
+            for key, factors, block in pieces:
                 names = tuple(f if isinstance(f, str) else None for f in factors)
-                out.append(Block(label, names, piece.reshape(shape), number))
+                out.append(Block(path + (f"{list(key)}" if len(pieces) > 1 else ""), names, block, number))
         return out
 
     def assemble(self, blocks: list[Block]) -> PyTree:
         """The parameters made of `blocks`, in the order in which `blocks` gave them."""
-        rest = iter(blocks)
-        leaves = []
-        for axes in self.leaves:
-
-            def build(key, axes=axes):
-                d = len(key)
-                if d == len(axes.dims):
-                    array = next(rest).array
-                    return _merge(array, [len(dim[p]) for dim, p in zip(axes.dims, key, strict=True)])
-                parts = [build((*key, p)) for p in range(len(axes.dims[d]))]
-                return parts[0] if len(parts) == 1 else namespace(*parts).concatenate(parts, axis=d)
-
-            leaves.append(build(()))
-        return self.treedef.unflatten(leaves)
-
-    def _part_sizes(self, dim):
-        return None if len(dim) == 1 else [math.prod(self.size(f) for f in part) for part in dim]
+        rest = (block.array for block in blocks)
+        return self.treedef.unflatten([axes.join(rest) for axes in self.leaves])
 
     def describe(self) -> str:
         """A table of the groups, of the arrays that carry them, and of what is fixed and why."""
@@ -400,11 +287,6 @@ class PermutationSpec:
         return f"PermutationSpec(sizes={dict(self.sizes)}\n" + "\n".join(lines) + ")"
 
 
-def namespace(*arrays):
-    """`numpy` where all arrays are NumPy's, so that work on the host stays there, otherwise `jax.numpy`."""
-    return np if all(isinstance(array, np.ndarray) for array in arrays) else jnp
-
-
 def _kind(leaf) -> str:
     kinds = {"float": jnp.floating, "complex": jnp.complexfloating, "integer": jnp.integer, "bool": jnp.bool_}
     return next((name for name, kind in kinds.items() if jnp.issubdtype(jnp.result_type(leaf), kind)), "a random key")
@@ -413,18 +295,6 @@ def _kind(leaf) -> str:
 def _first(paths, shown=5):
     more = f" and {len(paths) - shown} more" if len(paths) > shown else ""
     return f"{paths[:shown]}{more}" if paths else "nothing"
-
-
-def _split(array, sizes, axis):
-    return [array] if sizes is None else namespace(array).split(array, np.cumsum(sizes)[:-1].tolist(), axis=axis)
-
-
-def _merge(array, counts):
-    shape, k = [], 0
-    for count in counts:
-        shape.append(math.prod(array.shape[k : k + count]))
-        k += count
-    return array.reshape(shape)
 
 
 def _encode(tree):

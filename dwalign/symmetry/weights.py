@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwalign.symmetry.spec import Axes, Block, PermutationSpec
+from dwalign.symmetry.axes import Axes
+from dwalign.symmetry.spec import Block, PermutationSpec
 
 PyTree = Any
 Role = Literal["weight", "fixed", "statistic", "carried"]

@@ -132,10 +132,10 @@ def write_report(
     """
     targets = [target for target in targets if {target.method, *target.others} <= set(measured)]
     trained = [one for one in aligners if isinstance(one, deepalign.Trained)]
-    first = next(one.aligner if isinstance(one, deepalign.Trained) else one for one in aligners)
+    variables = [one.aligner.variables if isinstance(one, deepalign.Trained) else one.variables for one in aligners]
     results = report.make_results(
         experiment,
-        dict(settings) | {"aligner_parameters": count_parameters(first.variables)},
+        dict(settings) | {"aligner_parameters": count_parameters(one) for one in variables[:1]},
         {"networks": networks, "accuracy": float(measured["naive"][0].curve.accuracy[:, 0].mean())},
         measured,
         targets,
@@ -146,8 +146,9 @@ def write_report(
     report.quality_figure(results, folder / "quality.png")
     if trained:
         report.training_figure([one.metrics for one in trained], folder / "training.png")
-    example = jax.tree.map(lambda leaf: leaf[0], measured["deep_align"][0].alignments)
-    report.matrix_figure(example.scores, example.perms, folder / "scores.png")
+    for found in measured.get("deep_align", [])[:1]:
+        example = jax.tree.map(lambda leaf: leaf[0], found.alignments)
+        report.matrix_figure(example.scores, example.perms, folder / "scores.png")
     print(report.text_table(results))
     return results
 

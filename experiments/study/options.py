@@ -36,7 +36,7 @@ class Options:
     resume: bool = False
     """continue an interrupted run."""
     seeds: int = 1
-    """number of aligners, each from its own seed."""
+    """number of aligners, each from its own seed; 0 judges the methods that need none."""
     skip: tuple[str, ...] = ()
     """methods to leave out, such as sinkhorn, where they take too long; all but naive and deep_align can be."""
 
@@ -142,7 +142,7 @@ def read_options(
 
 def check(options: Options) -> None:
     """Raise `RunError` for what would fail only after hours."""
-    least = dict(seeds=1, steps=1, validate_every=1, batch_size=1, chunk=1, test_pairs=1, zoo_chunk=1, epochs=1)
+    least = dict(seeds=0, steps=1, validate_every=1, batch_size=1, chunk=1, test_pairs=1, zoo_chunk=1, epochs=1)
     least |= dict(train_networks=2, validation_networks=2)
     if wrong := [f"{name} at least {low}" for name, low in least.items() if getattr(options, name) < low]:
         found = {name: getattr(options, name) for name in least}

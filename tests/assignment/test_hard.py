@@ -1,5 +1,10 @@
 """Hungarian assignment is scipy's optimum wherever it is called."""
 
+import os
+import subprocess
+import sys
+import threading
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -7,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from dwalign.assignment import hungarian
+from dwalign.assignment import hard, hungarian
 
 
 def optimum(scores):
@@ -84,16 +89,76 @@ def test_a_tree_of_scores_is_solved_in_one_call(monkeypatch):
     keys = jax.random.split(jax.random.key(1), 2)
     scores = {"a": jax.random.normal(keys[0], (5, 5)), "heads": jax.random.normal(keys[1], (2, 3, 3))}
     expected = {group: hungarian(matrix) for group, matrix in scores.items()}
-    calls, callback = [], jax.pure_callback
-    monkeypatch.setattr(jax, "pure_callback", lambda *args, **kwargs: calls.append(1) or callback(*args, **kwargs))
+    calls, solve = [], hard._solve
+    monkeypatch.setattr(hard, "_solve", lambda scores: calls.append(1) or solve(scores))
     chex.assert_trees_all_equal(hungarian(scores), expected)
-    assert len(calls) == 1
-    chex.assert_trees_all_equal(jax.jit(hungarian)(scores), expected)
+    chex.assert_trees_all_equal(jax.block_until_ready(jax.jit(hungarian)(scores)), expected)
+    assert len(calls) == 2
     stacked = jax.tree.map(lambda x: jnp.stack([-x, x]), scores)
     chex.assert_trees_all_equal(jax.tree.map(lambda p: p[1], jax.vmap(hungarian)(stacked)), expected)
+    assert len(calls) == 3
     half = jax.vmap(lambda moved, fixed: hungarian((moved, fixed)), in_axes=(0, None))(stacked["a"], scores["heads"])
     chex.assert_trees_all_equal((half[0][1], half[1][0]), (expected["a"], expected["heads"]))
     assert hungarian({}) == {}
+
+
+def test_arrays_are_solved_where_they_are(monkeypatch):
+    def fail(*_, **__):
+        raise AssertionError("an eager call needs no callback")
+
+    monkeypatch.setattr(hard, "_inside_a_program", fail)
+    scores = jax.random.normal(jax.random.key(0), (2, 4, 4))
+    for given in (scores, np.asarray(scores)):
+        found = hungarian(given)
+        assert isinstance(found, jax.Array) and found.dtype == jnp.int32
+    # constants of a traced program are arrays too
+    chex.assert_trees_all_equal(jax.jit(lambda: hungarian(scores))(), found)
+
+
+ONE_CORE = """
+import os, sys
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+import jax, jax.numpy as jnp
+from dwalign.assignment import hungarian
+
+n = 161  # more than 100 kB, which JAX copies in a thread of its own
+slow = jax.jit(lambda x: jax.lax.fori_loop(0, 30, lambda _, y: jnp.tanh(y @ y), x)[:n, :n])
+x = jnp.ones((300, 300))
+loop = jax.jit(lambda q: jax.lax.fori_loop(0, 5, lambda _, q: q[hungarian(q)], q))
+for run in (jax.jit(hungarian), lambda q: jax.vmap(hungarian)(q[None]), loop, hungarian):
+    for _ in range(8):
+        jax.block_until_ready(run(slow(x)))
+print("done")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system cannot pin a process to one core")
+def test_nothing_hangs_on_one_core():
+    """The operand is still being computed when the program that solves it is called."""
+    alone = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run([sys.executable, "-c", ONE_CORE], env=alone, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "done\n", done.stderr
+
+
+def test_large_problems_are_solved_side_by_side(monkeypatch):
+    scores = np.random.default_rng(0).standard_normal((6, 40, 40))
+    expected = hungarian(scores)
+    meeting = threading.Barrier(2, timeout=20)
+    monkeypatch.setattr(hard, "WORTH_A_THREAD", 40**3)
+    monkeypatch.setattr(hard, "cores", lambda: 2)
+    monkeypatch.setattr(hard, "_assign", lambda matrix, assign=hard._assign: meeting.wait() * 0 + assign(matrix))
+    # no problem is done before another has begun, and the order of results is that of the problems
+    chex.assert_trees_all_equal(hungarian(scores), expected)
+
+
+@pytest.mark.parametrize("mode", [lambda f: f, jax.jit, lambda f: lambda x: jax.vmap(f)(x[None])[0]])
+def test_equally_good_units_get_the_same_partners_everywhere(mode):
+    """Dead and duplicate units: equal rows and columns."""
+    scores = np.random.default_rng(1).standard_normal((12, 12)).astype(np.float32)
+    scores[3:7] = 0
+    scores[:, 2] = scores[:, 9]
+    chex.assert_trees_all_equal(mode(hungarian)(jnp.asarray(scores)), hungarian(scores))
+    chex.assert_trees_all_equal(mode(hungarian)(jnp.ones((9, 9))), jnp.arange(9, dtype=jnp.int32))
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 4), (2, 4, 3)])
@@ -102,8 +167,9 @@ def test_scores_must_be_square(shape):
         hungarian(jnp.zeros(shape))
 
 
+@pytest.mark.parametrize("mode", [lambda f: f, jax.jit])
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
-def test_scores_must_be_finite(bad):
+def test_scores_must_be_finite(bad, mode):
     scores = jnp.zeros((2, 3, 3)).at[1, 2, 0].set(bad)
     with pytest.raises(Exception, match="scores must be finite, found 1 NaN or infinite"):
-        jax.block_until_ready(hungarian(scores))
+        jax.block_until_ready(mode(hungarian)(scores))

@@ -23,18 +23,37 @@ FLAT = PermutationSpec({"conv": Axes(3, 3, None, "c3"), "dense": Axes((49, "c3")
 PARTS = PermutationSpec(
     {"k": Axes(Sum("a", ("b", 4), 2), Sum("b", 5)), "a": Axes("a"), "empty": Axes()}, {"a": 3, "b": 2}
 )
-SPECS = {"mlp": mlp(8, (5, 6, 7), 3).spec, "heads": HEADS, "layers": LAYERS, "flat": FLAT, "parts": PARTS}
+NESTED = PermutationSpec(
+    {
+        "kernel": Axes(None, ("head", Sum("qk", "qk", ("v", 2)))),
+        "stack": Axes.concatenate(1, Axes("head", 2, "qk"), Axes("head", Sum(1, 2), "other")),
+        "plain": [Axes("head", "qk"), Axes("head", "v"), Axes("other")],
+    },
+    {"head": 3, "qk": 4, "v": 2, "other": 4},
+    batch={"qk": ("head",), "v": ("head",)},
+)
+SPECS = {
+    "nested": NESTED,
+    "mlp": mlp(8, (5, 6, 7), 3).spec,
+    "heads": HEADS,
+    "layers": LAYERS,
+    "flat": FLAT,
+    "parts": PARTS,
+}
 
 
 def random_params(spec, seed, none=3):
     """A tree that fits the spec; anonymous fixed dimensions get the size `none`."""
     rng = np.random.default_rng(seed)
 
+    def size(factor):
+        return whole(factor) if isinstance(factor, tuple) else spec.size(factor)
+
+    def whole(dim):
+        return none if dim == ((None,),) else sum(int(np.prod([size(f) for f in part])) for part in dim)
+
     def shape(axes):
-        return [
-            none if dim == ((None,),) else sum(int(np.prod([spec.size(f) for f in part])) for part in dim)
-            for dim in axes.dims
-        ]
+        return [whole(dim) for dim in axes.dims]
 
     return jax.tree.map(lambda axes: jnp.asarray(rng.standard_normal(shape(axes)), jnp.float32), spec.axes)
 
@@ -64,11 +83,15 @@ def random_spec(seed):
 def test_notation_reads_back():
     for axes in (Axes(), Axes(None), Axes("h0", None, 5), Axes((49, "c3"), "h0"), Axes(Sum("a", ("b", 4)), Sum("a"))):
         assert Axes.parse(str(axes)) == axes and hash(Axes.parse(str(axes))) == hash(axes)
+    for leaf in NESTED.leaves:
+        assert Axes.parse(str(leaf)) == leaf and hash(Axes.parse(str(leaf))) == hash(leaf)
+    assert str(Axes(("a", Sum("b", ("c", 2))))) == "a*(b + c*2)" and Axes(("a", Sum("b"))) == Axes(("a", "b"))
+    assert Axes(Sum("a", Sum("b", "c"))) == Axes(Sum("a", "b", "c"))
     assert Axes("a", "b") != Axes("b", "a") and Axes(Sum("a", "b")) != Axes(("a", "b"))
 
 
 @pytest.mark.parametrize(
-    "dim", [("a", None), Sum("a", None), (), Sum(), 0, -2, 1.5, ("a", ("b", "c")), ("a", Sum("b", "c")), True]
+    "dim", [("a", None), Sum("a", None), (), Sum(), 0, -2, 1.5, ("a", ("b", "c")), ("a", Sum("b", None)), True]
 )
 def test_notation_rejects(dim):
     with pytest.raises(SpecError, match="Axes"):
@@ -109,6 +132,29 @@ def test_parts_of_a_concatenation():
     assert first.factors == ("a", "a") and first.array.tolist() == [[0, 1], [2, 3]]
     assert second.factors == ("b", None, "a") and second.array[2, 1].tolist() == [14, 15]
     assert first.path != second.path
+
+
+def test_a_sum_inside_a_product_and_pieces_of_an_array():
+    spec = PermutationSpec(
+        {"k": Axes(("h", Sum("a", "b"))), "s": Axes.concatenate(0, Axes(1, "a"), Axes(1, "c"))},
+        {"h": 2, "a": 2, "b": 1, "c": 2},
+    )
+    params = {"k": jnp.arange(6), "s": jnp.arange(4).reshape(2, 2)}
+    blocks = [(block.factors, block.array.tolist()) for block in spec.blocks(params)]
+    assert blocks[:2] == [(("h", "a"), [[0, 1], [3, 4]]), (("h", "b"), [[2], [5]])]
+    assert blocks[2:] == [((None, "a"), [[0, 1]]), ((None, "c"), [[2, 3]])]
+    moved = permute(spec, params, {"h": jnp.array([1, 0]), "a": jnp.array([1, 0]), "c": jnp.array([0, 1])})
+    assert moved["k"].tolist() == [4, 3, 5, 1, 0, 2] and moved["s"].tolist() == [[1, 0], [2, 3]]
+    with pytest.raises(SpecError, match="equally many dimensions"):
+        Axes.concatenate(0, Axes(1, "a"), Axes("a"))
+    with pytest.raises(SpecError, match="size along dimension 1"):
+        Axes.concatenate(1, Axes(1, None), Axes(1, "a"))
+
+
+@pytest.mark.parametrize("text", ["a*", "*a", "a + ", "(a", "a)", "a*(b + c", "a,,b", "0: a | ", "3: a, b | a, b"])
+def test_broken_notation_is_a_spec_error(text):
+    with pytest.raises(SpecError):
+        Axes.parse(text)
 
 
 def test_batch_shape_and_order():

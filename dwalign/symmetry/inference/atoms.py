@@ -1,14 +1,19 @@
 """Atoms: what a dimension is made of, found out step by step.
 
 Every dimension of every value is one atom. An atom is a leaf, or it has turned out to be an ordered product of atoms
-(a reshape took it apart) or an ordered sum (a split did). Two atoms that a program combines position by position are
-one and the same: `Atoms.unify`. What order-dependent operations see is pinned: its positions may not be exchanged.
-Refinements go into all values that share the atom, earlier ones too.
+(a reshape took it apart), an ordered sum (a split did), or a family: the units of queries, keys and values that lie
+side by side along a dimension of three are three dimensions, once that one is cut. Two atoms that a program combines
+position by position are one and the same: `unify`. What order-dependent operations see is pinned: its positions may not
+be exchanged. Refinements go into all values that share the atom, earlier ones too.
+
+A dimension along which a value is the same everywhere, such as those of a mask of ones, has no units to exchange: it is
+uniform, and ties nothing that it meets. The result of `unify` tells what is left of two dimensions that met.
 """
 
+import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 
@@ -22,16 +27,28 @@ class Reason(NamedTuple):
         return f"{self.cause} at {self.where}" if self.where else self.cause
 
 
-class Atom:
-    """One dimension, or a factor or part of one. Made by `Atoms` only; compare by identity of `Atoms.find`."""
+# no reason to pin: nothing changes when the positions are exchanged
+UNIFORM = Reason("a value that is the same all along")
 
-    __slots__ = ("children", "kind", "link", "reason", "size")
+
+class Atom:
+    """One dimension, or a factor or part of one; compare by identity of `find`.
+
+    Attributes:
+      children: of a product its factors, of a sum its parts, of a family one member beside each of `keys`.
+      keys: of a family the pieces of another dimension; each block of an array lies beside one of them.
+      owners: the numbers of the parameters that carry a leaf, as the bits of an integer.
+    """
+
+    __slots__ = ("children", "keys", "kind", "link", "owners", "reason", "size")
 
     def __init__(self, size: int):
         self.size = int(size)
         self.link: Atom | None = None
         self.kind = "leaf"
         self.children: tuple[Atom, ...] = ()
+        self.keys: tuple[Atom, ...] = ()
+        self.owners = 0
         self.reason: Reason | None = None
 
 
@@ -56,15 +73,31 @@ def leaves(atom: Atom) -> list[Atom]:
     return [leaf for child in atom.children for leaf in leaves(child)]
 
 
-def fresh(size: int, reason: Reason | None = None) -> Atom:
+def fresh(size: int, reason: Reason | None = None, owners: int = 0) -> Atom:
     """A new leaf, pinned if there is a reason."""
     atom = Atom(size)
-    atom.reason = reason
+    atom.reason, atom.owners = reason, owners
     return atom
 
 
+def uniform(size: int) -> Atom | None:
+    """A dimension along which a value does not change; empty ones are uniform too."""
+    return None if size == 1 else fresh(size, UNIFORM)
+
+
+def is_uniform(atom: Atom) -> bool:
+    atom = find(atom)
+    if atom.kind == "leaf":
+        return atom.reason is UNIFORM
+    return atom.kind == "product" and all(is_uniform(child) for child in atom.children)
+
+
+def partly_uniform(atom: Atom) -> bool:
+    return any(leaf.reason is UNIFORM for leaf in leaves(atom))
+
+
 def pinned(atom: Atom) -> bool:
-    return all(leaf.reason is not None for leaf in leaves(atom))
+    return all(leaf.reason is not None or leaf.size == 1 for leaf in leaves(atom))
 
 
 def pin(atom: Atom, reason: Reason) -> None:
@@ -109,9 +142,106 @@ def parts(atom: Atom) -> list[Atom]:
         return [part for child in atom.children for part in parts(child)]
     if atom.kind == "product":
         first, *rest = factors(atom)
-        if len(parts(first)) > 1:
-            return [product([part, *rest]) if part.size > 1 else product(rest) for part in parts(first)]
+        if len(terms := parts(first)) > 1:
+            return _distribute(first, terms, rest, create=False)
     return [atom]
+
+
+def pieces(atom: Atom) -> list[Atom]:
+    """What a dimension was cut into."""
+    atom = find(atom)
+    return [piece for child in atom.children for piece in pieces(child)] if atom.kind == "sum" else [atom]
+
+
+def spans(atom: Atom, sizes: Sequence[int]) -> list[list[Atom]]:
+    """For consecutive stretches of a dimension the pieces that they lie on."""
+    border, placed = 0, []
+    for piece in pieces(atom):
+        placed.append((piece, border, border + piece.size))
+        border += piece.size
+    ends = itertools.pairwise(itertools.accumulate(sizes, initial=0))
+    return [[piece for piece, low, high in placed if low < stop and high > start] for start, stop in ends]
+
+
+def members(family: Atom) -> dict[Atom, Atom]:
+    """Key to member. Keys that were cut since have a family for a member, which is merged into this one.
+
+    Where two keys have become the same, so have their members.
+    """
+    out: dict[Atom, Atom] = {}
+    for key, child in zip(family.keys, family.children, strict=True):
+        for piece in pieces(key):
+            member = beside(child, pieces(key), [piece])
+            if piece in out:
+                merge(out[piece], member)
+            out[piece] = find(member)
+    family.keys, family.children = tuple(out), tuple(out.values())
+    return out
+
+
+def beside(atom: Atom, whole: Sequence[Atom], taken: Sequence[Atom], *, create: bool = True) -> Atom:
+    """What a dimension is beside some of the pieces into which another one of the same value was cut.
+
+    Only what parameters carry nowhere but beside all these pieces can differ from piece to piece; with `create` it
+    becomes a family. Whether all other values agree is seen at the end (`families.settle`).
+    """
+    atom = find(atom)
+    if len(whole) == len(taken):
+        return atom
+    if atom.kind in ("product", "sum"):
+        children = [beside(child, whole, taken, create=create) for child in atom.children]
+        return product(children) if atom.kind == "product" else concatenation(children)
+    if create and atom.kind == "leaf" and atom.reason is None and atom.owners and atom.size > 1:
+        owners = [leaf.owners for piece in whole for leaf in leaves(piece)]
+        if all(atom.owners & other == atom.owners for other in owners):
+            atom.kind, atom.keys = "family", tuple(whole)
+            atom.children = tuple(fresh(atom.size, None, atom.owners) for _ in whole)
+    if atom.kind != "family":
+        return atom
+    found = members(atom)
+    return family({piece: found[piece] for piece in taken}) if set(taken) <= set(found) else atom
+
+
+def family(found: dict[Atom, Atom]) -> Atom:
+    """The atom that is `found[piece]` beside each piece of another dimension."""
+    members = [find(member) for member in found.values()]
+    if len(set(members)) == 1:
+        return members[0]
+    out = Atom(members[0].size)
+    out.kind, out.keys, out.children = "family", tuple(found), tuple(members)
+    return out
+
+
+def tie(atom: Atom) -> None:
+    """All members of a family are one after all."""
+    atom = find(atom)
+    if atom.kind == "family":
+        first, *others = atom.children
+        atom.kind, atom.link, atom.keys, atom.children = "leaf", find(first), (), ()
+        for other in others:
+            merge(first, other)
+
+
+def merge(x: Atom, y: Atom) -> None:
+    """`unify`; what is divided in two ways is pinned."""
+    try:
+        unify(x, y)
+    except Mismatch:
+        for atom in (x, y):
+            pin(atom, _DIVIDED)
+
+
+_DIVIDED = Reason("dimensions that are divided differently and lie side by side")
+
+
+def _distribute(first: Atom, terms: Sequence[Atom], rest: Sequence[Atom], *, create: bool) -> list[Atom]:
+    """The product of a sum and `rest` as a sum of products."""
+    whole, taken = pieces(first), spans(first, [term.size for term in terms])
+    out = []
+    for term, on in zip(terms, taken, strict=True):
+        others = [beside(factor, whole, on, create=create) for factor in rest]
+        out.append(product([term, *others]) if term.size > 1 else product(others))
+    return out
 
 
 def split_product(atom: Atom, tail: int) -> tuple[Atom, Atom]:
@@ -120,20 +250,26 @@ def split_product(atom: Atom, tail: int) -> tuple[Atom, Atom]:
     if atom.size % tail:
         raise Mismatch
     head = atom.size // tail
+    if is_uniform(atom):
+        return fresh(head, UNIFORM), fresh(tail, UNIFORM)
     if atom.kind == "leaf":
-        atom.kind, atom.children = "product", (fresh(head, atom.reason), fresh(tail, atom.reason))
-        return atom.children[0], atom.children[1]
+        both = fresh(head, atom.reason, atom.owners), fresh(tail, atom.reason, atom.owners)
+        atom.kind, atom.children = "product", both
+        return both
+    if atom.kind == "family":
+        split = {key: split_product(member, tail) for key, member in members(atom).items()}
+        heads, tails = (family({key: both[side] for key, both in split.items()}) for side in (0, 1))
+        atom.kind, atom.keys, atom.children = "product", (), (heads, tails)
+        return heads, tails
     if atom.kind == "product":
         heads, tails = divide(factors(atom), tail)
         return product(heads), product(tails)
-    pieces = [divide(factors(part), tail) for part in parts(atom)]
-    last = [product(tails) for _, tails in pieces]
-    for other in last[1:]:
-        unify(last[0], other)
-    return concatenation([product(heads) if heads else fresh(1, _SINGLE) for heads, _ in pieces]), last[0]
+    divided = [divide(factors(part), tail) for part in parts(atom)]
+    last = functools.reduce(unify, [product(tails) for _, tails in divided])
+    return concatenation([product(heads) if heads else fresh(1, SINGLE) for heads, _ in divided]), last
 
 
-_SINGLE = Reason("a single position")
+SINGLE = Reason("a single position")
 
 
 def divide(atoms: list[Atom], tail: int) -> tuple[list[Atom], list[Atom]]:
@@ -161,15 +297,24 @@ def split_sum(atom: Atom, sizes: Sequence[int]) -> list[Atom]:
     atom = find(atom)
     if len(sizes) == 1:
         return [atom]
+    if is_uniform(atom):
+        return [fresh(size, UNIFORM) for size in sizes]
     if atom.kind == "leaf":
-        atom.kind, atom.children = "sum", tuple(fresh(size, atom.reason) for size in sizes)
+        atom.kind, atom.children = "sum", tuple(fresh(size, atom.reason, atom.owners) for size in sizes)
         return list(atom.children)
-    if atom.kind == "product" and len(parts(atom)) == 1:
+    if atom.kind == "family":
+        split = {key: split_sum(member, sizes) for key, member in members(atom).items()}
+        atom.children = tuple(family({key: cut[k] for key, cut in split.items()}) for k in range(len(sizes)))
+        atom.kind, atom.keys = "sum", ()
+        return list(atom.children)
+    if atom.kind == "product":
         first, *rest = factors(atom)
         tail = math.prod(factor.size for factor in rest)
-        if any(size % tail for size in sizes):
+        if all(size % tail == 0 for size in sizes):
+            terms = split_sum(first, [size // tail for size in sizes])
+            return _distribute(first, terms, rest, create=True)
+        if len(parts(atom)) == 1:
             raise Mismatch
-        return [product([piece, *rest]) for piece in split_sum(first, [size // tail for size in sizes])]
     out, queue = [], parts(atom)
     for size in sizes:
         taken: list[Atom] = []
@@ -183,20 +328,48 @@ def split_sum(atom: Atom, sizes: Sequence[int]) -> list[Atom]:
     return out
 
 
-def unify(x: Atom, y: Atom) -> None:
-    """Make both the same; where their structures contradict one another `Mismatch`."""
+def unify(x: Atom, y: Atom) -> Atom:
+    """Make both the same, and return it; where their structures contradict one another `Mismatch`.
+
+    What is uniform stays as it is, so that it can meet others elsewhere; only the result knows.
+    """
     x, y = find(x), find(y)
-    if x is y:
-        return
     if x.size != y.size:
         raise Mismatch
+    if x is y or is_uniform(y):
+        return x
+    if is_uniform(x):
+        return y
+    if partly_uniform(x) or partly_uniform(y):
+        return _unify_partly_uniform(x, y)
     if y.kind == "leaf":
         x, y = y, x
     if x.kind == "leaf":
+        if y.kind == "family" and x in leaves(y):
+            # such as all three of queries, keys and values and the queries alone
+            tie(y)
+            return unify(x, y)
         x.link = y
         if x.reason is not None:
             pin(y, x.reason)
-        return
+        for leaf in leaves(y):
+            leaf.owners |= x.owners
+        return y
+    if x.kind == y.kind == "family":
+        left, right = members(x), members(y)
+        if set(left) != set(right):
+            tie(y)
+            return unify(x, y)
+        y.kind, y.link, y.keys, y.children = "leaf", x, (), ()
+        for key, member in left.items():
+            unify(member, right[key])
+        return x
+    if "family" in (x.kind, y.kind):
+        one, other = (x, y) if x.kind == "family" else (y, x)
+        if other.kind == "product":
+            split_product(one, factors(other)[-1].size)
+        else:
+            split_sum(one, [part.size for part in parts(other)])
     if x.kind == y.kind == "product":
         left, right = factors(x), factors(y)
         while left and right:
@@ -221,6 +394,33 @@ def unify(x: Atom, y: Atom) -> None:
             unify(a, b)
     if x.kind == y.kind and find(x) is not find(y):
         find(x).link = find(y)
+    return find(y)
+
+
+def _unify_partly_uniform(x: Atom, y: Atom) -> Atom:
+    """As `unify` on copies in which what is uniform is not; what meets nothing there is uniform again."""
+    known = [leaf for leaf in (*leaves(x), *leaves(y)) if leaf.reason is not UNIFORM]
+    both = unify(opened(x), opened(y))
+    met = {leaf for atom in known for leaf in leaves(atom)}
+    return _replace(both, lambda leaf: leaf if leaf in met else fresh(leaf.size, UNIFORM))
+
+
+def opened(atom: Atom) -> Atom:
+    """A copy in which what is uniform is not."""
+    return _replace(atom, lambda leaf: fresh(leaf.size) if leaf.reason is UNIFORM else leaf)
+
+
+def _replace(atom: Atom, change: Callable[[Atom], Atom]) -> Atom:
+    """The same expression over other leaves; the atom itself where none of them changes."""
+    atom = find(atom)
+    if atom.kind == "leaf":
+        return change(atom)
+    children = tuple(_replace(child, change) for child in atom.children)
+    if all(new is find(old) for new, old in zip(children, atom.children, strict=True)):
+        return atom
+    out = Atom(atom.size)
+    out.kind, out.keys, out.children = atom.kind, atom.keys, children
+    return out
 
 
 def _borders(atom: Atom) -> list[int]:

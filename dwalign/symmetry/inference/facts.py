@@ -1,9 +1,10 @@
 """What the walk over a program finds out, kept in one place."""
 
+import functools
 import sysconfig
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dwalign.symmetry.inference.atoms import Atom, Mismatch, Reason, find, fresh, pin, unify
 
@@ -12,6 +13,22 @@ Place = tuple[int, ...]
 CONSTANT = Reason("a constant of the program that differs from position to position")
 
 _LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("purelib", "platlib", "stdlib"))
+
+
+class Positions(NamedTuple):
+    """What the entries of an integer value number (`positions`).
+
+    Attributes:
+      atoms: the dimension of whose units they are positions; for index vectors one a column, None for other numbers.
+      kind: "at" for those of one dimension; "own" for those of a dimension of the value itself, in order; "columns" for
+        index vectors; "moved" for numbers computed from them, harmless until they are used; "never" for a truth value
+        that is false wherever they point.
+      cause: the primitive that found them.
+    """
+
+    atoms: tuple[Atom | None, ...]
+    kind: str
+    cause: str
 
 
 class Occurrence(NamedTuple):
@@ -25,6 +42,9 @@ class Occurrence(NamedTuple):
     loops: tuple[Atom, ...]
     place: Place | None
     data: bool
+    dtype: Any = None
+    positions: Positions | None = None
+    origin: "Origin | None" = None
 
 
 class Origin(NamedTuple):
@@ -46,7 +66,8 @@ class Facts:
 
     `operands` are those of the equation at hand, `origins` those of every value that can be observed;
     `calls` are the equations around it;
-    `carried` maps what enters a turn of a loop to what leaves it.
+    `carried` maps what enters a turn of a loop to what leaves it;
+    `used` are the dimensions of values with which something is computed.
     """
 
     def __init__(self) -> None:
@@ -56,20 +77,26 @@ class Facts:
         self.unknown: dict[str, Reason] = {}
         self.operands: Sequence[Occurrence] = ()
         self.calls: list = []
+        self.used: list[Dims] = []
         self.carried: dict[Place, Occurrence] = {}
         self.origins: dict[Place, Origin] = {}
 
-    def unify(self, x: Atom | None, y: Atom | None, eqn=None) -> None:
-        """Both are the same dimension; where that contradicts their structures both are pinned."""
+    def unify(self, x: Atom | None, y: Atom | None, eqn=None) -> Atom | None:
+        """Both are the same dimension, which is the result; where their structures forbid that both are pinned."""
         if x is None or y is None:
-            return
+            return y if x is None else x
         for one, other in ((x, y), (y, x)):
             if eqn is not None and find(one).reason is CONSTANT:
                 self.pin([other], eqn, "meets a constant that differs from position to position")
         try:
-            unify(x, y)
+            return unify(x, y)
         except Mismatch:
             self.pin([x, y], eqn, "combines dimensions that are divided differently")
+            return self.fresh_pinned(x.size, eqn)
+
+    def unify_all(self, values: Iterable[Dims], eqn=None) -> list[Atom | None]:
+        """Dimension by dimension, for values of one shape up to dimensions of size 1."""
+        return [functools.reduce(lambda x, y: self.unify(x, y, eqn), atoms) for atoms in zip(*values, strict=True)]
 
     def pin(self, atoms: Iterable[Atom | None], eqn, why: str = "") -> None:
         for atom in atoms:
@@ -90,13 +117,14 @@ class Facts:
         """Pin these axes; results have axes of their own, and nothing is independent for each of their positions."""
         axes = [axis % len(dims) for axis in axes]
         self.pin([dims[k] for k in axes], eqn, why)
-        moved = [dims[k] for k in axes]
-        for k, atom in enumerate(dims):
-            if k not in axes:
-                self._separate([atom], moved)
+        self.mixed(dims, axes)
         return [
             self.fresh_pinned(atom.size, eqn) if k in axes and atom is not None else atom for k, atom in enumerate(dims)
         ]
+
+    def mixed(self, dims: Dims, axes: Sequence[int]) -> None:
+        """Positions of these axes meet each other: nothing else is independent for each of them."""
+        self._separate([atom for k, atom in enumerate(dims) if k not in axes], [dims[k] for k in axes])
 
     def roles(self, *, batch: Dims, contracted: Dims, free: tuple[Dims, Dims]) -> None:
         """Dimensions of a contraction: only some may be permuted independently for each position of others."""

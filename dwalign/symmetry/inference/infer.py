@@ -1,17 +1,20 @@
 """`infer_spec`: the permutation spec of any JAX function of parameters and inputs."""
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 from jax.extend.core import ClosedJaxpr
 
+from dwalign.symmetry.axes import Axes, SpecError, Sum
 from dwalign.symmetry.inference.atoms import Atom, factors, find, leaves, parts
 from dwalign.symmetry.inference.facts import Dims, Facts
+from dwalign.symmetry.inference.families import Layout
 from dwalign.symmetry.inference.groups import Groups, find_groups, replace_merged
-from dwalign.symmetry.inference.walk import walk_program
-from dwalign.symmetry.spec import Axes, Note, PermutationSpec, SpecError, Sum
+from dwalign.symmetry.inference.hints import hint
+from dwalign.symmetry.inference.mirrors import mirrored
+from dwalign.symmetry.inference.walk import OUTPUT, STATE, walk_program
+from dwalign.symmetry.spec import Note, PermutationSpec
 from dwalign.symmetry.statistics import find_statistics
 
 PyTree = Any
@@ -30,24 +33,6 @@ class Program(NamedTuple):
     groups: Groups
     spec: PermutationSpec
     outputs: jax.tree_util.PyTreeDef
-
-    def pinned(self, least: int) -> list[tuple[Note, list[tuple[int, int, int, int]]]]:
-        """Each pinned factor of at least so many positions, with all the places where parameters carry it.
-
-        A place is the number of the array, the axis, and the sizes of what is outside and inside of it on that axis.
-        Parts of concatenations are left out.
-        """
-        found: dict[Atom, tuple[Note, list]] = {}
-        for k, dims in enumerate(self.params):
-            for axis, atom in enumerate(dims):
-                flat = [find(factor) for factor in factors(atom)] if atom is not None else []
-                for n, leaf in enumerate(flat):
-                    if leaf.kind == "leaf" and leaf.reason is not None and leaf.size >= least:
-                        sizes = [other.size for other in flat]
-                        note = Note(self.spec.paths[k], axis, leaf.size, str(leaf.reason))
-                        places = found.setdefault(leaf, (note, []))[1]
-                        places.append((k, axis, math.prod(sizes[:n]), math.prod(sizes[n + 1 :])))
-        return list(found.values())
 
 
 def infer_spec(
@@ -99,19 +84,26 @@ def read_program(apply: Callable, params: PyTree, *inputs: PyTree) -> Program:
         if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
             raise InferenceError(
                 f"infer_spec: params must be a tree of arrays, but {jax.tree_util.keystr(path)} is a "
-                f"{type(leaf).__name__}"
+                f"{type(leaf).__name__}{hint(params)}"
             )
-    closed, outputs = _traced(apply, params, inputs)
-    facts, dims = walk_program(closed, len(paths))
+    closed, outputs, used = _traced(apply, params, inputs)
+    returned = jax.tree_util.tree_flatten_with_path(outputs)[0]
+    facts, dims = walk_program(closed, len(paths), [STATE if _is_state(one, paths) else OUTPUT for one in returned])
     groups = find_groups(facts, dims)
-    axes = [_axes(one, groups) for one in dims]
+    axes = [_axes(one, groups) for one in groups.layouts]
+    shapes = [tuple(leaf.shape) for _, leaf in paths]
+    carrying = [any(leaf in groups.batch for leaf in _named(one, groups)) for one in dims]
+    follows = mirrored([path for path, _ in paths], shapes, used, carrying)
+    for k, other in follows.items():
+        axes[k] = axes[other]
     free = {leaf: name for leaf, name in groups.names.items() if leaf in groups.batch}
     notes = [
         Note(jax.tree_util.keystr(path), d, leaf.size, str(leaf.reason))
-        for (path, _), one in zip(paths, dims, strict=True)
+        for k, ((path, _), one) in enumerate(zip(paths, dims, strict=True))
+        if k not in follows
         for d, atom in enumerate(one)
         if atom is not None
-        for leaf in leaves(atom)
+        for leaf in dict.fromkeys(leaves(atom))
         if leaf.reason is not None and leaf.size > 1
     ]
     spec = PermutationSpec(
@@ -122,10 +114,26 @@ def read_program(apply: Callable, params: PyTree, *inputs: PyTree) -> Program:
         notes=notes,
         unknown={name: str(why) for name, why in facts.unknown.items()},
     )
-    return Program(closed, dims, facts, groups, spec, outputs)
+    return Program(closed, dims, facts, groups, spec, jax.tree.structure(outputs))
 
 
-def _traced(apply, params, inputs) -> tuple[ClosedJaxpr, jax.tree_util.PyTreeDef]:
+def _named(dims: Dims, groups: Groups) -> list[Atom]:
+    """The leaves of all dimensions, those that are one group replaced by it."""
+    return [leaf for atom in dims if atom is not None for leaf in replace_merged(leaves(atom), groups.merged)]
+
+
+def _is_state(returned: tuple, paths: Sequence[tuple]) -> bool:
+    """Whether an output is one of the arrays that came in, under the name that it has there."""
+    path, one = returned
+    return len(path) > 1 and any(
+        path[-2:] == given[-2:] and len(given) > 1 and one.shape == leaf.shape and one.shape for given, leaf in paths
+    )
+
+
+def _traced(apply, params, inputs) -> tuple[ClosedJaxpr, PyTree, list[bool]]:
+    """The program, the shapes that it returns, and which params it uses."""
+    if not callable(apply):
+        raise InferenceError(f"infer_spec: apply must be a function, not a {type(apply).__name__}{hint(apply, params)}")
     # arguments that are no arrays (flags, strings) are settings and stay as they are
     flat, treedef = jax.tree.flatten(inputs)
     dynamic = [k for k, leaf in enumerate(flat) if hasattr(leaf, "shape")]
@@ -141,32 +149,51 @@ def _traced(apply, params, inputs) -> tuple[ClosedJaxpr, jax.tree_util.PyTreeDef
         closed, shapes = jax.make_jaxpr(program, return_shape=True)(abstract, [flat[k] for k in dynamic])
     except SpecError:
         raise
-    except TypeError as error:
+    except Exception as error:
         if "not a valid JAX type" in str(error):
             raise InferenceError(
                 f"infer_spec: apply must return arrays (and take them as inputs), but tracing it says: {error}"
             ) from error
-        raise InferenceError(f"infer_spec: apply could not be traced on these params and inputs: {error}") from error
-    used = {id(var) for eqn in closed.jaxpr.eqns for var in eqn.invars} | {id(var) for var in closed.jaxpr.outvars}
-    if not any(id(var) in used for var in closed.jaxpr.invars[: len(jax.tree.leaves(params))]):
+        # a module or its state that reached apply as it is, or a function called as another library calls it
+        foreign = hint(apply) or (hint(params) if _is_foreign(error) else "")
+        raise InferenceError(
+            f"infer_spec: apply could not be traced on these params and inputs: {error}{foreign}"
+        ) from error
+    read = {id(var) for eqn in closed.jaxpr.eqns for var in eqn.invars} | {id(var) for var in closed.jaxpr.outvars}
+    used = [id(var) in read for var in closed.jaxpr.invars[: len(jax.tree.leaves(params))]]
+    if not any(used):
         raise InferenceError(
             "infer_spec: apply(params, *inputs) must use its params, but none of them enters the result; "
             "does it close over the weights instead?"
         )
-    return closed, jax.tree.structure(shapes)
+    return closed, shapes, used
 
 
-def _axes(dims: Dims, groups: Groups) -> Axes:
-    return Axes(*(None if atom is None else _dim(atom, groups) for atom in dims))
+def _is_foreign(error: Exception) -> bool:
+    """Whether a program fails for what its model is rather than for the shapes of arrays."""
+    return type(error).__module__.startswith("flax") or any(
+        sign in str(error) for sign in ("NoneType", "not callable", "positional argument", "has no attribute")
+    )
 
 
-def _dim(atom: Atom, groups: Groups):
+def _axes(one: Layout, groups: Groups, cut: Sequence[int] = ()) -> Axes:
+    """The axes of an array; sizes along dimensions of which it is a piece are written out."""
+    if one.axis is not None:
+        return Axes.concatenate(one.axis, *(_axes(piece, groups, (*cut, one.axis)) for piece in one.pieces))
+    terms = [[(1,)] if atom is None else _terms(atom, groups) for atom in one.dims]
+    return Axes(
+        *(None if len(dim) == 1 and _plain(dim[0]) and d not in cut else Sum(*dim) for d, dim in enumerate(terms))
+    )
+
+
+def _terms(atom: Atom, groups: Groups) -> list[tuple]:
     out: list[tuple] = []
     for part in parts(atom):
-        named: list[str | int] = []
-        # what is still a concatenation inside a product is pinned: just so many fixed positions
+        named: list = []
         for leaf in replace_merged([find(factor) for factor in factors(part)], groups.merged):
             factor = groups.names.get(leaf, leaf.size)
+            if leaf.kind == "sum" and not all(map(_plain, inner := _terms(leaf, groups))):
+                factor = Sum(*inner)
             if isinstance(factor, int) and named and isinstance(named[-1], int):
                 named[-1] *= factor
             elif factor != 1:
@@ -176,7 +203,7 @@ def _dim(atom: Atom, groups: Groups):
             out[-1] = (out[-1][0] + product[0],)
         else:
             out.append(product)
-    return None if len(out) == 1 and _plain(out[0]) else Sum(*out)
+    return out
 
 
 def _plain(product: tuple) -> bool:

@@ -1,0 +1,287 @@
+"""The notation for the axes of one array: what is permuted along each dimension, and how it falls into blocks."""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+# one of a product: a group or another named factor, so many fixed positions, or a sum (a tuple of products)
+Factor = str | int | None | tuple
+Sizes = Callable[[Any], int]
+
+
+class SpecError(ValueError):
+    """A permutation spec that contradicts itself or the parameters it is used on."""
+
+
+class Sum(tuple):
+    """An ordered concatenation of products of factors along one dimension, `Sum("h0", ("h1", 4))`."""
+
+    def __new__(cls, *parts):
+        return super().__new__(cls, parts)
+
+
+class Axes:
+    """The factors of one array, dimension by dimension, written as in einops.
+
+    A dimension is `None` (fixed), a group name, a product `(49, "c3")` whose first factor varies slowest, or a
+    `Sum` of products where things are concatenated; a factor of a product may be a `Sum` again. Integers are fixed
+    positions of that size. `Axes.concatenate` is for arrays of which pieces along one dimension carry different groups
+    along others.
+
+    >>> Axes((49, "c3"), "h0")
+    Axes('49*c3, h0')
+    >>> Axes.parse("49*c3, h0") == Axes((49, "c3"), "h0")
+    True
+    >>> Axes(None, ("head", Sum("query", "query", "value")))
+    Axes('_, head*(query + query + value)')
+    >>> Axes.concatenate(0, Axes(2, "query"), Axes(1, "value"))
+    Axes('0: 2, query | 1, value')
+    """
+
+    __slots__ = ("axis", "dims", "pieces")
+
+    def __init__(self, *dims):
+        self.dims = tuple(_sum(dim) for dim in dims)
+        self.axis, self.pieces = None, ()
+        for dim in self.dims:
+            if dim != ((None,),) and None in set(_flat(dim)):
+                raise SpecError(
+                    f"Axes: None stands for a whole fixed dimension, but was found inside {_dim_text(dim)!r}; "
+                    "write the number of fixed positions instead"
+                )
+
+    @classmethod
+    def concatenate(cls, axis: int, *pieces: "Axes") -> "Axes":
+        """The axes of arrays `pieces` that are concatenated along dimension `axis`.
+
+        Raises `SpecError` unless the pieces have equally many dimensions and sizes along `axis` that are written out.
+        """
+        ranks = {len(piece.dims) for piece in pieces}
+        if len(ranks) != 1 or not 0 <= axis < min(ranks) or any(None in _flat(one.dims[axis]) for one in pieces):
+            raise SpecError(
+                f"Axes: pieces must have equally many dimensions and a size along dimension {axis}, found {pieces}"
+            )
+        out = cls.__new__(cls)
+        # for sizes any of the pieces will do, but along the axis they add up
+        along = tuple(part for piece in pieces for part in piece.dims[axis])
+        out.dims = tuple(along if d == axis else dim for d, dim in enumerate(pieces[0].dims))
+        out.axis, out.pieces = axis, tuple(pieces)
+        return out
+
+    @classmethod
+    def parse(cls, text: str) -> "Axes":
+        """The inverse of `str`."""
+        if piecewise := re.fullmatch(r"\s*(\d{1,2})\s*:(.*)", text, re.DOTALL):
+            return cls.concatenate(int(piecewise[1]), *map(cls.parse, piecewise[2].split("|")))
+        tokens = [token.strip() for token in re.findall(r"[+*(),]|[^+*(),]+", text)]
+        rest = iter([token for token in tokens if token] + [""])
+        token = next(rest)
+        if not token:
+            return cls()
+
+        def product():
+            nonlocal token
+            out = []
+            while True:
+                if token == "(":
+                    token = next(rest)
+                    out.append(total())
+                    if token != ")":
+                        raise SpecError(f"Axes: a bracket must be closed, found {text[:80]!r}")
+                elif not token or token in "+*),":
+                    raise SpecError(f"Axes: a factor must stand on both sides of an operator, found {text[:80]!r}")
+                else:
+                    out.append(None if token == "_" else int(token) if token.isdecimal() else token)
+                token = next(rest)
+                if token != "*":
+                    return tuple(out)
+                token = next(rest)
+
+        def total():
+            nonlocal token
+            out = [product()]
+            while token == "+":
+                token = next(rest)
+                out.append(product())
+            return Sum(*out)
+
+        dims = [total()]
+        while token == ",":
+            token = next(rest)
+            dims.append(total())
+        if token:
+            raise SpecError(f"Axes: {text[:80]!r} must be dimensions joined by ',', found {token!r} between them")
+        return cls(*dims)
+
+    def names(self) -> set[str]:
+        return {f for axes in self.pieces or (self,) for dim in axes.dims for f in _flat(dim) if isinstance(f, str)}
+
+    def carried(self, dimension: int) -> list[str]:
+        """The names along one dimension, each as often as it occurs there."""
+        dims = [axes.dims[dimension] for axes in self.pieces or (self,)]
+        return [f for dim in dims for f in _flat(dim) if isinstance(f, str)]
+
+    def text(self, dimension: int) -> str:
+        """One dimension as `str` writes it."""
+        return _dim_text(self.dims[dimension])
+
+    def renamed(self, names: dict[str, str]) -> "Axes":
+        """The same with other names; those that `names` lacks stay."""
+        if self.pieces:
+            return Axes.concatenate(self.axis, *(piece.renamed(names) for piece in self.pieces))
+        change = lambda dim: Sum(
+            *(tuple(change(f) if isinstance(f, tuple) else names.get(f, f) for f in part) for part in dim)
+        )
+        return Axes(*(change(dim) for dim in self.dims))
+
+    def split(self, array: Any, size: Sizes) -> Iterator[tuple[tuple[int, ...], tuple, Any]]:
+        """The blocks of an array: which part of each concatenation, the factors, and the array with an axis for each.
+
+        `size` gives that of a named factor. NumPy arrays stay NumPy arrays.
+        """
+        if not self.pieces:
+            yield from _split(array, self.dims, size)
+            return
+        sizes = [length(piece.dims[self.axis], size) for piece in self.pieces]
+        for k, (piece, part) in enumerate(zip(self.pieces, _cut(array, sizes, self.axis), strict=True)):
+            for key, factors, block in piece.split(part, size):
+                yield (k, *key), factors, block
+
+    def join(self, blocks: Iterator[Any]) -> Any:
+        """The inverse of `split`: takes as many arrays from `blocks` as it gave."""
+        if not self.pieces:
+            return _join(self.dims, blocks)
+        parts = [piece.join(blocks) for piece in self.pieces]
+        return namespace(*parts).concatenate(parts, axis=self.axis)
+
+    def blocks(self) -> list[tuple[str | int | None, ...]]:
+        """The factors of each block that `split` gives."""
+        if self.pieces:
+            return [factors for piece in self.pieces for factors in piece.blocks()]
+        return list(_blocks(self.dims))
+
+    def __str__(self):
+        if self.pieces:
+            return f"{self.axis}: " + " | ".join(map(str, self.pieces))
+        return ", ".join(_dim_text(dim) for dim in self.dims)
+
+    def __repr__(self):
+        return f"Axes({str(self)!r})"
+
+    def __eq__(self, other):
+        return isinstance(other, Axes) and (self.dims, self.axis, self.pieces) == (other.dims, other.axis, other.pieces)
+
+    def __hash__(self):
+        return hash((self.dims, self.axis, self.pieces))
+
+
+def length(dim: tuple, size: Sizes) -> int:
+    """The number of positions of a dimension (or of a factor) that is written out."""
+    if not isinstance(dim, tuple):
+        return dim if isinstance(dim, int) else size(dim)
+    return sum(math.prod(length(factor, size) for factor in part) for part in dim)
+
+
+def namespace(*arrays):
+    """`numpy` where all arrays are NumPy's, so that work on the host stays there, otherwise `jax.numpy`."""
+    return np if all(isinstance(array, np.ndarray) for array in arrays) else jnp
+
+
+def _sum(dim) -> tuple[tuple[Factor, ...], ...]:
+    parts = dim if isinstance(dim, Sum) else (dim,)
+    out = tuple(product for part in parts for product in (_sum(part) if isinstance(part, Sum) else (_product(part),)))
+    if not out or () in out:
+        raise SpecError("Axes: a product or Sum must hold at least one factor, found an empty one")
+    return out
+
+
+def _product(part) -> tuple[Factor, ...]:
+    product = part if isinstance(part, tuple | list) else (part,)
+    out: list[Factor] = []
+    for factor in product:
+        if isinstance(factor, Sum):
+            inner = _sum(factor)
+            out += inner[0] if len(inner) == 1 else [inner]
+        elif factor is None or isinstance(factor, str) or (type(factor) is int and factor > 0):
+            out.append(factor)
+        else:
+            raise SpecError(f"Axes: a factor must be a name, a positive integer, None or a Sum, found {factor!r}")
+    return tuple(out)
+
+
+def _flat(dim) -> Iterator[str | int | None]:
+    for part in dim:
+        for factor in part:
+            yield from _flat(factor) if isinstance(factor, tuple) else (factor,)
+
+
+def _dim_text(dim) -> str:
+    word = lambda f: "_" if f is None else f"({_dim_text(f)})" if isinstance(f, tuple) else str(f)
+    return " + ".join("*".join(map(word, part)) for part in dim)
+
+
+def _first_sum(dims) -> int | None:
+    return next((k for k, dim in enumerate(dims) if isinstance(dim, tuple) and len(dim) > 1), None)
+
+
+def _unfolded(dims) -> list[Factor]:
+    """Each dimension that is a single product, taken apart."""
+    return [factor for dim in dims for factor in (dim[0] if isinstance(dim, tuple) else (dim,))]
+
+
+def _with(dims, axis, part):
+    return (*dims[:axis], (part,), *dims[axis + 1 :])
+
+
+def _blocks(dims):
+    if (axis := _first_sum(dims)) is not None:
+        for part in dims[axis]:
+            yield from _blocks(_with(dims, axis, part))
+    elif any(isinstance(dim, tuple) for dim in dims):
+        yield from _blocks(_unfolded(dims))
+    else:
+        yield tuple(dims)
+
+
+def _split(array, dims, size):
+    if (axis := _first_sum(dims)) is not None:
+        sizes = [length((part,), size) for part in dims[axis]]
+        for k, (part, piece) in enumerate(zip(dims[axis], _cut(array, sizes, axis), strict=True)):
+            for key, factors, block in _split(piece, _with(dims, axis, part), size):
+                yield (k, *key), factors, block
+    elif any(isinstance(dim, tuple) for dim in dims):
+        flat = _unfolded(dims)
+        if len(flat) != len(dims):
+            whole = lambda dim, n: [n] if dim == ((None,),) else [length(factor, size) for factor in dim[0]]
+            unfold = lambda dim, n: whole(dim, n) if isinstance(dim, tuple) else [n]
+            array = array.reshape([n for dim, m in zip(dims, array.shape, strict=True) for n in unfold(dim, m)])
+        yield from _split(array, flat, size)
+    else:
+        yield (), tuple(dims), array
+
+
+def _join(dims, blocks):
+    if (axis := _first_sum(dims)) is not None:
+        parts = [_join(_with(dims, axis, part), blocks) for part in dims[axis]]
+        return namespace(*parts).concatenate(parts, axis=axis)
+    if any(isinstance(dim, tuple) for dim in dims):
+        return _merge(_join(_unfolded(dims), blocks), [len(dim[0]) if isinstance(dim, tuple) else 1 for dim in dims])
+    return next(blocks)
+
+
+def _cut(array, sizes: Sequence[int], axis: int):
+    return namespace(array).split(array, np.cumsum(sizes)[:-1].tolist(), axis=axis)
+
+
+def _merge(array, counts):
+    if all(count == 1 for count in counts):
+        return array
+    shape, k = [], 0
+    for count in counts:
+        shape.append(math.prod(array.shape[k : k + count]))
+        k += count
+    return array.reshape(shape)
