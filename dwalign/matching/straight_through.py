@@ -9,7 +9,7 @@ import optax
 
 from dwalign.matching.objective import check_batch, cross_entropy
 from dwalign.matching.weight import weight_matching
-from dwalign.symmetry import Alignment, PermutationSpec, identity, interpolate, leaf_roles, permute
+from dwalign.symmetry import Alignment, PermutationSpec, identity, interpolate, leaf_roles, permute, wide
 
 PyTree = Any
 
@@ -67,7 +67,7 @@ def straight_through(
     def part(params):
         # in at least 32 bits: in fewer, steps of this size round to nothing
         arrays = (jnp.asarray(jax.tree.leaves(params)[k]) for k in sloped)
-        return [array.astype(jnp.promote_types(array.dtype, jnp.float32)) for array in arrays]
+        return [array.astype(wide(array.dtype)) for array in arrays]
 
     def put(params, arrays):
         leaves = dict(enumerate(jax.tree.leaves(params))) | dict(zip(sloped, arrays, strict=True))

@@ -19,7 +19,7 @@ from dwalign.symmetry.inference import InferenceError, infer_spec
 from dwalign.symmetry.roles import block_roles, group_roles
 from dwalign.symmetry.spec import Block, Note, PermutationSpec
 from dwalign.symmetry.statistics import find_statistics
-from dwalign.symmetry.weights import Role, leaf_roles, numbers, store, weight_blocks
+from dwalign.symmetry.weights import Role, leaf_roles, numbers, store, weight_blocks, wide
 
 __all__ = [
     "Alignment",
@@ -59,4 +59,5 @@ __all__ = [
     "to_matrices",
     "transpose",
     "weight_blocks",
+    "wide",
 ]

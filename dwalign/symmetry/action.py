@@ -23,6 +23,7 @@ import numpy as np
 
 from dwalign.symmetry.axes import SpecError, namespace
 from dwalign.symmetry.spec import Block, PermutationSpec
+from dwalign.symmetry.weights import wide
 
 PyTree = Any
 Perms = dict[str, jax.Array]
@@ -54,7 +55,10 @@ def permute(spec: PermutationSpec, params: PyTree, perms: Perms) -> PyTree:
                 f"permute: perms[{group!r}] must have shape {hard} (integers) or {(*hard, hard[-1])} (floats), "
                 f"found {jnp.result_type(perm)} {jnp.shape(perm)}"
             )
-    return spec.assemble([permute_block(spec, block, perms) for block in spec.blocks(params)])
+    moved = spec.assemble([permute_block(spec, block, perms) for block in spec.blocks(params)])
+    # what stays where it is stays what it is, too
+    leaves = zip(spec.leaves, *map(spec.treedef.flatten_up_to, (params, moved)), strict=True)
+    return spec.treedef.unflatten([new if axes.names() & set(perms) else old for axes, old, new in leaves])
 
 
 def permute_block(spec: PermutationSpec, block: Block, perms: Perms, *, skip: int | None = None) -> Block:
@@ -87,7 +91,8 @@ def _permute_axis(array, axis, batch_axes, perm):
     letters = list(range(array.ndim))
     new = array.ndim
     out = [new if k == axis else k for k in letters]
-    array = jnp.asarray(array).astype(jnp.promote_types(array.dtype, perm.dtype))
+    array = jnp.asarray(array)
+    array = array.astype(wide(array.dtype))
     return jnp.einsum(perm, [*batch_axes, new, axis], array, letters, out, precision="highest")
 
 
