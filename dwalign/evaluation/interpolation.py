@@ -87,7 +87,7 @@ def curve(
     data = read_task("curve", apply, a, batch, None if loss is cross_entropy else loss)[1]
     alone = lambda tree: jax.tree.map(lambda leaf: leaf[None], tree)
     each = jax.vmap(lambda output, label: loss(alone(output), alone(label)))
-    count = count_examples(data)
+    count: Any = count_examples(data)
     chunk = min(chunk, count)
     padding = -count % chunk
     index = jnp.arange(count + padding).reshape(-1, chunk)

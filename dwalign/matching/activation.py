@@ -82,7 +82,7 @@ def _capture_of(apply: Callable) -> Callable:
 
 def _compare(spec, groups, a, b, capture, inputs, correlation, chunk) -> dict[str, jax.Array]:
     """Scores of the units of these groups, `[*batch, n, n]`."""
-    count = count_examples(inputs)
+    count: Any = count_examples(inputs)
     chunk = min(chunk, count)
     chunks = jnp.arange(count + -count % chunk).reshape(-1, chunk)
 

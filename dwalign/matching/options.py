@@ -19,12 +19,12 @@ class Law(NamedTuple):
 
 
 def _whole(least: int) -> Law:
-    fits = lambda x: isinstance(x, numbers.Integral) and not isinstance(x, bool) and x >= least
+    fits = lambda x: isinstance(x, numbers.Integral) and not isinstance(x, bool) and int(x) >= least
     return Law(fits, f"a whole number of at least {least}")
 
 
 def _real(positive: bool = False) -> Law:
-    fits = lambda x: isinstance(x, numbers.Real) and math.isfinite(x) and (x > 0 or not positive)
+    fits = lambda x: isinstance(x, numbers.Real) and math.isfinite(x) and (float(x) > 0 or not positive)
     traced = lambda x: isinstance(x, jax.Array) and not x.ndim
     return Law(lambda x: traced(x) or fits(x), f"a finite{' positive' if positive else ''} number")
 

@@ -58,7 +58,7 @@ def refine(
       iterations: of Sinkhorn.
       loss: `(outputs, labels) -> scalar`; mean softmax cross-entropy by default.
     """
-    options = dict(steps=steps, learning_rate=learning_rate, momentum=momentum, iterations=iterations)
+    options: dict[str, Any] = dict(steps=steps, learning_rate=learning_rate, momentum=momentum, iterations=iterations)
     check_options("refine", apply=apply, start=start, spread=spread, loss=loss, **options)
     spec.check_pair(a, b)
     task, data = read_task("refine", apply, a, batch, loss)

@@ -1,5 +1,6 @@
 """Weight matching: coordinate descent on the inner product of the weights (Git Re-Basin, Ainsworth et al. 2023)."""
 
+import functools
 from typing import Any
 
 import jax
@@ -102,7 +103,7 @@ def _descend_one(spec, blocks_a: list[Block], blocks_b: list[Block], key, perms,
         return jax.tree.map(lambda x, y: jnp.where(rises, x, y), new, perms)
 
     # without groups a sweep has no steps, but what a step would be must be known
-    branches = [lambda perms, group=group: improve(group, perms) for group in groups] or [lambda perms: perms]
+    branches: list[Any] = [functools.partial(improve, group) for group in groups] or [dict]
 
     def sweep(state):
         perms, history, count, _ = state

@@ -15,6 +15,7 @@ then the permutation of the axis that they are batched over.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -29,7 +30,7 @@ Perms = dict[str, jax.Array]
 INDEX = np.int32  # of every permutation that is made here, also where 64-bit types are on
 
 
-def permute(spec: PermutationSpec, params: PyTree, perms: Perms) -> PyTree:
+def permute(spec: PermutationSpec, params: PyTree, perms: Mapping[str, jax.Array]) -> PyTree:
     """Relabel the hidden units of `params`.
 
     Args:
@@ -46,7 +47,7 @@ def permute(spec: PermutationSpec, params: PyTree, perms: Perms) -> PyTree:
     check_spec("permute", spec)
     spec.check(params)
     check_perms("permute", spec, perms)
-    return spec.assemble([permute_block(spec, block, perms) for block in spec.blocks(params)])
+    return spec.assemble([permute_block(spec, block, dict(perms)) for block in spec.blocks(params)])
 
 
 def permute_block(spec: PermutationSpec, block: Block, perms: Perms, *, skip: int | None = None) -> Block:
