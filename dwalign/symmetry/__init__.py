@@ -15,6 +15,8 @@ from dwalign.symmetry.axes import Axes, SpecError, Sum
 from dwalign.symmetry.capture import Units, make_capture
 from dwalign.symmetry.certificate import Certificate, CertificateError, certify
 from dwalign.symmetry.compare import correspondence
+from dwalign.symmetry.examples import count_examples, take_examples
+from dwalign.symmetry.guards import check_perms, check_spec
 from dwalign.symmetry.inference import InferenceError, infer_spec
 from dwalign.symmetry.roles import block_roles, group_roles
 from dwalign.symmetry.spec import Block, Note, PermutationSpec
@@ -36,8 +38,11 @@ __all__ = [
     "Units",
     "block_roles",
     "certify",
+    "check_perms",
+    "check_spec",
     "compose",
     "correspondence",
+    "count_examples",
     "distance",
     "find_statistics",
     "group_roles",
@@ -55,6 +60,7 @@ __all__ = [
     "permute_blocks",
     "perturb",
     "random_perms",
+    "take_examples",
     "store",
     "to_matrices",
     "transpose",
