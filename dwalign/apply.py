@@ -97,7 +97,7 @@ def align(
       certified: check once for each spec and network that permuting does not change the function, where `program` or
         the options of a method (`apply` or `capture`, with `batch`) say which function that is.
       program: `(apply, inputs)` of the network, for methods that look at weights alone.
-      tolerance: relative change of the results that passes as rounding in that check; derived by default, see `certify`.
+      tolerance: relative change of results that passes as rounding in that check; derived by default, see `certify`.
       options: of the method (with `+`: a dictionary for each name, `weight_matching=dict(restarts=5)`); those that need
         data take `apply` or `capture` and `batch`, `deep_align` takes `aligner`.
 
@@ -211,9 +211,7 @@ def _certify_once(spec, apply, capture, treedef, shapes, tolerance, point: _Poin
     params, inputs = treedef.unflatten(known)
     # the check is made of numbers, also while a program around it is traced
     with jax.ensure_compile_time_eval():
-        certify(
-            spec, apply or (lambda params, inputs: capture(params, inputs)[0]), params, inputs, tolerance=tolerance
-        )
+        certify(spec, apply or (lambda params, inputs: capture(params, inputs)[0]), params, inputs, tolerance=tolerance)
 
 
 def _traced(tree: PyTree) -> bool:

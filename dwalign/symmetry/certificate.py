@@ -122,9 +122,9 @@ def accepts(
     True
     False
     """
-    errors = (trial.change(permute(spec, trial.params, element)) for element in elements)
+    errors = [trial.change(permute(spec, trial.params, element)) for element in elements]
     limit = trial.floor if tolerance is None else tolerance
-    error = max(errors, default=0.0)
+    error = float(np.max(errors, initial=0.0))
     if tolerance is None and not error <= limit:
         limit = max(limit, 30 * trial.rounding())
     return error <= limit, error, limit

@@ -120,7 +120,7 @@ def _pinned(program: Program, least: int) -> Iterator[tuple[str, list[Place]]]:
     for k, dims in enumerate(program.params):
         for axis, atom in enumerate(dims):
             start = 0
-            for part in parts(atom) if atom is not None else []:
+            for part in _opened(atom) if atom is not None else []:
                 flat = [find(factor) for factor in factors(part)]
                 sizes = [leaf.size for leaf in flat]
                 for n, leaf in enumerate(flat):
@@ -130,6 +130,15 @@ def _pinned(program: Program, least: int) -> Iterator[tuple[str, list[Place]]]:
                 start += part.size
     for leaf, places in found.items():
         yield str(leaf.reason), places
+
+
+def _opened(atom: Atom) -> list[Atom]:
+    """The parts of a dimension, those too of which nothing is free."""
+    out = []
+    for part in parts(atom):
+        closed = find(part).kind == "leaf" and find(part).children
+        out += [inner for child in closed for inner in _opened(child)] if closed else [part]
+    return out
 
 
 def _free(
