@@ -200,6 +200,8 @@ def main(config: Config) -> dict[str, Any]:
     work = [(row, name, one, precision) for row, of in rows.items() for name, one in of for precision in PRECISIONS]
     for row, name, one, precision in (bar := tqdm(work, desc="mutations", disable=None)):
         bar.set_postfix_str(f"{name}, {row}, {precision}")
+        # programs of networks that are done
+        jax.clear_caches()
         counts, names = judge(build(one), precision)
         found[f"{row}, {precision}"].update(counts)
         passed |= {f"{name}, {row}, {precision}": names} if names else {}

@@ -38,13 +38,13 @@ class Place(NamedTuple):
     size: int
     pick: Callable[[np.ndarray], np.ndarray]
 
-    def index(self, array: np.ndarray) -> np.ndarray:
+    def indices(self, array: np.ndarray) -> np.ndarray:
         """The places in the flat array, `[size, m]`."""
         return self.pick(np.arange(array.size).reshape(array.shape)).reshape(self.size, -1)
 
     def dimension(self, array: np.ndarray) -> int:
         """Along which dimension the positions lie."""
-        ends = np.unravel_index(self.index(array)[:2, 0], array.shape)
+        ends = np.unravel_index(self.indices(array)[:2, 0], array.shape)
         return int(np.argmax([one != two for one, two in ends]))
 
 
@@ -167,7 +167,7 @@ def _seen(trial: Trial, leaves: list, place: Place, limit: float, rng: np.random
     changed, array = list(leaves), leaves[place.leaf].copy()
     if not np.issubdtype(array.dtype, np.inexact):
         return False
-    index = place.index(array)
+    index = place.indices(array)
     array.reshape(-1)[index] *= np.exp(0.3 * rng.standard_normal((place.size, 1))).astype(np.float32)
     changed[place.leaf] = array
     return _change(trial, changed) > CLEAR * limit
@@ -204,6 +204,6 @@ def _change(trial: Trial, leaves: list) -> float:
 
 
 def _taken(array: np.ndarray, place: Place, order: np.ndarray) -> np.ndarray:
-    out, index = array.copy(), place.index(array)
+    out, index = array.copy(), place.indices(array)
     out.reshape(-1)[index] = array.reshape(-1)[index[order]]
     return out
