@@ -1,0 +1,104 @@
+"""How much of the networks of other people can dwalign read? Every model is inferred, certified and recovered.
+
+    python experiments/coverage.py                   all models of the packages that are installed, half an hour
+    python experiments/coverage.py --only 'keras/*'  some of them; `--list` shows their names
+
+Only Flax comes with requirements.txt. The other packages are optional, and those that are missing are said so:
+
+    pip install 'transformers==4.57.*' keras dm-haiku equinox
+    pip install torch==2.14.1 torchvision==0.29.1 timm torchax==0.0.14.dev20261026
+
+Nothing is downloaded: all models are small and get random weights. Writes runs/coverage/: config.json, results.json.
+"""
+
+import dataclasses
+import fnmatch
+import importlib
+import importlib.metadata
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import study
+import tyro
+from covered import PACKAGES
+from covered.workers import judged
+from tqdm import tqdm
+
+from dwalign import report
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Read, certify and recover models that others wrote."""
+
+    only: str = "*"
+    """pattern of `package/model`, as shells have them."""
+    list: bool = False
+    """show what there is, and do nothing."""
+    seconds: float = 300.0
+    """a model that takes longer is given up."""
+    recover: int = 16
+    """look for a hidden permutation in models of at most so many groups: it takes longer than all else."""
+    out: str = "runs"
+
+
+def versions(package: str) -> dict[str, str | None]:
+    """Of what the package needs; None for what is not installed."""
+    found: dict[str, str | None] = {}
+    for name in importlib.import_module(f"covered.{package}").NEEDS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def choose(config: Config) -> tuple[list[tuple[str, str]], dict[str, str | None]]:
+    """The models that are asked for and can be made, and the versions of what they need."""
+    jobs, needs = [], {}
+    for package in PACKAGES:
+        models = importlib.import_module(f"covered.{package}").MODELS
+        asked = [name for name in models if fnmatch.fnmatch(f"{package}/{name}".lower(), config.only.lower())]
+        own = versions(package) if asked else {}
+        missing = [name for name, version in own.items() if version is None]
+        if missing:
+            print(f"{package}: {len(asked)} models left out, {', '.join(missing)} must be installed and is not")
+        else:
+            jobs += [(package, name) for name in asked]
+        needs |= own
+    return jobs, needs
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Run the experiment; returns what results.json holds."""
+    jobs, needs = choose(config)
+    if config.list:
+        print("\n".join(f"{package}/{model}" for package, model in jobs))
+        return {}
+    if not jobs:
+        raise ValueError(f"--only must match a model of an installed package, found {config.only!r}; try --list")
+    folder = report.open_run(Path(config.out) / "coverage", dataclasses.asdict(config))
+    rows = []
+    with tqdm(total=len(jobs), unit="model") as bar:
+        for package, model, row in judged(jobs, config.seconds, recover=config.recover):
+            rows.append({"package": PACKAGES[package], "model": model} | row)
+            bar.update()
+            if row["verdict"] != "complete":
+                bar.write(f"{package}/{model}: {row['verdict']} {row.get('message', '')}")
+            # what there is survives an interruption
+            report.write_whole(folder / "rows.json", json.dumps(rows, indent=1) + "\n")
+    results = {
+        "experiment": "coverage",
+        "config": {"only": config.only, "seconds": config.seconds, "recover": config.recover},
+        "environment": report.environment() | {"needs": needs},
+        "models": rows,
+    }
+    report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    print(report.coverage_line(results))
+    return results
+
+
+if __name__ == "__main__":
+    study.run(main, lambda args: tyro.cli(Config, args=args, description=__doc__))
