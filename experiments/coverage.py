@@ -16,7 +16,6 @@ import fnmatch
 import importlib
 import importlib.metadata
 import json
-import os
 from pathlib import Path
 from typing import Any
 

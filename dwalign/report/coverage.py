@@ -33,7 +33,9 @@ def coverage_line(results: Mapping[str, Any]) -> str:
     verdicts = Counter(row["verdict"] for row in results["models"])
     built = len(results["models"]) - verdicts.pop("not built", 0)
     tried = [row["recovered"] for row in results["models"] if row.get("recovered") is not None]
-    counts = ", ".join(f"{verdicts.get(name, 0)} {name}" for name in ("complete", "missed", "refused", "wrong", "failed"))
+    counts = ", ".join(
+        f"{verdicts.get(name, 0)} {name}" for name in ("complete", "missed", "refused", "wrong", "failed")
+    )
     needs = results["environment"]["needs"]
     versions = ", ".join(f"{name} {version}" for name, version in needs.items() if version)
     return (

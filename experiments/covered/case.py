@@ -23,7 +23,7 @@ class Case(NamedTuple):
 
 
 def drawn(params: PyTree, seed: int = 0) -> PyTree:
-    """The parameters with random values in place of constant ones: zero biases, scales of one, statistics at their start.
+    """The parameters with random values in place of constant ones: zero biases, scales of one, fresh statistics.
 
     What was positive stays so. Arrays that are random already, integers and everything else are kept; what is only a
     shape is drawn, vectors positive, since they may be scales or variances.

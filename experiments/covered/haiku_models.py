@@ -18,9 +18,7 @@ def model(forward: Callable[..., Any], *inputs: Any) -> Callable[[], Case]:
     def build() -> Case:
         import haiku as hk
 
-        train, test = (
-            hk.transform_with_state(functools.partial(forward, hk, training)) for training in (True, False)
-        )
+        train, test = (hk.transform_with_state(functools.partial(forward, hk, training)) for training in (True, False))
         params, state = jax.jit(train.init)(jax.random.key(0), *inputs)
         apply = lambda both, *inputs: test.apply(both["params"], both["state"], None, *inputs)[0]
         return Case(apply, {"params": params, "state": state}, inputs)
@@ -103,10 +101,15 @@ MODELS: dict[str, Callable[[], Case]] = {
     "GRU": unrolled(lambda hk: hk.GRU(12)),
     "VanillaRNN": unrolled(lambda hk: hk.VanillaRNN(12)),
     "DeepRNN": unrolled(deep),
-    "deep_rnn_with_skip_connections": unrolled(lambda hk: hk.deep_rnn_with_skip_connections([hk.LSTM(12), hk.LSTM(12)])),
+    "deep_rnn_with_skip_connections": unrolled(
+        lambda hk: hk.deep_rnn_with_skip_connections([hk.LSTM(12), hk.LSTM(12)])
+    ),
     "Conv2DLSTM": model(
-        lambda hk, training, x: hk.Conv2D(3, 1)(hk.dynamic_unroll(
-            core := hk.Conv2DLSTM((8, 8), 12, 3), x, core.initial_state(len(x)), time_major=False)[0][:, -1]),
+        lambda hk, training, x: hk.Conv2D(3, 1)(
+            hk.dynamic_unroll(core := hk.Conv2DLSTM((8, 8), 12, 3), x, core.initial_state(len(x)), time_major=False)[0][
+                :, -1
+            ]
+        ),
         vectors(2, 3, 8, 8, 2),
     ),
     "transformer of MultiHeadAttention": model(attention, tokens(6, 20)),

@@ -74,7 +74,9 @@ def case(kind: Any, config: Any, inputs: dict[str, Any], **options: Any) -> Case
     return Case(apply, dict(params), (inputs,))
 
 
-def composite(kind: str, first: tuple[str, dict], second: tuple[str, dict], inputs: dict[str, Any]) -> Callable[[], Case]:
+def composite(
+    kind: str, first: tuple[str, dict], second: tuple[str, dict], inputs: dict[str, Any]
+) -> Callable[[], Case]:
     """Two models in one: an encoder with a decoder, or two towers."""
 
     def build() -> Case:
@@ -101,7 +103,9 @@ VIT = {k: ENCODER[k] for k in ("hidden_size", "num_hidden_layers", "num_attentio
 VIT |= dict(image_size=16, patch_size=4)
 TOWER = VIT | dict(projection_dim=24)
 CLIP = dict(
-    text_config=ENCODER | dict(projection_dim=24, eos_token_id=2, bos_token_id=1), vision_config=TOWER, projection_dim=24
+    text_config=ENCODER | dict(projection_dim=24, eos_token_id=2, bos_token_id=1),
+    vision_config=TOWER,
+    projection_dim=24,
 )
 SPEECH = {k: v for k, v in ENCODER.items() if k not in ("max_position_embeddings", "type_vocab_size")} | dict(
     conv_dim=(16, 16), conv_kernel=(5, 3), conv_stride=(5, 2), num_feat_extract_layers=2, num_conv_pos_embeddings=6,
@@ -120,46 +124,68 @@ MODELS: dict[str, Callable[[], Case]] = {
     "BERT for pretraining": model("BertForPreTraining", "Bert", ENCODER, BOTH),
     "BigBird": model("BigBirdModel", "BigBird", ENCODER | dict(attention_type="original_full"), BOTH),
     "BigBird, sparse": model(
-        "BigBirdModel", "BigBird",
+        "BigBirdModel",
+        "BigBird",
         ENCODER | dict(attention_type="block_sparse", block_size=4, num_random_blocks=1, max_position_embeddings=64),
         dict(input_ids=tokens(48, VOCABULARY), attention_mask=np.ones((2, 48), np.int32)),
-    ),  # fmt: skip
+    ),
     "Blenderbot": model("BlenderbotModel", "Blenderbot", SEQUENCES, PAIRED),
     "BlenderbotSmall": model("BlenderbotSmallModel", "BlenderbotSmall", SEQUENCES, PAIRED),
     "Bloom": model("BloomModel", "Bloom", dict(vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4), BOTH),
     "CLIP": model("CLIPModel", "CLIP", CLIP, dict(input_ids=TEXT, pixel_values=PICTURES)),
     "DINOv2": model("Dinov2Model", "Dinov2", VIT | dict(mlp_ratio=2), dict(pixel_values=PICTURES)),
     "DistilBERT": model(
-        "DistilBertModel", "DistilBert",
-        dict(vocab_size=VOCABULARY, dim=32, n_layers=2, n_heads=4, hidden_dim=48, max_position_embeddings=40), BOTH,
-    ),  # fmt: skip
-    "ELECTRA": model("ElectraModel", "Electra", ENCODER | dict(embedding_size=16), BOTH),
-    "encoder-decoder of BERT and GPT-2": composite(
-        "EncoderDecoder", ("Bert", ENCODER), ("GPT2", DECODER), PAIRED
+        "DistilBertModel",
+        "DistilBert",
+        dict(vocab_size=VOCABULARY, dim=32, n_layers=2, n_heads=4, hidden_dim=48, max_position_embeddings=40),
+        BOTH,
     ),
+    "ELECTRA": model("ElectraModel", "Electra", ENCODER | dict(embedding_size=16), BOTH),
+    "encoder-decoder of BERT and GPT-2": composite("EncoderDecoder", ("Bert", ENCODER), ("GPT2", DECODER), PAIRED),
     "Gemma": model("GemmaModel", "Gemma", LLAMA, BOTH),
     "GPT-2": model("GPT2Model", "GPT2", GPT2, BOTH),
     "GPT-Neo": model(
-        "GPTNeoModel", "GPTNeo",
-        dict(vocab_size=VOCABULARY, hidden_size=32, num_layers=2, num_heads=4, attention_types=[[["global", "local"], 1]],
-             intermediate_size=48, max_position_embeddings=40, window_size=4), BOTH,
-    ),  # fmt: skip
+        "GPTNeoModel",
+        "GPTNeo",
+        dict(
+            vocab_size=VOCABULARY,
+            hidden_size=32,
+            num_layers=2,
+            num_heads=4,
+            attention_types=[[["global", "local"], 1]],
+            intermediate_size=48,
+            max_position_embeddings=40,
+            window_size=4,
+        ),
+        BOTH,
+    ),
     "GPT-J": model("GPTJModel", "GPTJ", GPT2 | dict(rotary_dim=4), BOTH),
     "Llama": model("LlamaForCausalLM", "Llama", LLAMA, BOTH),
     "LongT5, local": model("LongT5Model", "LongT5", T5 | dict(encoder_attention_type="local", local_radius=3), PAIRED),
     "LongT5, global": model(
-        "LongT5Model", "LongT5",
-        T5 | dict(encoder_attention_type="transient-global", local_radius=3, global_block_size=4), PAIRED,
-    ),  # fmt: skip
+        "LongT5Model",
+        "LongT5",
+        T5 | dict(encoder_attention_type="transient-global", local_radius=3, global_block_size=4),
+        PAIRED,
+    ),
     "Marian": model("MarianModel", "Marian", SEQUENCES | dict(pad_token_id=0, decoder_start_token_id=1), PAIRED),
     "mBART": model("MBartModel", "MBart", SEQUENCES, PAIRED),
     "Mistral": model("MistralModel", "Mistral", LLAMA | dict(sliding_window=4), BOTH),
     "mT5": model("MT5Model", "MT5", T5, PAIRED),
     "OPT": model(
-        "OPTModel", "OPT",
-        dict(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, ffn_dim=48,
-             max_position_embeddings=40, word_embed_proj_dim=16), BOTH,
-    ),  # fmt: skip
+        "OPTModel",
+        "OPT",
+        dict(
+            vocab_size=VOCABULARY,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            ffn_dim=48,
+            max_position_embeddings=40,
+            word_embed_proj_dim=16,
+        ),
+        BOTH,
+    ),
     "Pegasus": model("PegasusModel", "Pegasus", SEQUENCES, PAIRED),
     "RegNet": model("RegNetModel", "RegNet", STAGES | dict(groups_width=4), dict(pixel_values=images(32, first=True))),
     "ResNet": model("ResNetModel", "ResNet", STAGES, dict(pixel_values=images(32, first=True))),
@@ -167,9 +193,11 @@ MODELS: dict[str, Callable[[], Case]] = {
     "RoBERTa with layer norm first": model("RobertaPreLayerNormModel", "RobertaPreLayerNorm", ENCODER, BOTH),
     "RoFormer": model("RoFormerModel", "RoFormer", ENCODER, BOTH),
     "speech encoder-decoder": composite(
-        "SpeechEncoderDecoder", ("Wav2Vec2", SPEECH), ("GPT2", DECODER),
+        "SpeechEncoderDecoder",
+        ("Wav2Vec2", SPEECH),
+        ("GPT2", DECODER),
         dict(inputs=vectors(2, 400), decoder_input_ids=TEXT),
-    ),  # fmt: skip
+    ),
     "T5": model("T5Model", "T5", T5, PAIRED),
     "T5, gated, with language head": model(
         "T5ForConditionalGeneration", "T5", T5 | dict(feed_forward_proj="gated-gelu", tie_word_embeddings=False), PAIRED
@@ -183,16 +211,27 @@ MODELS: dict[str, Callable[[], Case]] = {
     "ViT": model("ViTForImageClassification", "ViT", VIT, dict(pixel_values=PICTURES)),
     "wav2vec 2.0": model("Wav2Vec2Model", "Wav2Vec2", SPEECH, dict(input_values=vectors(2, 400))),
     "Whisper": model(
-        "WhisperModel", "Whisper",
+        "WhisperModel",
+        "Whisper",
         {k: v for k, v in SEQUENCES.items() if k != "max_position_embeddings"}
-        | dict(num_mel_bins=8, max_source_positions=8, max_target_positions=16, pad_token_id=0, bos_token_id=1,
-               eos_token_id=2, decoder_start_token_id=1),
+        | dict(
+            num_mel_bins=8,
+            max_source_positions=8,
+            max_target_positions=16,
+            pad_token_id=0,
+            bos_token_id=1,
+            eos_token_id=2,
+            decoder_start_token_id=1,
+        ),
         dict(input_features=vectors(2, 8, 16), decoder_input_ids=TEXT),
-    ),  # fmt: skip
+    ),
     "XGLM": model(
-        "XGLMModel", "XGLM",
-        dict(vocab_size=VOCABULARY, d_model=32, num_layers=2, attention_heads=4, ffn_dim=48, max_position_embeddings=40),
+        "XGLMModel",
+        "XGLM",
+        dict(
+            vocab_size=VOCABULARY, d_model=32, num_layers=2, attention_heads=4, ffn_dim=48, max_position_embeddings=40
+        ),
         BOTH,
-    ),  # fmt: skip
+    ),
     "XLM-R": model("XLMRobertaModel", "XLMRoberta", ENCODER, BOTH),
 }

@@ -100,16 +100,24 @@ MODELS: dict[str, Callable[[], Case]] = {
     ),
     "SeparableConv2D, DepthwiseConv2D": stack(
         lambda layers: [
-            layers.Conv2D(12, 3), layers.SeparableConv2D(16, 3, depth_multiplier=2), layers.PReLU(shared_axes=[1, 2]),
-            layers.DepthwiseConv2D(3, depth_multiplier=2), layers.GlobalMaxPooling2D(), layers.Dense(4),
-        ],  # fmt: skip
+            layers.Conv2D(12, 3),
+            layers.SeparableConv2D(16, 3, depth_multiplier=2),
+            layers.PReLU(shared_axes=[1, 2]),
+            layers.DepthwiseConv2D(3, depth_multiplier=2),
+            layers.GlobalMaxPooling2D(),
+            layers.Dense(4),
+        ],
         images(12),
     ),
     "GroupNormalization, UnitNormalization, Conv2DTranspose": stack(
         lambda layers: [
-            layers.Conv2D(12, 3), layers.GroupNormalization(3), layers.Activation("swish"),
-            layers.Conv2DTranspose(16, 2, 2), layers.UnitNormalization(), layers.Conv2D(4, 3),
-        ],  # fmt: skip
+            layers.Conv2D(12, 3),
+            layers.GroupNormalization(3),
+            layers.Activation("swish"),
+            layers.Conv2DTranspose(16, 2, 2),
+            layers.UnitNormalization(),
+            layers.Conv2D(4, 3),
+        ],
         images(8),
     ),
     "text transformer of the example": transformer,

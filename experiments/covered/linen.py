@@ -93,8 +93,15 @@ def embedded() -> Case:
     import flax.linen as nn
 
     def make():
-        return nn.Sequential([nn.Dense(16), nn.Dropout(0.5, deterministic=True), nn.Einsum((16, 4, 5), "abc,cde->abde"),
-                              nn.relu, nn.DenseGeneral(3, axis=(-2, -1))])
+        return nn.Sequential(
+            [
+                nn.Dense(16),
+                nn.Dropout(0.5, deterministic=True),
+                nn.Einsum((16, 4, 5), "abc,cde->abde"),
+                nn.relu,
+                nn.DenseGeneral(3, axis=(-2, -1)),
+            ]
+        )
 
     return module(make, vectors(2, 5, 7))
 

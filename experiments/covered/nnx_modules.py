@@ -33,8 +33,14 @@ def module(make: Callable[[Any, Any], Any], *inputs: Any, call: Callable[..., An
 
 def mlp(nnx: Any, rngs: Any) -> Any:
     return nnx.Sequential(
-        nnx.Linear(7, 16, rngs=rngs), nnx.BatchNorm(16, rngs=rngs), nnx.relu, nnx.Dropout(0.5, rngs=rngs),
-        nnx.Linear(16, 12, rngs=rngs), nnx.LayerNorm(12, rngs=rngs), nnx.gelu, nnx.Linear(12, 3, rngs=rngs),
+        nnx.Linear(7, 16, rngs=rngs),
+        nnx.BatchNorm(16, rngs=rngs),
+        nnx.relu,
+        nnx.Dropout(0.5, rngs=rngs),
+        nnx.Linear(16, 12, rngs=rngs),
+        nnx.LayerNorm(12, rngs=rngs),
+        nnx.gelu,
+        nnx.Linear(12, 3, rngs=rngs),
     )
 
 
@@ -49,7 +55,9 @@ def cnn(nnx: Any, rngs: Any) -> Any:
 
 def attention(nnx: Any, rngs: Any) -> Any:
     attend = nnx.MultiHeadAttention(4, 24, decode=False, rngs=rngs)
-    return nnx.Sequential(nnx.Linear(7, 24, rngs=rngs), attend, nnx.RMSNorm(24, rngs=rngs), nnx.Linear(24, 3, rngs=rngs))
+    return nnx.Sequential(
+        nnx.Linear(7, 24, rngs=rngs), attend, nnx.RMSNorm(24, rngs=rngs), nnx.Linear(24, 3, rngs=rngs)
+    )
 
 
 def recurrent(cell: str) -> Callable[[Any, Any], Any]:
@@ -67,7 +75,8 @@ def bidirectional(nnx: Any, rngs: Any) -> Any:
 
 def adapted(nnx: Any, rngs: Any) -> Any:
     return nnx.Sequential(
-        nnx.LoRALinear(7, 16, lora_rank=9, rngs=rngs), nnx.PReLU(), nnx.Einsum("bd,dhk->bhk", (16, 4, 10), (4, 10), rngs=rngs),
+        nnx.LoRALinear(7, 16, lora_rank=9, rngs=rngs), nnx.PReLU(),
+        nnx.Einsum("bd,dhk->bhk", (16, 4, 10), (4, 10), rngs=rngs),
         nnx.silu, nnx.LinearGeneral((4, 10), 3, axis=(-2, -1), rngs=rngs),
     )  # fmt: skip
 

@@ -20,7 +20,9 @@ def model(name: str, size: int = 32, **options: Any) -> Callable[[], Case]:
     return build
 
 
-def direct(path: str, size: int, *, layers: dict[str, str | list[str]] | None = None, **options: Any) -> Callable[[], Case]:
+def direct(
+    path: str, size: int, *, layers: dict[str, str | list[str]] | None = None, **options: Any
+) -> Callable[[], Case]:
     """A class of timm.models where `create_model` fixes the sizes; `layers` names classes beside it by argument."""
 
     def build() -> Case:
@@ -68,7 +70,9 @@ MODELS: dict[str, Callable[[], Case]] = {
     "EVA-02": model("eva02_tiny_patch14_224", **PLAIN),
     "FocalNet": direct("focalnet.FocalNet", 64, embed_dim=16, depths=(1, 1, 1, 1)),
     "GhostNet": model("ghostnet_050"),
-    "gMLP": direct("mlp_mixer.MlpMixer", 32, layers=dict(block_layer="SpatialGatingBlock", mlp_layer="GatedMlp"), **MIXER),
+    "gMLP": direct(
+        "mlp_mixer.MlpMixer", 32, layers=dict(block_layer="SpatialGatingBlock", mlp_layer="GatedMlp"), **MIXER
+    ),
     "HardCoRe-NAS": model("hardcorenas_a"),
     "HRNet": model("hrnet_w18_small"),
     "LeViT": model("levit_128s", 64, img_size=64),

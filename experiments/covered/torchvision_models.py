@@ -88,7 +88,9 @@ def encoder() -> Case:
     torch.manual_seed(0)
     layer = torch.nn.TransformerEncoderLayer(32, 4, 48, batch_first=True)
     blocks = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-    return torch_adapter.case(torch.nn.Sequential(torch.nn.Linear(7, 32), blocks, torch.nn.Linear(32, 3)), vectors(2, 5, 7))
+    return torch_adapter.case(
+        torch.nn.Sequential(torch.nn.Linear(7, 32), blocks, torch.nn.Linear(32, 3)), vectors(2, 5, 7)
+    )
 
 
 def decoder() -> Case:

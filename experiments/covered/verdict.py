@@ -71,7 +71,7 @@ def pins(spec: PermutationSpec) -> dict[str, int]:
 
 
 def double_error(case: Case, spec: PermutationSpec, params: Any) -> float:
-    """What a random element of the spec changes in double precision, relative to the root mean square of each output."""
+    """What a random element of the spec changes in double precision, relative to each output's root mean square."""
     moved = permute(spec, params, random_perms(spec, jax.random.key(7)))
     run = in_double(case.apply, params, *case.inputs)
     worst = 0.0

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 
-def judged(jobs: Sequence[tuple[str, str]], seconds: float, **options: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def judged(
+    jobs: Sequence[tuple[str, str]], seconds: float, **options: Any
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """The row of every `(package, model)`, in order; models of one package share a process as long as it lives."""
     worker, home = None, None
     try:
