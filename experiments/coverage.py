@@ -41,6 +41,8 @@ class Config:
     recover: int = 16
     """look for a hidden permutation in models of at most so many groups: it takes longer than all else."""
     out: str = "runs"
+    resume: bool = False
+    """go on with a run that was interrupted."""
 
 
 def versions(package: str) -> dict[str, str | None]:
@@ -63,7 +65,7 @@ def choose(config: Config) -> tuple[list[tuple[str, str]], dict[str, str | None]
         own = versions(package) if asked else {}
         missing = [name for name, version in own.items() if version is None]
         if missing:
-            print(f"{package}: {len(asked)} models left out, {', '.join(missing)} must be installed and is not")
+            print(f"{package}: {len(asked)} models are left out, since {', '.join(missing)} is not installed")
         else:
             jobs += [(package, name) for name in asked]
         needs |= own
@@ -78,21 +80,25 @@ def main(config: Config) -> dict[str, Any]:
         return {}
     if not jobs:
         raise ValueError(f"--only must match a model of an installed package, found {config.only!r}; try --list")
-    folder = report.open_run(Path(config.out) / "coverage", dataclasses.asdict(config))
-    rows = []
-    with tqdm(total=len(jobs), unit="model") as bar:
-        for package, model, row in judged(jobs, config.seconds, recover=config.recover):
-            rows.append({"package": PACKAGES[package], "model": model} | row)
+    settings = {"seconds": config.seconds, "recover": config.recover}
+    folder = report.open_run(Path(config.out) / "coverage", settings, resume=config.resume)
+    # a line a model, so that an interruption loses one
+    log = folder / "models.jsonl"
+    lines = log.read_text().splitlines() if log.exists() else []
+    rows = {(row["package"], row["model"]): row for row in map(json.loads, lines)}
+    left = [(package, model) for package, model in jobs if (PACKAGES[package], model) not in rows]
+    with tqdm(total=len(left), unit="model") as bar, log.open("a") as out:
+        for package, model, row in judged(left, config.seconds, recover=config.recover):
+            rows[PACKAGES[package], model] = {"package": PACKAGES[package], "model": model} | row
+            print(json.dumps(rows[PACKAGES[package], model]), file=out, flush=True)
             bar.update()
             if row["verdict"] != "complete":
                 bar.write(f"{package}/{model}: {row['verdict']} {row.get('message', '')}")
-            # what there is survives an interruption
-            report.write_whole(folder / "rows.json", json.dumps(rows, indent=1) + "\n")
     results = {
         "experiment": "coverage",
-        "config": {"only": config.only, "seconds": config.seconds, "recover": config.recover},
+        "config": settings | {"only": config.only},
         "environment": report.environment() | {"needs": needs},
-        "models": rows,
+        "models": [rows[PACKAGES[package], model] for package, model in jobs],
     }
     report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
     print(report.coverage_line(results))
