@@ -22,8 +22,8 @@ from dwalign.symmetry.interpret import interpret
 from dwalign.symmetry.roles import block_roles, group_roles
 from dwalign.symmetry.spec import Block, Note, PermutationSpec
 from dwalign.symmetry.statistics import find_statistics
-from dwalign.symmetry.weights import Role, leaf_roles, numbers, store, weight_blocks, wide
 from dwalign.symmetry.trial import Trial, examine, trials
+from dwalign.symmetry.weights import Role, leaf_roles, numbers, store, weight_blocks, wide
 
 __all__ = [
     "Alignment",

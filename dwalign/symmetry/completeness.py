@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from dwalign.symmetry.axes import Axes
 from dwalign.symmetry.inference import Program, read_program
 from dwalign.symmetry.inference.atoms import Atom, factors, find, parts
 from dwalign.symmetry.spec import Note, PermutationSpec

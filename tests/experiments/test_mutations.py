@@ -1,4 +1,4 @@
-"""The mutation study on one small network: what is wrong is refused, what is right is not, and the table can be read."""
+"""The mutation study on one small network: wrong specs are refused, right ones are not, and the table can be read."""
 
 import json
 
