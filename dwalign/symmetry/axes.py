@@ -133,10 +133,11 @@ class Axes:
         """The same with other names; those that `names` lacks stay."""
         if self.pieces:
             return Axes.concatenate(self.axis, *(piece.renamed(names) for piece in self.pieces))
-        change = lambda dim: Sum(
-            *(tuple(change(f) if isinstance(f, tuple) else names.get(f, f) for f in part) for part in dim)
-        )
-        return Axes(*(change(dim) for dim in self.dims))
+
+        def change(dim):
+            return Sum(*(tuple(change(f) if isinstance(f, tuple) else names.get(f, f) for f in part) for part in dim))
+
+        return Axes(*map(change, self.dims))
 
     def split(self, array: Any, size: Sizes) -> Iterator[tuple[tuple[int, ...], tuple, Any]]:
         """The blocks of an array: which part of each concatenation, the factors, and the array with an axis for each.

@@ -15,7 +15,8 @@ def judged(
     try:
         for package, model in jobs:
             if worker is not None and (home != package or not worker[0].is_alive()):
-                worker = _end(worker)
+                _end(worker)
+                worker = None
             if worker is None:
                 worker, home = _begin(package, options), package
             process, pipe = worker
@@ -24,10 +25,12 @@ def judged(
                 if pipe.poll(seconds):
                     row = pipe.recv()
                 else:
-                    row, worker = _failed(f"took longer than {seconds:g} seconds"), _end(worker)
+                    _end(worker)
+                    row, worker = _failed(f"took longer than {seconds:g} seconds"), None
             except (EOFError, OSError):
                 process.join(10)
-                row, worker = _failed(f"its process ended with status {process.exitcode}"), _end(worker)
+                _end(worker)
+                row, worker = _failed(f"its process ended with status {process.exitcode}"), None
             yield package, model, row
     finally:
         _end(worker)

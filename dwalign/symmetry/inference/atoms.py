@@ -258,9 +258,9 @@ def split_product(atom: Atom, tail: int) -> tuple[Atom, Atom]:
         return both
     if atom.kind == "family":
         split = {key: split_product(member, tail) for key, member in members(atom).items()}
-        heads, tails = (family({key: both[side] for key, both in split.items()}) for side in (0, 1))
-        atom.kind, atom.keys, atom.children = "product", (), (heads, tails)
-        return heads, tails
+        head_atom, tail_atom = (family({key: both[side] for key, both in split.items()}) for side in (0, 1))
+        atom.kind, atom.keys, atom.children = "product", (), (head_atom, tail_atom)
+        return head_atom, tail_atom
     if atom.kind == "product":
         heads, tails = divide(factors(atom), tail)
         return product(heads), product(tails)
@@ -356,37 +356,14 @@ def unify(x: Atom, y: Atom) -> Atom:
             leaf.owners |= x.owners
         return y
     if x.kind == y.kind == "family":
-        left, right = members(x), members(y)
-        if set(left) != set(right):
-            tie(y)
-            return unify(x, y)
-        y.kind, y.link, y.keys, y.children = "leaf", x, (), ()
-        for key, member in left.items():
-            unify(member, right[key])
-        return x
-    if "family" in (x.kind, y.kind):
-        one, other = (x, y) if x.kind == "family" else (y, x)
-        if other.kind == "product":
+        return _unify_families(x, y)
+    for one, other in ((x, y), (y, x)):
+        if one.kind == "family" and other.kind == "product":
             split_product(one, factors(other)[-1].size)
-        else:
+        elif one.kind == "family":
             split_sum(one, [part.size for part in parts(other)])
     if x.kind == y.kind == "product":
-        left, right = factors(x), factors(y)
-        while left and right:
-            a, b = find(left.pop()), find(right.pop())
-            if a.kind == "product" or b.kind == "product":
-                left += factors(a)
-                right += factors(b)
-            elif a.size == b.size:
-                unify(a, b)
-            elif a.size > b.size:
-                head, small = split_product(a, b.size)
-                left += [head, small]
-                right.append(b)
-            else:
-                head, small = split_product(b, a.size)
-                right += [head, small]
-                left.append(a)
+        _unify_products(factors(x), factors(y))
     else:
         borders = sorted({0, *_borders(x), *_borders(y)})
         sizes = [after - before for before, after in itertools.pairwise(borders)]
@@ -395,6 +372,35 @@ def unify(x: Atom, y: Atom) -> Atom:
     if x.kind == y.kind and find(x) is not find(y):
         find(x).link = find(y)
     return find(y)
+
+
+def _unify_families(x: Atom, y: Atom) -> Atom:
+    first, second = members(x), members(y)
+    if set(first) != set(second):
+        tie(y)
+        return unify(x, y)
+    y.kind, y.link, y.keys, y.children = "leaf", x, (), ()
+    for key, member in first.items():
+        unify(member, second[key])
+    return x
+
+
+def _unify_products(left: list[Atom], right: list[Atom]) -> None:
+    while left and right:
+        a, b = find(left.pop()), find(right.pop())
+        if a.kind == "product" or b.kind == "product":
+            left += factors(a)
+            right += factors(b)
+        elif a.size == b.size:
+            unify(a, b)
+        elif a.size > b.size:
+            head, small = split_product(a, b.size)
+            left += [head, small]
+            right.append(b)
+        else:
+            head, small = split_product(b, a.size)
+            right += [head, small]
+            left.append(a)
 
 
 def _unify_partly_uniform(x: Atom, y: Atom) -> Atom:

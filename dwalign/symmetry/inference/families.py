@@ -51,8 +51,8 @@ def settle(facts: Facts, params: Sequence[Dims]) -> None:
     while values:
         untold = [family for atoms in values for family in _untold(atoms)]
         untold += [family for dims in params for family in _unwritten(dims)]
-        for one, two in facts.separated:
-            untold += [family for family in families(one) if set(leaves(two)) & _told_by(family)]
+        for atom, other in facts.separated:
+            untold += [family for family in families(atom) if set(leaves(other)) & _told_by(family)]
         untold += [family for atoms in values for atom in atoms for family in families(atom) if _alike(family)]
         if not untold:
             break
@@ -60,9 +60,9 @@ def settle(facts: Facts, params: Sequence[Dims]) -> None:
             tie(family)
     kept = {key for atoms in values for atom in atoms for family in families(atom) for key in members(family)}
     for one in facts.occurrences:
-        for atom in (*one.dims, *one.loops):
-            if atom is not None:
-                _close(atom, kept)
+        for dimension in (*one.dims, *one.loops):
+            if dimension is not None:
+                _close(dimension, kept)
 
 
 def families(atom: Atom) -> Iterable[Atom]:
@@ -108,11 +108,13 @@ def layout(dims: Dims) -> Layout:
     products of their own. Raises `Untold` with a family that is neither.
     """
     for axis, atom in enumerate(dims):
-        first = None if atom is None else factors(atom)[0]
-        others = [other for k, other in enumerate(dims) if k != axis and other is not None]
-        if first is None or not any(_over(family, first) for other in others for family in families(other)):
+        if atom is None:
             continue
-        rest, out = factors(atom)[1:], []
+        first, *rest = factors(atom)
+        others = [other for k, other in enumerate(dims) if k != axis and other is not None]
+        if not any(_over(family, first) for other in others for family in families(other)):
+            continue
+        out = []
         for part, near in _pieces(first):
             along = product([part, *map(near, rest)])
             out.append(layout([along if k == axis else other and near(other) for k, other in enumerate(dims)]))

@@ -191,7 +191,7 @@ def _terms(atom: Atom, groups: Groups) -> list[tuple]:
     for part in parts(atom):
         named: list = []
         for leaf in replace_merged([find(factor) for factor in factors(part)], groups.merged):
-            factor = groups.names.get(leaf, leaf.size)
+            factor: Any = groups.names.get(leaf, leaf.size)
             if leaf.kind == "sum" and not all(map(_plain, inner := _terms(leaf, groups))):
                 factor = Sum(*inner)
             if isinstance(factor, int) and named and isinstance(named[-1], int):

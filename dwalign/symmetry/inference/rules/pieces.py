@@ -1,5 +1,6 @@
 """Primitives that put arrays beside one another or take them apart."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -89,10 +90,9 @@ def _beside(atom: Atom, sizes: Sequence[int]) -> list[Callable[[Atom], Atom]]:
     """For each piece of these sizes what other dimensions are beside it."""
     first, *rest = factors(atom)
     tail = math.prod(factor.size for factor in rest)
-    if any(size % tail for size in sizes):
-        return [lambda other: other] * len(sizes)
-    taken = spans(first, [size // tail for size in sizes])
-    return [lambda other, on=on: beside(other, pieces(first), on) for on in taken]
+    whole = pieces(first)
+    taken = [whole for _ in sizes] if any(size % tail for size in sizes) else spans(first, [n // tail for n in sizes])
+    return [functools.partial(beside, whole=whole, taken=on) for on in taken]
 
 
 @rule("split")
