@@ -85,7 +85,7 @@ def certify(
     trial, limit, error = _judged(spec, elements, trials(found, rng), tolerance)
     _check_inverse(spec, trial.params, elements[0])
     carriers = {path for path, axes in zip(spec.paths, spec.leaves, strict=True) if axes.names() & set(spec.sizes)}
-    if limit > USELESS:
+    if tolerance is None and limit > USELESS:
         return Certificate(error, (), tuple(path for path in spec.paths if path in carriers), limit)
     unseen = None
     if len(carriers) * found.seconds < PATIENCE[complete]:

@@ -65,14 +65,17 @@ def find_missed(
     """
     program = read_program(apply, params, *inputs)
     yield from _undeclared(spec, program.spec)
+    leaves = jax.tree.leaves(trial.params)
     for group in spec.sizes:
-        for free in list(_free(trial, _carriers(spec, group), limit, rng, patience))[1:]:
+        places = _carriers(spec, group)
+        sets = _together(trial, leaves, places, limit, rng) if len(places) * trial.of.seconds < patience else []
+        for free in [one for one in sets if _is_free(trial, leaves, one, limit, rng)][1:]:
             where = ", ".join(dict.fromkeys(spec.paths[place.leaf] for place in free))
             why = f"group {group!r} ties what is independent: it can be permuted by itself on {where}"
             yield _note(spec, trial, free[0], why)
     for reason, places in _pinned(program, moderate):
-        for free in _free(trial, places, limit, rng, patience):
-            yield _note(spec, trial, free[0], reason)
+        if _is_free(trial, leaves, places, limit, rng):
+            yield _note(spec, trial, places[0], reason)
 
 
 def _note(spec: PermutationSpec, trial: Trial, place: Place, why: str) -> Note:
@@ -141,25 +144,16 @@ def _opened(atom: Atom) -> list[Atom]:
     return out
 
 
-def _free(
-    trial: Trial, places: Sequence[Place], limit: float, rng: np.random.Generator, patience: float
-) -> Iterator[list[Place]]:
-    """Sets of places, each of which can be permuted by itself without a change though all of it is seen."""
-    leaves = jax.tree.leaves(trial.params)
-    seen = [place for place in places if _seen(trial, leaves, place, limit, rng)]
-    if not seen:
-        return
+def _is_free(trial: Trial, leaves: list, places: Sequence[Place], limit: float, rng: np.random.Generator) -> bool:
+    """Can these places be permuted without a change, though each of them is seen?"""
     # a cycle through all positions, which leaves none in its place
-    cycle = rng.permutation(seen[0].size)
+    cycle = rng.permutation(places[0].size)
     order = np.empty_like(cycle)
     order[cycle] = np.roll(cycle, 1)
-    together = _together(trial, leaves, seen, limit, rng) if len(seen) * trial.of.seconds < patience else [seen]
-    for chosen in together:
-        moved = list(leaves)
-        for place in chosen:
-            moved[place.leaf] = _taken(moved[place.leaf], place, order)
-        if _change(trial, moved) <= limit:
-            yield chosen
+    moved = list(leaves)
+    for place in places:
+        moved[place.leaf] = _taken(moved[place.leaf], place, order)
+    return _change(trial, moved) <= limit and all(_seen(trial, leaves, place, limit, rng) for place in places)
 
 
 def _seen(trial: Trial, leaves: list, place: Place, limit: float, rng: np.random.Generator) -> bool:
