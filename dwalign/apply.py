@@ -38,14 +38,18 @@ from dwalign.matching import (
 from dwalign.symmetry import (
     Alignment,
     PermutationSpec,
+    Units,
     certify,
+    check_spec,
     compose,
+    count_examples,
     identity,
     infer_spec,
     inverse,
     leaf_roles,
     permute,
     random_perms,
+    take_examples,
 )
 
 PyTree = Any
@@ -86,7 +90,7 @@ def align(
     method: str = "weight_matching",
     key: jax.Array | None = None,
     certified: bool = True,
-    program: tuple[Callable, PyTree] | None = None,
+    program: tuple[Any, ...] | None = None,
     tolerance: float | None = None,
     **options,
 ) -> Alignment:
@@ -99,8 +103,10 @@ def align(
       key: random key; `jax.random.key(0)` by default.
       certified: check once for each spec and network that permuting does not change the function, where `program` or
         the options of a method (`apply` or `capture`, with `batch`) say which function that is.
-      program: `(apply, inputs)` of the network, for methods that look at weights alone.
-      tolerance: relative change of the results that passes as rounding in that check; derived by default, see `certify`.
+      program: `(apply, *inputs)`, where the outputs are `apply(params, *inputs)`, for methods that look at weights
+        alone.
+      tolerance: relative change of the results that passes as rounding in that check; by default what the precision of
+        the network asks for, see `certify`.
       options: of the method (with `+`: a dictionary for each name, `weight_matching=dict(restarts=5)`); those that need
         data take `apply` or `capture` and `batch`, `deep_align` takes `aligner`.
 
@@ -114,13 +120,18 @@ def align(
       ValueError: unknown method, options that it does not take or lacks, NaN or infinite weights (not under `jit` and
         `vmap`).
     """
+    check_spec("align", spec)
     stages = read_stages(METHODS, method, options)
     spec.check_pair(a, b)
     key = jax.random.key(0) if key is None else key
+    if not isinstance(key, jax.Array):
+        raise ValueError(f"align: key must be a random key, jax.random.key(0) for one, got {type(key).__name__}")
+    if program is not None and not (isinstance(program, tuple) and len(program) > 1 and callable(program[0])):
+        raise ValueError(f"align: program must be a tuple (apply, *inputs), got {type(program).__name__}")
     for name, params in (("a", a), ("b", b)):
         _check_finite(spec, params, name)
     if certified:
-        own = [] if program is None else [{"apply": program[0], "batch": program[1:]}]
+        own = [] if program is None else [{"apply": _of_one(program[0]), "batch": (program[1:], None)}]
         for named in (*own, *(stage.options for stage in stages)):
             _certify(spec, a, named, tolerance)
     begin = time.perf_counter()
@@ -207,15 +218,18 @@ def distance(spec: PermutationSpec, a: PyTree, b: PyTree, *, perms: Mapping | No
 
 
 def _aligned(spec: PermutationSpec, a: PyTree, b: PyTree, perms: Mapping | None) -> PyTree:
+    check_spec("dwalign", spec)
     spec.check_pair(a, b)
-    return b if perms is None else permute(spec, b, dict(perms))
+    return b if perms is None else permute(spec, b, perms)
 
 
 def _certify(spec: PermutationSpec, params: PyTree, options: Mapping[str, Any], tolerance: float | None) -> None:
     batch = options.get("batch")
     if batch is None or not ({"apply", "capture"} & set(options)):
         return
-    point = params, jax.tree.map(lambda leaf: leaf[:4], batch[0])
+    # arrays of several lengths are no examples of one another: all of them are kept whole
+    inputs = batch[0] if count_examples(batch[0]) is None else take_examples(batch[0], slice(4))
+    point = params, inputs
     leaves, treedef = jax.tree.flatten(point)
     shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
     _certify_once(spec, options.get("apply"), options.get("capture"), treedef, shapes, tolerance, _Point(point))
@@ -235,6 +249,27 @@ class _Point:
 
 
 @functools.lru_cache(maxsize=128)
+def _of_one(apply: Callable) -> Callable:
+    """`apply` as a function of one tree of inputs; the same one each time, so that it is certified once."""
+    return lambda params, inputs: apply(params, *inputs)
+
+
+def _outputs_of(apply: Callable | None, capture: Callable | None) -> Callable:
+    def outputs(params, inputs):
+        found = (apply or capture)(params, inputs)
+        units = isinstance(found, tuple) and any(isinstance(part, Units) for part in found)
+        if units and apply:
+            raise ValueError("align: apply must give the outputs alone, found outputs and Units; pass network.apply")
+        if not (units or apply):
+            raise ValueError(
+                "align: capture must give (outputs, Units); a function that gives outputs alone is passed as apply"
+            )
+        return found if apply else found[0]
+
+    return outputs
+
+
+@functools.lru_cache(maxsize=128)
 def _certify_once(spec, apply, capture, treedef, shapes, tolerance, point: _Point) -> None:
     known = [
         jax.ShapeDtypeStruct(*shape) if _traced(leaf) else leaf
@@ -245,9 +280,7 @@ def _certify_once(spec, apply, capture, treedef, shapes, tolerance, point: _Poin
     params, inputs = treedef.unflatten(known)
     # the check is made of numbers, also while a program around it is traced
     with jax.ensure_compile_time_eval():
-        certify(
-            spec, apply or (lambda params, inputs: capture(params, inputs)[0]), params, inputs, tolerance=tolerance
-        )
+        certify(spec, _outputs_of(apply, capture), params, inputs, tolerance=tolerance)
 
 
 def _traced(tree: PyTree) -> bool:

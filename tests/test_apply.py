@@ -201,3 +201,21 @@ def test_a_spec_that_is_no_symmetry_is_refused(pair, options):
         apply.align(wrong, *pair, **options)
     apply.align(wrong, *pair, certified=False, **options)
     apply.align(NET.spec, *pair, **options)
+
+
+def test_merging_renews_statistics_or_says_that_they_must_be():
+    spec = PermutationSpec({"w": Axes(None, "h"), "running_var": Axes("h")}, {"h": 3})
+    a, b = ({"w": w * jnp.eye(3), "running_var": w * jnp.ones(3)} for w in (1.0, 2.0))
+    with pytest.warns(UserWarning, match=r"the statistics \['running_var'\] are the average .*renew=lambda params"):
+        merged = apply.merge(spec, a, b)
+    assert (merged["running_var"] == 1.5).all()
+    renewed = apply.merge(spec, a, b, renew=lambda params: params | {"running_var": params["w"].sum(0) ** 2})
+    chex.assert_trees_all_equal(renewed, merged | {"running_var": jnp.full(3, 2.25)})
+
+
+def test_only_weights_must_be_finite():
+    spec = PermutationSpec({"w": Axes("h"), "mask": Axes(None), "key": Axes()}, {"h": 3})
+    a = {"w": jnp.arange(3.0), "mask": jnp.array([0, -jnp.inf]), "key": jax.random.key(0)}
+    apply.align(spec, a, a)
+    with pytest.raises(ValueError, match=r"b\['mask'\] holds 1 NaN"):
+        apply.align(spec, a, a | {"mask": jnp.array([0, jnp.nan])})

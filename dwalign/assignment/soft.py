@@ -63,7 +63,7 @@ def _by_ott(scores, temperature, iterations):
     n = scores.shape[-1]
     with jax.numpy_rank_promotion("allow"):
         geom = geometry.Geometry(cost_matrix=-scores, epsilon=temperature)
-        problem = linear_problem.LinearProblem(geom, a=jnp.ones(n), b=jnp.ones(n))
+        problem = linear_problem.LinearProblem(geom, a=jnp.ones(n, scores.dtype), b=jnp.ones(n, scores.dtype))
         solver = ott_sinkhorn.Sinkhorn(
             threshold=-1.0,
             inner_iterations=iterations,
@@ -95,7 +95,7 @@ def _by_scaling(scores, temperature, iterations):
     def iteration(columns, _):
         return 1.0 / (kernel.T @ (1.0 / (kernel @ columns))), None
 
-    columns, _ = jax.lax.scan(iteration, jnp.ones(scores.shape[-1]), length=iterations)
+    columns, _ = jax.lax.scan(iteration, jnp.ones(scores.shape[-1], kernel.dtype), length=iterations)
     return (1.0 / (kernel @ columns))[:, None] * kernel * columns[None, :]
 
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 
 from dwalign.deepalign.model import DeepAlign
+from dwalign.matching import check_options
 from dwalign.symmetry import Alignment, PermutationSpec, SpecError
 
 PyTree = Any
@@ -31,6 +32,7 @@ def deep_align(
       aligner: a trained (or untrained) aligner.
       key: not used; all methods share one signature.
     """
+    check_options("deep_align", aligner=aligner)
     if aligner.model.spec != spec:
         raise SpecError(
             f"deep_align: the aligner was trained for groups {dict(aligner.model.spec.sizes)} on "

@@ -158,7 +158,7 @@ def make_step(
       model: the aligner.
       apply: of the networks that get aligned.
       networks: the training networks, stacked.
-      data: training inputs `[m, ...]` and labels `[m, ...]` of the mode-connectivity loss.
+      data: training inputs and labels, trees of `[m, ...]`, of the mode-connectivity loss.
       weights, augmentation, optimisation: see their classes.
       targets: pairs to learn from; without them pairs are drawn at random.
       loss: `(outputs, labels) -> scalar`, what the networks were trained for.
@@ -182,7 +182,9 @@ def make_step(
         else:
             index = jax.random.randint(draw_key, (optimisation.batch_size,), 0, len(targets.first))
             first, second, perms = take(targets, index)
-        index = jax.random.randint(image_key, (optimisation.images,), 0, data.labels.shape[0 if views is None else 1])
+        index = jax.random.randint(
+            image_key, (optimisation.images,), 0, jax.tree.leaves(data.labels)[0].shape[0 if views is None else 1]
+        )
         batch = take(data, index) if views is None else None
 
         def one(a, b, key, perms, signal):
@@ -220,7 +222,7 @@ def make_step(
         return TrainState(state.step + 1, {**rest, "params": params}, optimiser_state, state.seed), values
 
     # the data enter as arguments: closed over, they would be constants that XLA folds for minutes
-    networks, data, targets = jax.device_put((networks, Batch(*map(jnp.asarray, data)), targets), replicated)
+    networks, data, targets = jax.device_put((networks, jax.tree.map(jnp.asarray, Batch(*data)), targets), replicated)
     jitted = jax.jit(step, in_shardings=replicated, out_shardings=replicated)
     # placed like the results, so that the second step finds the program of the first
     return lambda state: jitted(jax.device_put(state, replicated), networks, data, targets)

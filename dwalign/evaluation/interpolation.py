@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dwalign.matching.objective import check_batch, cross_entropy
-from dwalign.symmetry import Axes, PermutationSpec, interpolate
+from dwalign.matching.objective import cross_entropy, read_task
+from dwalign.symmetry import Axes, PermutationSpec, count_examples, interpolate, take_examples
 
 PyTree = Any
 
@@ -69,7 +69,7 @@ def curve(
     Args:
       apply: `(params, inputs) -> outputs`.
       a, b: parameters.
-      batch: inputs `[m, ...]` and labels `[m, ...]`, the full test set.
+      batch: inputs and labels, trees of `[m, ...]`, the full test set.
       points: on the path, both ends included; odd, so that the midpoint is one of them.
       loss: `(outputs, labels) -> scalar`, a mean over examples.
       hits: `(outputs, labels) -> [m]`, the examples that count for accuracy.
@@ -84,10 +84,11 @@ def curve(
         raise ValueError(f"curve: points must be odd and at least 3, so that the midpoint is one, got {points}")
     if chunk < 1:
         raise ValueError(f"curve: chunk must be at least 1 example, got {chunk}")
-    check_batch("curve", batch)
-    inputs, labels = batch
-    each = jax.vmap(lambda output, label: loss(output[None], label[None]))
-    count, chunk = labels.shape[0], min(chunk, labels.shape[0])
+    data = read_task("curve", apply, a, batch, None if loss is cross_entropy else loss)[1]
+    alone = lambda tree: jax.tree.map(lambda leaf: leaf[None], tree)
+    each = jax.vmap(lambda output, label: loss(alone(output), alone(label)))
+    count: Any = count_examples(data)
+    chunk = min(chunk, count)
     padding = -count % chunk
     index = jnp.arange(count + padding).reshape(-1, chunk)
     lambdas = jnp.linspace(0.0, 1.0, points)
@@ -98,10 +99,11 @@ def curve(
 
         def part(index):
             inside = index < count
-            index = jnp.minimum(index, count - 1)
-            outputs = apply(params, inputs[index])
-            right = hits(outputs, labels[index]).astype(jnp.float32)
-            return jnp.stack([jnp.where(inside, each(outputs, labels[index]), 0.0).sum(), (right * inside).sum()])
+            inputs, labels = take_examples(data, jnp.minimum(index, count - 1))
+            outputs = apply(params, inputs)
+            right = hits(outputs, labels).astype(jnp.float32)
+            lost = each(outputs, labels).astype(jnp.float32)
+            return jnp.stack([jnp.where(inside, lost, 0.0).sum(), (right * inside).sum()])
 
         return jax.lax.map(part, index).sum(0) / count
 

@@ -1,6 +1,7 @@
 from dwalign.matching.activation import activation_matching
 from dwalign.matching.features import feature_matching
 from dwalign.matching.naive import naive
+from dwalign.matching.options import check_options
 from dwalign.matching.refine import refine
 from dwalign.matching.scores import match_scores
 from dwalign.matching.sinkhorn import sinkhorn_rebasin
@@ -11,6 +12,7 @@ from dwalign.matching.weight import weight_matching
 __all__ = [
     "Stage",
     "activation_matching",
+    "check_options",
     "match_scores",
     "feature_matching",
     "naive",

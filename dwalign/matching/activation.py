@@ -1,5 +1,6 @@
 """Activation matching: units that respond alike are the same unit."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -8,8 +9,20 @@ import jax
 import jax.numpy as jnp
 
 from dwalign.assignment import hungarian
-from dwalign.matching.objective import check_batch
-from dwalign.symmetry import Alignment, PermutationSpec, SpecError, inverse, permute, permute_batch
+from dwalign.matching.batch import read_batch
+from dwalign.matching.options import check_options
+from dwalign.symmetry import (
+    Alignment,
+    PermutationSpec,
+    SpecError,
+    Units,
+    count_examples,
+    inverse,
+    make_capture,
+    permute,
+    permute_batch,
+    take_examples,
+)
 
 PyTree = Any
 
@@ -19,8 +32,9 @@ def activation_matching(
     a: PyTree,
     b: PyTree,
     *,
-    capture: Callable,
-    batch: tuple[jax.Array, jax.Array],
+    batch: tuple[PyTree, PyTree],
+    capture: Callable | None = None,
+    apply: Callable | None = None,
     correlation: bool = False,
     chunk: int = 1000,
     key: jax.Array | None = None,
@@ -31,7 +45,8 @@ def activation_matching(
       spec, a, b: what is matched.
       capture: `(params, inputs) -> (outputs, Units)` of the network; activations are `[m, ..., *batch, n]`, axes
         between examples and units (positions in an image, say) count as more examples.
-      batch: inputs `[m, ...]` and labels (not used); the whole training set in the paper.
+      apply: `(params, inputs) -> outputs`, in place of `capture`, which is then read off this function.
+      batch: inputs and labels (not used), trees of `[m, ...]`; the whole training set in the paper.
       correlation: Pearson correlations (Li et al. 2016) instead of inner products (Git Re-Basin, Ainsworth et al.
         2023). Units that are constant on the data have correlation 0.
       chunk: inputs that are pushed through the networks at once.
@@ -40,13 +55,18 @@ def activation_matching(
     Returns:
       `scores[group][i, j]`: the inner product or correlation of unit i of a and unit j of b.
     """
-    check_batch("activation_matching", batch)
+    check_options("activation_matching", capture=capture, apply=apply, correlation=correlation, chunk=chunk)
+    if (capture is None) == (apply is None):
+        given = "neither" if apply is None else "both"
+        raise ValueError(f"activation_matching: exactly one of capture and apply must be given, got {given}")
     spec.check_pair(a, b)
+    inputs, _ = read_batch("activation_matching", batch)
+    observe = capture or _capture_of(apply)
     perms: dict[str, jax.Array] = {}
     scores: dict[str, jax.Array] = {}
     for level in spec.levels:
         moved = permute(spec, b, perms) if perms else b
-        found = _compare(spec, level, a, moved, capture, batch[0], correlation, chunk)
+        found = _compare(spec, level, a, moved, observe, inputs, correlation, chunk)
         # found between partners, in the order of a; scores and permutations are indexed by the units of b
         back = inverse(spec, perms)
         scores |= {g: permute_batch(spec, g, found[g], back) for g in level}
@@ -54,27 +74,36 @@ def activation_matching(
     return Alignment({g: perms[g] for g in spec.sizes}, {g: scores[g] for g in spec.sizes})
 
 
+@functools.lru_cache(maxsize=16)
+def _capture_of(apply: Callable) -> Callable:
+    # kept, for a capture keeps what it has read off the program
+    return make_capture(apply)
+
+
 def _compare(spec, groups, a, b, capture, inputs, correlation, chunk) -> dict[str, jax.Array]:
     """Scores of the units of these groups, `[*batch, n, n]`."""
-    count = inputs.shape[0]
+    count: Any = count_examples(inputs)
     chunk = min(chunk, count)
-    padding = -count % chunk
-    padded = jnp.concatenate([inputs, jnp.zeros((padding, *inputs.shape[1:]), inputs.dtype)])
-    present = jnp.arange(count + padding) < count
-    chunks = (padded.reshape(-1, chunk, *inputs.shape[1:]), present.reshape(-1, chunk))
+    chunks = jnp.arange(count + -count % chunk).reshape(-1, chunk)
 
     def units(params, x):
-        post = capture(params, x)[1].post
-        return {g: _by_group(spec, g, post) for g in groups}
+        found = capture(params, x)
+        if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], Units)):
+            raise ValueError(
+                "activation_matching: capture must give (outputs, Units), found "
+                f"{type(found).__name__}; a function that gives outputs alone is passed as apply"
+            )
+        return {g: _by_group(spec, g, found[1].post) for g in groups}
 
     # sums of deviations from the first response lose no digits where responses are large and vary little
     center = jax.tree.map(
-        lambda u: u[0] if correlation else jnp.zeros_like(u[0]), (units(a, inputs[:1]), units(b, inputs[:1]))
+        lambda u: u[0] if correlation else jnp.zeros_like(u[0]),
+        tuple(units(params, take_examples(inputs, slice(1))) for params in (a, b)),
     )
 
-    def moments(sums, part):
-        x, present = part
-        mask = present[:, None, None, None]
+    def moments(sums, index):
+        mask = (index < count)[:, None, None, None]
+        x = take_examples(inputs, jnp.minimum(index, count - 1))
         deviate = lambda u, c: jnp.where(mask, u - c[None], 0.0)
         us, vs = (jax.tree.map(deviate, units(p, x), c) for p, c in zip((a, b), center, strict=True))
         return jax.tree.map(jnp.add, sums, {g: _sums(us[g], vs[g]) for g in groups}), None
@@ -97,7 +126,7 @@ def _by_group(spec, group, post) -> jax.Array:
             f"activation_matching: capture must give for group {group!r} activations [m, ..., {str(shape)[1:-1]}], "
             f"found {found}"
         )
-    units = post[group]
+    units = post[group].astype(jnp.promote_types(post[group].dtype, jnp.float32))
     return units.reshape(units.shape[0], -1, math.prod(shape[:-1]), shape[-1])
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from dwalign.assignment import hungarian
 from dwalign.encoders import GraphEncoder
+from dwalign.matching.options import check_options
 from dwalign.matching.scores import feature_scores
 from dwalign.symmetry import Alignment, PermutationSpec
 
@@ -27,6 +28,7 @@ def feature_matching(
       key: draws the weights of the encoder.
       channels, rounds: of the graph encoder.
     """
+    check_options("feature_matching", channels=channels, rounds=rounds)
     spec.check_pair(a, b)
     encoder = GraphEncoder(spec, features=channels, channels=channels, rounds=rounds)
     variables = encoder.init(key, a)

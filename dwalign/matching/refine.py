@@ -7,8 +7,17 @@ import jax
 import jax.numpy as jnp
 
 from dwalign.assignment import hungarian, soft_assign
-from dwalign.matching.objective import check_batch, cross_entropy, random_scores, standardise, start_scores
-from dwalign.symmetry import Alignment, PermutationSpec, interpolate, permute, transpose
+from dwalign.matching.objective import (
+    better_of,
+    midpoint_loss,
+    random_scores,
+    read_task,
+    standardise,
+    start_perms,
+    start_scores,
+)
+from dwalign.matching.options import check_options
+from dwalign.symmetry import Alignment, PermutationSpec, transpose
 
 PyTree = Any
 SPREAD = 2.0
@@ -41,7 +50,7 @@ def refine(
       spec, a, b: what is matched.
       key: draws the start where none is given.
       apply: `(params, inputs) -> outputs`.
-      batch: inputs `[m, ...]` and labels `[m]` of training data; the whole batch is used in every step.
+      batch: inputs and labels of training data, trees of `[m, ...]`; the whole batch is used in every step.
       start: an alignment whose scores (or else permutations) are refined; None starts at random.
       steps, learning_rate, momentum: of the optimisation, in units of the scores.
       spread: the start's scores are centred and scaled to this standard deviation in each group, so that a start of
@@ -49,50 +58,18 @@ def refine(
       iterations: of Sinkhorn.
       loss: `(outputs, labels) -> scalar`; mean softmax cross-entropy by default.
     """
-    check_batch("refine", batch)
+    options: dict[str, Any] = dict(steps=steps, learning_rate=learning_rate, momentum=momentum, iterations=iterations)
+    check_options("refine", apply=apply, start=start, spread=spread, loss=loss, **options)
     spec.check_pair(a, b)
-    loss = loss or cross_entropy
-    inputs, labels = batch
-
-    def task_loss(params):
-        return loss(apply(params, inputs), labels)
+    task, data = read_task("refine", apply, a, batch, loss)
+    task_loss = lambda params: task(params, data)
 
     first = standardise(random_scores(spec, key) if start is None else start_scores(start), spread)
-    last, history = refine_scores(
-        spec,
-        a,
-        b,
-        first,
-        task_loss,
-        steps=steps,
-        learning_rate=learning_rate,
-        momentum=momentum,
-        iterations=iterations,
-    )
+    last, history = refine_scores(spec, a, b, first, task_loss, **options)
     before, after = hungarian((first, last))
-    begun = before if start is None else start.perms
+    begun = before if start is None else start_perms(spec, start)
     perms, scores = better_of(spec, a, b, (begun, first), (after, last), task_loss)
     return Alignment(perms, scores, history)
-
-
-def better_of(
-    spec: PermutationSpec,
-    a: PyTree,
-    b: PyTree,
-    first: tuple[PyTree, PyTree],
-    second: tuple[PyTree, PyTree],
-    task_loss: Callable[[PyTree], jax.Array],
-) -> tuple[PyTree, PyTree]:
-    """That (permutations, scores) whose permutations give the lower loss at the midpoint; the second of equal ones."""
-    before, after = (midpoint_loss(spec, a, b, perms, task_loss) for perms, _ in (first, second))
-    return jax.tree.map(lambda x, y: jnp.where(before < after, x, y), first, second)
-
-
-def midpoint_loss(
-    spec: PermutationSpec, a: PyTree, b: PyTree, alignment: Any, task_loss: Callable[[PyTree], jax.Array]
-) -> jax.Array:
-    """`task_loss` of (a + P.b) / 2; P is permutations or matrices."""
-    return task_loss(interpolate(spec, a, permute(spec, b, alignment)))
 
 
 def refine_scores(

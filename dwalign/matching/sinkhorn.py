@@ -4,11 +4,20 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from dwalign.assignment import hungarian, soft_assign
-from dwalign.matching.objective import check_batch, cross_entropy, random_scores, standardise, start_scores
-from dwalign.symmetry import Alignment, PermutationSpec, identity, interpolate, permute, to_matrices
+from dwalign.matching.objective import (
+    better_of,
+    random_scores,
+    read_task,
+    standardise,
+    start_perms,
+    start_scores,
+)
+from dwalign.matching.options import check_options
+from dwalign.symmetry import Alignment, PermutationSpec, count_examples, identity, interpolate, permute, take_examples
 
 PyTree = Any
 
@@ -32,11 +41,14 @@ def sinkhorn_rebasin(
 ) -> Alignment:
     """Minimise the task loss at random points between a and the softly aligned b by Adam.
 
+    The steps only lower the loss of soft alignments, so the start is returned where its permutation has the lower loss
+    at the midpoint on the batch.
+
     Args:
       spec, a, b: what is matched.
       key: draws the start, the images and the points on the path.
       apply: `(params, inputs) -> outputs`.
-      batch: inputs `[m, ...]` and labels `[m]` of the training set.
+      batch: inputs and labels of the training set, trees of `[m, ...]`.
       start: an alignment whose scores (or else permutations) are the first logits; without one these are the identity
         with normal noise of 0.1, as in the reference.
       iterations: gradient steps (the paper's comparison takes 1000).
@@ -47,27 +59,38 @@ def sinkhorn_rebasin(
       temperature, sinkhorn_iterations: of the projection.
       loss: `(outputs, labels) -> scalar`; mean softmax cross-entropy by default.
     """
-    check_batch("sinkhorn_rebasin", batch)
+    check_options(
+        "sinkhorn_rebasin",
+        apply=apply,
+        start=start,
+        iterations=iterations,
+        learning_rate=learning_rate,
+        images=images,
+        spread=spread,
+        temperature=temperature,
+        sinkhorn_iterations=sinkhorn_iterations,
+        loss=loss,
+    )
     spec.check_pair(a, b)
-    loss = loss or cross_entropy
+    task, data = read_task("sinkhorn_rebasin", apply, a, batch, loss)
+    count = count_examples(data)
     start_key, loop_key = jax.random.split(key)
     if start is None:
         noise = random_scores(spec, start_key)
-        scores = jax.tree.map(lambda matrix, q: matrix + 0.1 * q, to_matrices(identity(spec)), noise)
+        scores = jax.tree.map(lambda matrix, q: matrix + 0.1 * q, start_scores(Alignment(identity(spec))), noise)
     else:
         scores = standardise(start_scores(start), spread)
     optimiser = optax.adam(learning_rate)
 
     def objective(scores, key):
         image_key, point_key = jax.random.split(key)
-        index = jax.random.randint(image_key, (min(images, batch[1].shape[0]),), 0, batch[1].shape[0])
+        index = jax.random.randint(image_key, (min(images, count),), 0, count)
         plans = soft_assign(
             scores, temperature=temperature, iterations=sinkhorn_iterations, symmetric=False, solver="scaling"
         )
         moved = permute(spec, b, plans)
-        point = jax.random.uniform(point_key)
-        between = interpolate(spec, a, moved, point)
-        return loss(apply(between, batch[0][index]), batch[1][index])
+        point = jax.random.uniform(point_key, dtype=jnp.float32)
+        return task(interpolate(spec, a, moved, point), take_examples(data, index))
 
     def step(state, key):
         scores, opt = state
@@ -76,5 +99,15 @@ def sinkhorn_rebasin(
         return (optax.apply_updates(scores, updates), opt), value
 
     keys = jax.random.split(loop_key, iterations)
-    (scores, _), history = jax.lax.scan(step, (scores, optimiser.init(scores)), keys)
-    return Alignment(hungarian(scores), scores, history)
+    (last, _), history = jax.lax.scan(step, (scores, optimiser.init(scores)), keys)
+    before, after = hungarian((scores, last))
+    begun = before if start is None else start_perms(spec, start)
+
+    def on_all(params):
+        # as many at once as in a step; the last few that fill no part are left out
+        part = jax.random.permutation(start_key, count)[: count - count % min(images, count)]
+        parts = part.reshape(-1, min(images, count))
+        return jax.lax.map(lambda index: task(params, take_examples(data, index)), parts).mean()
+
+    perms, kept = better_of(spec, a, b, (begun, scores), (after, last), on_all)
+    return Alignment(perms, kept, history)

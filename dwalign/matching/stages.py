@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from dwalign.matching.options import check_options
 from dwalign.symmetry import Alignment
 
 GIVEN = {"spec", "a", "b", "key"}
@@ -28,9 +29,13 @@ def read_stages(
       options: of the method, or with `+` a dictionary for each name.
 
     Raises:
-      ValueError: a name or an option that does not exist, an option without default that is missing, or a method that
-        cannot start from another one but follows it.
+      ValueError: a name or an option that does not exist, an option without default that is missing, a value that an
+        option cannot have, or a method that cannot start from another one but follows it.
     """
+    if not isinstance(method, str):
+        known = [name for name, run in methods.items() if run is method]
+        found = f"{getattr(method, '__name__', type(method).__name__)}; pass {known[0]!r}" if known else repr(method)
+        raise ValueError(f"align: method must be a name, one of {sorted(methods)}, got {found}")
     names = method.split("+")
     if unknown := [name for name in names if name not in methods]:
         raise ValueError(f"align: method must be one of {sorted(methods)}, or several joined by +, got {unknown[0]!r}")
@@ -60,6 +65,7 @@ def _check_stage(methods, stage: Stage, *, later: bool) -> None:
     needed = [name for name, p in free.items() if p.default is inspect.Parameter.empty]
     if missing := [name for name in needed if name not in stage.options]:
         raise ValueError(f"align: {stage.name} needs the options {needed}, but got no {missing[0]!r}")
+    check_options(stage.name, **stage.options)
 
 
 def _parameters(run) -> dict[str, inspect.Parameter]:

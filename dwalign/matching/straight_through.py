@@ -7,9 +7,19 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dwalign.matching.objective import check_batch, cross_entropy
+from dwalign.matching.objective import read_task, start_perms
+from dwalign.matching.options import check_options
 from dwalign.matching.weight import weight_matching
-from dwalign.symmetry import Alignment, PermutationSpec, identity, interpolate, leaf_roles, permute
+from dwalign.symmetry import (
+    Alignment,
+    PermutationSpec,
+    count_examples,
+    interpolate,
+    leaf_roles,
+    permute,
+    take_examples,
+    wide,
+)
 
 PyTree = Any
 
@@ -38,24 +48,32 @@ def straight_through(
       spec, a, b: what is matched.
       key: draws images and the order of the groups.
       apply: `(params, inputs) -> outputs`.
-      batch: inputs `[m, ...]` and labels `[m]` of the training set.
+      batch: inputs and labels of the training set, trees of `[m, ...]`.
       start: where the first matching starts; the identity by default.
       iterations, learning_rate, images: of the optimisation.
       loss: `(outputs, labels) -> scalar`; mean softmax cross-entropy by default.
     """
-    check_batch("straight_through", batch)
+    check_options(
+        "straight_through",
+        apply=apply,
+        start=start,
+        iterations=iterations,
+        learning_rate=learning_rate,
+        images=images,
+        loss=loss,
+    )
     spec.check_pair(a, b)
-    loss = loss or cross_entropy
+    task, data = read_task("straight_through", apply, a, batch, loss)
     optimiser = optax.adam(learning_rate)
-    count = batch[1].shape[0]
+    count = count_examples(data)
     fixed_key, loop_key = jax.random.split(key)
 
     def draw(key):
         index = jax.random.randint(key, (min(images, count),), 0, count)
-        return batch[0][index], batch[1][index]
+        return take_examples(data, index)
 
     def midpoint(moved, data):
-        return loss(apply(interpolate(spec, a, moved), data[0]), data[1])
+        return task(interpolate(spec, a, moved), data)
 
     judged = draw(fixed_key)
     sloped = [
@@ -67,7 +85,7 @@ def straight_through(
     def part(params):
         # in at least 32 bits: in fewer, steps of this size round to nothing
         arrays = (jnp.asarray(jax.tree.leaves(params)[k]) for k in sloped)
-        return [array.astype(jnp.promote_types(array.dtype, jnp.float32)) for array in arrays]
+        return [array.astype(wide(array.dtype)) for array in arrays]
 
     def put(params, arrays):
         leaves = dict(enumerate(jax.tree.leaves(params))) | dict(zip(sloped, arrays, strict=True))
@@ -78,14 +96,14 @@ def straight_through(
         match_key, data_key = jax.random.split(key)
         perms = weight_matching(spec, put(a, free), b, key=match_key, start=Alignment(perms)).perms
         moved = permute(spec, b, perms)
-        value = midpoint(moved, judged).astype(jnp.float32)
+        value = midpoint(moved, judged)
         best = jax.tree.map(lambda x, y: jnp.where(value < lowest, x, y), perms, best)
         grads = jax.grad(lambda arrays: midpoint(put(moved, arrays), draw(data_key)))(part(moved))
         # the direction of descent in a complex number is against the conjugate of JAX's gradient
         updates, opt = optimiser.update(jax.tree.map(jnp.conj, grads), opt)
         return (optax.apply_updates(free, updates), opt, perms, best, jnp.minimum(value, lowest)), value
 
-    perms = identity(spec) if start is None else start.perms
+    perms = start_perms(spec, start)
     state = (part(a), optimiser.init(part(a)), perms, perms, jnp.float32(jnp.inf))
     (_, _, _, best, _), history = jax.lax.scan(step, state, jax.random.split(loop_key, iterations))
     return Alignment(best, None, history)

@@ -1,5 +1,6 @@
 """Weight matching: coordinate descent on the inner product of the weights (Git Re-Basin, Ainsworth et al. 2023)."""
 
+import functools
 from typing import Any
 
 import jax
@@ -7,12 +8,13 @@ import jax.numpy as jnp
 from jax.custom_batching import sequential_vmap
 
 from dwalign.assignment import hungarian
+from dwalign.matching.objective import start_perms
+from dwalign.matching.options import check_options
 from dwalign.matching.scores import group_scores, match_scores
 from dwalign.symmetry import (
     Alignment,
     Block,
     PermutationSpec,
-    identity,
     inner_product,
     permute_blocks,
     random_perms,
@@ -47,11 +49,10 @@ def weight_matching(
       `history` holds <a, P.b> after each sweep, `[sweeps]`, constant once converged; it never decreases. `scores` are
       the weight-matching scores at the result, through which gradients with respect to a and b flow.
     """
-    if restarts < 1 or sweeps < 1:
-        raise ValueError(f"weight_matching: restarts and sweeps must be at least 1, got {restarts} and {sweeps}")
+    check_options("weight_matching", start=start, restarts=restarts, sweeps=sweeps)
     spec.check_pair(a, b)
     run_key, start_key = jax.random.split(key)
-    first = identity(spec) if start is None else jax.tree.map(lambda p: jnp.asarray(p, jnp.int32), start.perms)
+    first = start_perms(spec, start)
     if restarts == 1:
         perms, history = _descend(spec, a, b, run_key, first, sweeps)
     else:
@@ -101,7 +102,8 @@ def _descend_one(spec, blocks_a: list[Block], blocks_b: list[Block], key, perms,
         rises = value_of(new) > value_of(perms)
         return jax.tree.map(lambda x, y: jnp.where(rises, x, y), new, perms)
 
-    branches = [lambda perms, group=group: improve(group, perms) for group in groups]
+    # without groups a sweep has no steps, but what a step would be must be known
+    branches: list[Any] = [functools.partial(improve, group) for group in groups] or [dict]
 
     def sweep(state):
         perms, history, count, _ = state

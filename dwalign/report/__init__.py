@@ -1,3 +1,4 @@
+from dwalign.report.coverage import coverage_line, coverage_table
 from dwalign.report.figures import (
     interpolation_figure,
     iterations_figure,
@@ -21,6 +22,8 @@ __all__ = [
     "ResultsError",
     "RunError",
     "Target",
+    "coverage_line",
+    "coverage_table",
     "display_name",
     "environment",
     "fill",

@@ -6,8 +6,9 @@ A document says where a table goes:
     <!-- /results -->
 
 and `python -m dwalign.report README.md docs/*.md` writes what stands between. In place of `results:` also `recovery:`
-for planted recovery, `series:` for what was measured at several settings, `maps:` for what distances tell, and `paper:`
-for our figures beside those in results/paper.json (of the experiment of that name, or of one named behind the path).
+for planted recovery, `series:` for what was measured at several settings, `maps:` for what distances tell, `coverage:`
+for the models of others that were read, and `paper:` for our figures beside those in results/paper.json (of the
+experiment of that name, or of one named behind the path).
 The path is looked up from the folder of the document upwards. Marks inside fenced code are left alone.
 """
 
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dwalign.report.coverage import coverage_table
 from dwalign.report.maps import maps_table
 from dwalign.report.paper import paper_table
 from dwalign.report.recovery import recovery_table
@@ -29,6 +31,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "results": lambda file: markdown_table(read_results(file)),
     "recovery": lambda file: recovery_table(_json(file)),
     "maps": lambda file: maps_table(_json(file)),
+    "coverage": lambda file: coverage_table(_json(file)),
     "series": lambda file: series_table(_json(file)),
     "paper": lambda file, *name: paper_table(read_results(file), _json(file.with_name("paper.json")), *name),
 }

@@ -17,21 +17,24 @@ def point(values: Sequence[Sequence[float]]) -> dict[str, Any]:
 
 
 def series_table(results: Mapping[str, Any]) -> str:
-    """One row a setting, one column a series of each panel, and the caption if there is one; Markdown."""
+    """One row a setting, one column a series of each panel, and the caption if there is one; Markdown.
+
+    Where `results` says `whole` the figures are counts.
+    """
     columns = [(title, name) for title, series in results["panels"].items() for name in series]
     heads = [results["axis"], *(name if name == title else f"{title}: {name}" for title, name in columns)]
     rows = [heads, ["-" for _ in heads]]
     for setting in results["settings"]:
         found = [results["panels"][title][name].get(str(setting)) for title, name in columns]
-        cells = (_cell(one["mean"], *one["ci95"]) if one else "" for one in found)
+        cells = (_cell(one["mean"], *one["ci95"], whole=results.get("whole", False)) if one else "" for one in found)
         rows.append([str(setting), *cells])
     caption = ["", results["caption"]] if "caption" in results else []
     return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + caption)
 
 
-def _cell(mean: float, low: float, high: float) -> str:
-    """Mean and interval, or the mean alone of what was not repeated."""
-    digits = "{:,.0f}" if mean >= 100 else "{:.2g}" if 0 < mean < 0.01 else "{:.3f}"
+def _cell(mean: float, low: float, high: float, *, whole: bool) -> str:
+    """Mean and interval, or the mean alone of what was not repeated; `whole` numbers are counts."""
+    digits = "{:,.0f}" if mean >= 100 or whole else "{:.2g}" if 0 < mean < 0.01 else "{:.3f}"
     return digits.format(mean) if low == mean == high else f"{digits} [{digits}, {digits}]".format(mean, low, high)
 
 

@@ -15,6 +15,7 @@ then the permutation of the axis that they are batched over.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -22,14 +23,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwalign.symmetry.axes import SpecError, namespace
+from dwalign.symmetry.guards import check_perms, check_spec
 from dwalign.symmetry.spec import Block, PermutationSpec
+from dwalign.symmetry.weights import wide
 
 PyTree = Any
 Perms = dict[str, jax.Array]
 INDEX = np.int32  # of every permutation that is made here, also where 64-bit types are on
 
 
-def permute(spec: PermutationSpec, params: PyTree, perms: Perms) -> PyTree:
+def permute(spec: PermutationSpec, params: PyTree, perms: Mapping[str, jax.Array]) -> PyTree:
     """Relabel the hidden units of `params`.
 
     Args:
@@ -43,18 +46,13 @@ def permute(spec: PermutationSpec, params: PyTree, perms: Perms) -> PyTree:
       stay on the host unless the permutation is traced. Soft ones average, so that integers become floats; what has no
       average, masks and random keys, goes to the likeliest partner.
     """
+    check_spec("permute", spec)
     spec.check(params)
-    if unknown := set(perms) - set(spec.sizes):
-        raise SpecError(f"permute: perms names groups {sorted(unknown)}, the spec has {sorted(spec.sizes)}")
-    for group, perm in perms.items():
-        hard = (*spec.batch_shape(group), spec.sizes[group])
-        expected = hard if jnp.issubdtype(jnp.result_type(perm), jnp.integer) else (*hard, hard[-1])
-        if jnp.shape(perm) != expected:
-            raise SpecError(
-                f"permute: perms[{group!r}] must have shape {hard} (integers) or {(*hard, hard[-1])} (floats), "
-                f"found {jnp.result_type(perm)} {jnp.shape(perm)}"
-            )
-    return spec.assemble([permute_block(spec, block, perms) for block in spec.blocks(params)])
+    check_perms("permute", spec, perms)
+    moved = spec.assemble([permute_block(spec, block, dict(perms)) for block in spec.blocks(params)])
+    # what stays where it is stays what it is, too
+    leaves = zip(spec.leaves, *map(spec.treedef.flatten_up_to, (params, moved)), strict=True)
+    return spec.treedef.unflatten([new if axes.names() & set(perms) else old for axes, old, new in leaves])
 
 
 def permute_block(spec: PermutationSpec, block: Block, perms: Perms, *, skip: int | None = None) -> Block:
@@ -87,7 +85,8 @@ def _permute_axis(array, axis, batch_axes, perm):
     letters = list(range(array.ndim))
     new = array.ndim
     out = [new if k == axis else k for k in letters]
-    array = jnp.asarray(array).astype(jnp.promote_types(array.dtype, perm.dtype))
+    array = jnp.asarray(array)
+    array = array.astype(wide(array.dtype))
     return jnp.einsum(perm, [*batch_axes, new, axis], array, letters, out, precision="highest")
 
 
@@ -123,12 +122,15 @@ def permute_batch(spec: PermutationSpec, group: str, array: jax.Array, perms: Pe
 
 def inverse(spec: PermutationSpec, perms: Perms) -> Perms:
     """The element that undoes `perms`: `permute(spec, permute(spec, v, g), inverse(spec, g))` is v bit for bit."""
+    check_perms("inverse", spec, perms)
     order = lambda g, perm: namespace(perm).argsort(permute_batch(spec, g, perm, perms), axis=-1)
     return {g: order(g, perm).astype(INDEX) for g, perm in perms.items()}
 
 
 def compose(spec: PermutationSpec, outer: Perms, inner: Perms) -> Perms:
     """The element that acts as `inner` first and `outer` second; both must name the same groups."""
+    check_perms("compose", spec, outer, "outer")
+    check_perms("compose", spec, inner, "inner")
     if set(outer) != set(inner):
         raise SpecError(f"compose: both elements must name the same groups, got {sorted(outer)} and {sorted(inner)}")
     back = inverse(spec, inner)

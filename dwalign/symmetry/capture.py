@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Literal
 
 from dwalign.symmetry.axes import SpecError
+from dwalign.symmetry.examples import count_examples, take_examples
 from dwalign.symmetry.inference import Program, read_program
 from dwalign.symmetry.inference.atoms import Atom, beside, find, leaves, pieces, spans
 from dwalign.symmetry.inference.facts import Occurrence, Place
@@ -52,7 +53,8 @@ def make_capture(apply: Callable) -> Callable[..., tuple[PyTree, Units]]:
     """The function `capture(params, inputs, readout=None) -> (outputs, Units)` for `apply(params, inputs)`.
 
     Args:
-      apply: any JAX function; the leading axis of the first array of `inputs` holds the examples.
+      apply: any JAX function; `inputs` is any tree, and the first axis of every array in it holds the
+        examples.
 
     The result can be jitted, vmapped over params and differentiated. `readout(outputs)` is a scalar.
 
@@ -62,9 +64,9 @@ def make_capture(apply: Callable) -> Callable[..., tuple[PyTree, Units]]:
     plans: dict[Any, Plan] = {}
 
     def capture(params: PyTree, inputs: PyTree, readout: Callable | None = None) -> tuple[PyTree, Units]:
-        if _examples(inputs) == 1:
+        if count_examples(inputs) == 1:
             # a dimension of size one cannot be told from none
-            twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), inputs)
+            twice = take_examples(inputs, jnp.array([0, 0]))
             half = readout and (lambda outputs: readout(jax.tree.map(lambda leaf: leaf[:1], outputs)))
             return jax.tree.map(lambda leaf: leaf[:1], capture(params, twice, half))
         shapes = jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), (params, inputs))
@@ -74,10 +76,6 @@ def make_capture(apply: Callable) -> Callable[..., tuple[PyTree, Units]]:
         return _run(plans[key], params, inputs, readout)
 
     return capture
-
-
-def _examples(inputs: PyTree) -> int:
-    return jax.tree.leaves(inputs)[0].shape[0]
 
 
 def _plan(apply: Callable, params: PyTree, inputs: PyTree) -> Plan:
@@ -101,7 +99,8 @@ def _constituents(program: Program, leaf: Atom) -> list[Atom]:
 
 
 def _example_leaf(program: Program) -> Atom:
-    atom = program.facts.occurrences[len(program.params)].dims[0]
+    inputs = program.facts.occurrences[len(program.params) : len(program.closed.jaxpr.invars)]
+    atom = next((one.dims[0] for one in inputs if one.dims), None)
     if atom is None:
         raise SpecError("capture: the leading axis of the inputs must hold at least two examples")
     return leaves(atom)[0]
@@ -164,7 +163,7 @@ def _before(program: Program, one: Occurrence, group: Atom) -> Occurrence:
 
 def _run(plan: Plan, params, inputs, readout) -> tuple[PyTree, Units]:
     closed = plan.program.closed
-    arrays = [jnp.asarray(leaf) for leaf in jax.tree.leaves((params, inputs)) if hasattr(leaf, "shape")]
+    arrays = [jnp.asarray(leaf) for leaf in jax.tree.leaves((params, inputs))]
     wanted = {one.place for group in (plan.pre, plan.post) for ones in group.values() for one in ones}
     leaves_out, found = _evaluate(closed, arrays, wanted, {})
     outputs = plan.program.outputs.unflatten(leaves_out)

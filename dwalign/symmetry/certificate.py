@@ -1,7 +1,7 @@
 """The certificate: numbers that show that a spec describes symmetries of a function, and that it misses none."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -102,26 +102,49 @@ def certify(
     return Certificate(error, tuple(missed), order, limit)
 
 
+def accepts(
+    spec: PermutationSpec, trial: Trial, elements: Sequence[Element], tolerance: float | None = None
+) -> tuple[bool, float, float]:
+    """Do these elements leave the function unchanged at this point? With the change, and with what passes as rounding.
+
+    What `certify` asks, for those who ask it of many specs of one function: `examine` traces and compiles it, `trials`
+    gives points at which it is finite, `drawn_elements` elements.
+
+    >>> import jax.numpy as jnp
+    >>> from dwalign.symmetry import Axes, drawn_elements, examine, trials
+    >>> rng = np.random.default_rng(0)
+    >>> f = lambda params, x: jnp.tanh(x @ params["up"]) @ params["down"]
+    >>> params, x = {"up": jnp.ones((2, 4)), "down": jnp.ones((4, 3))}, jnp.ones((5, 2))
+    >>> trial = next(trials(examine(f, params, x), rng))
+    >>> for down in (Axes("h", None), Axes(None, None)):
+    ...     spec = PermutationSpec({"up": Axes(None, "h"), "down": down}, {"h": 4})
+    ...     accepts(spec, trial, drawn_elements(spec, rng))[0]
+    True
+    False
+    """
+    errors = [trial.change(permute(spec, trial.params, element)) for element in elements]
+    limit = trial.floor if tolerance is None else tolerance
+    error = float(np.max(errors, initial=0.0))
+    if tolerance is None and not error <= limit:
+        limit = max(limit, 30 * trial.rounding())
+    return error <= limit, error, limit
+
+
 def _judged(spec, elements, points: Iterable[Trial], tolerance) -> tuple[Trial, float, float]:
     """The first of these points at which rounding leaves something to be seen, with what it allows and the error."""
     trial = None
     for trial in points:
-        moved = [permute(spec, trial.params, element) for element in elements]
-        errors = [trial.change(one) for one in moved]
-        limit = trial.floor if tolerance is None else tolerance
-        if max(errors) <= limit:
-            break
-        _check_pure(trial, limit)
-        if tolerance is None:
-            limit = max(limit, 30 * trial.rounding())
+        fits, error, limit = accepts(spec, trial, elements, tolerance)
+        if not fits or limit > trial.floor:
+            _check_pure(trial)
         if limit > USELESS and tolerance is None:
             continue
-        if not max(errors) <= limit:
-            raise CertificateError(_blame(spec, trial, elements, limit, max(errors)))
+        if not fits:
+            raise CertificateError(_blame(spec, trial, elements, limit, error))
         break
     if trial is None:
         raise CertificateError("certify: apply must give finite values on these params and inputs, found NaN or inf")
-    return trial, limit, max(errors)
+    return trial, limit, error
 
 
 def drawn_elements(spec: PermutationSpec, rng: np.random.Generator) -> list[Element]:
@@ -156,8 +179,8 @@ def _check_inverse(spec: PermutationSpec, params: PyTree, perms: Element) -> Non
             raise CertificateError(f"certify: the inverse must restore {block.path} bit for bit, but it does not")
 
 
-def _check_pure(trial: Trial, limit: float) -> None:
-    if trial.change(trial.params) > limit:
+def _check_pure(trial: Trial) -> None:
+    if trial.change(trial.params) > trial.floor:
         raise CertificateError(
             "certify: apply must be a pure function, but gave two results on the same params and inputs; "
             "pass random keys as inputs, and switch dropout off"

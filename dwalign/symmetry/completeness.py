@@ -5,6 +5,8 @@ the two. Where both places are of the same units, that pairs the wrong halves; w
 without the other, nothing changes, whatever the values.
 """
 
+import functools
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +15,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from dwalign.symmetry.axes import Axes
 from dwalign.symmetry.inference import Program, read_program
 from dwalign.symmetry.inference.atoms import Atom, factors, find, parts
 from dwalign.symmetry.spec import Note, PermutationSpec
@@ -25,14 +26,26 @@ CLEAR = 10.0
 
 
 class Place(NamedTuple):
-    """Where an array carries a factor: axis `axis` of leaf `leaf`, from position `start` on, holds outer x size x inner."""
+    """Where an array carries a factor.
+
+    Attributes:
+      leaf: the number of the array.
+      size: that of the factor.
+      pick: from an array of this shape what carries the factor, with its positions along the first axis.
+    """
 
     leaf: int
-    axis: int
-    start: int
-    outer: int
     size: int
-    inner: int
+    pick: Callable[[np.ndarray], np.ndarray]
+
+    def indices(self, array: np.ndarray) -> np.ndarray:
+        """The places in the flat array, `[size, m]`."""
+        return self.pick(np.arange(array.size).reshape(array.shape)).reshape(self.size, -1)
+
+    def dimension(self, array: np.ndarray) -> int:
+        """Along which dimension the positions lie."""
+        ends = np.unravel_index(self.indices(array)[:2, 0], array.shape)
+        return int(np.argmax([one != two for one, two in ends]))
 
 
 def find_missed(
@@ -53,21 +66,25 @@ def find_missed(
     program = read_program(apply, params, *inputs)
     yield from _undeclared(spec, program.spec)
     for group in spec.sizes:
-        places = [place for k, axes in enumerate(spec.leaves) for place in _carried(spec, k, axes, group)]
-        for free in list(_free(trial, places, limit, rng, patience))[1:]:
-            first = spec.paths[free[0].leaf], free[0].axis, free[0].size
+        for free in list(_free(trial, _carriers(spec, group), limit, rng, patience))[1:]:
             where = ", ".join(dict.fromkeys(spec.paths[place.leaf] for place in free))
-            yield Note(*first, f"group {group!r} ties what is independent: it can be permuted by itself on {where}")
-    for note, places in _pinned(program, moderate):
+            why = f"group {group!r} ties what is independent: it can be permuted by itself on {where}"
+            yield _note(spec, trial, free[0], why)
+    for reason, places in _pinned(program, moderate):
         for free in _free(trial, places, limit, rng, patience):
-            yield note._replace(path=spec.paths[free[0].leaf], dimension=free[0].axis)
+            yield _note(spec, trial, free[0], reason)
+
+
+def _note(spec: PermutationSpec, trial: Trial, place: Place, why: str) -> Note:
+    array = jax.tree.leaves(trial.params)[place.leaf]
+    return Note(spec.paths[place.leaf], place.dimension(array), place.size, why)
 
 
 def _undeclared(spec: PermutationSpec, inferred: PermutationSpec) -> Iterator[Note]:
     """The dimensions of which the program leaves more free than `spec` says, in units or in how they are batched."""
 
     def groups(of, leaf, d):
-        names = [f for part in leaf.dims[d] for f in part if f in of.sizes]
+        names = [f for f in leaf.carried(d) if f in of.sizes]
         return Counter((of.sizes[g], math.prod(of.batch_shape(g))) for g in names)
 
     for path, mine, found in zip(spec.paths, spec.leaves, inferred.leaves, strict=True):
@@ -77,33 +94,51 @@ def _undeclared(spec: PermutationSpec, inferred: PermutationSpec) -> Iterator[No
                 yield Note(path, d, size, f"not declared: the program leaves {size} units free{copies}")
 
 
-def _carried(spec: PermutationSpec, leaf: int, axes: Axes, group: str) -> Iterator[Place]:
-    for axis, dim in enumerate(axes.dims):
-        start = 0
-        for part in dim:
-            sizes = [1 if f is None else spec.size(f) for f in part]
-            for n, factor in enumerate(part):
-                if factor == group:
-                    yield Place(leaf, axis, start, math.prod(sizes[:n]), sizes[n], math.prod(sizes[n + 1 :]))
-            start += math.prod(sizes)
+def _carriers(spec: PermutationSpec, group: str) -> list[Place]:
+    """All the places of a group, one for each axis of each block."""
+
+    def pick(array, *, axes, block, axis):
+        return np.moveaxis([piece for _, _, piece in axes.split(array, spec.size)][block], axis, 0)
+
+    return [
+        Place(leaf, spec.sizes[group], functools.partial(pick, axes=axes, block=block, axis=axis))
+        for leaf, axes in enumerate(spec.leaves)
+        for block, carried in enumerate(axes.blocks())
+        for axis, factor in enumerate(carried)
+        if factor == group
+    ]
 
 
-def _pinned(program: Program, least: int) -> Iterator[tuple[Note, list[Place]]]:
-    """Each pinned factor of at least so many positions, with all the places where parameters carry it."""
-    found: dict[Atom, tuple[Note, list[Place]]] = {}
+def _pinned(program: Program, least: int) -> Iterator[tuple[str, list[Place]]]:
+    """Why each pinned factor of at least so many positions is, and all the places where parameters carry it."""
+
+    def pick(array, *, axis, start, sizes, n):
+        stretch = np.moveaxis(array, axis, 0)[start : start + math.prod(sizes)]
+        return np.moveaxis(stretch.reshape(*sizes, *stretch.shape[1:]), n, 0)
+
+    found: dict[Atom, list[Place]] = {}
     for k, dims in enumerate(program.params):
         for axis, atom in enumerate(dims):
             start = 0
-            for part in parts(atom) if atom is not None else []:
+            for part in _opened(atom) if atom is not None else []:
                 flat = [find(factor) for factor in factors(part)]
                 sizes = [leaf.size for leaf in flat]
                 for n, leaf in enumerate(flat):
                     if leaf.kind == "leaf" and leaf.reason is not None and leaf.size >= least:
-                        note = Note(program.spec.paths[k], axis, leaf.size, str(leaf.reason))
-                        place = Place(k, axis, start, math.prod(sizes[:n]), leaf.size, math.prod(sizes[n + 1 :]))
-                        found.setdefault(leaf, (note, []))[1].append(place)
+                        where = functools.partial(pick, axis=axis, start=start, sizes=sizes, n=n)
+                        found.setdefault(leaf, []).append(Place(k, leaf.size, where))
                 start += part.size
-    yield from found.values()
+    for leaf, places in found.items():
+        yield str(leaf.reason), places
+
+
+def _opened(atom: Atom) -> list[Atom]:
+    """The parts of a dimension, those too of which nothing is free."""
+    out = []
+    for part in parts(atom):
+        closed = find(part).kind == "leaf" and find(part).children
+        out += [inner for child in closed for inner in _opened(child)] if closed else [part]
+    return out
 
 
 def _free(
@@ -129,13 +164,12 @@ def _free(
 
 def _seen(trial: Trial, leaves: list, place: Place, limit: float, rng: np.random.Generator) -> bool:
     """Do the results depend on the positions of this place?"""
-    shape = np.ones(leaves[place.leaf].ndim + 2, int)
-    shape[place.axis + 1] = place.size
-    view, array = _view(leaves[place.leaf], place)
+    changed, array = list(leaves), leaves[place.leaf].copy()
     if not np.issubdtype(array.dtype, np.inexact):
         return False
-    view *= np.exp(0.3 * rng.standard_normal(place.size)).reshape(shape)
-    changed = [array if k == place.leaf else leaf for k, leaf in enumerate(leaves)]
+    index = place.indices(array)
+    array.reshape(-1)[index] *= np.exp(0.3 * rng.standard_normal((place.size, 1))).astype(np.float32)
+    changed[place.leaf] = array
     return _change(trial, changed) > CLEAR * limit
 
 
@@ -147,22 +181,22 @@ def _together(
     equal, exchanged = np.arange(places[0].size), np.arange(places[0].size)
     equal[two] = one
     exchanged[[one, two]] = two, one
-    sets = {place: {place} for place in places}
-    for gap in range(1, len(places)):
-        for first, second in zip(places, places[gap:], strict=False):
-            if sets[first] is sets[second]:
-                continue
-            alike = list(leaves)
-            for place in places:
-                if place not in (first, second):
-                    alike[place.leaf] = _taken(alike[place.leaf], place, equal)
-            apart = list(alike)
-            apart[second.leaf] = _taken(alike[second.leaf], second, exchanged)
-            results = [trial.of.run([*one, *trial.inputs]) for one in (alike, apart)]
-            if difference(*results) > limit:
-                sets[first] |= sets[second]
-                sets |= dict.fromkeys(sets[second], sets[first])
-    return [sorted(one, key=places.index) for k, one in enumerate(sets.values()) if one not in list(sets.values())[:k]]
+    sets = [{k} for k in range(len(places))]
+    for first, second in sorted(itertools.combinations(range(len(places)), 2), key=lambda pair: pair[1] - pair[0]):
+        if sets[first] is sets[second]:
+            continue
+        alike = list(leaves)
+        for k, place in enumerate(places):
+            if k not in (first, second):
+                alike[place.leaf] = _taken(alike[place.leaf], place, equal)
+        apart = list(alike)
+        leaf = places[second].leaf
+        apart[leaf] = _taken(alike[leaf], places[second], exchanged)
+        if difference(*(trial.of.run([*point, *trial.inputs]) for point in (alike, apart))) > limit:
+            sets[first] |= sets[second]
+            for k in sets[second]:
+                sets[k] = sets[first]
+    return [[places[k] for k in sorted(one)] for first, one in enumerate(sets) if min(one) == first]
 
 
 def _change(trial: Trial, leaves: list) -> float:
@@ -170,15 +204,6 @@ def _change(trial: Trial, leaves: list) -> float:
 
 
 def _taken(array: np.ndarray, place: Place, order: np.ndarray) -> np.ndarray:
-    view, out = _view(array, place)
-    view[...] = np.take(view, order, axis=place.axis + 1)
+    out, index = array.copy(), place.indices(array)
+    out.reshape(-1)[index] = array.reshape(-1)[index[order]]
     return out
-
-
-def _view(array: np.ndarray, place: Place) -> tuple[np.ndarray, np.ndarray]:
-    """A copy of an array, and the view of it in which axis `place.axis + 1` is the factor."""
-    out = np.moveaxis(array, place.axis, 0).copy()
-    stretch = out[place.start : place.start + place.outer * place.size * place.inner]
-    view = stretch.reshape(place.outer, place.size, place.inner, *out.shape[1:])
-    view = np.moveaxis(view, [0, 1, 2], [place.axis, place.axis + 1, place.axis + 2])
-    return view, np.moveaxis(out, 0, place.axis)

@@ -53,11 +53,12 @@ def _equation(eqn, ins: list[Origins], found: set[int]) -> Sequence[Origins]:
         tests, bodies = params["cond_nconsts"], params["body_nconsts"]
         return _walk(params["body_jaxpr"], [*ins[tests : tests + bodies], *[NONE] * len(eqn.outvars)], found)
     if name == "cond":
-        return [_walk(branch, ins[1:], found) for branch in params["branches"]][0]
+        branches = [_walk(branch, ins[1:], found) for branch in params["branches"]]
+        return [NONE.union(*outs) for outs in zip(*branches, strict=True)]
     if (body := called(eqn)) is not None:
         return _walk(body, ins, found)
     if name in ROOTS:
         found |= ins[0]
     # a square is positive whatever it is of
     squared = name == "mul" and eqn.invars[0] is eqn.invars[1]
-    return [frozenset().union(*ins) if name in KEEPING and not squared else NONE] * len(eqn.outvars)
+    return [NONE.union(*ins) if name in KEEPING and not squared else NONE] * len(eqn.outvars)

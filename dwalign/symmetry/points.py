@@ -1,9 +1,9 @@
 """Generic weights and inputs inside the domain of a program: points at which a wrong spec shows.
 
-A symmetry holds for all weights and inputs, so the point may be chosen. Zero biases, equal units or a LayerScale of 1e-6
-would hide a wrong spec; a negative variance or a token outside the vocabulary would leave the domain. What an array
-holds tells its domain: values are mixed with one another and so stay between the smallest and the largest; what is the
-same everywhere is spread by factors near one, so that it keeps its sign; only zeros are drawn anew.
+A symmetry holds for all weights and inputs, so the point may be chosen. Zero biases, equal units or a LayerScale of
+1e-6 would hide a wrong spec; a negative variance or a token outside the vocabulary would leave the domain. What an
+array holds tells its domain: values are mixed with one another and so stay between the smallest and the largest; what
+is the same everywhere is spread by factors near one, so that it keeps its sign; only zeros are drawn anew.
 """
 
 import math

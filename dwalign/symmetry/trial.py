@@ -54,12 +54,14 @@ class Trial(NamedTuple):
       of: the function.
       params, inputs: the point; a tree, and a list.
       reference: its results there.
+      rounding: how far the results move when every parameter is rounded another way; measured when asked for.
     """
 
     of: Examined
     params: PyTree
     inputs: list
     reference: list[np.ndarray]
+    rounding: Callable[[], float]
 
     @property
     def floor(self) -> float:
@@ -72,10 +74,6 @@ class Trial(NamedTuple):
     def change(self, params: PyTree) -> float:
         """How far these parameters change the results, see `difference`."""
         return difference(self.reference, self.run(params))
-
-    def rounding(self) -> float:
-        """How far the results move when every parameter is rounded another way."""
-        return difference(self.reference, self.of.run([*jax.tree.leaves(self.params), *self.inputs], jiggled=True))
 
 
 def examine(apply: Callable, params: PyTree, *inputs: PyTree) -> Examined:
@@ -113,7 +111,8 @@ def _finite(examined: Examined, leaves: list) -> Iterator[Trial]:
     reference = examined.run(leaves)
     if all(np.isfinite(one).all() for one in reference):
         params = examined.treedef.unflatten(leaves[: examined.weights])
-        yield Trial(examined, params, leaves[examined.weights :], reference)
+        rounding = functools.cache(lambda: difference(reference, examined.run(leaves, jiggled=True)))
+        yield Trial(examined, params, leaves[examined.weights :], reference, rounding)
 
 
 def difference(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:
@@ -123,19 +122,20 @@ def difference(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> flo
     a mask of -1e30 all others would.
     """
     scales = [_typical(one) for one in first]
-    least = 1e-6 * max(scales, default=0.0) + 1e-12
-    return max(
-        (
-            float(np.max(np.abs(one - two) / np.maximum(np.abs(one), max(scale, least)), initial=0))
-            for one, two, scale in zip(first, second, scales, strict=True)
-        ),
-        default=0.0,
-    )
+    # what is nothing but rounding of larger outputs has no scale
+    least = 1e-12 * max(scales, default=0.0) or 1.0
+    errors = [
+        np.max(np.abs(one - two) / np.maximum(np.abs(one), max(scale, least)), initial=0)
+        for one, two, scale in zip(first, second, scales, strict=True)
+    ]
+    # with NaN if there is one
+    return float(np.max(errors, initial=0))
 
 
 def _typical(values: np.ndarray) -> float:
+    """The median, masks of huge numbers left out."""
     sizes = np.abs(values[values != 0])
-    return float(np.median(sizes)) if sizes.size else 0.0
+    return float(np.median(sizes[sizes <= 1e6 * np.quantile(sizes, 0.05)])) if sizes.size else 0.0
 
 
 def _runner(closed: ClosedJaxpr, leaves: Sequence, weights: int):

@@ -72,7 +72,12 @@ def numbers(leaf: Any, xp=jnp) -> Any:
     array = xp.asarray(leaf)
     if xp.iscomplexobj(array):
         array = xp.stack([array.real, array.imag], -1)
-    return array.astype(xp.promote_types(array.dtype, np.float32))
+    return array.astype(wide(array.dtype))
+
+
+def wide(dtype: Any) -> Any:
+    """The type in which arithmetic on arrays of this type is done; JAX itself promotes no 8-bit floats, say."""
+    return dtype if dtype in (np.float64, np.complex64, np.complex128) else np.dtype(np.float32)
 
 
 def store(array: Any, like: Any, xp=jnp) -> Any:

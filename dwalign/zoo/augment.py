@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwalign.symmetry import PermutationSpec, leaf_roles, numbers, perturb, store
+from dwalign.symmetry import PermutationSpec, leaf_roles, numbers, perturb, store, wide
 
 PyTree = Any
 
@@ -46,9 +46,10 @@ def augment(spec: PermutationSpec, params: PyTree, key: jax.Array, augmentation:
     def sparse(role, leaf, noisy, end):
         if role == "carried":
             return leaf
-        size, zero = jnp.abs(leaf), jnp.zeros(jnp.shape(leaf), bool)
+        zero = jnp.zeros(leaf.shape, bool)
         if augmentation.quantile:
-            zero |= size < _quantile(size.astype(jnp.float32), augmentation.quantile)
+            size = jnp.abs(leaf.astype(wide(leaf.dtype)))
+            zero |= size < _quantile(size, augmentation.quantile)
         if zeroed is not None:
             zero |= zeroed[end - leaf.size : end].reshape(leaf.shape)
         positive = jnp.min(numbers(leaf)) > 0

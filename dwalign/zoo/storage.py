@@ -17,6 +17,8 @@ from dwalign.zoo.datasets import Dataset
 from dwalign.zoo.train import Recipe, cross_entropy, train_networks
 
 PyTree = Any
+TYPES = {"bool", "bfloat16", "complex64"} | {f"float{bits}" for bits in (16, 32, 64)}
+TYPES |= {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 
 
 class ZooError(RuntimeError):
@@ -163,12 +165,16 @@ def _check_finite(file: Path, params: PyTree, count: int, recipe: Recipe) -> Non
 def save_params(file: Path, params: PyTree) -> None:
     """Write a tree of arrays as safetensors; the file appears whole or not at all.
 
+    An array is named by its path, `params/dense_0/kernel`, and read back bit for bit.
+
     Raises:
-      ZooError: it could not be written.
+      ZooError: it could not be written, two arrays have one name, or an array is of a type that safetensors cannot give
+        back: random keys, 8-bit floats, 4-bit integers, complex128, objects.
     """
     from safetensors.numpy import save
 
-    flat = {_name(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]}
+    paths = jax.tree_util.tree_flatten_with_path(params)[0]
+    flat = {name: _plain(file, name, leaf) for name, (_, leaf) in zip(_names(file, paths), paths, strict=True)}
     try:
         write_bytes(file, save(flat))
     except OSError as error:
@@ -176,7 +182,11 @@ def save_params(file: Path, params: PyTree) -> None:
 
 
 def load_params(file: Path, like: PyTree) -> PyTree:
-    """Read what `save_params` wrote into the structure of `like`; leading axes may be added to its shapes."""
+    """Read what `save_params` wrote into the structure of `like`; leading axes may be added to its shapes.
+
+    Raises:
+      ZooError: the file is damaged, or holds other arrays than `like`.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -185,13 +195,41 @@ def load_params(file: Path, like: PyTree) -> PyTree:
     except (SafetensorError, OSError) as error:
         raise ZooError(f"{file} must be a whole safetensors file ({error}); delete it and run again") from error
     paths, treedef = jax.tree_util.tree_flatten_with_path(like)
-    names = [_name(path) for path, _ in paths]
+    names = _names(file, paths)
     if set(names) != set(flat):
         raise ZooError(f"{file} must hold the arrays {sorted(names)}, found {sorted(flat)}; delete it and run again")
     for name, (_, leaf) in zip(names, paths, strict=True):
-        if flat[name].shape[flat[name].ndim - leaf.ndim :] != leaf.shape:
-            raise ZooError(f"{file}: {name} must end in shape {leaf.shape}, found {flat[name].shape}")
+        shape = jnp.shape(leaf)
+        if flat[name].shape[flat[name].ndim - len(shape) :] != shape:
+            raise ZooError(f"{file}: {name} must end in shape {shape}, found {flat[name].shape}")
     return treedef.unflatten([flat[name] for name in names])
+
+
+def _names(file: Path, paths) -> list[str]:
+    """The names of leaves on disk, each its own."""
+    names: dict[str, str] = {}
+    for path, _ in paths:
+        name, text = (jax.tree_util.keystr(path, **style) for style in (dict(simple=True, separator="/"), {}))
+        if name in names:
+            raise ZooError(
+                f"{file}: each array must have a name of its own, but {names[name]} and {text} are both {name!r}"
+            )
+        names[name] = text
+    return list(names)
+
+
+def _plain(file: Path, name: str, leaf: Any) -> np.ndarray:
+    """The leaf as safetensors takes it: of a type that it gives back, in the machine's byte order, rows first."""
+    if jnp.issubdtype(getattr(leaf, "dtype", float), jax.dtypes.extended):
+        raise ZooError(f"{file}: {name} is a random key ({leaf.dtype}), write jax.random.key_data of it instead")
+    array = np.asarray(leaf)
+    if array.dtype.name not in TYPES:
+        raise ZooError(
+            f"{file}: {name} must be of a type that safetensors gives back ({', '.join(sorted(TYPES))}), found "
+            f"{array.dtype}; convert it"
+        )
+    # safetensors writes the memory as it lies, under the shape of the view
+    return array.astype(array.dtype.newbyteorder("="), order="C", copy=False)
 
 
 def write_bytes(file: Path, data: bytes) -> None:
@@ -202,7 +240,3 @@ def write_bytes(file: Path, data: bytes) -> None:
         os.replace(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _name(path) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -37,11 +37,11 @@ def train_networks(
 
     Args:
       network, recipe: what is trained, and how.
-      inputs, labels: `[m, ...]` for all networks; with `signals` `[signals, m, ...]`.
+      inputs, labels: any trees, `[m, ...]` for all networks; with `signals` `[signals, m, ...]`.
       loss: `(outputs, labels) -> scalar`; mean softmax cross-entropy by default.
       signals: each network learns a signal of its own; the function then also takes their indices `[n]`.
     """
-    count = labels.shape[1 if signals else 0]
+    count = jax.tree.leaves(labels)[0].shape[1 if signals else 0]
     steps = count // recipe.batch_size
     if steps < 1:
         raise ValueError(f"recipe: batch_size {recipe.batch_size} must not exceed the {count} training examples")
@@ -57,8 +57,9 @@ def train_networks(
             params, opt = state
 
             def objective(params):
-                outputs, after = train(params, inputs[*own, index])
-                return loss(outputs, labels[*own, index]), after
+                x, y = jax.tree.map(lambda leaf: jnp.asarray(leaf)[*own, index], (inputs, labels))
+                outputs, after = train(params, x)
+                return loss(outputs, y), after
 
             grads, after = jax.grad(objective, has_aux=True)(params)
             updates, opt = optimizer.update(grads, opt, params)

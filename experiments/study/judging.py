@@ -135,7 +135,7 @@ def write_report(
     variables = [one.aligner.variables if isinstance(one, deepalign.Trained) else one.variables for one in aligners]
     results = report.make_results(
         experiment,
-        dict(settings) | {"aligner_parameters": count_parameters(one) for one in variables[:1]},
+        dict(settings) | ({"aligner_parameters": count_parameters(variables[0])} if variables else {}),
         {"networks": networks, "accuracy": float(measured["naive"][0].curve.accuracy[:, 0].mean())},
         measured,
         targets,

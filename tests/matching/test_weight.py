@@ -133,7 +133,7 @@ def test_gradients_flow_through_the_scores_and_the_aligned_weights(spec, draw, r
 def test_bad_input_is_named(draw, specs):
     net = mlp(6, (5, 7), 3)
     a = net.init(jax.random.key(0))
-    with pytest.raises(ValueError, match="restarts and sweeps"):
+    with pytest.raises(ValueError, match="restarts must be a whole number of at least 1; got 0"):
         weight_matching(net.spec, a, a, key=jax.random.key(0), restarts=0)
     other = mlp(6, (5, 8), 3).init(jax.random.key(0))
     with pytest.raises(ValueError, match="dense_1"):

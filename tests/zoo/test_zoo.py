@@ -157,6 +157,43 @@ def test_a_cache_of_other_labels_or_another_loss_is_refused(tmp_path):
         small_zoo(tmp_path)
 
 
+def test_arrays_come_back_as_they_were_whatever_memory_holds_them(tmp_path):
+    whole = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    views = {
+        "t": whole.T,
+        "f": np.asfortranarray(whole),
+        "step": whole[:, ::2],
+        "back": whole[::-1],
+        "one": whole[0, 0, 0],
+    }
+    types = {
+        name: whole.astype(jnp.bfloat16 if name == "bfloat16" else name)
+        for name in (">f4", "int8", "bool", "float16", "complex64", "bfloat16")
+    }
+    params = {"views": views, "types": types, "jax": jnp.arange(3), "none": np.zeros((0, 2))}
+    zoo.save_params(tmp_path / "w.safetensors", params)
+    found = zoo.load_params(tmp_path / "w.safetensors", params)
+    chex.assert_trees_all_equal(found, params)
+    assert all(x.dtype.name == y.dtype.name for x, y in zip(*map(jax.tree.leaves, (found, params)), strict=True))
+
+
+@pytest.mark.parametrize(
+    "params, message",
+    [
+        ({"a/b": np.ones(1), "a": {"b": np.zeros(1)}}, r"\['a'\]\['b'\] and \['a/b'\] are both 'a/b'"),
+        ({"a": [np.ones(1)], "a/0": np.ones(1)}, r"\['a'\]\[0\] and \['a/0'\] are both 'a/0'"),
+        ({"rngs": jax.random.key(0)}, r"rngs is a random key .*jax\.random\.key_data"),
+        ({"w": jnp.ones(2, jnp.float8_e5m2)}, "w must be of a type .*found float8_e5m2; convert it"),
+        ({"w": {"x": np.ones(2, np.complex128)}}, "w/x must be of a type .*found complex128"),
+        ({"w": np.array([None])}, "w must be of a type .*found object"),
+    ],
+)
+def test_what_could_not_be_read_back_is_not_written(tmp_path, params, message):
+    with pytest.raises(zoo.ZooError, match=message):
+        zoo.save_params(tmp_path / "w.safetensors", params)
+    assert not list(tmp_path.iterdir())
+
+
 def test_pairs():
     first, second = zoo.random_pairs(jax.random.key(0), 5, 200)
     assert bool((first != second).all()) and set(np.asarray(first)) == set(range(5)) == set(np.asarray(second))

@@ -192,6 +192,7 @@ def _close(atom: Atom, kept: set[Atom]) -> None:
     atom = find(atom)
     if atom.kind == "sum" and pinned(atom) and not kept & set(pieces(atom)):
         whys = [leaf.reason for leaf in leaves(atom) if leaf.reason not in (None, UNIFORM)]
-        atom.reason, atom.kind, atom.children = next(iter(whys), SINGLE), "leaf", ()
+        # what it was made of stays known: `certify` probes the pieces
+        atom.reason, atom.kind = next(iter(whys), SINGLE), "leaf"
     for child in atom.children:
         _close(child, kept)

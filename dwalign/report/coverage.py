@@ -1,0 +1,62 @@
+"""How much of the networks of others is read, as a table."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+
+def coverage_table(results: Mapping[str, Any]) -> str:
+    """One row a model, those of which nothing is missed after the others said in one line a package; Markdown."""
+    rows = [
+        ["package", "model", "groups", "weights that move", "infer, s", "certify, s", "verdict"],
+        ["-", "-", "-:", "-:", "-:", "-:", "-"],
+    ]
+    judged = [row for row in results["models"] if row["verdict"] != "not built"]
+    for row in judged:
+        seconds = row.get("seconds", {})
+        figures = (
+            [
+                str(row["groups"]),
+                f"{row['moving']:.0%}",
+                *(f"{seconds[stage]:.2f}" for stage in ("infer_spec", "certify")),
+            ]
+            if "groups" in row
+            else [""] * 4
+        )
+        rows.append([row["package"], row["model"], *figures, _verdict(row)])
+    return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + ["", coverage_line(results)])
+
+
+def coverage_line(results: Mapping[str, Any]) -> str:
+    """What came out of it in one sentence, with the versions."""
+    verdicts = Counter(row["verdict"] for row in results["models"])
+    built = len(results["models"]) - verdicts.pop("not built", 0)
+    tried = [row["recovered"] for row in results["models"] if row.get("recovered") is not None]
+    counts = ", ".join(
+        f"{verdicts.get(name, 0)} {name}" for name in ("complete", "missed", "refused", "wrong", "failed")
+    )
+    needs = results["environment"]["needs"]
+    versions = ", ".join(f"{name} {version}" for name, version in needs.items() if version)
+    return (
+        f"{results['experiment']}: {built} models, {counts}; a hidden permutation came back in {sum(tried)} of "
+        f"{len(tried)}. {versions}."
+    )
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    if row["verdict"] in ("complete", "wrong"):
+        return row["verdict"]
+    if row["verdict"] == "missed":
+        reasons = Counter(_rule(note["why"]) for note in row["missed"])
+        return "missed: " + "; ".join(f"{count} x {why}" if count > 1 else why for why, count in reasons.items())
+    return f"{row['verdict']}: {_plain(row['message'])[:120]}"
+
+
+def _rule(why: str) -> str:
+    """The reason without the line of somebody's program at which it arose."""
+    return _plain(re.sub(r"\s*(\(|,|at|in)?\s*\S*\.py:\d+\S*", "", why))
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\s+", " ", text).replace("|", "/").strip()

@@ -1,0 +1,56 @@
+"""Arguments that were mistaken for others: what must be given in their place."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dwalign.symmetry.alignment import Alignment
+from dwalign.symmetry.axes import SpecError
+from dwalign.symmetry.spec import PermutationSpec
+
+
+def check_spec(caller: str, spec: Any) -> None:
+    """Raise `SpecError` unless `spec` is one."""
+    if isinstance(spec, PermutationSpec):
+        return
+    if isinstance(getattr(spec, "spec", None), PermutationSpec):
+        advice = f"pass the .spec of this {type(spec).__name__}"
+    else:
+        advice = "the order is (spec, a, b); infer_spec(apply, params, inputs) reads one off a program"
+    raise SpecError(f"{caller}: spec must be a PermutationSpec, got {type(spec).__name__}; {advice}")
+
+
+def check_perms(caller: str, spec: PermutationSpec, perms: Any, name: str = "perms") -> None:
+    """Raise `SpecError` unless `perms` maps groups of the spec to permutations or to matrices of the right shapes.
+
+    That integers are permutations is seen where they are not traced; matrices need not be doubly stochastic.
+    """
+    if isinstance(perms, Alignment):
+        raise SpecError(f"{caller}: {name} must map groups to indices, got an Alignment; pass its .perms")
+    if not isinstance(perms, Mapping):
+        raise SpecError(f"{caller}: {name} must map groups to indices, got {type(perms).__name__}")
+    if unknown := set(perms) - set(spec.sizes):
+        raise SpecError(f"{caller}: {name} names groups {sorted(map(str, unknown))}, the spec has {sorted(spec.sizes)}")
+    for group, perm in perms.items():
+        n = spec.sizes[group]
+        hard = (*spec.batch_shape(group), n)
+        whole = jnp.issubdtype(jnp.result_type(perm), jnp.integer)
+        if jnp.shape(perm) != (hard if whole else (*hard, n)):
+            raise SpecError(
+                f"{caller}: {name}[{group!r}] must have shape {hard} (integers) or {(*hard, n)} (floats), "
+                f"found {jnp.result_type(perm)} {jnp.shape(perm)}"
+            )
+        if not whole or isinstance(perm, jax.core.Tracer):
+            continue
+        rows = np.asarray(perm).reshape(-1, n)
+        wrong = np.any(np.sort(rows, axis=1) != np.arange(n), axis=1)
+        if wrong.any():
+            row = rows[np.argmax(wrong)]
+            missing = sorted(set(range(n)) - set(row.tolist()))
+            raise SpecError(
+                f"{caller}: {name}[{group!r}] must be a permutation, each of 0 to {n - 1} once, but {len(missing)} are "
+                f"missing, the first {missing[0]}: a unit would be copied over another"
+            )

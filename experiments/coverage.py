@@ -1,0 +1,109 @@
+"""How much of the networks of other people can dwalign read? Every model is inferred, certified and recovered.
+
+    python experiments/coverage.py                   all models of the packages that are installed, half an hour
+    python experiments/coverage.py --only 'keras/*'  some of them; `--list` shows their names
+
+Only Flax comes with requirements.txt. The other packages are optional, and those that are missing are said so:
+
+    pip install 'transformers==4.57.*' keras dm-haiku equinox
+    pip install torch==2.14.1 torchvision==0.29.1 timm torchax==0.0.14.dev20261026
+
+Nothing is downloaded: all models are small and get random weights. Writes runs/coverage/: config.json, results.json.
+"""
+
+import dataclasses
+import fnmatch
+import importlib
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any
+
+import study
+import tyro
+from covered import PACKAGES
+from covered.workers import judged
+from tqdm import tqdm
+
+from dwalign import report
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Read, certify and recover models that others wrote."""
+
+    only: str = "*"
+    """pattern of `package/model`, as shells have them."""
+    list: bool = False
+    """show what there is, and do nothing."""
+    seconds: float = 300.0
+    """a model that takes longer is given up."""
+    recover: int = 16
+    """look for a hidden permutation in models of at most so many groups: it takes longer than all else."""
+    out: str = "runs"
+    resume: bool = False
+    """go on with a run that was interrupted."""
+
+
+def versions(package: str) -> dict[str, str | None]:
+    """Of what the package needs; None for what is not installed."""
+    found: dict[str, str | None] = {}
+    for name in importlib.import_module(f"covered.{package}").NEEDS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def choose(config: Config) -> tuple[list[tuple[str, str]], dict[str, str | None]]:
+    """The models that are asked for and can be made, and the versions of what they need."""
+    jobs, needs = [], {}
+    for package in PACKAGES:
+        models = importlib.import_module(f"covered.{package}").MODELS
+        asked = [name for name in models if fnmatch.fnmatch(f"{package}/{name}".lower(), config.only.lower())]
+        own = versions(package) if asked else {}
+        missing = [name for name, version in own.items() if version is None]
+        if missing:
+            print(f"{package}: {len(asked)} models are left out, since {', '.join(missing)} is not installed")
+        else:
+            jobs += [(package, name) for name in asked]
+        needs |= own
+    return jobs, needs
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Run the experiment; returns what results.json holds."""
+    jobs, needs = choose(config)
+    if config.list:
+        print("\n".join(f"{package}/{model}" for package, model in jobs))
+        return {}
+    if not jobs:
+        raise ValueError(f"--only must match a model of an installed package, found {config.only!r}; try --list")
+    settings = {"seconds": config.seconds, "recover": config.recover}
+    folder = report.open_run(Path(config.out) / "coverage", settings, resume=config.resume)
+    # a line a model, so that an interruption loses one
+    log = folder / "models.jsonl"
+    lines = log.read_text().splitlines() if log.exists() else []
+    rows = {(row["package"], row["model"]): row for row in map(json.loads, lines)}
+    left = [(package, model) for package, model in jobs if (PACKAGES[package], model) not in rows]
+    with tqdm(total=len(left), unit="model") as bar, log.open("a") as out:
+        for package, model, row in judged(left, config.seconds, recover=config.recover):
+            rows[PACKAGES[package], model] = {"package": PACKAGES[package], "model": model} | row
+            print(json.dumps(rows[PACKAGES[package], model]), file=out, flush=True)
+            bar.update()
+            if row["verdict"] != "complete":
+                bar.write(f"{package}/{model}: {row['verdict']} {row.get('message', '')}")
+    results = {
+        "experiment": "coverage",
+        "config": settings | {"only": config.only},
+        "environment": report.environment() | {"needs": needs},
+        "models": [rows[PACKAGES[package], model] for package, model in jobs],
+    }
+    report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    print(report.coverage_line(results))
+    return results
+
+
+if __name__ == "__main__":
+    study.run(main, lambda args: tyro.cli(Config, args=args, description=__doc__))

@@ -1,0 +1,62 @@
+"""A model of another package as a function of its weights, and weights that hide nothing."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+PyTree = Any
+
+
+class Case(NamedTuple):
+    """Attributes:
+    apply: `(params, *inputs) -> outputs`.
+    params: all arrays of the model, statistics and counters too.
+    inputs: what apply takes beside them, at least two examples.
+    """
+
+    apply: Callable[..., PyTree]
+    params: PyTree
+    inputs: tuple[PyTree, ...]
+
+
+def drawn(params: PyTree, seed: int = 0) -> PyTree:
+    """The parameters with random values in place of constant ones: zero biases, scales of one, fresh statistics.
+
+    What was positive stays so. Arrays that are random already, integers and everything else are kept; what is only a
+    shape is drawn, vectors positive, since they may be scales or variances.
+    """
+    rng = np.random.default_rng(seed)
+
+    def draw(leaf):
+        if not (hasattr(leaf, "shape") and jnp.issubdtype(leaf.dtype, jnp.floating)):
+            return leaf
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            fan = np.sqrt(np.prod(leaf.shape[:-1]))
+            noise = rng.standard_normal(leaf.shape)
+            return (noise / fan if len(leaf.shape) > 1 else np.exp(0.3 * noise)).astype(leaf.dtype)
+        value = np.asarray(leaf)
+        if not value.size or np.ptp(value.astype(np.float64)) > 0:
+            return value
+        noise = 0.3 * rng.standard_normal(value.shape)
+        return (np.exp(noise) if value.flat[0] > 0 else noise).astype(value.dtype)
+
+    return jax.tree.map(draw, params)
+
+
+def images(size: int, *, count: int = 2, channels: int = 3, first: bool = False) -> np.ndarray:
+    """Random pictures; `first` puts the channels in front, as torch has them."""
+    shape = (count, channels, size, size) if first else (count, size, size, channels)
+    return np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+
+
+def vectors(*shape: int) -> np.ndarray:
+    """Random inputs of any other shape."""
+    return np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+
+
+def tokens(length: int, vocabulary: int, *, count: int = 2) -> np.ndarray:
+    """Random token numbers; the lowest are left out, which mark padding and the like in most vocabularies."""
+    return np.random.default_rng(1).integers(5, vocabulary, (count, length)).astype(np.int32)

@@ -1,0 +1,125 @@
+"""Keras 3 on JAX: its applications at small inputs, and its recurrent, attention and separable layers."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from covered.case import Case, images, tokens, vectors
+
+NEEDS = ("keras",)
+
+
+def case(built: Any, *inputs: Any) -> Case:
+    """A Keras model as a function of its variables."""
+    count = len(built.trainable_variables)
+
+    def apply(params, *inputs):
+        fed = inputs[0] if len(inputs) == 1 else list(inputs)
+        return built.stateless_call(params[:count], params[count:], fed, training=False)[0]
+
+    variables = [*built.trainable_variables, *built.non_trainable_variables]
+    return Case(apply, [variable.value for variable in variables], inputs)
+
+
+def open_keras() -> Any:
+    os.environ["KERAS_BACKEND"] = "jax"
+    import keras
+
+    keras.utils.set_random_seed(0)
+    return keras
+
+
+def application(name: str, size: int = 32, **options: Any) -> Callable[[], Case]:
+    def build() -> Case:
+        make = getattr(open_keras().applications, name)
+        head = {} if "include_top" in options else {"classes": 10}
+        return case(make(weights=None, input_shape=(size, size, 3), **head, **options), images(size))
+
+    return build
+
+
+def stack(make: Callable[[Any], list[Any]], *inputs: Any) -> Callable[[], Case]:
+    """`make(layers)` gives the layers of a sequential model."""
+
+    def build() -> Case:
+        keras = open_keras()
+        (first,) = inputs
+        model = keras.Sequential([keras.Input(first.shape[1:], dtype=str(first.dtype)), *make(keras.layers)])
+        return case(model, first)
+
+    return build
+
+
+def transformer() -> Case:
+    """The text classification transformer of its examples."""
+    keras = open_keras()
+    layers = keras.layers
+    numbers = keras.Input((6,), dtype="int32")
+    x = layers.Embedding(20, 32)(numbers)
+    for _ in range(2):
+        attended = layers.MultiHeadAttention(num_heads=4, key_dim=8)(x, x)
+        x = layers.LayerNormalization(epsilon=1e-6)(x + attended)
+        y = layers.Dense(32)(layers.Dense(48, activation="relu")(x))
+        x = layers.LayerNormalization(epsilon=1e-6)(x + y)
+    x = layers.Dense(20, activation="relu")(layers.GlobalAveragePooling1D()(x))
+    return case(keras.Model(numbers, layers.Dense(2, activation="softmax")(x)), tokens(6, 20))
+
+
+def grouped_attention() -> Case:
+    keras = open_keras()
+    layers = keras.layers
+    entry = keras.Input((6, 7))
+    x = layers.Dense(32)(entry)
+    x = layers.RMSNormalization()(x + layers.GroupQueryAttention(8, 4, 2)(x, x))
+    return case(keras.Model(entry, layers.Dense(3)(x)), vectors(2, 6, 7))
+
+
+SERIES = vectors(2, 5, 7)
+MODELS: dict[str, Callable[[], Case]] = {
+    "MobileNet": application("MobileNet", alpha=0.25),
+    "MobileNetV2": application("MobileNetV2", alpha=0.35),
+    "MobileNetV3Small": application("MobileNetV3Small"),
+    "MobileNetV3Large": application("MobileNetV3Large", alpha=0.75),
+    "EfficientNetB0": application("EfficientNetB0"),
+    "EfficientNetV2B0": application("EfficientNetV2B0"),
+    "ResNet50": application("ResNet50"),
+    "ResNet50V2": application("ResNet50V2"),
+    "DenseNet121": application("DenseNet121"),
+    "Xception": application("Xception", 71),
+    "InceptionV3": application("InceptionV3", 75),
+    "NASNetMobile": application("NASNetMobile"),
+    "ConvNeXtTiny": application("ConvNeXtTiny"),
+    "VGG16": application("VGG16", include_top=False, pooling="avg"),
+    "LSTM": stack(lambda layers: [layers.LSTM(12, return_sequences=True), layers.Dense(3)], SERIES),
+    "GRU": stack(lambda layers: [layers.GRU(12, return_sequences=True), layers.GRU(10), layers.Dense(3)], SERIES),
+    "SimpleRNN": stack(lambda layers: [layers.SimpleRNN(12), layers.Dense(3)], SERIES),
+    "Bidirectional LSTM": stack(lambda layers: [layers.Bidirectional(layers.LSTM(12)), layers.Dense(3)], SERIES),
+    "ConvLSTM2D": stack(
+        lambda layers: [layers.ConvLSTM2D(12, 3), layers.BatchNormalization(), layers.Conv2D(3, 1)],
+        vectors(2, 3, 8, 8, 2),
+    ),
+    "SeparableConv2D, DepthwiseConv2D": stack(
+        lambda layers: [
+            layers.Conv2D(12, 3),
+            layers.SeparableConv2D(16, 3, depth_multiplier=2),
+            layers.PReLU(shared_axes=[1, 2]),
+            layers.DepthwiseConv2D(3, depth_multiplier=2),
+            layers.GlobalMaxPooling2D(),
+            layers.Dense(4),
+        ],
+        images(12),
+    ),
+    "GroupNormalization, UnitNormalization, Conv2DTranspose": stack(
+        lambda layers: [
+            layers.Conv2D(12, 3),
+            layers.GroupNormalization(3),
+            layers.Activation("swish"),
+            layers.Conv2DTranspose(16, 2, 2),
+            layers.UnitNormalization(),
+            layers.Conv2D(4, 3),
+        ],
+        images(8),
+    ),
+    "text transformer of the example": transformer,
+    "GroupQueryAttention, RMSNormalization": grouped_attention,
+}

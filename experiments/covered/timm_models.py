@@ -1,0 +1,112 @@
+"""Models of timm at small widths."""
+
+from collections.abc import Callable
+from typing import Any
+
+from covered import torch_adapter
+from covered.case import Case, images
+
+NEEDS = ("timm", *torch_adapter.NEEDS)
+
+
+def model(name: str, size: int = 32, **options: Any) -> Callable[[], Case]:
+    def build() -> Case:
+        import timm
+        import torch
+
+        torch.manual_seed(0)
+        return torch_adapter.case(timm.create_model(name, num_classes=10, **options), images(size, first=True))
+
+    return build
+
+
+def direct(
+    path: str, size: int, *, layers: dict[str, str | list[str]] | None = None, **options: Any
+) -> Callable[[], Case]:
+    """A class of timm.models where `create_model` fixes the sizes; `layers` names classes beside it by argument."""
+
+    def build() -> Case:
+        import importlib
+
+        import torch
+
+        torch.manual_seed(0)
+        module, kind = path.split(".")
+        source = importlib.import_module(f"timm.models.{module}")
+        found = {
+            key: [getattr(source, one) for one in names] if isinstance(names, list) else getattr(source, names)
+            for key, names in (layers or {}).items()
+        }
+        return torch_adapter.case(getattr(source, kind)(num_classes=10, **found, **options), images(size, first=True))
+
+    return build
+
+
+def mvit() -> Case:
+    import torch
+    from timm.models.mvitv2 import MultiScaleVit, MultiScaleVitCfg
+
+    torch.manual_seed(0)
+    sizes = MultiScaleVitCfg(depths=(1, 1, 1, 1), embed_dim=(16, 32, 48, 64), num_heads=(1, 2, 3, 4))
+    return torch_adapter.case(MultiScaleVit(sizes, img_size=64, num_classes=10), images(64, first=True))
+
+
+PLAIN = dict(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4)
+MIXER = dict(img_size=32, patch_size=8, embed_dim=32, num_blocks=2)
+NARROW = dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32))
+FOUR = dict(img_size=64, depths=(1, 1, 1, 1))
+MODELS: dict[str, Callable[[], Case]] = {
+    "BEiT": model("beit_base_patch16_224", **PLAIN),
+    "CaiT": model("cait_xxs24_224", **PLAIN),
+    "CoAtNet": model("coatnet_nano_rw_224", 64, **FOUR, embed_dim=(32, 32, 32, 32)),
+    "ConvMixer": direct("convmixer.ConvMixer", 32, dim=32, depth=2, kernel_size=3, patch_size=4),
+    "ConvNeXt": model("convnext_atto", 64, **NARROW),
+    "ConvNeXt V2": model("convnextv2_atto", 64, **NARROW),
+    "DeiT, distilled": model("deit_tiny_distilled_patch16_224", **PLAIN),
+    "DenseNet": model("densenet121", growth_rate=4, block_config=(2, 2, 2, 2)),
+    "DLA": model("dla34"),
+    "DPN": model("dpn48b"),
+    "EfficientNet": model("efficientnet_b0"),
+    "EVA-02": model("eva02_tiny_patch14_224", **PLAIN),
+    "FocalNet": direct("focalnet.FocalNet", 64, embed_dim=16, depths=(1, 1, 1, 1)),
+    "GhostNet": model("ghostnet_050"),
+    "gMLP": direct(
+        "mlp_mixer.MlpMixer", 32, layers=dict(block_layer="SpatialGatingBlock", mlp_layer="GatedMlp"), **MIXER
+    ),
+    "HardCoRe-NAS": model("hardcorenas_a"),
+    "HRNet": model("hrnet_w18_small"),
+    "LeViT": model("levit_128s", 64, img_size=64),
+    "MaxViT": model("maxvit_rmlp_nano_rw_256", 64, **FOUR, embed_dim=(32, 32, 32, 32)),
+    "MetaFormer": direct(
+        "metaformer.MetaFormer", 64, layers=dict(token_mixers=["SepConv", "SepConv", "Attention", "Attention"]),
+        depths=(1, 1, 1, 1), dims=(32, 32, 32, 32),
+    ),
+    "Mixer": direct("mlp_mixer.MlpMixer", 32, **MIXER),
+    "MobileNetV4": model("mobilenetv4_conv_small"),
+    "MobileOne": model("mobileone_s0"),
+    "MobileViT": model("mobilevit_xxs", 64),
+    "MViTv2": mvit,
+    "PiT": model("pit_ti_224", 64, img_size=64),
+    "PoolFormer": direct("metaformer.MetaFormer", 64, layers=dict(token_mixers="Pooling"), **NARROW),
+    "PVTv2": model("pvt_v2_b0", 64, depths=(1, 1, 1, 1)),
+    "RegNetY": model("regnety_002"),
+    "RepVGG": model("repvgg_a0"),
+    "ResMLP": direct("mlp_mixer.MlpMixer", 32, layers=dict(block_layer="ResBlock", norm_layer="Affine"), **MIXER),
+    "ResNeSt": model("resnest14d"),
+    "ResNet with squeeze and excitation": model("seresnet18"),
+    "ResNeXt": model("resnext26ts"),
+    "Res2Net": model("res2net50_14w_8s"),
+    "RexNet": model("rexnet_100"),
+    "SigLIP": model("vit_base_patch16_siglip_224", **PLAIN),
+    "SKNet": model("skresnet18"),
+    "Swin": model("swin_tiny_patch4_window7_224", 64, img_size=64, window_size=4, embed_dim=16, depths=(2, 1, 1, 1),
+                  num_heads=(2, 2, 4, 4)),
+    "Swin V2": model("swinv2_tiny_window8_256", 64, img_size=64, window_size=4, embed_dim=16, depths=(2, 1, 1, 1),
+                     num_heads=(2, 2, 4, 4)),
+    "TinyViT": model("tiny_vit_5m_224", 64, depths=(1, 1, 1, 1)),
+    "TNT": model("tnt_s_legacy_patch16_224", img_size=32, embed_dim=32, depth=2, num_heads=4),
+    "Twins": model("twins_pcpvt_small", 64, img_size=64, depths=(1, 1, 1, 1)),
+    "ViT": model("vit_tiny_patch16_224", **PLAIN),
+    "VoVNet": model("ese_vovnet19b_slim"),
+    "XCiT": model("xcit_nano_12_p16_224", img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4),
+}  # fmt: skip

@@ -1,0 +1,77 @@
+"""The coverage study on models of Flax, which is always there, and its judgement of specs that are wrong."""
+
+import json
+
+import coverage
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from covered import verdict, workers
+from covered.case import Case, drawn
+from covered.double import in_double
+
+from dwalign import report
+from dwalign.symmetry import Axes, Certificate, PermutationSpec
+
+
+def test_a_model_of_flax(tmp_path, capsys):
+    """Of nnx, whose state holds counters and keys beside weights."""
+    results = coverage.main(coverage.Config(only="nnx_modules/Linear*", recover=0, out=str(tmp_path)))
+    (row,) = results["models"]
+    assert row["verdict"] == "complete" and row["recovered"] is None
+    assert row["groups"] == 2 and row["moving"] > 0.9 and row["error_float64"] < 1e-12
+    assert json.loads((tmp_path / "coverage" / "results.json").read_text())["models"] == results["models"]
+    assert report.coverage_line(results) in capsys.readouterr().out
+
+
+def test_a_model_that_takes_too_long_does_not_end_the_run():
+    jobs = [("linen", "ConvLocal"), ("linen", "RNN of GRUCell")]
+    rows = [row for _, _, row in workers.judged(jobs, 0.01, recover=0)]
+    assert [row["verdict"] for row in rows] == ["failed", "failed"] and "longer than 0.01" in rows[0]["message"]
+
+
+def test_a_hidden_permutation_is_found():
+    key = jax.random.key(0)
+    params = {"w": jax.random.normal(key, (3, 6)), "v": jax.random.normal(key, (6, 2))}
+    spec = PermutationSpec({"w": Axes(None, "h0"), "v": Axes("h0", None)}, {"h0": 6})
+    assert verdict.recovered(spec, params)
+
+
+def test_a_wrong_spec_is_called_wrong_whatever_the_certificate_says(monkeypatch):
+    """Positions of the inputs are permuted as if they were hidden units."""
+    params = {"w": jax.random.normal(jax.random.key(0), (6, 3))}
+    case = Case(lambda params, x: x @ params["w"], params, (jax.random.normal(jax.random.key(1), (4, 6)),))
+    monkeypatch.setattr(verdict, "infer_spec", lambda *_: PermutationSpec({"w": Axes("h0", None)}, {"h0": 6}))
+    monkeypatch.setattr(verdict, "certify", lambda *_, **__: Certificate(0.0))
+    assert verdict.judge(case, recover=0)["verdict"] == "wrong"
+
+
+def test_programs_that_name_their_type_run_in_double_precision():
+    def apply(params, x):
+        start = jnp.zeros(3, jnp.float32)
+        step = lambda state, row: (jnp.tanh(state + row @ params["w"]).astype(jnp.float32), None)
+        state = jax.lax.scan(step, start, x)[0]
+        return jax.lax.cond(state[0] > 2, lambda s: s, lambda s: jax.nn.relu(s) / 3, state)
+
+    params, x = {"w": jax.random.normal(jax.random.key(0), (4, 3))}, jax.random.normal(jax.random.key(1), (5, 4))
+    (found,) = in_double(apply, params, x)(params, x)
+    assert found.dtype == jnp.float64
+    assert 0 < np.abs(np.asarray(found) - np.asarray(apply(params, x), np.float64)).max() < 1e-6
+
+
+def test_constants_are_drawn_and_all_else_is_kept():
+    params = {
+        "bias": jnp.zeros(5),
+        "scale": jnp.ones(5),
+        "kernel": jnp.arange(6.0).reshape(2, 3),
+        "count": jnp.arange(1),
+    }
+    found = drawn(params)
+    assert found["bias"].std() > 0 and found["scale"].std() > 0 and found["scale"].min() > 0
+    assert (found["kernel"] == params["kernel"]).all() and found["count"] is params["count"]
+
+
+def test_nothing_that_matches_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="--list"):
+        coverage.main(coverage.Config(only="no/such", out=str(tmp_path)))

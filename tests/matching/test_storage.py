@@ -1,0 +1,60 @@
+"""Every method on networks whose arrays are stored in every way, beside arrays that are no weights."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dwalign import apply
+from dwalign.symmetry import infer_spec, make_capture, permute, random_perms
+
+X = np.random.default_rng(0).standard_normal((24, 6)).astype(np.float32)
+Y = np.arange(24) % 3
+
+
+def forward(params, x):
+    wide = {name: params[name].astype(jnp.float32) for name in ("int8", "float16", "bfloat16", "mask")}
+    h = jax.nn.relu(x @ (wide["int8"] * wide["mask"]) / 40 + wide["float16"][None])
+    h = jax.nn.relu(h @ wide["bfloat16"] + params["running_mean"][None])
+    return (h @ params["complex64"]).real
+
+
+def network(seed):
+    rng = np.random.default_rng(seed)
+    return {
+        "int8": rng.integers(-99, 99, (6, 7)).astype(np.int8),
+        "float16": rng.standard_normal(7).astype(np.float16),
+        "bfloat16": jnp.asarray(rng.standard_normal((7, 5)), jnp.bfloat16),
+        "complex64": (rng.standard_normal((5, 3)) + 1j * rng.standard_normal((5, 3))).astype(np.complex64),
+        "mask": rng.random((6, 7)) < 0.9,
+        "running_mean": rng.standard_normal(5).astype(np.float32),
+        "step": np.int32(seed),
+        "rngs": jax.random.key(seed),
+    }
+
+
+DATA = {"apply": forward, "batch": (jnp.asarray(X), jnp.asarray(Y))}
+METHODS = {
+    "weight_matching": {"restarts": 2},
+    "features": {},
+    "activation_matching_correlation": {"capture": make_capture(forward), "batch": DATA["batch"]},
+    "straight_through": {"iterations": 3} | DATA,
+    "sinkhorn": {"iterations": 2} | DATA,
+    "refine": {"steps": 2} | DATA,
+}
+
+
+@pytest.mark.parametrize(
+    "method, wide", [*((name, False) for name in METHODS), *((name, True) for name in METHODS if name != "features")]
+)
+def test_methods_take_every_storage(method, wide):
+    with jax.enable_x64(wide):
+        a = network(0)
+        spec = infer_spec(forward, a, X)
+        assert set(spec.sizes.values()) == {7, 5}
+        b = permute(spec, a, random_perms(spec, jax.random.key(1))) | {n: network(1)[n] for n in ("step", "rngs")}
+        found = apply.align(spec, a, b, method=method, certified=False, **METHODS[method])
+        if method not in ("sinkhorn", "refine"):  # which are not done after two steps
+            assert apply.distance(spec, a, b, perms=found.perms) == 0
+        merged = apply.interpolate(spec, a, b, 0.5, perms=found.perms)
+        assert {n: leaf.dtype for n, leaf in merged.items()} == {n: leaf.dtype for n, leaf in a.items()}
