@@ -47,7 +47,8 @@ def infer_spec(
     over the program finds which dimensions are the same, how they are divided and concatenated, and which see an
     operation that depends on the order of their positions. What remains free is a group of interchangeable units;
     it is batched over what it always occurs with. A primitive without a rule pins what it touches and is listed in the
-    notes of the spec: nothing is guessed. `certify` checks the result on numbers.
+    notes of the spec: nothing is guessed. `certify` checks the result on numbers. Arrays that the program ignores but
+    that go with others (moments, averages) take their axes; `inference/mirrors.py` has the two rules.
 
     Args:
       apply: `(params, *inputs) -> outputs`, any JAX program, such as `model.apply` of a linen module.
