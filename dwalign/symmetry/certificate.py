@@ -148,24 +148,36 @@ def _judged(spec, elements, points: Iterable[Trial], tolerance) -> tuple[Trial, 
 
 
 def drawn_elements(spec: PermutationSpec, rng: np.random.Generator) -> list[Element]:
-    """Random elements that generate all: one moves every unit around a cycle, one exchanges two units of small groups.
+    """Random elements that generate all: one moves every unit around a cycle, others exchange two units of few.
 
-    Of few units a function may well be symmetric under a cycle alone; of many it is not by chance. Drawn on the host:
-    compiling a shuffle for every size and a gather for every array takes longer than all else.
+    Of few units a function may well be symmetric under a cycle alone, and two groups of few units may get the same
+    permutation; of many neither happens by chance. So each small group is told from every other by one of the
+    exchanges, in which one of the two takes part: those of its number's binary digits. Drawn on the host: compiling a
+    shuffle for every size and a gather for every array takes longer than all else.
     """
-    cycles, exchanges = {}, {}
-    for group, n in spec.sizes.items():
+    orders = {g: rng.permuted(_identity(spec, g), axis=-1) for g in spec.sizes}
+    cycles = {g: _placed(order, order, np.roll(order, 1, axis=-1)) for g, order in orders.items()}
+    few = [g for g, n in spec.sizes.items() if n < FEW]
+    exchanges = {}
+    for group in few:
+        # of a batched group one row is moved and one is not, so that the rows are seen to be independent
         shape = spec.batch_shape(group)
-        order = rng.permuted(np.broadcast_to(np.arange(n), (*shape, n)), axis=-1)
-        cycles[group] = np.empty_like(order)
-        np.put_along_axis(cycles[group], order, np.roll(order, 1, axis=-1), axis=-1)
-        if n < FEW:
-            # of a batched group one row is moved and one is not, so that the rows are seen to be independent
-            rows = rng.permutation(np.arange(math.prod(shape)) % 2 == 0).reshape(shape)[..., None]
-            pair = order[..., :2]
-            exchanges[group] = np.broadcast_to(np.arange(n), order.shape).copy()
-            np.put_along_axis(exchanges[group], pair, np.where(rows, pair[..., ::-1], pair), axis=-1)
-    return [cycles, exchanges] if exchanges else [cycles]
+        rows = rng.permutation(np.arange(math.prod(shape)) % 2 == 0).reshape(shape)[..., None]
+        pair = orders[group][..., :2]
+        exchanges[group] = _placed(_identity(spec, group), pair, np.where(rows, pair[..., ::-1], pair))
+    digits = range(len(few).bit_length())
+    return [cycles, *({g: exchanges[g] for k, g in enumerate(few, 1) if k >> digit & 1} for digit in digits)]
+
+
+def _identity(spec: PermutationSpec, group: str) -> np.ndarray:
+    n = spec.sizes[group]
+    return np.broadcast_to(np.arange(n), (*spec.batch_shape(group), n))
+
+
+def _placed(array: np.ndarray, index: np.ndarray, values: np.ndarray) -> np.ndarray:
+    out = array.copy()
+    np.put_along_axis(out, index, values, axis=-1)
+    return out
 
 
 def _check_inverse(spec: PermutationSpec, params: PyTree, perms: Element) -> None:

@@ -225,6 +225,19 @@ def test_few_units_are_told_from_a_cycle(size):
             certify(spec, ring, params, X)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_groups_of_two_are_told_from_each_other(seed):
+    """There is but one way to exchange two units, and every group has it."""
+    three = lambda p, x: sum(jnp.tanh(x @ p["w"][k]) * p["s"][k][None] @ jnp.ones((2, 1)) for k in range(3))
+    params = {"w": [jnp.ones((5, 2))] * 3, "s": [jnp.ones(2)] * 3}
+    axes = lambda *names: {"w": [Axes(None, g) for g in "abc"], "s": [Axes(g) for g in names]}
+    sizes = dict.fromkeys("abc", 2)
+    certify(PermutationSpec(axes(*"abc"), sizes), three, params, X, key=jax.random.key(seed))
+    for wrong in ("bac", "cba", "acb"):
+        with pytest.raises(CertificateError):
+            certify(PermutationSpec(axes(*wrong), sizes), three, params, X, key=jax.random.key(seed))
+
+
 def test_independent_rows_of_two_are_told_from_tied_ones():
     heads = lambda p, x: jnp.tanh(jnp.einsum("bi,ihq->bhq", x, p["up"])).prod(1) @ p["down"]
     params = {"up": jnp.ones((5, 4, 2)), "down": jnp.ones((2, 3))}
