@@ -29,8 +29,9 @@ def case(module: Any, *inputs: Any) -> Case:
 
     def apply(params, *inputs):
         known = torch_view(params | {name: jnp.asarray(table) for name, table in tables.items()})
+        # some modules remember what they computed
+        fresh = copy.deepcopy(module)
         with environment:
-            # a copy, since some modules remember what they computed
-            return jax_view(torch.func.functional_call(copy.deepcopy(module), known, torch_view(inputs)))
+            return jax_view(torch.func.functional_call(fresh, known, torch_view(inputs)))
 
     return Case(apply, params, inputs)
