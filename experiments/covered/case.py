@@ -1,5 +1,6 @@
 """A model of another package as a function of its weights, and weights that hide nothing."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -31,12 +32,14 @@ def drawn(params: PyTree, seed: int = 0) -> PyTree:
     rng = np.random.default_rng(seed)
 
     def draw(leaf):
-        if not (hasattr(leaf, "shape") and jnp.issubdtype(leaf.dtype, jnp.floating)):
-            return leaf
-        if isinstance(leaf, jax.ShapeDtypeStruct):
-            fan = np.sqrt(np.prod(leaf.shape[:-1]))
-            noise = rng.standard_normal(leaf.shape)
-            return (noise / fan if len(leaf.shape) > 1 else np.exp(0.3 * noise)).astype(leaf.dtype)
+        shape, dtype = getattr(leaf, "shape", ()), getattr(leaf, "dtype", None)
+        abstract = isinstance(leaf, jax.ShapeDtypeStruct)
+        if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+            return np.zeros(shape, dtype) if abstract else leaf
+        if abstract:
+            noise = rng.standard_normal(shape)
+            vector = not shape or math.prod(shape) == max(shape)
+            return (np.exp(0.3 * noise) if vector else noise / math.sqrt(math.prod(shape[:-1]))).astype(dtype)
         value = np.asarray(leaf)
         if not value.size or np.ptp(value.astype(np.float64)) > 0:
             return value

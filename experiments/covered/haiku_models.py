@@ -19,7 +19,7 @@ def model(forward: Callable[..., Any], *inputs: Any) -> Callable[[], Case]:
         import haiku as hk
 
         train, test = (hk.transform_with_state(functools.partial(forward, hk, training)) for training in (True, False))
-        params, state = jax.jit(train.init)(jax.random.key(0), *inputs)
+        params, state = jax.eval_shape(train.init, jax.random.key(0), *inputs)
         apply = lambda both, *inputs: test.apply(both["params"], both["state"], None, *inputs)[0]
         return Case(apply, {"params": params, "state": state}, inputs)
 
@@ -35,9 +35,11 @@ def unrolled(make: Callable[[Any], Any]) -> Callable[[], Case]:
     return model(forward, vectors(2, 5, 7))
 
 
-def resnet(version: str, **options: Any) -> Callable[[], Case]:
+def resnet(**options: Any) -> Callable[[], Case]:
+    """One block a stage, of a quarter of the channels."""
+
     def forward(hk, training, pictures):
-        return getattr(hk.nets, version)(10, **options)(pictures, is_training=training)
+        return hk.nets.ResNet((1, 1, 1, 1), 10, **options)(pictures, is_training=training)
 
     return model(forward, images(32))
 
@@ -92,8 +94,8 @@ def deep(hk: Any) -> Any:
 
 MODELS: dict[str, Callable[[], Case]] = {
     "MLP": model(lambda hk, training, x: hk.nets.MLP([16, 12, 3])(x), vectors(4, 7)),
-    "ResNet18": resnet("ResNet18"),
-    "ResNet50, version 2": resnet("ResNet50", resnet_v2=True),
+    "ResNet": resnet(bottleneck=False, channels_per_group=(16, 32, 48, 64)),
+    "ResNet, version 2, with bottlenecks": resnet(resnet_v2=True, channels_per_group=(32, 64, 96, 128)),
     "MobileNetV1": model(mobilenet, images(32)),
     "VQ-VAE": model(vq_vae, images(16)),
     "VQ-VAE with averages": model(vq_vae_ema, images(16)),

@@ -1,5 +1,6 @@
 """Keras 3 on JAX: its applications at small inputs, and its recurrent, attention and separable layers."""
 
+import importlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -34,6 +35,30 @@ def application(name: str, size: int = 32, **options: Any) -> Callable[[], Case]
         make = getattr(open_keras().applications, name)
         head = {} if "include_top" in options else {"classes": 10}
         return case(make(weights=None, input_shape=(size, size, 3), **head, **options), images(size))
+
+    return build
+
+
+def family(module: str, kind: str, size: int = 32, **options: Any) -> Callable[[], Case]:
+    """An architecture at sizes of our own: `keras.applications` gives only those with published weights."""
+
+    def build() -> Case:
+        open_keras()
+        make = getattr(importlib.import_module(f"keras.src.applications.{module}"), kind)
+        return case(make(weights=None, input_shape=(size, size, 3), classes=10, **options), images(size))
+
+    return build
+
+
+def residual(version: int) -> Callable[[], Case]:
+    def build() -> Case:
+        open_keras()
+        from keras.src.applications import resnet
+
+        stage = getattr(resnet, f"stack_residual_blocks_v{version}")
+        blocks = lambda x: stage(stage(x, 16, 2, stride1=1, name="one"), 24, 2, name="two")
+        sizes = dict(use_bias=True, weights=None, input_shape=(32, 32, 3), classes=10, weights_name="none")
+        return case(resnet.ResNet(blocks, version == 2, **sizes), images(32))
 
     return build
 
@@ -79,16 +104,25 @@ MODELS: dict[str, Callable[[], Case]] = {
     "MobileNet": application("MobileNet", alpha=0.25),
     "MobileNetV2": application("MobileNetV2", alpha=0.35),
     "MobileNetV3Small": application("MobileNetV3Small"),
-    "MobileNetV3Large": application("MobileNetV3Large", alpha=0.75),
-    "EfficientNetB0": application("EfficientNetB0"),
-    "EfficientNetV2B0": application("EfficientNetV2B0"),
-    "ResNet50": application("ResNet50"),
-    "ResNet50V2": application("ResNet50V2"),
-    "DenseNet121": application("DenseNet121"),
+    "MobileNetV3Large": application("MobileNetV3Large", alpha=0.75, minimalistic=True),
+    "EfficientNet": family(
+        "efficientnet", "EfficientNet", width_coefficient=0.25, depth_coefficient=0.3, default_size=32
+    ),
+    "EfficientNetV2": family(
+        "efficientnet_v2",
+        "EfficientNetV2",
+        width_coefficient=0.25,
+        depth_coefficient=0.3,
+        default_size=32,
+        name="efficientnetv2-b0",
+    ),
+    "ResNet": residual(1),
+    "ResNet, version 2": residual(2),
+    "DenseNet": family("densenet", "DenseNet", blocks=[2, 2, 2, 2]),
     "Xception": application("Xception", 71),
     "InceptionV3": application("InceptionV3", 75),
-    "NASNetMobile": application("NASNetMobile"),
-    "ConvNeXtTiny": application("ConvNeXtTiny"),
+    "NASNet": family("nasnet", "NASNet", penultimate_filters=192, num_blocks=1, stem_block_filters=8),
+    "ConvNeXt": family("convnext", "ConvNeXt", depths=[1, 1, 1, 1], projection_dims=[16, 24, 32, 48]),
     "VGG16": application("VGG16", include_top=False, pooling="avg"),
     "LSTM": stack(lambda layers: [layers.LSTM(12, return_sequences=True), layers.Dense(3)], SERIES),
     "GRU": stack(lambda layers: [layers.GRU(12, return_sequences=True), layers.GRU(10), layers.Dense(3)], SERIES),

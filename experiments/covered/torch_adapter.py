@@ -20,6 +20,7 @@ def case(module: Any, *inputs: Any) -> Case:
     from torchax.interop import jax_view, torch_view
 
     module.eval()
+    _pass_by_position(torch.nn.functional)
     environment = torchax.default_env()
     arrays = lambda named: {name: tensor.detach().numpy().copy() for name, tensor in named}
     params = arrays(module.state_dict().items())
@@ -35,3 +36,14 @@ def case(module: Any, *inputs: Any) -> Case:
             return jax_view(torch.func.functional_call(fresh, known, torch_view(inputs)))
 
     return Case(apply, params, inputs)
+
+
+def _pass_by_position(functional: Any) -> None:
+    """torchax has other names for the arguments of `linear` than torch."""
+    linear = functional.linear
+    if linear.__name__ != "by_position":
+
+        def by_position(input, weight, bias=None):
+            return linear(input, weight, bias)
+
+        functional.linear = by_position

@@ -1,5 +1,6 @@
 """Models of torchvision, and the recurrent and attention modules of torch."""
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,39 @@ def model(name: str, size: int = 32, **options: Any) -> Callable[[], Case]:
         torch.manual_seed(0)
         built = getattr(torchvision.models, name)(weights=None, num_classes=10, **options)
         return torch_adapter.case(built, images(size, first=True))
+
+    return build
+
+
+def direct(path: str, size: int = 32, **options: Any) -> Callable[[], Case]:
+    """A class of torchvision.models, where the functions fix the sizes."""
+
+    def build() -> Case:
+        import torch
+
+        torch.manual_seed(0)
+        module, kind = path.split(".")
+        source = importlib.import_module(f"torchvision.models.{module}")
+        return torch_adapter.case(getattr(source, kind)(num_classes=10, **options), images(size, first=True))
+
+    return build
+
+
+def residual(block: str, **options: Any) -> Callable[[], Case]:
+    def build() -> Case:
+        from torchvision.models import resnet
+
+        return direct("resnet.ResNet", block=getattr(resnet, block), layers=[1, 1, 1, 1], **options)()
+
+    return build
+
+
+def regnet(excitation: float | None) -> Callable[[], Case]:
+    def build() -> Case:
+        from torchvision.models.regnet import BlockParams
+
+        sizes = BlockParams.from_init_params(depth=4, w_0=16, w_a=16.0, w_m=2.0, group_width=8, se_ratio=excitation)
+        return direct("regnet.RegNet", block_params=sizes)()
 
     return build
 
@@ -113,18 +147,16 @@ def decoder() -> Case:
 
 MODELS: dict[str, Callable[[], Case]] = {
     "ConvNeXt": convnext,
-    "DenseNet": model("densenet121"),
-    "EfficientNet": model("efficientnet_b0"),
+    "DenseNet": direct("densenet.DenseNet", growth_rate=8, block_config=(2, 2, 2), num_init_features=16),
+    "MobileNetV2": model("mobilenet_v2", width_mult=0.25),
+    "RegNetX": regnet(None),
+    "RegNetY": regnet(0.25),
+    "ResNet": residual("BasicBlock"),
+    "ResNet with bottlenecks": residual("Bottleneck"),
+    "ResNeXt": residual("Bottleneck", groups=32, width_per_group=4),
     "GoogLeNet": model("googlenet", 64, aux_logits=False, init_weights=False),
-    "Inception v3": model("inception_v3", 96, aux_logits=False, init_weights=False),
-    "MNASNet": model("mnasnet0_5"),
-    "MobileNetV2": model("mobilenet_v2", width_mult=0.5),
+    "MNASNet": direct("mnasnet.MNASNet", alpha=0.35),
     "MobileNetV3": model("mobilenet_v3_small"),
-    "RegNetX": model("regnet_x_400mf"),
-    "RegNetY": model("regnet_y_400mf"),
-    "ResNet18": model("resnet18"),
-    "ResNet50": model("resnet50"),
-    "ResNeXt50": model("resnext50_32x4d"),
     "ShuffleNetV2": model("shufflenet_v2_x0_5"),
     "SqueezeNet": model("squeezenet1_1", 64),
     "Swin": swin,
