@@ -16,8 +16,9 @@ from jax.extend.core import ClosedJaxpr, Literal
 from dwalign.symmetry.axes import SpecError
 from dwalign.symmetry.examples import count_examples, take_examples
 from dwalign.symmetry.inference import Program, read_program
-from dwalign.symmetry.inference.atoms import Atom, beside, find, leaves, pieces, spans
+from dwalign.symmetry.inference.atoms import Atom, find, leaves
 from dwalign.symmetry.inference.facts import Occurrence, Place
+from dwalign.symmetry.inference.structure import beside, pieces, spans
 from dwalign.symmetry.inference.walk import called, scan_parts
 
 PyTree = Any

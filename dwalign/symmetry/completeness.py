@@ -16,7 +16,8 @@ import jax
 import numpy as np
 
 from dwalign.symmetry.inference import Program, read_program
-from dwalign.symmetry.inference.atoms import Atom, factors, find, parts
+from dwalign.symmetry.inference.atoms import Atom, factors, find
+from dwalign.symmetry.inference.structure import parts
 from dwalign.symmetry.spec import Note, PermutationSpec
 from dwalign.symmetry.trial import Trial, difference
 

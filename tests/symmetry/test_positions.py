@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dwalign.symmetry import certify, infer_spec
-from dwalign.symmetry.inference.atoms import UNIFORM, concatenation, find, fresh, leaves, product, split_product, unify
+from dwalign.symmetry.inference.atoms import UNIFORM, concatenation, find, fresh, leaves, product
+from dwalign.symmetry.inference.structure import split_product, unify
 
 X = jax.random.normal(jax.random.key(0), (4, 5))
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dwalign.symmetry.inference.atoms import Atom, Mismatch, Reason, find, fresh, pin, unify
+from dwalign.symmetry.inference.atoms import Atom, Mismatch, Reason, find, fresh, pin
+from dwalign.symmetry.inference.structure import unify
 
 Dims = Sequence[Atom | None]
 Place = tuple[int, ...]

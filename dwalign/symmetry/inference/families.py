@@ -5,24 +5,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from dwalign.symmetry.inference.atoms import (
-    SINGLE,
-    UNIFORM,
-    Atom,
-    beside,
-    concatenation,
-    factors,
-    find,
-    leaves,
-    members,
-    parts,
-    pieces,
-    pinned,
-    product,
-    spans,
-    tie,
-)
+from dwalign.symmetry.inference.atoms import UNIFORM, Atom, concatenation, factors, find, leaves, pinned, product
 from dwalign.symmetry.inference.facts import Dims, Facts
+from dwalign.symmetry.inference.structure import SINGLE, beside, members, parts, pieces, spans, tie
 
 # Values that are concatenated along many dimensions have a great many blocks; those of more are not looked at.
 MOST_BLOCKS = 4096

@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from dwalign.symmetry.inference.atoms import Atom, factors, find, fresh, leaves, parts
+from dwalign.symmetry.inference.atoms import Atom, factors, find, fresh, leaves
 from dwalign.symmetry.inference.facts import Dims, Facts
 from dwalign.symmetry.inference.families import Layout, blocks, layout, settle
+from dwalign.symmetry.inference.structure import parts
 
 Block = Counter  # of leaves, those that one part of a value carries
 

@@ -7,12 +7,13 @@ import jax
 from jax.extend.core import ClosedJaxpr
 
 from dwalign.symmetry.axes import Axes, SpecError, Sum
-from dwalign.symmetry.inference.atoms import Atom, factors, find, leaves, parts
+from dwalign.symmetry.inference.atoms import Atom, factors, find, leaves
 from dwalign.symmetry.inference.facts import Dims, Facts
 from dwalign.symmetry.inference.families import Layout
 from dwalign.symmetry.inference.groups import Groups, find_groups, replace_merged
 from dwalign.symmetry.inference.hints import hint
 from dwalign.symmetry.inference.mirrors import mirrored
+from dwalign.symmetry.inference.structure import parts
 from dwalign.symmetry.inference.walk import OUTPUT, STATE, walk_program
 from dwalign.symmetry.spec import Note, PermutationSpec
 from dwalign.symmetry.statistics import find_statistics

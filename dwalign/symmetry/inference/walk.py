@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from dwalign.symmetry.inference.atoms import Atom, Reason, fresh, leaves, opened, pin, tie, uniform
+from dwalign.symmetry.inference.atoms import Atom, Reason, fresh, leaves, opened, pin, uniform
 from dwalign.symmetry.inference.facts import CONSTANT, Dims, Facts, Occurrence, Origin, Place
 from dwalign.symmetry.inference.families import families
 from dwalign.symmetry.inference.positions import again, count, elsewhere, numbered, together
 from dwalign.symmetry.inference.rules import RULES, shapes, unknown
+from dwalign.symmetry.inference.structure import tie
 
 INPUT = Reason("an input of the program")
 OUTPUT = Reason("an output of the program")

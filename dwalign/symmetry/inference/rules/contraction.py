@@ -1,9 +1,10 @@
 """Primitives that sum products over a dimension of both operands: what a next layer does with units."""
 
-from dwalign.symmetry.inference.atoms import Atom, Mismatch, is_uniform, split_product
+from dwalign.symmetry.inference.atoms import Atom, Mismatch, is_uniform
 from dwalign.symmetry.inference.facts import Dims, Facts
 from dwalign.symmetry.inference.rules.registry import joined, rule, shapes
 from dwalign.symmetry.inference.rules.unknown import unknown
+from dwalign.symmetry.inference.structure import split_product
 
 
 def _contract(facts: Facts, eqn, left: Dims, right: Dims, numbers, taken: tuple[int, ...] = ()) -> Dims:

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Sequence
 
-from dwalign.symmetry.inference.atoms import Atom, Mismatch, regroup, uniform
+from dwalign.symmetry.inference.atoms import Atom, Mismatch, uniform
 from dwalign.symmetry.inference.facts import Dims
 from dwalign.symmetry.inference.rules.registry import joined, rule, shapes
+from dwalign.symmetry.inference.structure import regroup
 
 UNFIT = "was divided in a way that does not fit"
 

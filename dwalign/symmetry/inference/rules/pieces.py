@@ -8,21 +8,18 @@ from dwalign.symmetry.inference.atoms import (
     UNIFORM,
     Atom,
     Mismatch,
-    beside,
     concatenation,
     factors,
     fresh,
     is_uniform,
     leaves,
     partly_uniform,
-    pieces,
     pinned,
-    spans,
-    split_sum,
     uniform,
 )
 from dwalign.symmetry.inference.facts import Dims
 from dwalign.symmetry.inference.rules.registry import rule, shapes
+from dwalign.symmetry.inference.structure import beside, pieces, spans, split_sum
 
 
 @rule("concatenate")
