@@ -52,7 +52,7 @@ def mvit() -> Case:
 
 
 PLAIN = dict(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4)
-MIXER = dict(img_size=32, patch_size=8, embed_dim=32, num_blocks=2)
+MIXER = dict(img_size=32, patch_size=8, embed_dim=32, num_blocks=2, mlp_ratio=2)
 NARROW = dict(depths=(1, 1, 1, 1), dims=(8, 16, 24, 32))
 FOUR = dict(img_size=64, depths=(1, 1, 1, 1))
 MODELS: dict[str, Callable[[], Case]] = {
@@ -69,7 +69,7 @@ MODELS: dict[str, Callable[[], Case]] = {
     "FocalNet": direct("focalnet.FocalNet", 64, embed_dim=16, depths=(1, 1, 1, 1)),
     "GhostNet": model("ghostnet_050"),
     "gMLP": direct(
-        "mlp_mixer.MlpMixer", 32, mlp_ratio=2, layers=dict(block_layer="SpatialGatingBlock", mlp_layer="GatedMlp"), **MIXER
+        "mlp_mixer.MlpMixer", 32, layers=dict(block_layer="SpatialGatingBlock", mlp_layer="GatedMlp"), **MIXER
     ),
     "EfficientNet with filter response norm": model("test_efficientnet_evos"),
     "EfficientNet with group norm": model("test_efficientnet_gn"),
@@ -85,14 +85,14 @@ MODELS: dict[str, Callable[[], Case]] = {
         ),
         depths=(1, 1, 1, 1), dims=(32, 32, 32, 32),
     ),
-    "Mixer": direct("mlp_mixer.MlpMixer", 32, **MIXER),
+    "Mixer": direct("mlp_mixer.MlpMixer", 32, **MIXER | dict(mlp_ratio=(0.5, 4.0))),
     "MobileNetV4": model("mobilenetv4_conv_small"),
     "MobileViT": model("mobilevit_xxs", 64),
     "MViTv2": mvit,
     "PoolFormer": direct("metaformer.MetaFormer", 64, layers=dict(token_mixers="Pooling"), **NARROW),
     "PVTv2": model("pvt_v2_b0", 64, depths=(1, 1, 1, 1)),
     "RegNetY": model("regnety_002"),
-    "ResMLP": direct("mlp_mixer.MlpMixer", 32, mlp_ratio=2, layers=dict(block_layer="ResBlock", norm_layer="Affine"), **MIXER),
+    "ResMLP": direct("mlp_mixer.MlpMixer", 32, layers=dict(block_layer="ResBlock", norm_layer="Affine"), **MIXER),
     "ResNeSt": model("resnest14d"),
     "ResNeXt": model("resnext26ts"),
     "RexNet": model("rexnet_100"),
