@@ -36,13 +36,13 @@ class Config:
     """pattern of `package/model`, as shells have them."""
     list: bool = False
     """show what there is, and do nothing."""
-    seconds: float = 300.0
+    seconds: float = 900.0
     """a model that takes longer is given up."""
-    recover: int = 16
+    recover: int = 8
     """look for a hidden permutation in models of at most so many groups: it takes longer than all else."""
     out: str = "runs"
     resume: bool = False
-    """go on with a run that was interrupted."""
+    """go on with a run that was interrupted; what failed is tried again."""
 
 
 def versions(package: str) -> dict[str, str | None]:
@@ -80,12 +80,12 @@ def main(config: Config) -> dict[str, Any]:
         return {}
     if not jobs:
         raise ValueError(f"--only must match a model of an installed package, found {config.only!r}; try --list")
-    settings = {"seconds": config.seconds, "recover": config.recover}
+    settings = {"recover": config.recover}
     folder = report.open_run(Path(config.out) / "coverage", settings, resume=config.resume)
     # a line a model, so that an interruption loses one
     log = folder / "models.jsonl"
     lines = log.read_text().splitlines() if log.exists() else []
-    rows = {(row["package"], row["model"]): row for row in map(json.loads, lines)}
+    rows = {(row["package"], row["model"]): row for row in map(json.loads, lines) if row["verdict"] != "failed"}
     left = [(package, model) for package, model in jobs if (PACKAGES[package], model) not in rows]
     with tqdm(total=len(left), unit="model") as bar, log.open("a") as out:
         for package, model, row in judged(left, config.seconds, recover=config.recover):
@@ -96,7 +96,7 @@ def main(config: Config) -> dict[str, Any]:
                 bar.write(f"{package}/{model}: {row['verdict']} {row.get('message', '')}")
     results = {
         "experiment": "coverage",
-        "config": settings | {"only": config.only},
+        "config": settings | {"only": config.only, "seconds": config.seconds},
         "environment": report.environment() | {"needs": needs},
         "models": [rows[PACKAGES[package], model] for package, model in jobs],
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def coverage_table(results: Mapping[str, Any]) -> str:
-    """One row a model, those of which nothing is missed after the others said in one line a package; Markdown."""
+    """One row a model that could be built, and the count of it all; Markdown."""
     rows = [
         ["package", "model", "groups", "weights that move", "infer, s", "certify, s", "verdict"],
         ["-", "-", "-:", "-:", "-:", "-:", "-"],
@@ -55,7 +55,7 @@ def _verdict(row: Mapping[str, Any]) -> str:
 
 def _rule(why: str) -> str:
     """The reason without the line of somebody's program at which it arose."""
-    return _plain(re.sub(r"\s*(\(|,|at|in)?\s*\S*\.py:\d+\S*", "", why))
+    return _plain(re.sub(r" at \S+:\d+", "", why))
 
 
 def _plain(text: str) -> str:

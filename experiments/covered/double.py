@@ -1,4 +1,7 @@
-"""A traced float32 program run in double precision, also where it asks for float32 by name."""
+"""A traced float32 program run in double precision, also where it asks for float32 by name.
+
+The certificate does so too. What judges it shares no line with it.
+"""
 
 from collections.abc import Callable
 from typing import Any

@@ -65,8 +65,8 @@ def moving_share(spec: PermutationSpec, params: Any) -> float:
 
 
 def pins(spec: PermutationSpec) -> dict[str, int]:
-    """For each reason how many dimensions it pins."""
-    reasons = [note.why for note in spec.notes]
+    """For each reason, whatever line it arose at, how many dimensions it pins."""
+    reasons = [note.why.split(" at ")[0] for note in spec.notes]
     return {why: reasons.count(why) for why in dict.fromkeys(reasons)}
 
 

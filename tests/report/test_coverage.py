@@ -11,7 +11,7 @@ RESULTS = {
         {"package": "Keras", "model": "VGG", "verdict": "complete", "recovered": True} | FIGURES,
         {"package": "timm", "model": "ViT", "verdict": "missed", "recovered": False}
         | FIGURES
-        | {"missed": [NOTE | {"why": f"order of reshape (net.py:{line})"} for line in (3, 4)]},
+        | {"missed": [NOTE | {"why": f"order of reshape at net.py:{line}"} for line in (3, 4)]},
         {"package": "timm", "model": "Swin", "verdict": "failed", "message": "too | long"},
         {"package": "timm", "model": "other", "verdict": "not built", "message": "no such size"},
     ],

@@ -1,5 +1,7 @@
 """Specs read off programs: what is free, what is pinned and why, and that nothing is guessed."""
 
+import json
+
 import chex
 import flax.linen as nn
 import jax
@@ -9,6 +11,7 @@ import pytest
 from jax.ad_checkpoint import checkpoint_name
 
 from dwalign.symmetry import Axes, InferenceError, PermutationSpec, Sum, certify, correspondence, infer_spec
+from dwalign.symmetry.inference import facts
 
 KEY = jax.random.key(0)
 X = jax.random.normal(KEY, (3, 5))
@@ -223,6 +226,13 @@ def test_bad_input():
 def test_describe_names_the_line_that_pins():
     text = infer_spec(*chain(lambda h: jnp.cumsum(h, -1)), X).describe()
     assert "cumsum depends on the order at test_inference.py:" in text and "an input of the program" in text
+
+
+def test_notes_name_no_line_of_an_installed_package():
+    """Wherever it lies: a stacked environment, Debian's, a user's own."""
+    for folder in ("/elsewhere/lib/python3.11/site-packages", "/usr/lib/python3/dist-packages"):
+        assert facts.installed(f"{folder}/jax/_src/core.py")
+    assert facts.installed(json.__file__) and facts.installed(facts.__file__) and not facts.installed(__file__)
 
 
 def test_names_follow_the_order_of_computation():

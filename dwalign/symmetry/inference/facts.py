@@ -13,7 +13,7 @@ Dims = Sequence[Atom | None]
 Place = tuple[int, ...]
 CONSTANT = Reason("a constant of the program that differs from position to position")
 
-_LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("purelib", "platlib", "stdlib"))
+_STANDARD = sysconfig.get_paths()["stdlib"]
 
 
 class Positions(NamedTuple):
@@ -151,6 +151,15 @@ def source_line(eqn) -> str:
     frames = list(getattr(traceback, "frames", ()))
     for frame in frames:
         name = str(frame.file_name)
-        if not name.startswith((*_LIBRARIES, str(Path(__file__).parents[1]))):
+        if not installed(name):
             return f"{Path(name).name}:{frame.line_num}"
     return ""
+
+
+def installed(name: str) -> bool:
+    """Whether a file belongs to the standard library, this package or an installed one.
+
+    Environments can be stacked, so that packages lie elsewhere than `sysconfig` says.
+    """
+    ours = name.startswith((_STANDARD, str(Path(__file__).parents[1])))
+    return ours or not {"site-packages", "dist-packages"}.isdisjoint(Path(name).parts)
