@@ -5,11 +5,9 @@ import json
 import coverage
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from covered import verdict, workers
 from covered.case import Case, drawn
-from covered.double import in_double
 
 from dwalign import report
 from dwalign.symmetry import Axes, Certificate, PermutationSpec
@@ -45,19 +43,6 @@ def test_a_wrong_spec_is_called_wrong_whatever_the_certificate_says(monkeypatch)
     monkeypatch.setattr(verdict, "infer_spec", lambda *_: PermutationSpec({"w": Axes("h0", None)}, {"h0": 6}))
     monkeypatch.setattr(verdict, "certify", lambda *_, **__: Certificate(0.0))
     assert verdict.judge(case, recover=0)["verdict"] == "wrong"
-
-
-def test_programs_that_name_their_type_run_in_double_precision():
-    def apply(params, x):
-        start = jnp.zeros(3, jnp.float32)
-        step = lambda state, row: (jnp.tanh(state + row @ params["w"]).astype(jnp.float32), None)
-        state = jax.lax.scan(step, start, x)[0]
-        return jax.lax.cond(state[0] > 2, lambda s: s, lambda s: jax.nn.relu(s) / 3, state)
-
-    params, x = {"w": jax.random.normal(jax.random.key(0), (4, 3))}, jax.random.normal(jax.random.key(1), (5, 4))
-    (found,) = in_double(apply, params, x)(params, x)
-    assert found.dtype == jnp.float64
-    assert 0 < np.abs(np.asarray(found) - np.asarray(apply(params, x), np.float64)).max() < 1e-6
 
 
 def test_constants_are_drawn_and_all_else_is_kept():
