@@ -13,6 +13,10 @@ from dwalign.symmetry.inference.structure import SINGLE, beside, members, parts,
 MOST_BLOCKS = 4096
 
 
+# what one part of a value carries, and the keys of families that were chosen with it
+Choice = tuple[tuple[Atom, ...], frozenset[Atom]]
+
+
 class Layout(NamedTuple):
     """The dimensions of an array without families, or its pieces along one axis."""
 
@@ -64,25 +68,26 @@ def blocks(dims: Sequence[Atom]) -> list[list[Atom]]:
 
     Raises `Untold` with the family for which that is not one of its members.
     """
-    options = [_expand(atom) for atom in dims]
+    keys = {key for atom in dims for family in families(atom) for key in members(family)}
+    options = [_expand(atom, keys) for atom in dims]
     if math.prod(map(len, options)) > MOST_BLOCKS:
         for family in itertools.chain.from_iterable(map(families, dims)):
             raise Untold(family)
         # each leaf by itself: nothing goes together
         return [[leaf] for atom in dims for leaf in leaves(atom)]
     out: list[list[Atom]] = []
-    queue = [list(itertools.chain.from_iterable(choice)) for choice in itertools.product(*options)]
+    queue = [_joined(choice) for choice in itertools.product(*options)]
     while queue:
-        block = queue.pop()
+        block, chosen = queue.pop()
         place = next((k for k, atom in enumerate(block) if atom.kind == "family"), None)
         if place is None:
-            out.append(block)
+            out.append(list(block))
             continue
-        there, found = set(block), members(block[place])
-        near = [member for key, member in found.items() if there & set(leaves(key))]
+        near = [member for key, member in members(block[place]).items() if key in chosen]
         if len(near) != 1:
             raise Untold(block[place])
-        queue += [[*block[:place], *choice, *block[place + 1 :]] for choice in _expand(near[0])]
+        for inside, more in _expand(near[0], keys):
+            queue.append(((*block[:place], *inside, *block[place + 1 :]), chosen | more))
     return out[::-1]
 
 
@@ -129,14 +134,22 @@ def _written(atom: Atom) -> Atom:
     return concatenation(terms)
 
 
-def _expand(atom: Atom) -> list[tuple[Atom, ...]]:
+def _expand(atom: Atom, keys: set[Atom]) -> list[Choice]:
     atom = find(atom)
     if atom.kind in ("leaf", "family"):
-        return [(atom,)]
-    options = [_expand(child) for child in atom.children]
+        return [((atom,), frozenset())]
+    options = [_expand(child, keys) for child in atom.children]
     if atom.kind == "sum":
+        for child, found in zip(atom.children, options, strict=True):
+            if find(child) in keys:
+                found[:] = [(inside, chosen | {find(child)}) for inside, chosen in found]
         return list(dict.fromkeys(itertools.chain.from_iterable(options)))
-    return [tuple(itertools.chain.from_iterable(choice)) for choice in itertools.product(*options)]
+    return [_joined(choice) for choice in itertools.product(*options)]
+
+
+def _joined(choices: Iterable[Choice]) -> Choice:
+    insides, chosen = zip(*choices, strict=True)
+    return tuple(itertools.chain.from_iterable(insides)), frozenset().union(*chosen)
 
 
 def _pieces(atom: Atom):

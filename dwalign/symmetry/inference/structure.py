@@ -79,7 +79,7 @@ def beside(atom: Atom, whole: Sequence[Atom], taken: Sequence[Atom], *, create: 
     becomes a family. Whether all other values agree is seen at the end (`families.settle`).
     """
     atom = find(atom)
-    if len(whole) == len(taken):
+    if len(whole) == len(taken) or atom in whole:
         return atom
     if atom.kind in ("product", "sum"):
         children = [beside(child, whole, taken, create=create) for child in atom.children]

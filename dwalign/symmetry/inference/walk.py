@@ -98,7 +98,7 @@ def _walk(facts: Facts, closed, values, place: Place, loops: tuple[Atom, ...], o
     def read(var) -> Occurrence:
         return Occurrence(_constant_dims(var.val), loops, None, False) if isinstance(var, Literal) else again(env[var])
 
-    for number, eqn in enumerate(jaxpr.eqns):
+    for number, eqn in _live(jaxpr):
         ins = [read(var) for var in eqn.invars]
         here = (*place, number)
         outs = _apply(facts, eqn, ins, here, loops, observable)
@@ -111,6 +111,16 @@ def _walk(facts: Facts, closed, values, place: Place, loops: tuple[Atom, ...], o
                 # the units that are numbered go together with what the value goes together with, not the reverse
                 facts.occurrences += [Occurrence([*out.dims, atom], loops, None, False) for atom in out.positions.atoms]
     return [read(var) for var in jaxpr.outvars]
+
+
+def _live(jaxpr: Jaxpr) -> list[tuple[int, Any]]:
+    """The equations on which a result or an effect depends, with their numbers; tracing keeps the others too."""
+    needed, out = {var for var in jaxpr.outvars if not isinstance(var, Literal)}, []
+    for number, eqn in reversed(list(enumerate(jaxpr.eqns))):
+        if eqn.effects or not needed.isdisjoint(eqn.outvars):
+            needed.update(var for var in eqn.invars if not isinstance(var, Literal))
+            out.append((number, eqn))
+    return out[::-1]
 
 
 def _apply(facts: Facts, eqn, ins, here: Place, loops, observable) -> list[Occurrence]:
