@@ -56,25 +56,26 @@ def versions(package: str) -> dict[str, str | None]:
     return found
 
 
-def choose(config: Config) -> tuple[list[tuple[str, str]], dict[str, str | None]]:
-    """The models that are asked for and can be made, and the versions of what they need."""
-    jobs, needs = [], {}
+def choose(config: Config) -> tuple[list[tuple[str, str]], list[tuple[str, str]], dict[str, str | None]]:
+    """The models that are asked for and can be made, those that cannot, and the versions of what they need."""
+    jobs, left, needs = [], [], {}
     for package in PACKAGES:
         models = importlib.import_module(f"covered.{package}").MODELS
         asked = [name for name in models if fnmatch.fnmatch(f"{package}/{name}".lower(), config.only.lower())]
         own = versions(package) if asked else {}
         missing = [name for name, version in own.items() if version is None]
         if missing:
+            left += [(package, name) for name in asked]
             print(f"{package}: {len(asked)} models are left out, since {', '.join(missing)} is not installed")
         else:
             jobs += [(package, name) for name in asked]
         needs |= own
-    return jobs, needs
+    return jobs, left, needs
 
 
 def main(config: Config) -> dict[str, Any]:
     """Run the experiment; returns what results.json holds."""
-    jobs, needs = choose(config)
+    jobs, left_out, needs = choose(config)
     if config.list:
         print("\n".join(f"{package}/{model}" for package, model in jobs))
         return {}
@@ -86,9 +87,9 @@ def main(config: Config) -> dict[str, Any]:
     log = folder / "models.jsonl"
     lines = log.read_text().splitlines() if log.exists() else []
     rows = {(row["package"], row["model"]): row for row in map(json.loads, lines) if row["verdict"] != "failed"}
-    left = [(package, model) for package, model in jobs if (PACKAGES[package], model) not in rows]
-    with tqdm(total=len(left), unit="model") as bar, log.open("a") as out:
-        for package, model, row in judged(left, config.seconds, recover=config.recover):
+    due = [(package, model) for package, model in jobs if (PACKAGES[package], model) not in rows]
+    with tqdm(total=len(due), unit="model") as bar, log.open("a") as out:
+        for package, model, row in judged(due, config.seconds, recover=config.recover):
             rows[PACKAGES[package], model] = {"package": PACKAGES[package], "model": model} | row
             print(json.dumps(rows[PACKAGES[package], model]), file=out, flush=True)
             bar.update()
@@ -98,6 +99,7 @@ def main(config: Config) -> dict[str, Any]:
         "experiment": "coverage",
         "config": settings | {"only": config.only, "seconds": config.seconds},
         "environment": report.environment() | {"needs": needs},
+        "left_out": [{"package": PACKAGES[package], "model": model} for package, model in left_out],
         "models": [rows[PACKAGES[package], model] for package, model in jobs],
     }
     report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")

@@ -38,9 +38,11 @@ def coverage_line(results: Mapping[str, Any]) -> str:
     )
     needs = results["environment"]["needs"]
     versions = ", ".join(f"{name} {version}" for name, version in needs.items() if version)
+    left_out = Counter(row["package"] for row in results["left_out"])
+    not_tried = f" Not tried: {', '.join(f'{n} of {name}' for name, n in left_out.items())}." if left_out else ""
     return (
         f"{results['experiment']}: {built} models, {counts}; a hidden permutation came back in {sum(tried)} of "
-        f"{len(tried)}. {versions}."
+        f"{len(tried)}.{not_tried} {versions}."
     )
 
 

@@ -6,6 +6,7 @@ FIGURES = {"groups": 3, "moving": 0.987, "seconds": {"infer_spec": 0.1, "certify
 NOTE = {"path": "w", "dimension": 0, "size": 8}
 RESULTS = {
     "experiment": "coverage",
+    "left_out": [{"package": "Haiku", "model": name} for name in ("MLP", "ResNet")],
     "environment": {"needs": {"flax": "0.12", "torch": None}},
     "models": [
         {"package": "Keras", "model": "VGG", "verdict": "complete", "recovered": True} | FIGURES,
@@ -30,7 +31,7 @@ def test_line_counts_what_was_built():
     assert line.startswith(
         "coverage: 3 models, 1 complete, 1 missed, 0 refused, 0 wrong, 1 failed; a hidden permutation"
     )
-    assert "1 of 2" in line and line.endswith("flax 0.12.")
+    assert "1 of 2. Not tried: 2 of Haiku." in line and line.endswith("flax 0.12.")
 
 
 def test_documents_take_it(tmp_path):
