@@ -355,6 +355,38 @@ def test_fused_projections_part(name):
     certify(spec, apply, params, x)
 
 
+def test_one_kernel_reads_two_streams():
+    """Cross attention with a fused kernel: the rows of queries read one stream, those of keys and values another."""
+    width = HEADS * UNITS
+    shapes = dict(a=(INNER, width), b=(INNER, width), qkv=(3 * width, width), bias=(3 * width,), o=(HEADS, UNITS, 2))
+
+    def apply(p, x, memory):
+        q, kv = (
+            stream @ kernel.T + bias[None, None]
+            for stream, kernel, bias in zip(
+                (x @ p["a"], memory @ p["b"]), jnp.split(p["qkv"], [width]), jnp.split(p["bias"], [width]), strict=True
+            )
+        )
+        k, v = jnp.moveaxis(kv.reshape(*kv.shape[:2], 2, HEADS, UNITS), 2, 0)
+        weights = jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", q.reshape(*q.shape[:2], HEADS, UNITS), k))
+        return jnp.einsum("bhqk,bkhd,hdo->bqo", weights, v, p["o"])
+
+    params, x, memory = weights(**shapes), jnp.ones((2, 3, INNER)), jnp.ones((2, 4, INNER))
+    spec = infer_spec(apply, params, x, memory)
+    assert str(spec.axes["a"]) != str(spec.axes["b"]) and len(spec.axes["qkv"].pieces) == 3
+    certify(spec, apply, params, x, memory)
+
+
+def test_what_no_result_depends_on_ties_nothing():
+    def apply(p, x):
+        h = jnp.tanh(x @ p["one"])
+        g = jnp.tanh(h @ p["two"])
+        jnp.stack([h, g])
+        return g @ p["three"]
+
+    assert len(infer_spec(apply, weights(one=(5, 6), two=(6, 6), three=(6, 2)), X).sizes) == 2
+
+
 def test_positions_that_these_inputs_do_not_reach_stay_where_they_are():
     params = weights(embed=(5, 6), place=(20, 6), down=(6, 2))
     apply = lambda p, x: jnp.tanh(x @ p["embed"] + p["place"][None, : x.shape[1]]) @ p["down"]
