@@ -15,6 +15,7 @@ from dwalign.symmetry.axes import Axes, SpecError, Sum
 from dwalign.symmetry.capture import Units, make_capture
 from dwalign.symmetry.certificate import Certificate, CertificateError, accepts, certify, drawn_elements
 from dwalign.symmetry.compare import correspondence
+from dwalign.symmetry.double import widen
 from dwalign.symmetry.examples import count_examples, take_examples
 from dwalign.symmetry.guards import check_perms, check_spec
 from dwalign.symmetry.inference import InferenceError, infer_spec
@@ -74,4 +75,5 @@ __all__ = [
     "trials",
     "weight_blocks",
     "wide",
+    "widen",
 ]

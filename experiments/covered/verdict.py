@@ -9,8 +9,7 @@ import numpy as np
 
 from covered.case import Case, drawn
 from dwalign import apply
-from dwalign.symmetry import CertificateError, PermutationSpec, certify, infer_spec, permute, random_perms
-from dwalign.symmetry.double import widen
+from dwalign.symmetry import CertificateError, PermutationSpec, certify, infer_spec, permute, random_perms, widen
 
 # in double precision a right spec differs by rounding, about 1e-13
 WRONG = 1e-6
