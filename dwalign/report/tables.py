@@ -41,7 +41,8 @@ def caption(results: Mapping[str, Any]) -> str:
     tables = [values["barrier"]["values"] for values in results["methods"].values()]
     pairs, seeds = max((len(table[0]) for table in tables), default=0), max((len(table) for table in tables), default=0)
     environment = results["environment"]
-    aligners = f"{seeds} aligner {'seed' if seeds == 1 else 'seeds'}"
+    none = results["config"].get("seeds") == 0
+    aligners = "" if none else f" and {seeds} aligner {'seed' if seeds == 1 else 'seeds'}"
     iterations = results["config"].get("sinkhorn_iterations", PLAIN)
     run = any("sinkhorn" in name for name in results["methods"])
     shorter = (
@@ -49,7 +50,7 @@ def caption(results: Mapping[str, Any]) -> str:
     )
     cores = f"{environment['cores']} {'core' if environment['cores'] == 1 else 'cores'}"
     return (
-        f"{results['experiment']}: means and 95 % intervals over {pairs} held-out pairs and {aligners}; "
+        f"{results['experiment']}: means and 95 % intervals over {pairs} held-out pairs{aligners}; "
         f"{cores}, {environment['platform']}, Python {environment['python']}, "
         f"jax {environment['packages'].get('jax', 'unknown')}.{shorter}"
     )
