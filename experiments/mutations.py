@@ -208,7 +208,7 @@ def main(config: Config) -> dict[str, Any]:
     point = lambda value: report.point([[value]])
     results = {
         "experiment": "mutations",
-        "config": dataclasses.asdict(config) | {"networks": dict(rows)},
+        "config": {"preset": config.preset, "networks": dict(rows)},
         "environment": report.environment(),
         "axis": "programs",
         "settings": list(found),
