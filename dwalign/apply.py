@@ -35,21 +35,17 @@ from dwalign.matching import (
     straight_through,
     weight_matching,
 )
+from dwalign.program import Units, certify, count_examples, infer_spec, take_examples
 from dwalign.symmetry import (
     Alignment,
     PermutationSpec,
-    Units,
-    certify,
     check_spec,
     compose,
-    count_examples,
     identity,
-    infer_spec,
     inverse,
     leaf_roles,
     permute,
     random_perms,
-    take_examples,
 )
 
 PyTree = Any

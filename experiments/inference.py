@@ -19,7 +19,7 @@ import tyro
 
 from dwalign import report
 from dwalign.networks import build
-from dwalign.symmetry import certify, infer_spec
+from dwalign.program import certify, infer_spec
 
 VIT = dict(kind="vit", depth=12)
 NETWORKS: dict[str, dict[str, Any]] = {

@@ -28,17 +28,8 @@ from tqdm import tqdm
 
 from dwalign import report
 from dwalign.networks import Network, build
-from dwalign.symmetry import (
-    PermutationSpec,
-    SpecError,
-    accepts,
-    drawn_elements,
-    examine,
-    interpret,
-    permute,
-    random_perms,
-    trials,
-)
+from dwalign.program import accepts, drawn_elements, examine, interpret, trials
+from dwalign.symmetry import PermutationSpec, SpecError, permute, random_perms
 
 PyTree = Any
 VIT = dict(kind="vit", dim=12, depth=2, heads=3, width=16, outputs=3)

@@ -7,7 +7,8 @@ import pytest
 
 from dwalign import apply
 from dwalign.networks import mlp
-from dwalign.symmetry import Axes, CertificateError, PermutationSpec, SpecError
+from dwalign.program import CertificateError
+from dwalign.symmetry import Axes, PermutationSpec, SpecError
 
 NET = mlp(6, (7, 5), 3)
 DATA = (jax.random.normal(jax.random.key(9), (40, 6)), jnp.arange(40) % 3)

@@ -17,6 +17,7 @@ LAYERS = (
     "matching",
     "encoders",
     "assignment",
+    "program",
     "symmetry",
 )
 HEAVY = {"matplotlib", "orbax", "ott", "skimage", "sklearn", "tensorflow_datasets", "torch"}

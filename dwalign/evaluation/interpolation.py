@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from dwalign.matching.objective import cross_entropy, read_task
-from dwalign.symmetry import Axes, PermutationSpec, count_examples, interpolate, take_examples
+from dwalign.program import count_examples, take_examples
+from dwalign.symmetry import Axes, PermutationSpec, interpolate
 
 PyTree = Any
 

@@ -11,18 +11,8 @@ import jax.numpy as jnp
 from dwalign.assignment import hungarian
 from dwalign.matching.batch import read_batch
 from dwalign.matching.options import check_options
-from dwalign.symmetry import (
-    Alignment,
-    PermutationSpec,
-    SpecError,
-    Units,
-    count_examples,
-    inverse,
-    make_capture,
-    permute,
-    permute_batch,
-    take_examples,
-)
+from dwalign.program import Units, count_examples, make_capture, take_examples
+from dwalign.symmetry import Alignment, PermutationSpec, SpecError, inverse, permute, permute_batch
 
 PyTree = Any
 

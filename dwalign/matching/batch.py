@@ -1,4 +1,4 @@
-"""Data that methods take: a pair of inputs and labels, each any tree (`dwalign.symmetry.take_examples`)."""
+"""Data that methods take: a pair of inputs and labels, each any tree (`dwalign.program.take_examples`)."""
 
 from typing import Any
 

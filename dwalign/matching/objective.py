@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import optax
 
 from dwalign.matching.batch import read_batch
+from dwalign.program import Units
 from dwalign.symmetry import (
     Alignment,
     PermutationSpec,
     SpecError,
-    Units,
     check_perms,
     identity,
     interpolate,

@@ -17,7 +17,8 @@ from dwalign.matching.objective import (
     start_scores,
 )
 from dwalign.matching.options import check_options
-from dwalign.symmetry import Alignment, PermutationSpec, count_examples, identity, interpolate, permute, take_examples
+from dwalign.program import count_examples, take_examples
+from dwalign.symmetry import Alignment, PermutationSpec, identity, interpolate, permute
 
 PyTree = Any
 

@@ -10,16 +10,8 @@ import optax
 from dwalign.matching.objective import read_task, start_perms
 from dwalign.matching.options import check_options
 from dwalign.matching.weight import weight_matching
-from dwalign.symmetry import (
-    Alignment,
-    PermutationSpec,
-    count_examples,
-    interpolate,
-    leaf_roles,
-    permute,
-    take_examples,
-    wide,
-)
+from dwalign.program import count_examples, take_examples
+from dwalign.symmetry import Alignment, PermutationSpec, interpolate, leaf_roles, permute, wide
 
 PyTree = Any
 

@@ -7,7 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dwalign.symmetry import PermutationSpec, Units, infer_spec, make_capture
+from dwalign.program import Units, infer_spec, make_capture
+from dwalign.symmetry import PermutationSpec
 
 PyTree = Any
 

@@ -8,7 +8,8 @@ import pytest
 
 from dwalign.deepalign import Aligner, DeepAlign, deep_align
 from dwalign.encoders import GraphEncoder, ProbeEncoder
-from dwalign.symmetry import compose, infer_spec, inverse, make_capture, permute, random_perms
+from dwalign.program import infer_spec, make_capture
+from dwalign.symmetry import compose, inverse, permute, random_perms
 from tests.networks.declared import CASES, randomised
 
 

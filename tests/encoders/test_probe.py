@@ -10,7 +10,8 @@ from dwalign.assignment import hungarian
 from dwalign.encoders.probe import ProbeEncoder
 from dwalign.matching.activation import activation_matching
 from dwalign.networks import mlp
-from dwalign.symmetry import Axes, PermutationSpec, SpecError, Units, make_capture, permute, random_perms
+from dwalign.program import Units, make_capture
+from dwalign.symmetry import Axes, PermutationSpec, SpecError, permute, random_perms
 
 NET = mlp(9, (8, 7), 3)
 INPUTS = jax.random.normal(jax.random.key(10), (12, 9))

@@ -10,7 +10,8 @@ from covered import verdict, workers
 from covered.case import Case, drawn
 
 from dwalign import report
-from dwalign.symmetry import Axes, Certificate, PermutationSpec
+from dwalign.program import Certificate
+from dwalign.symmetry import Axes, PermutationSpec
 
 
 def test_a_model_of_flax(tmp_path, capsys):

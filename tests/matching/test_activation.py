@@ -8,7 +8,8 @@ import pytest
 
 from dwalign.matching import activation_matching
 from dwalign.networks import mlp
-from dwalign.symmetry import Units, identity, inverse, permute, random_perms
+from dwalign.program import Units
+from dwalign.symmetry import identity, inverse, permute, random_perms
 
 NET = mlp(6, (5, 7), 3)
 

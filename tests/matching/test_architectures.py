@@ -17,7 +17,8 @@ from dwalign.matching import (
     weight_matching,
 )
 from dwalign.networks import mlp
-from dwalign.symmetry import Alignment, SpecError, infer_spec, inverse, make_capture, permute, random_perms, to_matrices
+from dwalign.program import infer_spec, make_capture
+from dwalign.symmetry import Alignment, SpecError, inverse, permute, random_perms, to_matrices
 from tests.networks.declared import CASES, randomised
 
 # residual, recurrent with fused gates, layers stacked by a scan; the laws of the start run over all in tests/deepalign

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dwalign import apply
-from dwalign.symmetry import infer_spec, make_capture, permute, random_perms
+from dwalign.program import infer_spec, make_capture
+from dwalign.symmetry import permute, random_perms
 
 X = np.random.default_rng(0).standard_normal((24, 6)).astype(np.float32)
 Y = np.arange(24) % 3

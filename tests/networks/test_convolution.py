@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from dwalign.networks.convolution import convolve, halve
-from dwalign.symmetry import certify, infer_spec
+from dwalign.program import certify, infer_spec
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID", ((1, 2), (0, 1))])

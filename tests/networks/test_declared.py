@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from dwalign.networks import KINDS, build
-from dwalign.symmetry import correspondence, identity, infer_spec, inverse, permute
+from dwalign.program import infer_spec
+from dwalign.symmetry import correspondence, identity, inverse, permute
 from tests.networks.declared import CASES, randomised
 
 

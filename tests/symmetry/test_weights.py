@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from dwalign.matching import weight_matching
+from dwalign.program import infer_spec
 from dwalign.symmetry import (
     Axes,
     PermutationSpec,
     SpecError,
     distance,
     find_statistics,
-    infer_spec,
     interpolate,
     inverse,
     leaf_roles,

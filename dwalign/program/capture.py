@@ -1,0 +1,293 @@
+"""What hidden units compute, read off the program: no hooks in the network, no names of layers.
+
+A unit is observed where the next layer reads it: the operands of the contractions over its group. Its pre-activation is
+found by walking back from there as long as a value depends on one other value alone, through non-linearities, pooling
+and reshapes, and so ends at the bias or the normalisation before them.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Literal
+
+from dwalign.program.data import count_examples, take_examples
+from dwalign.program.inference import Program, read_program
+from dwalign.program.inference.atoms import Atom, find, leaves
+from dwalign.program.inference.facts import Occurrence, Place
+from dwalign.program.inference.structure import beside, pieces, spans
+from dwalign.program.inference.walk import called, scan_parts
+from dwalign.symmetry.axes import SpecError
+
+PyTree = Any
+MOVES = {"slice", "pad", "concatenate", "reshape", "transpose", "squeeze", "broadcast_in_dim", "split", "rev", "gather"}
+
+
+class Units(NamedTuple):
+    """What the hidden units compute: for each group arrays `[m, positions, *batch, n]` for m examples.
+
+    Attributes:
+      pre: before the non-linearity.
+      post: where the next layers read them.
+      sensitivity: gradients of a read-out of the outputs with respect to `pre`; None without a read-out.
+
+    Positions are all other axes (places in an image, steps in time, several readers). Along axes of other groups, whose
+    order means nothing, a unit answers with the mean and the root mean square.
+    """
+
+    pre: dict[str, jax.Array]
+    post: dict[str, jax.Array]
+    sensitivity: dict[str, jax.Array] | None = None
+
+
+class Plan(NamedTuple):
+    """A program, and for every group the values that are observed."""
+
+    program: Program
+    pre: dict[str, tuple[Occurrence, ...]]
+    post: dict[str, tuple[Occurrence, ...]]
+
+
+def make_capture(apply: Callable) -> Callable[..., tuple[PyTree, Units]]:
+    """The function `capture(params, inputs, readout=None) -> (outputs, Units)` for `apply(params, inputs)`.
+
+    Args:
+      apply: any JAX function; `inputs` is any tree, and the first axis of every array in it holds the
+        examples.
+
+    The result can be jitted, vmapped over params and differentiated. `readout(outputs)` is a scalar.
+
+    Raises (when called):
+      SpecError: a group of which no value that depends on the examples can be observed.
+    """
+    plans: dict[Any, Plan] = {}
+
+    def capture(params: PyTree, inputs: PyTree, readout: Callable | None = None) -> tuple[PyTree, Units]:
+        if count_examples(inputs) == 1:
+            # a dimension of size one cannot be told from none
+            twice = take_examples(inputs, jnp.array([0, 0]))
+            half = readout and (lambda outputs: readout(jax.tree.map(lambda leaf: leaf[:1], outputs)))
+            return jax.tree.map(lambda leaf: leaf[:1], capture(params, twice, half))
+        shapes = jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), (params, inputs))
+        key = jax.tree.structure((params, inputs)), str(jax.tree.leaves(shapes, is_leaf=lambda x: isinstance(x, tuple)))
+        if key not in plans:
+            plans[key] = _plan(apply, params, inputs)
+        return _run(plans[key], params, inputs, readout)
+
+    return capture
+
+
+def _plan(apply: Callable, params: PyTree, inputs: PyTree) -> Plan:
+    abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), (params, inputs))
+    program = read_program(apply, abstract[0], abstract[1])
+    post = {program.groups.names[group]: _readings(program, group) for group in program.groups.batch}
+    pre = {
+        name: tuple({before.place: before for one in post[name] for before in [_before(program, one, group)]}.values())
+        for group, name in program.groups.names.items()
+        if group in program.groups.batch
+    }
+    return Plan(program, pre, post)
+
+
+def _constituents(program: Program, leaf: Atom) -> list[Atom]:
+    """The leaves of the program that a group stands for: itself, or those that were merged into it."""
+    for (one, two), whole in program.groups.merged.items():
+        if whole is leaf:
+            return [*_constituents(program, one), *_constituents(program, two)]
+    return [leaf]
+
+
+def _example_leaf(program: Program) -> Atom:
+    inputs = program.facts.occurrences[len(program.params) : len(program.closed.jaxpr.invars)]
+    atom = next((one.dims[0] for one in inputs if one.dims), None)
+    if atom is None:
+        raise SpecError("capture: the leading axis of the inputs must hold at least two examples")
+    return leaves(atom)[0]
+
+
+def _carried(one: Occurrence) -> list[Atom]:
+    return [leaf for atom in (*one.dims, *one.loops) if atom is not None for leaf in leaves(atom)]
+
+
+def _usable(program: Program, one: Occurrence, group: Atom) -> bool:
+    needed = [*_constituents(program, group), _example_leaf(program)]
+    needed += [leaf for h in program.groups.batch[group] for leaf in _constituents(program, h)]
+    return one.data and one.place is not None and all(leaf in _carried(one) for leaf in needed)
+
+
+def _readings(program: Program, group: Atom) -> tuple[Occurrence, ...]:
+    members = set(_constituents(program, group))
+    read = {
+        one.place: one
+        for reading in program.facts.reads
+        if members & {leaf for atom in reading.atoms for leaf in leaves(atom)}
+        for operand in reading.operands
+        for one in [_source(program, program.facts.carried.get(operand.place or (), operand), group)]
+        if _usable(program, one, group)
+    }
+    if not read:
+        others = [one for one in program.facts.occurrences if _usable(program, one, group)]
+        if not others:
+            raise SpecError(
+                f"capture: no value that depends on the examples carries group {program.groups.names[group]!r}; "
+                "is the leading axis of the inputs the examples?"
+            )
+        read = {others[-1].place: others[-1]}
+    return tuple(one._replace(dims=tuple(one.dims)) for one in read.values())
+
+
+def _source(program: Program, one: Occurrence, group: Atom) -> Occurrence:
+    """The value of which this one holds copies, such as the picture of which a convolution gathers the patches."""
+    origin = program.facts.origins.get(one.place or ())
+    if origin is None or origin.primitive not in MOVES:
+        return one
+    found = {other.place: other for part in origin.operands if part.data for other in [_source(program, part, group)]}
+    (source, *others) = found.values()
+    return one if others or source.loops != one.loops or not _usable(program, source, group) else source
+
+
+def _before(program: Program, one: Occurrence, group: Atom) -> Occurrence:
+    while one.place in program.facts.origins:
+        arrays = [other for other in program.facts.origins[one.place].operands if other.dims]
+        if len(arrays) > 1 and all(other.data for other in arrays):
+            # such as the maximum of two slices of one value
+            arrays = list({other.place: other for part in arrays for other in [_source(program, part, group)]}.values())
+        if len(arrays) != 1 or not _usable(program, arrays[0], group) or arrays[0].loops != one.loops:
+            break
+        if arrays[0].place in program.facts.carried:
+            break
+        one = arrays[0]._replace(dims=tuple(arrays[0].dims))
+    return one
+
+
+def _run(plan: Plan, params, inputs, readout) -> tuple[PyTree, Units]:
+    closed = plan.program.closed
+    arrays = [jnp.asarray(leaf) for leaf in jax.tree.leaves((params, inputs))]
+    wanted = {one.place for group in (plan.pre, plan.post) for ones in group.values() for one in ones}
+    leaves_out, found = _evaluate(closed, arrays, wanted, {})
+    outputs = plan.program.outputs.unflatten(leaves_out)
+    units = {
+        kind: {g: _units(plan.program, g, ones, found) for g, ones in getattr(plan, kind).items()}
+        for kind in ("pre", "post")
+    }
+    if readout is None:
+        return outputs, Units(**units)
+    places = {one.place or () for ones in plan.pre.values() for one in ones}
+
+    def read(shifts):
+        return readout(plan.program.outputs.unflatten(_evaluate(closed, arrays, set(), shifts)[0]))
+
+    gradients = jax.grad(read)({place: jnp.zeros_like(found[place]) for place in sorted(places)})
+    sensitivity = {g: _units(plan.program, g, ones, gradients) for g, ones in plan.pre.items()}
+    return outputs, Units(**units, sensitivity=sensitivity)
+
+
+def _units(program: Program, name: str, ones: Sequence[Occurrence], found: Mapping[Place, jax.Array]) -> jax.Array:
+    (group,) = (leaf for leaf in program.groups.batch if program.groups.names[leaf] == name)
+    return jnp.concatenate(
+        [_arranged(program, group, one, found[one.place]) for one in ones if one.place is not None], axis=1
+    )
+
+
+def _arranged(program: Program, group: Atom, one: Occurrence, array: jax.Array) -> jax.Array:
+    """`[m, positions, *batch, n]`"""
+    outer = [_constituents(program, h) for h in program.groups.batch[group]]
+    own = _constituents(program, group)
+    behind = [*(leaf for leaves in outer for leaf in leaves), *own]
+    names = program.groups.names
+    permuted = {leaf for g in program.groups.batch for leaf in _constituents(program, g)}
+    out = []
+    for factors, block in _unfold(array, (*one.loops, *one.dims)):
+        if any(factors.count(leaf) != 1 for leaf in [_example_leaf(program), *behind]):
+            continue
+        first = factors.index(_example_leaf(program))
+        last = [factors.index(leaf) for leaf in behind]
+        unordered = [k for k, leaf in enumerate(factors) if leaf in permuted and k not in last]
+        rest = [k for k in range(len(factors)) if k not in (first, *last, *unordered)]
+        x = block.transpose([first, *rest, *unordered, *last])
+        x = x.reshape(x.shape[0], math.prod(block.shape[k] for k in rest), -1, *(block.shape[k] for k in last))
+        x = x[:, :, 0] if not unordered else jnp.concatenate([x.mean(2), jnp.sqrt((x**2).mean(2) + 1e-12)], axis=1)
+        shape = [math.prod(leaf.size for leaf in leaves) for leaves in outer]
+        out.append(x.reshape(*x.shape[:2], *shape, math.prod(leaf.size for leaf in own)))
+    if not out:
+        raise SpecError(f"capture: group {names[group]!r} occurs twice or never in a value that should hold its units")
+    return jnp.concatenate(out, axis=1)
+
+
+def _unfold(array: jax.Array, dims: Sequence[Atom | None]) -> Iterator[tuple[list[Atom | None], jax.Array]]:
+    """The array with one axis for every leaf, a block for every combination of concatenated parts."""
+    for axis, dim in enumerate(dims):
+        atom = None if dim is None else find(dim)
+        if atom is None or atom.kind in ("leaf", "family"):
+            continue
+        before, after = dims[:axis], dims[axis + 1 :]
+        if atom.kind == "product":
+            split = array.reshape(
+                *array.shape[:axis], *(child.size for child in atom.children), *array.shape[axis + 1 :]
+            )
+            yield from _unfold(split, (*before, *atom.children, *after))
+        else:
+            start = 0
+            for child, on in zip(atom.children, spans(atom, [child.size for child in atom.children]), strict=True):
+                piece = jax.lax.slice_in_dim(array, start, start + child.size, axis=axis)
+                near = lambda other, on=on, atom=atom: other and beside(other, pieces(atom), on, create=False)
+                yield from _unfold(piece, (*map(near, before), child, *map(near, after)))
+                start += child.size
+        return
+    yield [None if dim is None else find(dim) for dim in dims], array
+
+
+def _evaluate(closed: ClosedJaxpr, args, wanted, shifts, prefix: Place = ()) -> tuple[list, dict[Place, jax.Array]]:
+    """Run a program; returns its outputs and the wanted values, to which `shifts` are added."""
+    jaxpr = closed.jaxpr if isinstance(closed, ClosedJaxpr) else closed
+    consts = closed.consts if isinstance(closed, ClosedJaxpr) else ()
+    found: dict[Place, jax.Array] = {}
+    env = dict(zip(jaxpr.constvars, consts, strict=True)) | dict(zip(jaxpr.invars, args, strict=True))
+    places = {*wanted, *shifts}
+
+    def read(var):
+        return var.val if isinstance(var, Literal) else env[var]
+
+    for number, eqn in enumerate(jaxpr.eqns):
+        here = (*prefix, number)
+        values = [read(var) for var in eqn.invars]
+        inside = {place for place in places if place[: len(here)] == here and len(place) > len(here) + 1}
+        if not inside:
+            outs = _bind(eqn, values)
+        else:
+            within = wanted & inside, {place: shifts[place] for place in inside & set(shifts)}
+            if eqn.primitive.name == "scan":
+                outs, more = _evaluate_scan(eqn, values, *within, here)
+            else:
+                outs, more = _evaluate(called(eqn), values, *within, here)
+            found |= more
+        for k, var in enumerate(eqn.outvars):
+            place = (*here, k)
+            env[var] = outs[k] + shifts[place] if place in shifts else outs[k]
+            if place in wanted:
+                found[place] = env[var]
+    return [read(var) for var in jaxpr.outvars], found
+
+
+def _bind(eqn, values) -> list:
+    settings = eqn.primitive.get_bind_params(eqn.params)
+    functions, params = settings if isinstance(settings, tuple) else ((), settings)
+    outs = eqn.primitive.bind(*functions, *values, **params)
+    return list(outs) if eqn.primitive.multiple_results else [outs]
+
+
+def _evaluate_scan(eqn, values, wanted, shifts, here: Place):
+    consts, carries = scan_parts(eqn)
+    fixed, carry, xs = values[:consts], values[consts : consts + carries], values[consts + carries :]
+
+    def body(carry, row):
+        row, moves = row
+        outs, found = _evaluate(eqn.params["jaxpr"], [*fixed, *carry, *row], wanted, moves, here)
+        return outs[:carries], (outs[carries:], found)
+
+    carry, (ys, found) = jax.lax.scan(
+        body, list(carry), (list(xs), shifts), length=eqn.params["length"], reverse=eqn.params["reverse"]
+    )
+    return [*carry, *ys], found

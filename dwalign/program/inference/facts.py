@@ -1,0 +1,165 @@
+"""What the walk over a program finds out, kept in one place."""
+
+import functools
+import sysconfig
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dwalign.program.inference.atoms import Atom, Mismatch, Reason, find, fresh, pin
+from dwalign.program.inference.structure import unify
+
+Dims = Sequence[Atom | None]
+Place = tuple[int, ...]
+CONSTANT = Reason("a constant of the program that differs from position to position")
+
+_STANDARD = sysconfig.get_paths()["stdlib"]
+
+
+class Positions(NamedTuple):
+    """What the entries of an integer value number (`positions`).
+
+    Attributes:
+      atoms: the dimension of whose units they are positions; for index vectors one a column, None for other numbers.
+      kind: "at" for those of one dimension; "own" for those of a dimension of the value itself, in order; "columns" for
+        index vectors; "moved" for numbers computed from them, harmless until they are used; "never" for a truth value
+        that is false wherever they point.
+      cause: the primitive that found them.
+    """
+
+    atoms: tuple[Atom | None, ...]
+    kind: str
+    cause: str
+
+
+class Occurrence(NamedTuple):
+    """A value: its dimensions, the scans it is inside of, and where the program computes it.
+
+    `place` is the path of equation numbers and the number of the result; None where it cannot be observed.
+    `data` says whether it depends on the inputs of the program.
+    """
+
+    dims: Dims
+    loops: tuple[Atom, ...]
+    place: Place | None
+    data: bool
+    dtype: Any = None
+    positions: Positions | None = None
+    origin: "Origin | None" = None
+
+
+class Origin(NamedTuple):
+    """The primitive that computes a value, and its operands."""
+
+    primitive: str
+    operands: Sequence[Occurrence]
+
+
+class Read(NamedTuple):
+    """A contraction over `atoms` of the values in `operands`: what a next layer reads."""
+
+    atoms: Sequence[Atom]
+    operands: Sequence[Occurrence]
+
+
+class Facts:
+    """The occurrences of atoms and what forbids treating them independently of one another.
+
+    `operands` are those of the equation at hand, `origins` those of every value that can be observed;
+    `calls` are the equations around it;
+    `carried` maps what enters a turn of a loop to what leaves it;
+    `used` are the dimensions of values with which something is computed.
+    """
+
+    def __init__(self) -> None:
+        self.occurrences: list[Occurrence] = []
+        self.separated: list[tuple[Atom, Atom]] = []
+        self.reads: list[Read] = []
+        self.unknown: dict[str, Reason] = {}
+        self.operands: Sequence[Occurrence] = ()
+        self.calls: list = []
+        self.used: list[Dims] = []
+        self.carried: dict[Place, Occurrence] = {}
+        self.origins: dict[Place, Origin] = {}
+
+    def unify(self, x: Atom | None, y: Atom | None, eqn=None) -> Atom | None:
+        """Both are the same dimension, which is the result; where their structures forbid that both are pinned."""
+        if x is None or y is None:
+            return y if x is None else x
+        for one, other in ((x, y), (y, x)):
+            if eqn is not None and find(one).reason is CONSTANT:
+                self.pin([other], eqn, "meets a constant that differs from position to position")
+        try:
+            return unify(x, y)
+        except Mismatch:
+            self.pin([x, y], eqn, "combines dimensions that are divided differently")
+            return self.fresh_pinned(x.size, eqn)
+
+    def unify_all(self, values: Iterable[Dims], eqn=None) -> list[Atom | None]:
+        """Dimension by dimension, for values of one shape up to dimensions of size 1."""
+        return [functools.reduce(lambda x, y: self.unify(x, y, eqn), atoms) for atoms in zip(*values, strict=True)]
+
+    def pin(self, atoms: Iterable[Atom | None], eqn, why: str = "") -> None:
+        for atom in atoms:
+            if atom is not None:
+                pin(atom, self.reason(eqn, why))
+
+    def reason(self, eqn, why: str = "") -> Reason:
+        """The primitive, and the line of the equation or of the innermost call around it that has one."""
+        if eqn is None:
+            return Reason(why)
+        lines = (source_line(one) for one in (eqn, *reversed(self.calls)))
+        return Reason(f"{eqn.primitive.name} {why}".strip(), next((line for line in lines if line), ""))
+
+    def fresh_pinned(self, size: int, eqn) -> Atom | None:
+        return None if size == 1 else fresh(size, self.reason(eqn, "gives positions an order"))
+
+    def ordered(self, dims: Dims, axes: Sequence[int], eqn, why: str = "depends on the order") -> list[Atom | None]:
+        """Pin these axes; results have axes of their own, and nothing is independent for each of their positions."""
+        axes = [axis % len(dims) for axis in axes]
+        self.pin([dims[k] for k in axes], eqn, why)
+        self.mixed(dims, axes)
+        return [
+            self.fresh_pinned(atom.size, eqn) if k in axes and atom is not None else atom for k, atom in enumerate(dims)
+        ]
+
+    def mixed(self, dims: Dims, axes: Sequence[int]) -> None:
+        """Positions of these axes meet each other: nothing else is independent for each of them."""
+        self._separate([atom for k, atom in enumerate(dims) if k not in axes], [dims[k] for k in axes])
+
+    def roles(self, *, batch: Dims, contracted: Dims, free: tuple[Dims, Dims]) -> None:
+        """Dimensions of a contraction: only some may be permuted independently for each position of others."""
+        left, right = free
+        self._separate(batch, [*contracted, *left, *right])
+        self._separate(contracted, [*left, *right])
+        self._separate(left, [*contracted, *right])
+        self._separate(right, [*contracted, *left])
+
+    def _separate(self, atoms: Dims, others: Dims) -> None:
+        self.separated += [(x, y) for x in atoms for y in others if x is not None and y is not None]
+
+    def read(self, atoms: Dims) -> None:
+        kept = [atom for atom in atoms if atom is not None]
+        operands = [operand for operand in self.operands if operand.data and operand.place is not None]
+        if kept and operands:
+            self.reads.append(Read(kept, operands))
+
+
+def source_line(eqn) -> str:
+    """The innermost line outside of installed packages and this one, "" if there is none."""
+    traceback = getattr(eqn.source_info, "traceback", None)
+    frames = list(getattr(traceback, "frames", ()))
+    for frame in frames:
+        name = str(frame.file_name)
+        if not installed(name):
+            return f"{Path(name).name}:{frame.line_num}"
+    return ""
+
+
+def installed(name: str) -> bool:
+    """Whether a file belongs to the standard library, this package or an installed one.
+
+    Environments can be stacked, so that packages lie elsewhere than `sysconfig` says.
+    """
+    ours = name.startswith((_STANDARD, str(Path(__file__).parents[1])))
+    return ours or not {"site-packages", "dist-packages"}.isdisjoint(Path(name).parts)

@@ -1,0 +1,260 @@
+"""The walk over a jaxpr, into everything that it calls."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+from dwalign.program.inference.atoms import Atom, Reason, fresh, leaves, opened, pin, uniform
+from dwalign.program.inference.facts import CONSTANT, Dims, Facts, Occurrence, Origin, Place
+from dwalign.program.inference.families import families
+from dwalign.program.inference.positions import again, count, elsewhere, numbered, together
+from dwalign.program.inference.rules import RULES, shapes, unknown
+from dwalign.program.inference.structure import tie
+
+INPUT = Reason("an input of the program")
+OUTPUT = Reason("an output of the program")
+STATE = Reason("an output of the program that is new state: let apply return its predictions alone")
+UNUSED = Reason("not used by the program")
+# what neither computes with a value nor puts it beside others
+MOVES = {"broadcast_in_dim", "convert_element_type", "copy", "copy_p", "reshape", "slice", "split", "squeeze"}
+MOVES |= {"stop_gradient", "transpose", "unstack"}
+EMPTY = Reason("an array without entries")
+
+
+def walk_program(closed: ClosedJaxpr, arguments: int, outputs: Sequence[Reason]) -> tuple[Facts, list[Dims]]:
+    """All facts about a program whose first `arguments` inputs are parameters, and the dimensions of these.
+
+    `outputs` says for each result why it is pinned.
+    """
+    facts, jaxpr = Facts(), closed.jaxpr
+    params = [_fresh_dims(var.aval.shape, owners=1 << k) for k, var in enumerate(jaxpr.invars[:arguments])]
+    inputs = [_fresh_dims(var.aval.shape, INPUT) for var in jaxpr.invars[arguments:]]
+    values = [
+        *(Occurrence(dims, (), None, False) for dims in params),
+        *(Occurrence(dims, (), (-1 - k, 0), True) for k, dims in enumerate(inputs)),
+    ]
+    values = [value._replace(dtype=var.aval.dtype) for var, value in zip(jaxpr.invars, values, strict=True)]
+    facts.occurrences += values
+    for out, why in zip(_walk(facts, closed, values, (), (), True), outputs, strict=True):
+        _pin_all([*out.dims, *_numbered(out)], why)
+    _pin_unused(facts, params)
+    return facts, params
+
+
+def _pin_unused(facts: Facts, params: Sequence[Dims]) -> None:
+    """Pin positions that the program only moves or cuts off, such as those of embeddings for longer inputs.
+
+    The function does not depend on them, but the same weights with other inputs may. What lies beside them goes with
+    what lies beside the others.
+    """
+    used = {leaf for dims in facts.used for atom in dims if atom is not None for leaf in leaves(atom)}
+    for atom in (atom for dims in params for atom in dims if atom is not None):
+        for family in list(families(atom)):
+            if not used.issuperset(leaves(family)):
+                tie(family)
+        for leaf in leaves(atom):
+            if leaf not in used:
+                pin(leaf, UNUSED)
+
+
+def _pin_all(dims: Dims, why: Reason) -> None:
+    for atom in dims:
+        if atom is not None:
+            pin(atom, why)
+
+
+def _numbered(one: Occurrence) -> Sequence[Atom | None]:
+    return () if one.positions is None or one.positions.kind == "never" else one.positions.atoms
+
+
+def _fresh_dims(shape, why: Reason | None = None, owners: int = 0) -> Dims:
+    return [None if n == 1 else fresh(n, EMPTY if 0 in shape else why, owners) for n in shape]
+
+
+def _constant_dims(value: Any) -> Dims:
+    """A constant is uniform along the dimensions along which it does not vary, and pins the others."""
+    if not hasattr(value, "shape") or jnp.issubdtype(value.dtype, jax.dtypes.extended):
+        return _fresh_dims(np.shape(value), CONSTANT)
+    array = np.asarray(value)
+    return [
+        uniform(n) if array.size == 0 or np.all(array == array.take([0], d)) else fresh(n, CONSTANT)
+        for d, n in enumerate(array.shape)
+    ]
+
+
+def _walk(facts: Facts, closed, values, place: Place, loops: tuple[Atom, ...], observable: bool) -> list[Occurrence]:
+    jaxpr = closed.jaxpr if isinstance(closed, ClosedJaxpr) else closed
+    consts = closed.consts if isinstance(closed, ClosedJaxpr) else ()
+    env: dict[Any, Occurrence] = {}
+    for var, value in zip(jaxpr.constvars, consts, strict=True):
+        env[var] = Occurrence(_constant_dims(value), loops, None, False)
+        facts.occurrences.append(env[var])
+    env.update(zip(jaxpr.invars, values, strict=True))
+
+    def read(var) -> Occurrence:
+        return Occurrence(_constant_dims(var.val), loops, None, False) if isinstance(var, Literal) else again(env[var])
+
+    for number, eqn in _live(jaxpr):
+        ins = [read(var) for var in eqn.invars]
+        here = (*place, number)
+        outs = _apply(facts, eqn, ins, here, loops, observable)
+        data = any(operand.data for operand in ins)
+        for k, (var, out) in enumerate(zip(eqn.outvars, outs, strict=True)):
+            env[var] = out._replace(loops=loops, place=(*here, k) if observable else None, data=data)
+            facts.origins[*here, k] = Origin(eqn.primitive.name, ins)
+            facts.occurrences.append(env[var])
+            if out.positions is not None and out.positions.kind in ("at", "columns"):
+                # the units that are numbered go together with what the value goes together with, not the reverse
+                facts.occurrences += [Occurrence([*out.dims, atom], loops, None, False) for atom in out.positions.atoms]
+    return [read(var) for var in jaxpr.outvars]
+
+
+def _live(jaxpr: Jaxpr) -> list[tuple[int, Any]]:
+    """The equations on which a result or an effect depends, with their numbers; tracing keeps the others too."""
+    needed, out = {var for var in jaxpr.outvars if not isinstance(var, Literal)}, []
+    for number, eqn in reversed(list(enumerate(jaxpr.eqns))):
+        if eqn.effects or not needed.isdisjoint(eqn.outvars):
+            needed.update(var for var in eqn.invars if not isinstance(var, Literal))
+            out.append((number, eqn))
+    return out[::-1]
+
+
+def _apply(facts: Facts, eqn, ins, here: Place, loops, observable) -> list[Occurrence]:
+    name, body = eqn.primitive.name, called(eqn)
+    if name in CONTROL or body is not None:
+        facts.calls.append(eqn)
+        if name in CONTROL:
+            outs = CONTROL[name](facts, eqn, ins, here, loops, observable)
+        else:
+            outs = _walk(facts, body, ins, here, loops, observable)
+        facts.calls.pop()
+        return outs
+    made = [Occurrence((), loops, None, False, var.aval.dtype, origin=Origin(name, ins)) for var in eqn.outvars]
+    if all(0 in shape for shape in shapes(eqn.outvars)) and eqn.outvars:
+        # nothing is computed
+        return [
+            one._replace(dims=[uniform(n) for n in shape]) for one, shape in zip(made, shapes(eqn.outvars), strict=True)
+        ]
+    if name not in RULES:
+        facts.unknown.setdefault(name, facts.reason(eqn))
+    facts.operands = ins
+    if name not in MOVES:
+        facts.used += [operand.dims for operand in ins]
+    dims = RULES.get(name, unknown)(facts, eqn, [operand.dims for operand in ins])
+    positions = numbered(facts, eqn, ins, dims)
+    return [one._replace(dims=d, positions=p) for one, d, p in zip(made, dims, positions, strict=True)]
+
+
+def called(eqn) -> ClosedJaxpr | Jaxpr | None:
+    """The program that a call-like equation (jit, remat, custom derivatives, ...) runs on its operands, or None."""
+    for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
+        body = eqn.params.get(key)
+        if isinstance(body, ClosedJaxpr | Jaxpr) and eqn.primitive.name not in (*CONTROL, "pallas_call"):
+            inner = body.jaxpr if isinstance(body, ClosedJaxpr) else body
+            # a combiner of scalars (reduce) or the part of one device (shard_map) is not the program on these operands
+            if shapes(inner.invars) == shapes(eqn.invars) and shapes(inner.outvars) == shapes(eqn.outvars):
+                return body
+    return None
+
+
+def scan_parts(eqn) -> tuple[int, int]:
+    """Numbers of constants and of carried values of a scan."""
+    params = eqn.params
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = params["ft_in"].unpack()
+    return len(list(consts)), len(list(carry))
+
+
+def _entering(facts: Facts, eqn, carry: Sequence[Occurrence], body, consts: int) -> list[Occurrence]:
+    """What a loop carries, during any turn: uniform as it may be at first, it need not be so after a turn.
+
+    What the body hands on as it came stays what it is.
+    """
+    jaxpr = body.jaxpr if isinstance(body, ClosedJaxpr) else body
+    out = []
+    for one, before, after in zip(carry, jaxpr.invars[consts:], jaxpr.outvars, strict=False):
+        if before is not after:
+            count(facts, eqn, [one])
+            dims = [None if atom is None else opened(atom) for atom in one.dims]
+            one = one._replace(dims=dims, positions=None, origin=Origin("carry", ()))
+        out.append(one)
+    return out
+
+
+def _leaving(facts: Facts, eqn, state: Sequence[Occurrence], outs: Sequence[Occurrence]) -> list[Occurrence]:
+    """What a loop carries, after it: what leaves a turn enters the next."""
+    changed = [after for before, after in zip(state, outs, strict=True) if before.positions is None]
+    count(facts, eqn, changed)
+    return [
+        after._replace(dims=facts.unify_all([before.dims, after.dims], eqn), positions=before.positions)
+        for before, after in zip(state, outs, strict=True)
+    ]
+
+
+def _row(facts: Facts, eqn, x: Occurrence, loops) -> Occurrence:
+    """What one turn of a scan sees of the values that it runs over."""
+    if x.positions is not None and x.positions.kind == "columns" and len(x.dims) == 1:
+        count(facts, eqn, [x])
+        x = x._replace(positions=None)
+    return x._replace(dims=x.dims[1:], loops=loops, place=None, positions=elsewhere(x.positions))
+
+
+def _scan(facts: Facts, eqn, ins: Sequence[Occurrence], here, loops, observable) -> list[Occurrence]:
+    consts, carries = scan_parts(eqn)
+    fixed, carry, xs = ins[:consts], ins[consts : consts + carries], ins[consts + carries :]
+    length, body = eqn.params["length"], eqn.params["jaxpr"]
+    loop = None if length == 1 else fresh(length, facts.reason(eqn, "runs over it"))
+    for x in xs:
+        facts.unify(loop, x.dims[0], eqn)
+    inner = loops if loop is None else (*loops, loop)
+    rows = [_row(facts, eqn, x, inner) for x in xs]
+    # what is carried is data: it differs between turns; it is observed where the turn before computes it
+    state = [
+        one._replace(place=(*here, -1 - k) if observable else None, data=True)
+        for k, one in enumerate(_entering(facts, eqn, carry, body, consts))
+    ]
+    # what does not change from turn to turn occurs inside without the loop: nothing may be permuted anew in each turn
+    facts.occurrences += [one._replace(loops=inner, place=None) for one in fixed]
+    outs = _walk(facts, body, [*fixed, *state, *rows], here, inner, observable)
+    left = _leaving(facts, eqn, state, outs[:carries])
+    facts.carried |= {one.place: out for one, out in zip(state, outs, strict=False) if one.place is not None}
+    collected = [one._replace(dims=[loop, *one.dims], positions=elsewhere(one.positions)) for one in outs[carries:]]
+    return [*left, *collected]
+
+
+def _while(facts: Facts, eqn, ins: Sequence[Occurrence], here, loops, observable) -> list[Occurrence]:
+    tests, bodies = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
+    body = eqn.params["body_jaxpr"]
+    state = _entering(facts, eqn, ins[tests + bodies :], body, bodies)
+    _walk(facts, eqn.params["cond_jaxpr"], [*ins[:tests], *state], here, loops, False)
+    outs = _walk(facts, body, [*ins[tests : tests + bodies], *state], here, loops, False)
+    return _leaving(facts, eqn, state, outs)
+
+
+def _cond(facts: Facts, eqn, ins: Sequence[Occurrence], here, loops, observable) -> list[Occurrence]:
+    count(facts, eqn, ins[:1])
+    branches = [_walk(facts, body, ins[1:], here, loops, False) for body in eqn.params["branches"]]
+    return [
+        cases[0]._replace(
+            dims=facts.unify_all([one.dims for one in cases], eqn),
+            positions=together(facts, eqn, cases),
+            origin=Origin("cond", cases),
+        )
+        for cases in zip(*branches, strict=True)
+    ]
+
+
+def _linear_solve(facts: Facts, eqn, ins: Sequence[Occurrence], here, loops, observable) -> list[Occurrence]:
+    """The program that solves; the others are for derivatives."""
+    lengths, bodies = eqn.params["const_lengths"], eqn.params["jaxprs"]
+    start, total = lengths.matvec + lengths.vecmat, sum(lengths)
+    consts = ins[start : start + lengths.solve]
+    return _walk(facts, bodies.solve, [*consts, *ins[total:]], here, loops, False)
+
+
+CONTROL = {"scan": _scan, "while": _while, "cond": _cond, "custom_linear_solve": _linear_solve}

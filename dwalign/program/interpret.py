@@ -1,0 +1,76 @@
+"""Run a program with another meaning of its equations: into loops, branches and calls, equation by equation."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+from dwalign.program.inference.walk import called, scan_parts
+
+Equation = Callable[[Any, list], Sequence]
+
+
+def interpret(program: ClosedJaxpr | Jaxpr, equation: Equation, cast: Callable[[Any, Any], Any]) -> Callable[..., list]:
+    """A function of the flat arguments of a program.
+
+    Args:
+      program: what `jax.make_jaxpr` gives.
+      equation: `(eqn, values) -> results` for each equation that is no loop, branch or call.
+      cast: `(value, aval) -> value` for arguments, constants and literals, that are declared as `aval`.
+
+    >>> import jax.numpy as jnp
+    >>> program = jax.make_jaxpr(lambda x: jax.jit(jnp.sin)(x) + 1)(2.0)
+    >>> names = []
+    >>> plain = lambda eqn, values: names.append(eqn.primitive.name) or [eqn.primitive.bind(*values, **eqn.params)]
+    >>> float(interpret(program, plain, lambda value, aval: value)(0.0)[0]), names
+    (1.0, ['sin', 'add'])
+    """
+
+    def run(program: ClosedJaxpr | Jaxpr, values: Sequence) -> list:
+        jaxpr, consts = (program.jaxpr, program.consts) if isinstance(program, ClosedJaxpr) else (program, ())
+        env: dict[Any, Any] = dict(zip(jaxpr.invars, values, strict=True))
+        env.update((var, cast(const, var.aval)) for var, const in zip(jaxpr.constvars, consts, strict=True))
+        # a Python number would take the types of the world around, also where it is an integer
+        read = lambda var: cast(np.asarray(var.val, var.aval.dtype), var.aval) if isinstance(var, Literal) else env[var]
+        for eqn in jaxpr.eqns:
+            ins = [read(var) for var in eqn.invars]
+            if eqn.primitive.name in CONTROL:
+                outs = CONTROL[eqn.primitive.name](eqn.params, ins, run, eqn)
+            elif (body := called(eqn)) is not None and eqn.primitive.name != "shard_map":
+                outs = run(body, ins)
+            else:
+                outs = equation(eqn, ins)
+            env.update(zip(eqn.outvars, outs, strict=True))
+        return [read(var) for var in jaxpr.outvars]
+
+    declared = program.jaxpr if isinstance(program, ClosedJaxpr) else program
+    return lambda *values: run(program, [cast(one, var.aval) for one, var in zip(values, declared.invars, strict=True)])
+
+
+def _scan(params, ins, run, eqn):
+    consts, carries = scan_parts(eqn)
+
+    def turn(state, row):
+        outs = run(params["jaxpr"], [*ins[:consts], *state, *row])
+        return outs[:carries], outs[carries:]
+
+    start, rows = ins[consts : consts + carries], ins[consts + carries :]
+    state, found = jax.lax.scan(turn, start, rows, params["length"], params["reverse"])
+    return [*state, *found]
+
+
+def _while(params, ins, run, eqn):
+    tests, bodies = params["cond_nconsts"], params["body_nconsts"]
+    test, fixed, state = ins[:tests], ins[tests : tests + bodies], ins[tests + bodies :]
+    go_on = lambda now: run(params["cond_jaxpr"], [*test, *now])[0]
+    return jax.lax.while_loop(go_on, lambda now: run(params["body_jaxpr"], [*fixed, *now]), state)
+
+
+def _cond(params, ins, run, eqn):
+    branches = [lambda *values, body=body: run(body, values) for body in params["branches"]]
+    return jax.lax.switch(ins[0], branches, *ins[1:])
+
+
+CONTROL = {"scan": _scan, "while": _while, "cond": _cond}

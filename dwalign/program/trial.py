@@ -1,0 +1,203 @@
+"""A function at generic points, run in double precision, and how far rounding moves its results."""
+
+import contextlib
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr
+
+from dwalign.program.domain import positive_arguments
+from dwalign.program.double import widen
+from dwalign.program.points import FRESH, point, points, stored_type
+
+PyTree = Any
+# what optimising a program that runs a few times would gain is less than what it costs
+QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+}
+# beyond so many parameters double precision asks for too much memory
+MOST_DOUBLE = 2**28
+
+
+class Examined(NamedTuple):
+    """A traced function that is compiled once and run at many points.
+
+    Attributes:
+      run: flat arguments to flat results, as float64 or complex128.
+      leaves: its arguments as they were given, the first `weights` of them parameters of the structure `treedef`.
+      positive: the numbers of arguments that must be positive.
+      eps: of the least precise type that it is computed in.
+      seconds: an estimate of the time of a run; the same in every process.
+    """
+
+    run: Callable[..., list[np.ndarray]]
+    leaves: list
+    weights: int
+    treedef: Any
+    positive: frozenset[int]
+    eps: float
+    seconds: float
+
+
+class Trial(NamedTuple):
+    """An examined function at one point.
+
+    Attributes:
+      of: the function.
+      params, inputs: the point; a tree, and a list.
+      reference: its results there.
+      rounding: how far the results move when every parameter is rounded another way; measured when asked for.
+    """
+
+    of: Examined
+    params: PyTree
+    inputs: list
+    reference: list[np.ndarray]
+    rounding: Callable[[], float]
+
+    @property
+    def floor(self) -> float:
+        """Changes up to here are rounding: half-way, in powers of ten, from the precision to what mathematics does."""
+        return self.of.eps**0.6
+
+    def run(self, params: PyTree) -> list[np.ndarray]:
+        return self.of.run([*jax.tree.leaves(params), *self.inputs])
+
+    def change(self, params: PyTree) -> float:
+        """How far these parameters change the results, see `difference`."""
+        return difference(self.reference, self.run(params))
+
+
+def examine(apply: Callable, params: PyTree, *inputs: PyTree) -> Examined:
+    """Trace and compile a function of arrays or abstract shapes; what is no array among the inputs is a setting."""
+    flat, structure = jax.tree.flatten(inputs)
+    dynamic = [k for k, leaf in enumerate(flat) if hasattr(leaf, "shape")]
+    weights, treedef = jax.tree.flatten(params)
+
+    def program(weights, values):
+        whole = list(flat)
+        for k, value in zip(dynamic, values, strict=True):
+            whole[k] = value
+        return apply(treedef.unflatten(weights), *structure.unflatten(whole))
+
+    leaves = [*weights, *(flat[k] for k in dynamic)]
+    leaves = [leaf if hasattr(leaf, "dtype") else np.asarray(leaf, jnp.result_type(leaf)) for leaf in leaves]
+    closed = jax.make_jaxpr(program)(leaves[: len(weights)], leaves[len(weights) :])
+    run, eps, flops = _runner(closed, leaves, len(weights))
+    seconds = 5e-10 * flops + 2e-5 * _equations(closed)
+    return Examined(run, leaves, len(weights), treedef, positive_arguments(closed), eps, seconds)
+
+
+def trials(examined: Examined, rng: np.random.Generator) -> Iterator[Trial]:
+    """The function at points from the most generic to the one that was given, where it gives finite results."""
+    for leaves in points(examined.leaves, examined.weights, examined.positive, rng):
+        yield from _finite(examined, leaves)
+
+
+def fresh_trials(examined: Examined, rng: np.random.Generator) -> Iterator[Trial]:
+    """One trial with weights that were drawn anew, or none."""
+    yield from _finite(examined, point(examined.leaves, examined.weights, examined.positive, rng, FRESH))
+
+
+def _finite(examined: Examined, leaves: list) -> Iterator[Trial]:
+    reference = examined.run(leaves)
+    if all(np.isfinite(one).all() for one in reference):
+        params = examined.treedef.unflatten(leaves[: examined.weights])
+        rounding = functools.cache(lambda: difference(reference, examined.run(leaves, jiggled=True)))
+        yield Trial(examined, params, leaves[examined.weights :], reference, rounding)
+
+
+def difference(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:
+    """The largest difference, relative to the value and to the typical value of its output, whichever is larger.
+
+    Each output has a scale of its own: beside a large one a wrong small one would go unseen. So has each value: beside
+    a mask of -1e30 all others would.
+    """
+    scales = [_typical(one) for one in first]
+    # what is nothing but rounding of larger outputs has no scale
+    least = 1e-12 * max(scales, default=0.0) or 1.0
+    errors = [
+        np.max(np.abs(one - two) / np.maximum(np.abs(one), max(scale, least)), initial=0)
+        for one, two, scale in zip(first, second, scales, strict=True)
+    ]
+    # with NaN if there is one
+    return float(np.max(errors, initial=0))
+
+
+def _typical(values: np.ndarray) -> float:
+    """The median, masks of huge numbers left out."""
+    sizes = np.abs(values[values != 0])
+    return float(np.median(sizes[sizes <= 1e6 * np.quantile(sizes, 0.05)])) if sizes.size else 0.0
+
+
+def _runner(closed: ClosedJaxpr, leaves: Sequence, weights: int):
+    """`run(leaves, jiggled=False)`, the precision of its numbers, and its number of operations."""
+    large = sum(math.prod(leaf.shape) for leaf in leaves[:weights]) > MOST_DOUBLE
+    wides = [np.float32] if large else [np.float64, np.float32]
+    options = [QUICK, None] if jax.default_backend() == "cpu" else [None]
+    *attempts, last = itertools.product(wides, options)
+    narrow: set[np.dtype] = set()
+    for wide, option in attempts:
+        # another version of XLA may know other options, another device no double precision
+        with contextlib.suppress(jax.errors.JaxRuntimeError, NotImplementedError):
+            program = _compiled(closed, leaves, weights, wide, option, narrow, False)
+            break
+    else:
+        wide, option = last
+        program = _compiled(closed, leaves, weights, wide, option, narrow, False)
+    eps = max(float(jnp.finfo(dtype).eps) for dtype in {np.dtype(wide), *narrow})
+    jiggled_program = functools.cache(lambda: _compiled(closed, leaves, weights, wide, option, narrow, eps))
+
+    def run(leaves, jiggled=False):
+        with _world(wide):
+            results = (jiggled_program() if jiggled else program)(*leaves)
+        return [np.asarray(one, np.result_type(one.dtype, np.float64)) for one in results]
+
+    # some devices do not count
+    flops = (program.cost_analysis() or {}).get("flops", 0.0)
+    return run, eps, flops
+
+
+def _compiled(closed, leaves, weights, wide, options, narrow, jiggle):
+    """With `jiggle` every parameter is moved by so much of itself, up or down."""
+    function = widen(closed, wide, narrow)
+
+    def program(*values):
+        if jiggle:
+            values = [*(_jiggled(value, jiggle, wide) for value in values[:weights]), *values[weights:]]
+        return function(*values)
+
+    stored = [jax.ShapeDtypeStruct(leaf.shape, stored_type(leaf.dtype)) for leaf in leaves]
+    with _world(wide):
+        return jax.jit(program, keep_unused=True).lower(*stored).compile(compiler_options=options)
+
+
+def _jiggled(value, size, wide):
+    if not jnp.issubdtype(value.dtype, jnp.inexact):
+        return value
+    waves = jnp.cos(12.9898 * jnp.arange(value.size, dtype=wide)).reshape(value.shape)
+    return value.astype(jnp.result_type(value.dtype, wide)) * (1 + size * jnp.sign(waves))
+
+
+@contextlib.contextmanager
+def _world(wide):
+    with jax.enable_x64(wide == np.float64), jax.default_matmul_precision("highest"):
+        yield
+
+
+def _equations(program: ClosedJaxpr | Jaxpr) -> int:
+    jaxpr = program.jaxpr if isinstance(program, ClosedJaxpr) else program
+    inner = (value for eqn in jaxpr.eqns for value in jax.tree.leaves(list(eqn.params.values()), is_leaf=_program))
+    return len(jaxpr.eqns) + sum(_equations(one) for one in inner if _program(one))
+
+
+def _program(value) -> bool:
+    return isinstance(value, ClosedJaxpr | Jaxpr)

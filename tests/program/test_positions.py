@@ -1,0 +1,231 @@
+"""What is the same all along ties nothing; positions of units are followed to where something is looked up."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dwalign.program import certify, infer_spec
+from dwalign.program.inference.atoms import UNIFORM, concatenation, find, fresh, leaves, product
+from dwalign.program.inference.structure import split_product, unify
+
+X = jax.random.normal(jax.random.key(0), (4, 5))
+
+
+def weights(**shapes):
+    keys = jax.random.split(jax.random.key(1), len(shapes))
+    return {name: jax.random.normal(k, shape) for k, (name, shape) in zip(keys, shapes.items(), strict=True)}
+
+
+def largest(scores):
+    return jnp.argmax(scores, -1)
+
+
+def kept(scores, count=2):
+    """The largest scores at their places, zeros elsewhere."""
+    values, at = jax.lax.top_k(scores, count)
+    return jnp.zeros_like(scores).at[jnp.arange(len(scores))[:, None], at].set(values)
+
+
+PICK = {"up": (5, 6), "down": (6, 2)}
+FOLLOWED = {
+    "looked up": lambda h, t: t[largest(h)],
+    "taken": lambda h, t: jnp.take(t, largest(h), axis=0),
+    "one of them": lambda h, t: h.mean(1, keepdims=True) * t[largest(h.sum(0))][None],
+    "one-hot code": lambda h, t: jax.nn.one_hot(largest(h), 6) @ t,
+    "compared with all": lambda h, t: (h * (jnp.arange(6)[None] == largest(h)[:, None])) @ t,
+    "several": lambda h, t: jnp.einsum("bk,bko->bo", jax.lax.top_k(h, 2)[0], t[jax.lax.top_k(h, 2)[1]]),
+    "scattered": lambda h, t: kept(jax.nn.relu(h)) @ t,
+    "replaced": lambda h, t: jnp.put_along_axis(h, largest(h)[:, None], 0.0, axis=-1, inplace=False) @ t,
+    "threshold": lambda h, t: jnp.where(h >= jax.lax.top_k(h, 3)[0][:, -1:], h, 0) @ t,
+    "median": lambda h, t: (h - jnp.median(h, -1, keepdims=True)) @ t,
+    "sorted positions": lambda h, t: t[jnp.argsort(h, -1)[:, -2:]].sum(1),
+    "the second": lambda h, t: t[largest(h - 1e3 * jax.nn.one_hot(largest(h), 6))],
+    "in a loop": lambda h, t: jax.lax.scan(lambda c, at: (c + t[at], t[at]), jnp.zeros(2), largest(h))[1],
+    "of either": lambda h, t: t[jax.lax.cond(h.sum() > 0, largest, lambda z: jnp.argmin(z, -1), h)],
+    "identity": lambda h, t: h @ (t @ t.T + jnp.eye(6)) @ t,
+}
+COUNTED = {
+    "truth values": lambda h, t: t[largest(h > 0)],
+    "signs": lambda h, t: t[largest(jnp.sign(h) * jnp.linalg.norm(h, axis=-1, keepdims=True))],
+    "clipped from above": lambda h, t: t[largest(jax.nn.relu6(9 * h))],
+    "the least of many zeros": lambda h, t: t[jnp.argmin(jax.nn.relu(h), -1)],
+    "the next": lambda h, t: t[(largest(h) + 1) % 6],
+    "as a number": lambda h, t: t[:1] * largest(h)[:, None],
+    "compared in order": lambda h, t: (h * (jnp.arange(6)[None] <= largest(h)[:, None])) @ t,
+    "masked by number": lambda h, t: t[largest(jnp.where(jnp.arange(6)[None] < 4, h, -jnp.inf))],
+    "changed in a loop": lambda h, t: t[jax.lax.fori_loop(0, 3, lambda k, at: (at * at) % 6, largest(h))],
+    "symmetric pairs": lambda h, t: t[largest((h[:, :, None] * h[:, None]).reshape(len(h), 36)) // 6],
+}
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_positions_of_units_leave_them_free(name):
+    params, apply = weights(**PICK), lambda p, x: FOLLOWED[name](x @ p["up"], p["down"])
+    spec = infer_spec(apply, params, X)
+    assert [str(axes) for axes in spec.leaves] == ["h0, _", "_, h0"]
+    certify(spec, apply, params, X)
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_counting_with_positions_pins(name):
+    params, apply = weights(**PICK), lambda p, x: COUNTED[name](x @ p["up"], p["down"])
+    assert not infer_spec(apply, params, X).sizes
+
+
+def test_experts_and_the_units_inside_of_them():
+    params = weights(router=(5, 3), up=(3, 5, 4), down=(3, 4, 2))
+
+    def apply(p, x):
+        gates = jax.nn.softmax(x @ p["router"])
+        inside = jax.nn.relu(jnp.einsum("bi,eih->beh", x, p["up"]))
+        return jnp.einsum("be,beh,eho->bo", gates * jax.nn.one_hot(largest(gates), 3), inside, p["down"])
+
+    spec = infer_spec(apply, params, X)
+    assert [str(axes) for axes in spec.leaves] == ["h0, h1, _", "_, h0", "h0, _, h1"] and spec.batch["h1"] == ("h0",)
+
+
+def test_sorting_orders_ranks_and_not_units():
+    params = weights(up=(5, 6), down=(6, 2))
+    spec = infer_spec(lambda p, x: jnp.sort(x @ p["up"], -1) @ p["down"], params, X)
+    assert [str(axes) for axes in spec.leaves] == ["_, _", "_, h0"]
+
+
+LAYERS = {"a": (5, 6), "b": (6, 6), "c": (6, 2)}
+SHARED = {
+    "a mask": lambda p, x: (lambda m: ((x @ p["a"] * m) @ p["b"] * m) @ p["c"])(jnp.ones((1, 6))),
+    "rows of a mask": lambda p, x: (lambda m: ((x @ p["a"] * m[:1]) @ p["b"] * m[1:]) @ p["c"])(np.ones((2, 6), "f")),
+    "a mean": lambda p, x: (lambda m: jnp.tanh((x @ p["a"] + m) @ p["b"] + m) @ p["c"])(
+        jnp.broadcast_to(x.mean(1, keepdims=True), (4, 6))
+    ),
+    "a state": lambda p, x: (
+        lambda z: (
+            jnp.tanh(jax.lax.scan(lambda h, w: (jnp.tanh(h + x @ p["a"]), None), z, None, length=2)[0] @ p["b"] + z)
+            @ p["c"]
+        )
+    )(jnp.zeros((4, 6))),
+    "in both branches": lambda p, x: (
+        lambda m: jax.lax.cond(x.sum() > 0, lambda h: h * m, lambda h: m, x @ p["a"]) @ p["b"] * m @ p["c"]
+    )(jnp.ones((4, 6))),
+    "carried through a loop": lambda p, x: (
+        jax.lax.fori_loop(0, 2, lambda _, c: (jnp.tanh(c[0] * c[1]), c[1]), (x @ p["a"], jnp.ones((4, 6))))[0]
+        @ p["b"]
+        * jnp.ones((4, 6))
+        @ p["c"]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_what_is_uniform_ties_nothing(name):
+    params, apply = weights(**LAYERS), SHARED[name]
+    spec = infer_spec(apply, params, X)
+    assert [str(axes) for axes in spec.leaves] == ["_, h0", "h0, h1", "h1, _"]
+    certify(spec, apply, params, X)
+
+
+def test_what_only_starts_uniform_is_not():
+    params = weights(a=(5, 6), c=(6, 2))
+    apply = lambda p, x: x @ p["a"] * jax.lax.fori_loop(0, 3, lambda k, m: m.at[k].set(2.0), jnp.ones(6))[None] @ p["c"]
+    assert not infer_spec(apply, params, X).sizes
+
+
+def test_uniform_factors_and_parts_meet_anew_each_time():
+    units, even = fresh(3), fresh(4, UNIFORM)
+    for _ in range(2):
+        # a value that is uniform inside of each head ties neither the first layer's units nor the second's
+        layer = fresh(12)
+        met = unify(product([units, even]), layer)
+        assert leaves(met) == leaves(layer) and leaves(met)[0] is find(units) and leaves(met)[1].reason is None
+        assert even.reason is UNIFORM
+    inner = fresh(4)
+    assert leaves(unify(product([fresh(3, UNIFORM), inner]), product([units, even]))) == [find(units), find(inner)]
+    padded = unify(concatenation([units, even]), concatenation([fresh(3), fresh(4, UNIFORM)]))
+    assert leaves(padded)[1].reason is UNIFORM and split_product(even, 2)[1].reason is UNIFORM
+
+
+def test_empty_pieces_have_no_say():
+    params = weights(a=(5, 12), b=(5, 12), o=(6, 2))
+
+    def apply(p, x):
+        one, two = (jnp.split(x @ p[name], [0, 0, 6], -1) for name in "ab")
+        none = jnp.concatenate([one[0], one[1]], -1)
+        return jnp.concatenate([none, one[2] * two[3], two[0]], -1) @ p["o"] + (none * two[1]).sum()
+
+    spec = infer_spec(apply, params, X)
+    assert sorted(spec.sizes.values()) == [6, 6, 6] and str(spec.axes["o"]) == "h0, _"
+
+
+MIXED = {
+    "sorted and added": lambda h: (lambda z: z + jnp.sort(z, 1))(h),
+    "convolved and added": lambda h: (
+        h + jax.lax.conv_general_dilated(h, jnp.ones((3, 4, 4)), (1,), "SAME", dimension_numbers=("WNC", "WIO", "WNC"))
+    ),
+    "cholesky": lambda h: h + jnp.linalg.cholesky(jnp.einsum("bsu,btu->bst", h, h) + 9 * jnp.eye(6)[None]),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_nothing_is_independent_for_positions_that_meet_each_other(name):
+    params = weights(h=(6, 6, 6 if name == "cholesky" else 4), out=(6, 6, 6 if name == "cholesky" else 4))
+    apply = lambda p, x: (
+        (jnp.sin(MIXED[name](p["h"]))).sum() * x + (p["h"] ** 2 * jnp.arange(1.0, 7)[None, :, None]).sum()
+    )
+    certify(infer_spec(apply, params, X), apply, params, X)
+
+
+def test_primitives_without_a_rule_keep_what_they_map_over():
+    params = weights(a=(5, 3, 4), o=(3, 2))
+
+    def apply(p, x):
+        h = jnp.einsum("bi,ihd->hbd", x, p["a"])
+        roots = jnp.linalg.cholesky(h @ h.swapaxes(1, 2) + jnp.eye(4)[None])
+        solved = jnp.linalg.solve(roots, h)
+        return jnp.einsum("hbc,ho->bo", roots, p["o"]) + jnp.einsum("hbd,ho->bo", solved, p["o"])
+
+    spec = infer_spec(apply, params, X)
+    assert str(spec.axes["o"]) == "h0, _" and "cholesky" in spec.unknown
+    certify(spec, apply, params, X, tolerance=1e-4)
+
+
+def convolve(h, kernel, groups=1):
+    numbers = ("NWC", "WIO", "NWC")
+    return jax.lax.conv_general_dilated(h, kernel, (1,), "SAME", dimension_numbers=numbers, feature_group_count=groups)
+
+
+def test_convolutions_of_single_positions_treat_them_alike():
+    params = weights(up=(5, 6), mix=(1, 4, 3), down=(6, 2))
+    apply = lambda p, x: convolve(jnp.tanh(x @ p["up"]).swapaxes(1, 2), p["mix"]).swapaxes(1, 2) @ p["down"]
+    spec = infer_spec(apply, params, jnp.ones((3, 4, 5)))
+    assert [str(axes) for axes in spec.leaves] == ["h0, _", "_, _, _", "_, h0"]
+
+
+def test_groups_that_do_not_fit_are_pinned_and_not_the_units_inside():
+    params = weights(a=(3, 12), b=(1, 4, 12), c=(1, 4, 12), v=(12, 2))
+
+    def apply(p, x):
+        h = convolve(x @ p["a"], p["b"], 3)
+        shuffled = h.reshape(*h.shape[:-1], 3, 4).swapaxes(-1, -2).reshape(h.shape)
+        return convolve(shuffled, p["c"], 3).mean(1) @ p["v"]
+
+    x = jax.random.normal(jax.random.key(2), (2, 4, 3))
+    spec = infer_spec(apply, params, x)
+    (group,) = (name for name in spec.sizes if name in str(spec.axes["c"]))
+    (around,) = spec.batch[group]
+    assert spec.fixed[around] == 3 and str(spec.axes["v"]) == f"{around}*{group}, _"
+    certify(spec, apply, params, x)
+
+
+def test_channels_beside_transforms_windows_and_scatters():
+    params = weights(up=(5, 6), spot=(6,), down=(6, 2))
+
+    def apply(p, x):
+        h = (x @ p["up"]).at[:, jnp.array([1, 3])].set(p["spot"])
+        pool = lambda h: jax.lax.reduce_window(h, -jnp.inf, jax.lax.max, (1, 2, 1), (1, 2, 1), "VALID")
+        slopes = jax.grad(lambda h: pool(h).sum())(h)
+        return (jnp.fft.irfft(jnp.fft.rfft(h * slopes, axis=1)[:, :2], n=4, axis=1) + h) @ p["down"]
+
+    x = jax.random.normal(jax.random.key(3), (3, 4, 5))
+    spec = infer_spec(apply, params, x)
+    assert [str(axes) for axes in spec.leaves] == ["h0, _", "h0", "_, h0"] and not spec.unknown
+    certify(spec, apply, params, x)
