@@ -19,6 +19,8 @@ LAYERS = (
     "assignment",
     "program",
     "symmetry",
+    "files",
+    "lazy",
 )
 HEAVY = {"matplotlib", "orbax", "ott", "skimage", "sklearn", "tensorflow_datasets", "torch"}
 UNSAFE_MODULES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}

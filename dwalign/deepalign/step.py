@@ -6,16 +6,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import AxisType, Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 
 from dwalign.assignment import hungarian, soft_assign
 from dwalign.deepalign import losses
 from dwalign.deepalign.model import DeepAlign
-from dwalign.matching.objective import standardise
+from dwalign.matching.objective import loss_of, standardise
 from dwalign.matching.refine import SPREAD, refine_scores
-from dwalign.symmetry import inverse, permute, random_perms, to_matrices, transpose
-from dwalign.zoo import Augmentation, Batch, augment, cross_entropy, random_pairs, size, take
+from dwalign.program import CLASSIFICATION, Data, Network, Task
+from dwalign.symmetry import count_networks, inverse, permute, random_perms, take_networks, to_matrices, transpose
+from dwalign.zoo import Augmentation, augment, random_pairs
 
 PyTree = Any
 METRICS = ("supervised", "alignment", "mode_connectivity", "distillation")
@@ -140,15 +140,15 @@ def pair_losses(
 
 def make_step(
     model: DeepAlign,
-    apply: Callable,
+    network: Network,
     networks: PyTree,
-    data: Batch,
+    data: Data,
     *,
     weights: LossWeights = LossWeights(),
     augmentation: Augmentation = Augmentation(),
     optimisation: Optimisation = Optimisation(),
     targets: Targets | None = None,
-    loss: Callable = cross_entropy,
+    task: Task = CLASSIFICATION,
     views: int | None = None,
     mesh: Mesh | None = None,
 ) -> Callable[[TrainState], tuple[TrainState, jax.Array]]:
@@ -156,12 +156,12 @@ def make_step(
 
     Args:
       model: the aligner.
-      apply: of the networks that get aligned.
+      network: what gets aligned.
       networks: the training networks, stacked.
       data: training inputs and labels, trees of `[m, ...]`, of the mode-connectivity loss.
       weights, augmentation, optimisation: see their classes.
       targets: pairs to learn from; without them pairs are drawn at random.
-      loss: `(outputs, labels) -> scalar`, what the networks were trained for.
+      task: what the networks were trained for.
       views: so many consecutive networks represent the same signal; pairs are drawn among them, and the leaves of
         `data` are `[signals, m, ...]`.
       mesh: devices with one axis `pairs`, over which the batch is divided; all devices by default.
@@ -170,22 +170,22 @@ def make_step(
     if optimisation.batch_size % mesh.size:
         raise ValueError(f"batch_size must be a multiple of the {mesh.size} devices, got {optimisation.batch_size}")
     replicated, divided = NamedSharding(mesh, P()), NamedSharding(mesh, P("pairs"))
-    optimiser = make_optimiser(optimisation)
+    optimiser, loss = make_optimiser(optimisation), loss_of(network, task)
     factors = jnp.array([getattr(weights, name) for name in METRICS])
 
     def batch_losses(params, rest, key, networks, data, targets):
         variables = {**rest, "params": params}
         draw_key, image_key, pair_key = jax.random.split(key, 3)
         if targets is None:
-            first, second = random_pairs(draw_key, size(networks), optimisation.batch_size, views=views)
+            first, second = random_pairs(draw_key, count_networks(networks), optimisation.batch_size, views=views)
             perms = None
         else:
             index = jax.random.randint(draw_key, (optimisation.batch_size,), 0, len(targets.first))
-            first, second, perms = take(targets, index)
+            first, second, perms = take_networks(targets, index)
         index = jax.random.randint(
             image_key, (optimisation.images,), 0, jax.tree.leaves(data.labels)[0].shape[0 if views is None else 1]
         )
-        batch = take(data, index) if views is None else None
+        batch = take_networks(data, index) if views is None else None
 
         def one(a, b, key, perms, signal):
             on = batch if signal is None else jax.tree.map(lambda leaf: leaf[signal, index], data)
@@ -195,15 +195,15 @@ def make_step(
                 a,
                 b,
                 key=key,
-                task_loss=lambda v: loss(apply(v, on.inputs), on.labels),
+                task_loss=lambda v: loss(v, on),
                 augmentation=augmentation,
                 optimisation=optimisation,
                 perms=perms,
             )
 
         args = (
-            take(networks, first),
-            take(networks, second),
+            take_networks(networks, first),
+            take_networks(networks, second),
             jax.random.split(pair_key, optimisation.batch_size),
             perms,
             None if views is None else first // views,
@@ -222,7 +222,7 @@ def make_step(
         return TrainState(state.step + 1, {**rest, "params": params}, optimiser_state, state.seed), values
 
     # the data enter as arguments: closed over, they would be constants that XLA folds for minutes
-    networks, data, targets = jax.device_put((networks, jax.tree.map(jnp.asarray, Batch(*data)), targets), replicated)
+    networks, data, targets = jax.device_put((networks, jax.tree.map(jnp.asarray, Data(*data)), targets), replicated)
     jitted = jax.jit(step, in_shardings=replicated, out_shardings=replicated)
     # placed like the results, so that the second step finds the program of the first
     return lambda state: jitted(jax.device_put(state, replicated), networks, data, targets)

@@ -13,7 +13,7 @@ from dwalign.deepalign.aligner import Aligner
 from dwalign.deepalign.checkpoints import CheckpointError, Checkpoints
 from dwalign.deepalign.model import DeepAlign
 from dwalign.deepalign.step import METRICS, TrainState
-from dwalign.zoo.storage import write_bytes
+from dwalign.files import write_bytes
 
 PyTree = Any
 

@@ -1,7 +1,7 @@
 """Methods side by side: the same pairs, the same images, the same batching, compile time apart."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from dwalign.evaluation.interpolation import Curve, correct, curve
-from dwalign.matching.objective import cross_entropy
-from dwalign.symmetry import Alignment, PermutationSpec, permute
+from dwalign.evaluation.interpolation import Curve, curve
+from dwalign.matching import Method
+from dwalign.program import CLASSIFICATION, Data, Network, Task
+from dwalign.symmetry import Alignment, permute
 
 PyTree = Any
 # seconds; what a first call costs more than later ones is lost in a call that is longer
@@ -34,33 +35,37 @@ class Measured(NamedTuple):
 
 
 def benchmark(
-    spec: PermutationSpec,
-    apply: Callable,
-    methods: Mapping[str, Callable[..., Alignment]],
+    network: Network,
+    methods: Sequence[Method],
     a: PyTree,
     b: PyTree,
-    test: tuple[jax.Array, jax.Array],
+    test: Data,
     *,
     key: jax.Array,
+    data: Data | None = None,
+    task: Task = CLASSIFICATION,
     chunk: int = 10,
     points: int = 25,
-    loss: Callable = cross_entropy,
-    hits: Callable = correct,
-    prepare: Callable = lambda params: params,
+    renew: PyTree = None,
     per_pair: bool = False,
 ) -> dict[str, Measured]:
     """Align and judge the stacked pairs (a, b) with every method.
 
     Args:
-      spec, apply: of the networks.
-      methods: name to `method(a, b, key=key)` for one pair; evaluation never asks which one it got.
+      network: what is aligned.
+      methods: evaluation never asks which one it got.
       a, b: stacked pairs, leaves `[p, ...]`.
       test: the full test set, inputs `[m, ...]` and labels `[m, ...]`.
       key: for methods that draw at random; each pair has its own.
+      data: training data, for methods that need them.
+      task: what the networks are for.
       chunk: pairs that are aligned at once (vmapped); must divide p.
-      points, loss, hits, prepare: of the interpolation curve.
-      per_pair: each pair has a task of its own (the signal that two networks represent): the leaves of `test` are
-        `[p, m, ...]`, and methods are called `method(a, b, key=key, data=...)` with those of their pair.
+      points, renew: of the interpolation curve.
+      per_pair: each pair has data of its own (the signal that two networks represent): the leaves of `test` are
+        `[p, m, ...]`, and methods are given those of their pair.
+
+    Returns:
+      what was measured, by `str(method)`.
 
     Raises:
       ValueError: `chunk` does not divide p, or `per_pair` and `test` does not hold p data sets.
@@ -69,7 +74,7 @@ def benchmark(
     if pairs % chunk:
         raise ValueError(f"benchmark: chunk must divide the number of pairs, got {chunk} and {pairs} pairs")
     keys = jax.random.split(key, pairs)
-    own = {"data": test} if per_pair else {}
+    own = {"data": Data(*test)} if per_pair else {}
     if counts := {jnp.shape(leaf)[0] for leaf in jax.tree.leaves(own)} - {pairs}:
         raise ValueError(f"benchmark: test must hold a data set for each of the {pairs} pairs, found {min(counts)}")
     parts = jax.block_until_ready(
@@ -80,9 +85,8 @@ def benchmark(
     def judge(a, b, perms, own):
         def one(pair):
             a, b, perms, own = pair
-            on = own.get("data", test)
-            moved = permute(spec, b, perms)
-            return curve(apply, a, moved, on, points=points, loss=loss, hits=hits, prepare=prepare, spec=spec)
+            moved = permute(network.spec, b, perms)
+            return curve(network, a, moved, own.get("data", test), task=task, points=points, renew=renew)
 
         return jax.lax.map(one, (a, b, perms, own))
 
@@ -92,16 +96,19 @@ def benchmark(
         return found, time.perf_counter() - begin
 
     measured = {}
-    with tqdm(methods.items(), desc="aligning held-out pairs", unit="method") as bar:
-        for name, method in bar:
-            bar.set_postfix_str(name)
-            solve = jax.jit(jax.vmap(lambda a, b, k, own, method=method: method(a, b, key=k, **own)))
-            compiled = solve.lower(*parts[0]).compile()
+    with tqdm(methods, desc="aligning held-out pairs", unit="method") as bar:
+        for method in bar:
+            bar.set_postfix_str(str(method))
+
+            def solve(a, b, key, own, method=method):
+                return method(network, a, b, key=key, data=own.get("data", data), task=task)
+
+            compiled = jax.jit(jax.vmap(solve)).lower(*parts[0]).compile()
             first = timed(compiled, parts[0])
             if first[1] < WARM_UP:
                 first = timed(compiled, parts[0])
             found, seconds = zip(first, *(timed(compiled, part) for part in parts[1:]), strict=True)
             alignments = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *found)
             curves = jax.tree.map(np.asarray, judge(a, b, alignments.perms, own))
-            measured[name] = Measured(curves, np.array(seconds) / chunk, alignments)
+            measured[str(method)] = Measured(curves, np.array(seconds) / chunk, alignments)
     return measured

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax.custom_batching import sequential_vmap
 
 from dwalign.assignment import hungarian
+from dwalign.matching.method import method
 from dwalign.matching.objective import start_perms
-from dwalign.matching.options import check_options
 from dwalign.matching.scores import group_scores, match_scores
 from dwalign.symmetry import (
     Alignment,
@@ -24,6 +24,7 @@ from dwalign.symmetry import (
 PyTree = Any
 
 
+@method("weight matching", "#0072b2", needs="weights", count=("restarts", "best of {}"))
 def weight_matching(
     spec: PermutationSpec,
     a: PyTree,
@@ -49,8 +50,6 @@ def weight_matching(
       `history` holds <a, P.b> after each sweep, `[sweeps]`, constant once converged; it never decreases. `scores` are
       the weight-matching scores at the result, through which gradients with respect to a and b flow.
     """
-    check_options("weight_matching", start=start, restarts=restarts, sweeps=sweeps)
-    spec.check_pair(a, b)
     run_key, start_key = jax.random.split(key)
     first = start_perms(spec, start)
     if restarts == 1:

@@ -14,8 +14,10 @@ from dwalign.symmetry.arithmetic import distance, inner_product, interpolate, pe
 from dwalign.symmetry.axes import Axes, SpecError, Sum
 from dwalign.symmetry.compare import correspondence
 from dwalign.symmetry.guards import check_perms, check_spec
+from dwalign.symmetry.parts import part_of
 from dwalign.symmetry.roles import block_roles, group_roles
 from dwalign.symmetry.spec import Block, Note, PermutationSpec
+from dwalign.symmetry.stacks import count_networks, take_networks
 from dwalign.symmetry.statistics import find_statistics
 from dwalign.symmetry.weights import Role, leaf_roles, numbers, store, weight_blocks, wide
 
@@ -33,6 +35,7 @@ __all__ = [
     "check_spec",
     "compose",
     "correspondence",
+    "count_networks",
     "distance",
     "find_statistics",
     "group_roles",
@@ -42,6 +45,7 @@ __all__ = [
     "inverse",
     "leaf_roles",
     "numbers",
+    "part_of",
     "permute",
     "permute_batch",
     "permute_block",
@@ -49,6 +53,7 @@ __all__ = [
     "perturb",
     "random_perms",
     "store",
+    "take_networks",
     "to_matrices",
     "transpose",
     "weight_blocks",
