@@ -107,7 +107,13 @@ def load_aligner(folder: str | Path, *, network: Network | None = None) -> Align
             f"{folder} must hold an aligner that this version of dwalign can build, found network {info['network']} "
             f"and aligner {info['aligner']} ({error}); load it with the version that saved it, or train again"
         ) from error
-    return fit_aligner(Aligner(model, checkpoints.restore()), home)
+    aligner = Aligner(model, checkpoints.restore())
+    try:
+        return fit_aligner(aligner, home)
+    except SpecError as error:
+        if network is not None:
+            raise
+        raise CheckpointError(f"{folder}: the checkpoint must be one of this model, but {error}") from error
 
 
 def fit_aligner(aligner: Aligner, network: Network) -> Aligner:

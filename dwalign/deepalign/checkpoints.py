@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dwalign.extras import load
+
 PyTree = Any
 
 
@@ -24,9 +26,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | Path):
-        import orbax.checkpoint as ocp
-
-        self._ocp = ocp
+        self._ocp = ocp = load("orbax.checkpoint")
         self.folder = Path(folder).absolute()
         # where a checkpoint waits until another of its step is whole
         self._aside = self.folder.with_name(f".{self.folder.name}.replaced")

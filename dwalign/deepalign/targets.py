@@ -4,9 +4,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from tqdm import tqdm
 
 from dwalign.deepalign.step import Targets
+from dwalign.extras import progress
 from dwalign.matching import Method
 from dwalign.program import CLASSIFICATION, Data, Network, Task
 from dwalign.symmetry import count_networks, take_networks
@@ -39,7 +39,7 @@ def find_targets(
     solve = jax.jit(jax.vmap(lambda a, b, k: method(network, a, b, key=k, data=data, task=task).perms))
     keys = jax.random.split(method_key, pairs)
     found = []
-    with tqdm(total=pairs, desc="aligning training pairs", unit="pair") as bar:
+    with progress(total=pairs, desc="aligning training pairs", unit="pair") as bar:
         for k in range(0, pairs, chunk):
             index = jnp.minimum(jnp.arange(k, k + chunk), pairs - 1)
             perms = solve(take_networks(networks, first[index]), take_networks(networks, second[index]), keys[index])

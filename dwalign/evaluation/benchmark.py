@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from dwalign.evaluation.interpolation import Curve, curve
+from dwalign.extras import progress
 from dwalign.matching import Method
 from dwalign.program import CLASSIFICATION, Data, Network, Task
 from dwalign.symmetry import Alignment, permute
@@ -96,7 +96,7 @@ def benchmark(
         return found, time.perf_counter() - begin
 
     measured = {}
-    with tqdm(methods, desc="aligning held-out pairs", unit="method") as bar:
+    with progress(methods, desc="aligning held-out pairs", unit="method") as bar:
         for method in bar:
             bar.set_postfix_str(str(method))
 

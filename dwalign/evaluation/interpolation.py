@@ -11,6 +11,7 @@ from dwalign.program import (
     Network,
     Task,
     check_data,
+    check_network,
     check_task,
     count_examples,
     reset_statistics,
@@ -84,6 +85,7 @@ def curve(
         raise ValueError(f"curve: points must be odd and at least 3, so that the midpoint is one, got {points}")
     if chunk < 1:
         raise ValueError(f"curve: chunk must be at least 1 example, got {chunk}")
+    check_network("curve", network)
     data = check_data("curve", data, labels=True)
     check_task("curve", task, network.apply, a, data)
     data = jax.tree.map(jnp.asarray, data)

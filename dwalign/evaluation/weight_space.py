@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from dwalign.extras import load
 from dwalign.matching import Method
 from dwalign.program import Data, Network, spec_of
 from dwalign.symmetry import PermutationSpec, count_networks, distance, permute, take_networks
@@ -64,11 +65,9 @@ def retrieval_precision(distances: np.ndarray, labels: np.ndarray) -> float:
 
 def cluster_agreement(distances: np.ndarray, labels: np.ndarray) -> float:
     """Adjusted Rand index of average-linkage clusters, as many as there are labels, and the labels; 1 is perfect."""
-    from sklearn.cluster import AgglomerativeClustering
-    from sklearn.metrics import adjusted_rand_score
-
-    clusters = AgglomerativeClustering(len(np.unique(labels)), metric="precomputed", linkage="average")
-    return float(adjusted_rand_score(labels, clusters.fit_predict(distances)))
+    count = len(np.unique(labels))
+    clusters = load("sklearn.cluster").AgglomerativeClustering(count, metric="precomputed", linkage="average")
+    return float(load("sklearn.metrics").adjusted_rand_score(labels, clusters.fit_predict(distances)))
 
 
 def planar_map(distances: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from dwalign.matching.options import check_options
-from dwalign.program import CLASSIFICATION, Data, Network, Task, check_data, check_task, spec_of
+from dwalign.program import CLASSIFICATION, Data, Network, Task, check_data, check_network, check_task, spec_of
 from dwalign.symmetry import Alignment, PermutationSpec, SpecError, check_perms
 
 PyTree = Any
@@ -132,11 +132,8 @@ class Method:
         if key is not None and not isinstance(key, jax.Array):
             raise ValueError(f"{self.name}: key must be a random key, jax.random.key(0), got {type(key).__name__}")
         parameters = _parameters(self.function)
-        if "network" in parameters and not isinstance(network, Network):
-            raise SpecError(
-                f"{self.name}: needs the network, not only its spec; dwalign.network(apply, params, inputs) makes one "
-                "of any program"
-            )
+        if "network" in parameters:
+            check_network(self.name, network)
         free = {name: p for name, p in parameters.items() if name not in GIVEN}
         needed = [name for name, p in free.items() if p.default is inspect.Parameter.empty]
         if missing := [name for name in needed if name not in self.options]:

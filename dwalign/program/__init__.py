@@ -4,7 +4,7 @@ from dwalign.program.data import Data, check_data, count_examples, take_examples
 from dwalign.program.double import widen
 from dwalign.program.inference import InferenceError, infer_spec
 from dwalign.program.interpret import interpret
-from dwalign.program.network import Network, network, reset_statistics, spec_of
+from dwalign.program.network import Network, check_network, network, reset_statistics, spec_of
 from dwalign.program.task import (
     CLASSIFICATION,
     REGRESSION,
@@ -31,6 +31,7 @@ __all__ = [
     "accepts",
     "certify",
     "check_data",
+    "check_network",
     "check_task",
     "correct",
     "count_examples",

@@ -125,6 +125,16 @@ def spec_of(caller: str, network: Any) -> PermutationSpec:
     return spec
 
 
+def check_network(caller: str, network: Any) -> None:
+    """Raise `SpecError` where more is needed than the spec that was given."""
+    spec_of(caller, network)
+    if not isinstance(network, Network):
+        raise SpecError(
+            f"{caller}: needs the network, not only its spec; dwalign.network(apply, params, inputs) makes one of any "
+            "program"
+        )
+
+
 @functools.lru_cache(maxsize=128)
 def _of_one(function: Callable) -> Callable:
     """`function` as one of a tuple of inputs; the same one each time, so that what is known of it is found again."""

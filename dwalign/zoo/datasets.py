@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dwalign import extras
 from dwalign.program import Data
 from dwalign.zoo.photo_patches import make_builder
 
@@ -56,9 +57,7 @@ def load(name: str, *, data_dir: str | None = None) -> Dataset:
 
 
 def _digits() -> Dataset:
-    from sklearn.datasets import load_digits
-
-    images, labels = load_digits(return_X_y=True)
+    images, labels = extras.load("sklearn.datasets").load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(labels))
     images = _standardise(images[order].reshape(-1, 8, 8, 1) / 16.0)
     labels = labels[order].astype(np.int32)
@@ -66,7 +65,7 @@ def _digits() -> Dataset:
 
 
 def _tfds(name: str, data_dir: str | None) -> Dataset:
-    import tensorflow_datasets as tfds
+    tfds = extras.load("tensorflow_datasets")
 
     def read(split):
         try:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
+from dwalign.extras import progress
 from dwalign.files import FileError, load_params, save_params, write_bytes
 from dwalign.program import CLASSIFICATION, Network, Task
 from dwalign.zoo.datasets import Dataset
@@ -100,7 +100,7 @@ def get_zoo(
             write_bytes(home / "config.json", json.dumps(config | about, indent=2).encode())
         except OSError as error:
             raise ZooError(f"{home} must be a folder that can be written, to cache the zoo: {error}") from error
-        bar = tqdm(total=sum(size), initial=(count - len(missing)) * chunk, desc="training the zoo", unit="network")
+        bar = progress(total=sum(size), initial=(count - len(missing)) * chunk, desc="training the zoo", unit="network")
         for k in missing:
             index = k * chunk + jnp.arange(chunk)
             signals = () if views is None else (index // views,)

@@ -1,12 +1,14 @@
 """A tiny zoo of untrained networks and an aligner for every encoder."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import pytest
 
 from dwalign.deepalign import AlignerConfig, make_model
 from dwalign.networks import mlp
-from dwalign.zoo import Batch
+from dwalign.program import Data
 
 CONFIG = AlignerConfig(channels=8, depth=2, features=16, updates=2, probes=24)
 
@@ -30,11 +32,11 @@ def networks(network):
 @pytest.fixture(scope="session")
 def data():
     inputs = jax.random.normal(jax.random.key(1), (64, 6))
-    return Batch(inputs, jnp.argmax(inputs[:, :3], -1))
+    return Data(inputs, jnp.argmax(inputs[:, :3], -1))
 
 
-SHAPES = {kind: CONFIG._replace(encoder=kind) for kind in ("dws", "graph", "probe")}
-SHAPES["descent"] = CONFIG._replace(encoder="graph", descent=2)
+SHAPES = {kind: dataclasses.replace(CONFIG, encoder=kind) for kind in ("dws", "graph", "probe")}
+SHAPES["descent"] = dataclasses.replace(CONFIG, encoder="graph", descent=2)
 
 
 @pytest.fixture(scope="session", params=SHAPES)
@@ -44,4 +46,4 @@ def model(request, network, data):
 
 @pytest.fixture(scope="session")
 def graph_model(network, data):
-    return make_model(network, CONFIG._replace(encoder="graph", depth=1, updates=1), data.inputs)
+    return make_model(network, dataclasses.replace(CONFIG, encoder="graph", depth=1, updates=1), data.inputs)

@@ -7,8 +7,8 @@ import pytest
 
 from dwalign.deepalign import METRICS, Optimisation, losses
 from dwalign.deepalign.step import pair_losses
-from dwalign.symmetry import inverse, permute, to_matrices, transpose
-from dwalign.zoo import Augmentation, cross_entropy, take
+from dwalign.symmetry import inverse, permute, take_networks, to_matrices, transpose
+from dwalign.zoo import Augmentation, cross_entropy
 
 # cycles: the inverse of each moves every unit elsewhere
 PERMS = {"h0": jnp.roll(jnp.arange(7), 1), "h1": jnp.roll(jnp.arange(5), 2), "h2": jnp.roll(jnp.arange(7), 3)}
@@ -27,7 +27,7 @@ def wrap(request):
 @pytest.fixture
 def pair(network, networks):
     """a, and b with a = permute(spec, b, PERMS)."""
-    a = take(networks, 0)
+    a = take_networks(networks, 0)
     return a, permute(network.spec, a, inverse(network.spec, PERMS))
 
 

@@ -1,5 +1,7 @@
 """The laws of Deep-Align, for every encoder and every setting of the parameters: they hold untrained."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -15,17 +17,17 @@ from dwalign.symmetry import (
     inverse,
     permute,
     random_perms,
+    take_networks,
     to_matrices,
     transpose,
 )
-from dwalign.zoo import take
 
 CONFIG = AlignerConfig(channels=8, depth=1, features=16, updates=1, probes=24)
 
 
 @pytest.fixture(scope="module")
 def aligner(model, networks):
-    example = take(networks, 0)
+    example = take_networks(networks, 0)
     return Aligner(model, jax.jit(model.init)(jax.random.key(3), example, example))
 
 
@@ -47,7 +49,7 @@ def moved(matrices, g, h):
 
 
 def test_equivariance(scores, model, networks):
-    a, b = take(networks, 0), take(networks, 1)
+    a, b = take_networks(networks, 0), take_networks(networks, 1)
     g, h = random_perms(model.spec, jax.random.key(4)), random_perms(model.spec, jax.random.key(5))
     found, expected = scores(permute(model.spec, a, g), permute(model.spec, b, h)), moved(scores(a, b), g, h)
     chex.assert_trees_all_close(found, expected, atol=2e-3)
@@ -55,7 +57,7 @@ def test_equivariance(scores, model, networks):
 
 
 def test_swap(scores, model, networks):
-    a, b = take(networks, 0), take(networks, 1)
+    a, b = take_networks(networks, 0), take_networks(networks, 1)
     chex.assert_trees_all_close(scores(b, a), transpose(model.spec, scores(a, b)), atol=2e-3)
     chex.assert_trees_all_close(soft_assign(scores(b, a)), transpose(model.spec, soft_assign(scores(a, b))), atol=2e-3)
 
@@ -63,7 +65,7 @@ def test_swap(scores, model, networks):
 def test_hard_equivariance_and_swap(aligner, networks):
     spec = aligner.model.spec
     solve = jax.jit(lambda a, b: deep_align(spec, a, b, aligner=aligner).perms)
-    a, b = take(networks, 0), take(networks, 1)
+    a, b = take_networks(networks, 0), take_networks(networks, 1)
     g, h = random_perms(spec, jax.random.key(4)), random_perms(spec, jax.random.key(5))
     perms = solve(a, b)
     expected = compose(spec, g, compose(spec, perms, inverse(spec, h)))
@@ -88,10 +90,10 @@ def test_exact_on_planted_permutations_untrained(aligner, network):
 
 @pytest.mark.parametrize("outputs", ["logits", "values"])
 def test_descent_brings_the_merged_network_closer_to_both(outputs, network, networks, data):
-    shape = CONFIG._replace(encoder="graph", descent=5, outputs=outputs)
+    shape = dataclasses.replace(CONFIG, encoder="graph", descent=5, outputs=outputs)
     model = make_model(network, shape, data.inputs)
-    without = make_model(network, shape._replace(descent=0), data.inputs)
-    example = take(networks, 0)
+    without = make_model(network, dataclasses.replace(shape, descent=0), data.inputs)
+    example = take_networks(networks, 0)
     variables = jax.jit(model.init)(jax.random.key(3), example, example)
     answer = jax.nn.softmax if outputs == "logits" else lambda x: x
 
@@ -103,7 +105,7 @@ def test_descent_brings_the_merged_network_closer_to_both(outputs, network, netw
             return -jnp.mean(jnp.sum(wanted * jax.nn.log_softmax(found), -1))
         return jnp.mean((found - wanted) ** 2)
 
-    pairs = take(networks, jnp.arange(0, 12, 2)), take(networks, jnp.arange(1, 12, 2))
+    pairs = take_networks(networks, jnp.arange(0, 12, 2)), take_networks(networks, jnp.arange(1, 12, 2))
     before, after = (
         jax.jit(jax.vmap(lambda a, b, m=m: disagreement(Aligner(m, variables), a, b)))(*pairs) for m in (without, model)
     )
@@ -112,8 +114,8 @@ def test_descent_brings_the_merged_network_closer_to_both(outputs, network, netw
 
 @pytest.mark.parametrize("missing", [dict(function=None), dict(inputs=None), dict(outputs="labels")])
 def test_descent_says_what_it_needs(missing, network, networks, data):
-    model = make_model(network, CONFIG._replace(encoder="graph", descent=1), data.inputs).clone(**missing)
-    example = take(networks, 0)
+    model = make_model(network, dataclasses.replace(CONFIG, encoder="graph", descent=1), data.inputs).clone(**missing)
+    example = take_networks(networks, 0)
     with pytest.raises(ValueError, match="descent needs the function"):
         model.init(jax.random.key(0), example, example)
 

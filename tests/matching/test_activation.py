@@ -6,16 +6,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwalign.matching import activation_matching
+from dwalign.matching import activation_matching, activation_matching_correlation
 from dwalign.networks import mlp
-from dwalign.program import Units
+from dwalign.program import Data, Network, Units
 from dwalign.symmetry import identity, inverse, permute, random_perms
 
 NET = mlp(6, (5, 7), 3)
+METHODS = {False: activation_matching, True: activation_matching_correlation}
 
 
 def data(count=37):
     return jax.random.normal(jax.random.key(9), (count, 6)), jnp.zeros(count, jnp.int32)
+
+
+def seen_by(spec, params, capture):
+    """A network of which only what its units answer is asked."""
+    return Network(lambda params, x: x, spec, params, None, capture)
 
 
 def parameters(seed):
@@ -29,9 +35,7 @@ def test_recovers_planted_permutations(digits, correlation):
     for seed in range(3):
         one = jax.tree.map(lambda leaf, seed=seed: leaf[seed], a)
         perms = random_perms(net.spec, jax.random.key(seed))
-        found = activation_matching(
-            net.spec, one, permute(net.spec, one, perms), capture=net.capture, batch=batch, correlation=correlation
-        )
+        found = METHODS[correlation](net, one, permute(net.spec, one, perms), data=batch)
         # units that never fire are all alike: no method that sees only activations can tell them apart
         live = {g: units.max((0, 1)) > 0 for g, units in net.capture(one, batch[0])[1].post.items()}
         assert all(float(alive.mean()) > 0.5 for alive in live.values())
@@ -44,7 +48,7 @@ def test_recovers_planted_permutations(digits, correlation):
 def test_scores_equal_numpy_for_any_chunk(chunk, correlation):
     a, b = parameters(0), parameters(1)
     batch = data()
-    found = activation_matching(NET.spec, a, b, capture=NET.capture, batch=batch, correlation=correlation, chunk=chunk)
+    found = METHODS[correlation](NET, a, b, data=batch, chunk=chunk)
     post_a, post_b = (NET.capture(p, batch[0])[1].post for p in (a, b))
     for g, n in NET.spec.sizes.items():
         u, v = np.asarray(post_a[g])[:, 0], np.asarray(post_b[g])[:, 0]
@@ -62,7 +66,7 @@ def test_units_that_never_change_have_no_correlation(value):
     spec = net.spec
     capture_h0 = lambda p, x: (None, Units({}, {"h0": capture({"b": jnp.zeros(6)}, x)[1].post["h"]}))
     a = net.init(jax.random.key(0))
-    scores = activation_matching(spec, a, a, capture=capture_h0, batch=data(), correlation=True).scores["h0"]
+    scores = METHODS[True](seen_by(spec, a, capture_h0), a, a, data=data()).scores["h0"]
     chex.assert_trees_all_close(scores[0], jnp.zeros(6), atol=1e-4)
     chex.assert_trees_all_close(scores[:, 0], jnp.zeros(6), atol=1e-4)
     chex.assert_trees_all_close(jnp.diagonal(scores)[1:], jnp.ones(5), atol=1e-4)
@@ -73,7 +77,7 @@ def test_large_offsets_cost_no_digits():
     capture = lambda p, x: (None, Units({}, {"h0": x + 1000.0}))
     a = mlp(6, (6,), 2).init(jax.random.key(0))
     batch = data(500)
-    scores = activation_matching(spec, a, a, capture=capture, batch=batch, correlation=True, chunk=100).scores["h0"]
+    scores = METHODS[True](seen_by(spec, a, capture), a, a, data=batch, chunk=100).scores["h0"]
     chex.assert_trees_all_close(scores, jnp.corrcoef(batch[0], rowvar=False), atol=1e-3)
 
 
@@ -89,22 +93,15 @@ def test_independent_groups_and_positions(specs, draw, correlation):
         return None, Units({"units": pre}, {"units": jnp.tanh(pre)})
 
     inputs = jax.random.normal(jax.random.key(2), (20, 4, 9))
-    found = activation_matching(
-        spec,
-        a,
-        permute(spec, a, perms),
-        capture=capture,
-        batch=(inputs, jnp.zeros(20)),
-        correlation=correlation,
-        chunk=7,
-    )
+    network = seen_by(spec, a, capture)
+    found = METHODS[correlation](network, a, permute(spec, a, perms), data=Data(inputs), chunk=7)
     chex.assert_trees_all_equal(found.perms, inverse(spec, perms))
 
 
 @pytest.mark.parametrize("correlation", [False, True])
 def test_eager_jit_and_vmap_agree(digits, correlation):
     net, a, b, batch = digits
-    run = lambda a, b: activation_matching(net.spec, a, b, capture=net.capture, batch=batch, correlation=correlation)
+    run = lambda a, b: METHODS[correlation](net, a, b, data=batch)
     batched = jax.vmap(run)(a, b)
     at = lambda tree, k: jax.tree.map(lambda leaf: leaf[k], tree)
     for k in range(2):
@@ -116,16 +113,18 @@ def test_eager_jit_and_vmap_agree(digits, correlation):
 def test_a_network_matches_itself(digits):
     net, a, _, batch = digits
     one = jax.tree.map(lambda leaf: leaf[0], a)
-    found = activation_matching(net.spec, one, one, capture=net.capture, batch=batch, correlation=True)
+    found = METHODS[True](net, one, one, data=batch)
     chex.assert_trees_all_equal(found.perms, identity(net.spec))
 
 
-def test_bad_input_is_named(specs, draw):
+def test_bad_input_is_named():
     a = parameters(0)
-    run = lambda **options: activation_matching(NET.spec, a, a, **{"capture": NET.capture, "batch": data(), **options})
+    run = lambda data, network=NET: activation_matching(network, a, a, data=data)
     with pytest.raises(ValueError, match="at least one"):
-        run(batch=data(0))
-    with pytest.raises(ValueError, match="must be a pair"):
-        run(batch=None)
+        run(data(0))
+    with pytest.raises(ValueError, match="needs data"):
+        run(None)
     with pytest.raises(ValueError, match=r"'h0'.*5"):
-        run(capture=lambda p, x: (None, Units({}, {"h0": jnp.zeros((x.shape[0], 4))})))
+        run(data(), seen_by(NET.spec, a, lambda p, x: (None, Units({}, {"h0": jnp.zeros((x.shape[0], 4))}))))
+    with pytest.raises(ValueError, match=r"capture must give \(outputs, Units\)"):
+        run(data(), seen_by(NET.spec, a, NET.apply))

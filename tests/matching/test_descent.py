@@ -9,7 +9,8 @@ import pytest
 
 from dwalign.assignment import hungarian
 from dwalign.matching import naive, refine, sinkhorn_rebasin, straight_through, weight_matching
-from dwalign.matching.objective import cross_entropy, random_scores
+from dwalign.matching.objective import random_scores
+from dwalign.program import cross_entropy
 from dwalign.symmetry import Alignment, identity, permute, transpose
 
 SHORT = {sinkhorn_rebasin: 150, straight_through: 15, refine: 20}
@@ -31,13 +32,13 @@ def midpoint_loss(net, a, b, perms, batch):
 def solve_all(method, digits, **options):
     net, a, b, batch = digits
     keys = jax.random.split(jax.random.key(0), 3)
-    run = lambda a, b, k: method(net.spec, a, b, key=k, apply=net.apply, batch=batch, **options)
+    run = lambda a, b, k: method(net, a, b, key=k, data=batch, **options)
     return jax.jit(jax.vmap(run))(a, b, keys)
 
 
 def of_identity(digits):
     net, a, b, batch = digits
-    perms = jax.vmap(lambda _: naive(net.spec, a, b).perms)(jnp.arange(3))
+    perms = jax.vmap(lambda _: identity(net.spec))(jnp.arange(3))
     return midpoint_loss(net, a, b, perms, batch)
 
 
@@ -62,9 +63,9 @@ def test_straight_through_keeps_the_best_permutation_it_saw(digits):
 def test_refinement_returns_its_start_where_that_merges_better(digits):
     net, a, b, batch = digits
     a, b = (jax.tree.map(lambda leaf: leaf[0], tree) for tree in (a, b))
-    on = dict(key=jax.random.key(0), apply=net.apply, batch=batch)
-    good = refine(net.spec, a, b, **on)
-    found = refine(net.spec, a, b, **on, start=good, steps=2, learning_rate=-50.0)
+    on = dict(key=jax.random.key(0), data=batch)
+    good = refine(net, a, b, **on)
+    found = refine(net, a, b, **on, start=good, steps=2, learning_rate=-50.0)
     chex.assert_trees_all_equal(found.perms, good.perms, hungarian(found.scores))
 
 
@@ -73,9 +74,7 @@ def test_sinkhorn_starts_from_given_scores(digits):
     at = lambda tree: jax.tree.map(lambda leaf: leaf[0], tree)
     a, b = at(a), at(b)
     scores = weight_matching(net.spec, a, b, key=jax.random.key(0)).scores
-    run = functools.partial(
-        sinkhorn_rebasin, net.spec, a, b, key=jax.random.key(0), apply=net.apply, batch=digits[3], iterations=0
-    )
+    run = functools.partial(sinkhorn_rebasin, net, a, b, key=jax.random.key(0), data=digits[3], iterations=0)
     kept = run(start=Alignment(identity(net.spec), scores))
     chex.assert_trees_all_equal(kept.perms, hungarian(scores))
     assert all(abs(float(q.std()) - 1) < 1e-3 for q in kept.scores.values())
@@ -90,7 +89,7 @@ def test_sinkhorn_starts_from_given_scores(digits):
 def test_eager_jit_and_vmap_agree(digits, method):
     net, a, b, batch = digits
     keys = jax.random.split(jax.random.key(0), 3)
-    run = lambda a, b, k: method(net.spec, a, b, key=k, apply=net.apply, batch=batch, **steps(method, 3))
+    run = lambda a, b, k: method(net, a, b, key=k, data=batch, **steps(method, 3))
     at = lambda tree: jax.tree.map(lambda leaf: leaf[1], tree)
     eager, jitted = run(at(a), at(b), keys[1]), jax.jit(run)(at(a), at(b), keys[1])
     batched = at(jax.jit(jax.vmap(run))(a, b, keys))
@@ -102,10 +101,10 @@ def test_eager_jit_and_vmap_agree(digits, method):
 def test_a_network_matches_itself(digits):
     net, a, _, batch = digits
     one = jax.tree.map(lambda leaf: leaf[0], a)
-    data = {"key": jax.random.key(0), "apply": net.apply, "batch": batch, "iterations": 10}
-    chex.assert_trees_all_equal(straight_through(net.spec, one, one, **data).perms, identity(net.spec))
+    data = {"key": jax.random.key(0), "data": batch, "iterations": 10}
+    chex.assert_trees_all_equal(straight_through(net, one, one, **data).perms, identity(net.spec))
     start = Alignment(identity(net.spec), jax.tree.map(lambda n: 5 * jnp.eye(n), dict(net.spec.sizes)))
-    chex.assert_trees_all_equal(sinkhorn_rebasin(net.spec, one, one, start=start, **data).perms, identity(net.spec))
+    chex.assert_trees_all_equal(sinkhorn_rebasin(net, one, one, start=start, **data).perms, identity(net.spec))
     chex.assert_trees_all_equal(naive(net.spec, one, one).perms, identity(net.spec))
 
 
@@ -115,7 +114,7 @@ def test_refinement_of_swapped_networks_is_the_transpose(digits):
 
     def run(a, b, scores):
         start = Alignment(identity(net.spec), scores)
-        return refine(net.spec, a, b, key=jax.random.key(0), apply=net.apply, batch=batch, start=start, steps=3)
+        return refine(net, a, b, key=jax.random.key(0), data=batch, start=start, steps=3)
 
     swap = jax.jit(jax.vmap(functools.partial(transpose, net.spec)))
     many = jax.jit(jax.vmap(run))
@@ -134,8 +133,8 @@ def test_refinement_of_swapped_networks_is_the_transpose(digits):
 def test_bad_batches_are_named(digits, method):
     net, a, _, (x, y) = digits
     one = jax.tree.map(lambda leaf: leaf[0], a)
-    run = lambda batch: method(net.spec, one, one, key=jax.random.key(0), apply=net.apply, batch=batch)
-    with pytest.raises(ValueError, match=method.__name__ + ".*must be a pair"):
+    run = lambda batch: method(net, one, one, key=jax.random.key(0), data=batch)
+    with pytest.raises(ValueError, match=method.name + ": needs data"):
         run(None)
     with pytest.raises(ValueError, match="equally many"):
         run((x, y[:-1]))

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwalign import apply
-from dwalign.program import infer_spec, make_capture
+import dwalign
+from dwalign import Data
 from dwalign.symmetry import permute, random_perms
 
 X = np.random.default_rng(0).standard_normal((24, 6)).astype(np.float32)
@@ -34,14 +34,13 @@ def network(seed):
     }
 
 
-DATA = {"apply": forward, "batch": (jnp.asarray(X), jnp.asarray(Y))}
 METHODS = {
     "weight_matching": {"restarts": 2},
     "features": {},
-    "activation_matching_correlation": {"capture": make_capture(forward), "batch": DATA["batch"]},
-    "straight_through": {"iterations": 3} | DATA,
-    "sinkhorn": {"iterations": 2} | DATA,
-    "refine": {"steps": 2} | DATA,
+    "activation_matching_correlation": {},
+    "straight_through": {"iterations": 3},
+    "sinkhorn": {"iterations": 2},
+    "refine": {"steps": 2},
 }
 
 
@@ -51,11 +50,12 @@ METHODS = {
 def test_methods_take_every_storage(method, wide):
     with jax.enable_x64(wide):
         a = network(0)
-        spec = infer_spec(forward, a, X)
+        net = dwalign.network(forward, a, X)
+        spec = net.spec
         assert set(spec.sizes.values()) == {7, 5}
         b = permute(spec, a, random_perms(spec, jax.random.key(1))) | {n: network(1)[n] for n in ("step", "rngs")}
-        found = apply.align(spec, a, b, method=method, certified=False, **METHODS[method])
+        found = dwalign.align(net, a, b, method, data=Data(X, Y), certified=False, **METHODS[method])
         if method not in ("sinkhorn", "refine"):  # which are not done after two steps
-            assert apply.distance(spec, a, b, perms=found.perms) == 0
-        merged = apply.interpolate(spec, a, b, 0.5, perms=found.perms)
+            assert dwalign.distance(spec, a, b, perms=found.perms) == 0
+        merged = dwalign.interpolate(spec, a, b, 0.5, perms=found.perms)
         assert {n: leaf.dtype for n, leaf in merged.items()} == {n: leaf.dtype for n, leaf in a.items()}

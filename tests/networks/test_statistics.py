@@ -4,14 +4,15 @@ import chex
 import jax
 import numpy as np
 
-from dwalign.networks import mlp, reset_statistics, resnet20, with_batch_statistics
+from dwalign.networks import mlp, resnet20
+from dwalign.program import reset_statistics
 from dwalign.symmetry import permute, random_perms
 
 
 def test_new_statistics_are_those_of_the_inputs():
     net = resnet20((8, 8, 1), width=4, depth=8)
     params, inputs = net.init(jax.random.key(0)), 3.0 + jax.random.normal(jax.random.key(1), (12, 8, 8, 1))
-    fresh = with_batch_statistics(net)(params, inputs)
+    fresh = net.respond(params, inputs)
     renewed = reset_statistics(net, params, inputs)
     np.testing.assert_allclose(net.apply(renewed, inputs), fresh, rtol=1e-4, atol=1e-5)
     assert np.abs(net.apply(params, inputs) - fresh).max() > 0.1
@@ -36,5 +37,4 @@ def test_statistics_move_with_their_units():
 def test_networks_without_statistics_stay_as_they_are():
     net = mlp(4, (3,), 2)
     params = net.init(jax.random.key(0))
-    assert with_batch_statistics(net) is net.apply
     assert reset_statistics(net, params, np.zeros((5, 4))) is params
