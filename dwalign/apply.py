@@ -130,7 +130,7 @@ def align(
         _check_finite(spec, params, name)
     if certified and isinstance(network, Network):
         _certify(network, a, data, tolerance)
-    return chosen(network, a, b, data=data, task=task, key=key)
+    return chosen.run(network, a, b, data=data, task=task, key=key)
 
 
 def interpolate(
@@ -215,10 +215,7 @@ def _aligned(spec: PermutationSpec, a: PyTree, b: PyTree, perms: Mapping | None)
 
 
 def _certify(network: Network, params: PyTree, data: Data | None, tolerance: float | None) -> None:
-    inputs = network.example if data is None else data[0]
-    if count_examples(inputs) is not None:
-        inputs = take_examples(inputs, slice(4))
-    point = params, inputs
+    point = params, network.example if data is None else data[0]
     leaves, treedef = jax.tree.flatten(point)
     shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
     _certify_once(network, treedef, shapes, tolerance, _Point(point))
@@ -239,25 +236,36 @@ class _Point:
 
 @functools.lru_cache(maxsize=128)
 def _certify_once(network: Network, treedef, shapes, tolerance, point: _Point) -> None:
-    known = [
-        jax.ShapeDtypeStruct(*shape) if isinstance(leaf, jax.core.Tracer) else leaf
-        for leaf, shape in zip(treedef.flatten_up_to(point.value), shapes, strict=True)
-    ]
+    params, inputs = point.value
     # the cache keeps the key, not what was checked
     point.value = None
-    params, inputs = treedef.unflatten(known)
+    if count_examples(inputs) is not None:
+        inputs = jax.eval_shape(_few, inputs) if _traced(inputs) else _few(inputs)
+    abstract = lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)) if _traced(leaf) else leaf
     # the check is made of numbers, also while a program around it is traced
     with jax.ensure_compile_time_eval():
-        certify(network.spec, network.apply, params, inputs, tolerance=tolerance)
+        certify(network.spec, network.apply, *jax.tree.map(abstract, (params, inputs)), tolerance=tolerance)
+
+
+def _few(inputs: PyTree) -> PyTree:
+    return take_examples(inputs, slice(4))
+
+
+def _traced(tree: PyTree) -> bool:
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
 def _check_finite(spec: PermutationSpec, params: PyTree, name: str) -> None:
     # a mask of minus infinity is no weight
     wrong = {"weight": lambda x: ~np.isfinite(x), "fixed": np.isnan, "statistic": np.isnan}
     for path, role, leaf in zip(spec.paths, leaf_roles(spec, params), jax.tree.leaves(params), strict=True):
-        if role == "carried" or isinstance(leaf, jax.core.Tracer):
+        if role == "carried" or _traced(leaf):
             continue
-        if bad := int(np.sum(wrong[role](np.asarray(leaf)))):
+        array = np.asarray(leaf)
+        # a sum passes on what is not finite, and reads a large array several times faster than all values are judged
+        if np.isfinite(array.sum()):
+            continue
+        if bad := int(np.sum(wrong[role](array))):
             raise ValueError(
                 f"align: all weights must be finite, but {name}{path} holds {bad} NaN or infinite values; did its "
                 "training diverge?"

@@ -13,7 +13,7 @@ PyTree = Any
 
 
 @jax.tree_util.register_pytree_node_class
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Aligner:
     """A Deep-Align model and its variables, which are arguments of the programs that use it."""
 

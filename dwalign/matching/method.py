@@ -174,13 +174,24 @@ class Method:
         if options:
             return self.using(**options)(network, a, b, key=key, data=data, task=task, start=start)
         self.check(network, a, b, data=data, task=task, start=start, key=key)
-        return self._run(network, a, b, key, data and Data(*data), task, start)
+        return self.run(network, a, b, key=key, data=data, task=task, start=start)
 
-    def _run(self, network, a, b, key, data, task, start) -> Alignment:
+    def run(
+        self,
+        network: Network | PermutationSpec,
+        a: PyTree,
+        b: PyTree,
+        *,
+        key: jax.Array | None = None,
+        data: Data | None = None,
+        task: Task = CLASSIFICATION,
+        start: Alignment | None = None,
+    ) -> Alignment:
+        """The call without `check`, for those who checked before."""
+        data = None if data is None else Data(*data)
         if self.first is not None:
-            key = jax.random.key(0) if key is None else key
-            first_key, key = jax.random.split(key)
-            start = self.first._run(network, a, b, first_key, data, task, start)
+            first_key, key = jax.random.split(jax.random.key(0) if key is None else key)
+            start = self.first.run(network, a, b, key=first_key, data=data, task=task, start=start)
         parameters = _parameters(self.function)
         subject = network if "network" in parameters else spec_of(self.name, network)
         own = dataclasses.replace(self, first=None)

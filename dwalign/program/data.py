@@ -37,7 +37,14 @@ def take_examples(tree: PyTree, index: Any) -> PyTree:
     >>> take_examples(data, jnp.array([1])).inputs["tokens"].tolist()
     [[3, 4]]
     """
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[index] if jnp.ndim(leaf) else leaf, tree)
+
+    def take(leaf):
+        if not jnp.ndim(leaf):
+            return leaf
+        # a traced index needs an array of JAX; of one of NumPy a part is a view
+        return leaf[index] if isinstance(index, slice) and hasattr(leaf, "shape") else jnp.asarray(leaf)[index]
+
+    return jax.tree.map(take, tree)
 
 
 def check_data(caller: str, data: Any, *, labels: bool = False) -> Data:
@@ -90,4 +97,8 @@ def check_data(caller: str, data: Any, *, labels: bool = False) -> Data:
 
 
 def _count_nan(leaf: Any) -> int:
-    return 0 if isinstance(leaf, jax.core.Tracer) else int(np.isnan(np.asarray(leaf)).sum())
+    if isinstance(leaf, jax.core.Tracer):
+        return 0
+    array = np.asarray(leaf)
+    # a sum passes NaN on, and reads a large array several times faster than all its values are looked at
+    return int(np.isnan(array).sum()) if np.isnan(array.sum()) else 0

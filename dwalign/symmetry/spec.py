@@ -11,6 +11,7 @@ import numpy as np
 
 from dwalign.symmetry.axes import Axes, SpecError, length
 from dwalign.symmetry.statistics import find_statistics
+from dwalign.symmetry.trees import decode_tree, encode_tree
 
 PyTree = Any
 
@@ -244,10 +245,10 @@ class PermutationSpec:
         return describe(self)
 
     def to_json(self) -> str:
-        """The spec as text; trees of dictionaries (with string keys), lists and tuples are supported."""
+        """The spec as text; its tree may hold any container that JAX knows and that keeps plain values alone."""
         return json.dumps(
             {
-                "axes": _encode(self.axes),
+                "axes": encode_tree(self.axes, str),
                 "sizes": dict(self.sizes),
                 "batch": {g: list(h) for g, h in self.batch.items()},
                 "fixed": dict(self.fixed),
@@ -260,7 +261,7 @@ class PermutationSpec:
         """The inverse of `to_json`; raises `SpecError` on text that it did not write."""
         try:
             data = json.loads(text)
-            axes = _decode(data["axes"])
+            axes = decode_tree(data["axes"], Axes.parse)
             sizes, fixed = (_decode_named(data[part], int, "an integer") for part in ("sizes", "fixed"))
             batch = _decode_named(data["batch"], list, "a list of names")
             # specs from before statistics were told apart have none of that name
@@ -295,33 +296,6 @@ def _kind(leaf) -> str:
 def _first(paths, shown=5):
     more = f" and {len(paths) - shown} more" if len(paths) > shown else ""
     return f"{paths[:shown]}{more}" if paths else "nothing"
-
-
-def _encode(tree):
-    if isinstance(tree, Axes):
-        return str(tree)
-    if type(tree) is dict and all(isinstance(key, str) for key in tree):
-        return {"dict": {key: _encode(value) for key, value in tree.items()}}
-    if type(tree) in (list, tuple):
-        return {type(tree).__name__: [_encode(value) for value in tree]}
-    raise SpecError(
-        f"spec: cannot write this {type(tree).__name__} as JSON; use dictionaries with string keys, lists and tuples"
-    )
-
-
-def _decode(data):
-    if isinstance(data, str):
-        return Axes.parse(data)
-    if isinstance(data, dict) and len(data) == 1:
-        ((kind, value),) = data.items()
-        if kind == "dict" and isinstance(value, dict):
-            return {key: _decode(item) for key, item in value.items()}
-        if kind in ("list", "tuple") and isinstance(value, list):
-            return {"list": list, "tuple": tuple}[kind](_decode(item) for item in value)
-    raise SpecError(
-        "spec: a tree in the JSON text must be the text of an Axes or {'dict': {...}}, {'list': [...]} or "
-        f"{{'tuple': [...]}}, found {str(data)[:80]}"
-    )
 
 
 def _decode_named(data, kind, text):

@@ -7,8 +7,9 @@ import pytest
 
 from dwalign.deepalign import METRICS, Optimisation, losses
 from dwalign.deepalign.step import pair_losses
+from dwalign.program import cross_entropy
 from dwalign.symmetry import inverse, permute, take_networks, to_matrices, transpose
-from dwalign.zoo import Augmentation, cross_entropy
+from dwalign.zoo import Augmentation
 
 # cycles: the inverse of each moves every unit elsewhere
 PERMS = {"h0": jnp.roll(jnp.arange(7), 1), "h1": jnp.roll(jnp.arange(5), 2), "h2": jnp.roll(jnp.arange(7), 3)}

@@ -208,9 +208,8 @@ def test_spec_does_not_follow_later_changes_of_its_arguments():
 
 
 def test_json_refuses_what_it_cannot_restore():
-    for axes in ({1: Axes("a")}, mlp(2, (3,), 1).init):
-        with pytest.raises(SpecError):
-            PermutationSpec(axes, {"a": 2}).to_json()
+    with pytest.raises(SpecError):
+        PermutationSpec(mlp(2, (3,), 1).init, {"a": 2}).to_json()
     with pytest.raises(SpecError, match="axes, sizes, batch and fixed"):
         PermutationSpec.from_json('{"axes": "a"}')
 
