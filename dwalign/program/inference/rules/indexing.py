@@ -29,6 +29,16 @@ def _picked(facts: Facts, eqn, dims: Dims, at: dict[int, Atom | None], sizes: Se
     return found
 
 
+def _taken(facts: Facts, eqn, dims: Dims, at: dict[int, Atom | None], sizes: Sequence[int]) -> dict[int, Atom]:
+    """As `_picked`; an index of which nothing is known gives its dimension an order, and nothing that lies beside."""
+    found = _picked(facts, eqn, dims, at, sizes)
+    for k in at:
+        if k not in found and (one := dims[k]) is not None and sizes[k] == 1:
+            facts.pin([one], eqn, INDEXED)
+            found[k] = one
+    return found
+
+
 def _window(facts: Facts, eqn, atom: Atom | None, size: int) -> Atom | None:
     """What a stretch at some place looks like along its dimension."""
     return uniform(size) if atom is not None and is_uniform(atom) else facts.fresh_pinned(size, eqn)
@@ -38,11 +48,11 @@ def _window(facts: Facts, eqn, atom: Atom | None, size: int) -> Atom | None:
 def dynamic_slice(facts, eqn, ins):
     dims, source, kept = ins[0], shapes(eqn.invars)[0], eqn.params["slice_sizes"]
     at = {k: columns(facts, operand, 1, eqn)[0] for k, operand in enumerate(facts.operands[1:])}
-    picked = _picked(facts, eqn, dims, at, kept)
+    picked = _taken(facts, eqn, dims, at, kept)
     moved = [k for k, n in enumerate(source) if kept[k] != n and k not in picked]
     facts.ordered(dims, moved, eqn, INDEXED)
     rest = [atom for k, atom in enumerate(dims) if k not in picked]
-    facts.roles(batch=[], contracted=list(picked.values()), free=(rest, []))
+    facts.picked(batch=[], entries=list(picked.values()), windows=rest, rows=[])
     return [
         [
             None if k in picked else _window(facts, eqn, atom, kept[k]) if k in moved else atom
@@ -82,20 +92,18 @@ def gather(facts, eqn, ins):
     for k, m in partners.items():
         operand[k] = indices[m] = facts.unify(operand[k], indices[m], eqn)
     at = dict(zip(numbers.start_index_map, columns(facts, facts.operands[1], table[-1], eqn), strict=True))
-    picked = _picked(facts, eqn, operand, at, sizes)
+    picked = _taken(facts, eqn, operand, at, sizes)
     moved = [k for k in range(len(source)) if k not in (*batching, *picked) and sizes[k] != source[k]]
     facts.ordered(operand, moved, eqn, INDEXED)
     # the positions of the last dimension stand for different dimensions of the operand
     facts.ordered(indices, [-1], eqn, "selects positions")
     windows = [k for k in range(len(source)) if k not in (*batching, *numbers.collapsed_slice_dims)]
     if picked:
-        facts.roles(
+        facts.picked(
             batch=[operand[k] for k in batching],
-            contracted=list(picked.values()),
-            free=(
-                [operand[k] for k in windows if k not in (*picked, *moved)],
-                [atom for m, atom in enumerate(indices[:-1]) if m not in partners.values()],
-            ),
+            entries=list(picked.values()),
+            windows=[operand[k] for k in windows if k not in (*picked, *moved)],
+            rows=[atom for m, atom in enumerate(indices[:-1]) if m not in partners.values()],
         )
     (shape,) = shapes(eqn.outvars)
     rows, kept = iter(indices[:-1]), iter(windows)
