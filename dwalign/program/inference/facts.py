@@ -206,6 +206,7 @@ def source_line(eqn) -> str:
     return ""
 
 
+@functools.cache
 def installed(name: str) -> bool:
     """Whether a file belongs to the standard library, this package or an installed one.
 

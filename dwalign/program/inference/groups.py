@@ -150,7 +150,6 @@ def _merge(layouts: list[Layout], free: dict[Atom, None], together) -> dict[tupl
                     if x in others or y in others:
                         together[leaf] = {h: None for h in others if h not in (x, y)} | {whole: None}
                 changed = True
-                break
     return merged
 
 
