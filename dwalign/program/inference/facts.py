@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from dwalign.program.inference.atoms import Atom, Mismatch, Reason, find, fresh, pin
 from dwalign.program.inference.structure import unify
 
@@ -97,7 +99,8 @@ class Facts:
     `carried` maps what enters a turn of a loop to what leaves it;
     `used` are the dimensions of values with which something is computed;
     `numbers` are those of the values that are known to be the same when computed again, `indexed` for indices what
-    they pick from and where they are computed, `columns` for index vectors the values put side by side.
+    they pick from and where they are computed, `columns` for index vectors the values put side by side, `known` for
+    whole numbers that the program fixes these.
     """
 
     def __init__(self) -> None:
@@ -113,6 +116,7 @@ class Facts:
         self.numbers: dict[Any, int] = {}
         self.indexed: dict[int, Index] = {}
         self.columns: dict[int, Sequence[Occurrence]] = {}
+        self.known: dict[int, np.ndarray] = {}
         self._counted = itertools.count()
 
     def number(self, key: Any = None) -> int:

@@ -14,10 +14,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
 
+from dwalign.program.inference import known
 from dwalign.program.inference.atoms import Atom, find, fresh, is_uniform, leaves
 from dwalign.program.inference.facts import Choice, Dims, Facts, Index, Occurrence
 from dwalign.program.inference.rules import RULES, shapes, unknown
@@ -45,15 +46,22 @@ def numbers(facts: Facts, eqn, operands: Sequence[Occurrence]) -> list[int]:
     if not eqn.effects and not all(jnp.issubdtype(var.aval.dtype, jnp.inexact) for var in eqn.outvars):
         key = eqn.primitive.name, tuple(sorted(eqn.params.items())), tuple(one.number for one in operands)
     out = [facts.number(key and (key, k)) for k in range(len(eqn.outvars))]
+    if len(out) == 1:
+        known.compute(facts, eqn, operands, out[0])
     vectors = eqn.primitive.name == "concatenate" and eqn.params["dimension"] == len(operands[0].dims) - 1
     if vectors and all(one.dims[-1] is None for one in operands):
         facts.columns[out[0]] = operands
     return out
 
 
-def literal_number(facts: Facts, literal: Literal) -> int:
-    value = np.asarray(literal.val)
-    return facts.number(("literal", str(value.dtype), value.tobytes()) if value.ndim == 0 else None)
+def constant_number(facts: Facts, value: Any) -> int:
+    """Of a literal or a constant of the program."""
+    if jnp.issubdtype(jnp.result_type(value), jax.dtypes.extended):
+        return facts.number()
+    array = np.asarray(value)
+    number = facts.number(("constant", str(array.dtype), array.tobytes()) if array.ndim == 0 else None)
+    known.constant(facts, number, array)
+    return number
 
 
 def choices(facts: Facts, eqn, operands: Sequence[Occurrence], outs: int) -> list[tuple[Choice, ...]]:
@@ -112,7 +120,7 @@ def _column(facts: Facts, index: Occurrence, column: int | None) -> tuple[Occurr
 def _marked(facts: Facts, eqn, operands, marks) -> list[Dims]:
     """What the rule of the equation makes of dimensions about which nothing is known."""
     aside = Facts()
-    aside.calls = facts.calls
+    aside.calls, aside.known = facts.calls, facts.known
     aside.operands = [one._replace(dims=dims, positions=None) for one, dims in zip(operands, marks, strict=True)]
     return RULES.get(eqn.primitive.name, unknown)(aside, eqn, [list(dims) for dims in marks])
 

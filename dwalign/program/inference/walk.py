@@ -11,7 +11,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from dwalign.program.inference.atoms import Atom, Reason, fresh, leaves, opened, pin, uniform
 from dwalign.program.inference.facts import CONSTANT, Dims, Facts, Occurrence, Origin, Place
 from dwalign.program.inference.families import families
-from dwalign.program.inference.picks import choices, literal_number, numbers, of_either, of_row
+from dwalign.program.inference.picks import choices, constant_number, numbers, of_either, of_row
 from dwalign.program.inference.positions import again, count, elsewhere, numbered, together
 from dwalign.program.inference.rules import RULES, shapes, unknown
 from dwalign.program.inference.structure import tie
@@ -95,13 +95,13 @@ def _walk(facts: Facts, closed, values, place: Place, loops: tuple[Atom, ...], o
     consts = closed.consts if isinstance(closed, ClosedJaxpr) else ()
     env: dict[Any, Occurrence] = {}
     for var, value in zip(jaxpr.constvars, consts, strict=True):
-        env[var] = Occurrence(_constant_dims(value), loops, None, False, number=facts.number())
+        env[var] = Occurrence(_constant_dims(value), loops, None, False, number=constant_number(facts, value))
         facts.occurrences.append(env[var])
     env.update(zip(jaxpr.invars, values, strict=True))
 
     def read(var) -> Occurrence:
         if isinstance(var, Literal):
-            return Occurrence(_constant_dims(var.val), loops, None, False, number=literal_number(facts, var))
+            return Occurrence(_constant_dims(var.val), loops, None, False, number=constant_number(facts, var.val))
         return again(env[var])
 
     for number, eqn in _live(jaxpr):
@@ -150,7 +150,8 @@ def _apply(facts: Facts, eqn, ins, here: Place, loops, observable) -> list[Occur
     if name not in RULES:
         facts.unknown.setdefault(name, facts.reason(eqn))
     facts.operands = ins
-    if name not in MOVES:
+    fixed = name in ("gather", "dynamic_slice") and all(one.number in facts.known for one in ins[1:])
+    if name not in MOVES and not fixed:
         facts.used += [operand.dims for operand in ins]
     dims = RULES.get(name, unknown)(facts, eqn, [operand.dims for operand in ins])
     found = dims, numbered(facts, eqn, ins, dims), numbers(facts, eqn, ins), choices(facts, eqn, ins, len(dims))
