@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from dwalign.program import Units, infer_spec, make_capture
 from dwalign.symmetry import PermutationSpec
@@ -58,7 +57,7 @@ def from_module(model: nn.Module, example: jax.Array, config: dict[str, Any]) ->
     abstract = jax.eval_shape(init, jax.random.key(0))
     overwritten = {name: name == "batch_stats" for name in abstract}
     # a single example has no axis to tell from the others
-    examples = jnp.concatenate([example, example])
+    examples = jax.ShapeDtypeStruct((2 * len(example), *example.shape[1:]), example.dtype)
     return Network(
         init,
         apply,
