@@ -3,6 +3,7 @@
 Sizes differ from each other where they may, so that what is confused does not fit.
 """
 
+import functools
 import itertools
 from typing import Any, NamedTuple
 
@@ -45,6 +46,19 @@ class Case(NamedTuple):
 
 def randomised(module, example, seed=0):
     return drawn.started(module.init, example, seed=seed)
+
+
+class Traced(NamedTuple):
+    """What several tests ask of a case, traced once: its shapes, and its function, compiled when it is first called."""
+
+    params: Any
+    apply: Any
+
+
+@functools.cache
+def traced(name):
+    module, example, *_ = CASES[name]
+    return Traced(jax.eval_shape(module.init, jax.random.key(0), example), jax.jit(module.apply))
 
 
 # --- pieces -----------------------------------------------------------------------------------------------------------
