@@ -37,7 +37,12 @@ def started(init, *inputs, seed=0):
 
 
 def perms(spec, seed=0):
-    """A random element of the group of a spec."""
+    """A random element of the group of a spec; none of its permutations is the identity, which would show nothing."""
     rng = np.random.default_rng(seed)
-    count = lambda g, n: np.broadcast_to(np.arange(n, dtype=np.int32), (*spec.batch_shape(g), n))
-    return {g: rng.permuted(count(g, n), axis=-1) for g, n in spec.sizes.items()}
+
+    def draw(group, n):
+        identity = np.broadcast_to(np.arange(n, dtype=np.int32), (*spec.batch_shape(group), n))
+        drawn = rng.permuted(identity, axis=-1)
+        return np.where(np.all(drawn == identity, -1, keepdims=True), np.roll(identity, 1, -1), drawn)
+
+    return {group: draw(group, n) for group, n in spec.sizes.items()}

@@ -29,7 +29,8 @@ def test_declared_symmetries_hold_and_every_array_matters(name):
     chex.assert_trees_all_equal(permute(spec, moved, inverse(spec, perms)), params)
     # left out on any one array it is no symmetry
     leaves, treedef = jax.tree.flatten(moved)
-    for k, (path, before) in enumerate(zip(spec.paths, jax.tree.leaves(params), strict=True)):
+    for k, (path, axes, before) in enumerate(zip(spec.paths, spec.leaves, jax.tree.leaves(params), strict=True)):
+        assert np.array_equal(before, leaves[k]) != bool(axes.names() & set(spec.sizes)), path
         # without rotary embeddings the bias of keys adds the same to all scores of a query, which changes nothing
         idle = "['key']['bias']" in path and not CASES[name].config.get("rotary")
         if idle or np.array_equal(before, leaves[k]):
