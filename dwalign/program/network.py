@@ -101,7 +101,8 @@ def network(
     example = inputs[0] if len(inputs) == 1 else inputs
     if count_examples(example) == 1:
         # a single example has no axis to tell from the others
-        inputs = take_examples(inputs, jnp.array([0, 0]))
+        twice = lambda leaf: jax.ShapeDtypeStruct((2, *jnp.shape(leaf)[1:]), jnp.result_type(leaf))
+        inputs = jax.tree.map(lambda leaf: twice(leaf) if jnp.ndim(leaf) else leaf, inputs)
     unpack = len(inputs) != 1
     return Network(
         _of_one(apply) if unpack else apply,

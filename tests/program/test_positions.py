@@ -8,13 +8,10 @@ import pytest
 from dwalign.program import certify, infer_spec
 from dwalign.program.inference.atoms import UNIFORM, concatenation, find, fresh, leaves, product
 from dwalign.program.inference.structure import split_product, unify
+from tests import drawn
 
-X = jax.random.normal(jax.random.key(0), (4, 5))
-
-
-def weights(**shapes):
-    keys = jax.random.split(jax.random.key(1), len(shapes))
-    return {name: jax.random.normal(k, shape) for k, (name, shape) in zip(keys, shapes.items(), strict=True)}
+X = drawn.normal(4, 5)
+weights = drawn.named
 
 
 def largest(scores):
@@ -196,7 +193,7 @@ def convolve(h, kernel, groups=1):
 def test_convolutions_of_single_positions_treat_them_alike():
     params = weights(up=(5, 6), mix=(1, 4, 3), down=(6, 2))
     apply = lambda p, x: convolve(jnp.tanh(x @ p["up"]).swapaxes(1, 2), p["mix"]).swapaxes(1, 2) @ p["down"]
-    spec = infer_spec(apply, params, jnp.ones((3, 4, 5)))
+    spec = infer_spec(apply, params, np.ones((3, 4, 5), np.float32))
     assert [str(axes) for axes in spec.leaves] == ["h0, _", "_, _, _", "_, h0"]
 
 
@@ -208,7 +205,7 @@ def test_groups_that_do_not_fit_are_pinned_and_not_the_units_inside():
         shuffled = h.reshape(*h.shape[:-1], 3, 4).swapaxes(-1, -2).reshape(h.shape)
         return convolve(shuffled, p["c"], 3).mean(1) @ p["v"]
 
-    x = jax.random.normal(jax.random.key(2), (2, 4, 3))
+    x = drawn.normal(2, 4, 3, seed=2)
     spec = infer_spec(apply, params, x)
     (group,) = (name for name in spec.sizes if name in str(spec.axes["c"]))
     (around,) = spec.batch[group]
@@ -225,7 +222,7 @@ def test_channels_beside_transforms_windows_and_scatters():
         slopes = jax.grad(lambda h: pool(h).sum())(h)
         return (jnp.fft.irfft(jnp.fft.rfft(h * slopes, axis=1)[:, :2], n=4, axis=1) + h) @ p["down"]
 
-    x = jax.random.normal(jax.random.key(3), (3, 4, 5))
+    x = drawn.normal(3, 4, 5, seed=3)
     spec = infer_spec(apply, params, x)
     assert [str(axes) for axes in spec.leaves] == ["h0, _", "h0", "_, h0"] and not spec.unknown
     certify(spec, apply, params, x)
