@@ -24,8 +24,8 @@ def hungarian(scores: PyTree) -> PyTree:
 
     Returns:
       `[..., n]` int32 for each array; among equally good permutations always the same one. Arrays are solved where
-      they are called; under jit and vmap a whole batch of whole trees is one call to the host. Large problems of one
-      call are solved in parallel threads.
+      they are called, NumPy's give NumPy's; under jit and vmap a whole batch of whole trees is one call to the host.
+      Large problems of one call are solved in parallel threads.
 
     Raises:
       ValueError: scores that are not square, or not finite (inside a compiled program when it runs).
@@ -34,14 +34,15 @@ def hungarian(scores: PyTree) -> PyTree:
     [1, 0]
     """
     for matrix in jax.tree.leaves(scores):
-        shape = jnp.shape(matrix)
+        shape = np.shape(matrix)
         if len(shape) < 2 or shape[-1] != shape[-2]:
             raise ValueError(f"hungarian: scores must be square matrices [..., n, n], found shape {shape}")
     leaves, treedef = jax.tree.flatten(scores)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         perms = _inside_a_program(jax.lax.stop_gradient(leaves))
     else:
-        perms = [jnp.asarray(perm) for perm in _solve(leaves)]
+        solved = zip(leaves, _solve(leaves), strict=True)
+        perms = [perm if isinstance(leaf, np.ndarray) else jnp.asarray(perm) for leaf, perm in solved]
     return treedef.unflatten(perms)
 
 
@@ -60,8 +61,9 @@ def _inside_a_program(scores: list[jax.Array]) -> list[jax.Array]:
 
 def _solve(scores) -> list[np.ndarray]:
     """The permutations of arrays on the host, `[..., n, n]` to `[..., n]` each."""
-    arrays = [np.asarray(matrix).astype(np.float64) for matrix in scores]
-    if bad := sum(int(np.sum(~np.isfinite(array))) for array in arrays):
+    arrays = [np.asarray(matrix) for matrix in scores]
+    if not all(np.isfinite(array).all() for array in arrays):
+        bad = sum(int(np.sum(~np.isfinite(array))) for array in arrays)
         raise ValueError(f"hungarian: scores must be finite, found {bad} NaN or infinite values")
     problems = [matrix for array in arrays for matrix in array.reshape(-1, *array.shape[-2:])]
     solved = iter(_in_threads(problems))
@@ -81,7 +83,8 @@ def _in_threads(problems: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _assign(matrix: np.ndarray) -> np.ndarray:
-    return linear_sum_assignment(matrix, maximize=True)[1]
+    # told to maximise, scipy would copy the matrix twice
+    return linear_sum_assignment(np.negative(matrix, dtype=np.float64))[1]
 
 
 def cores() -> int:

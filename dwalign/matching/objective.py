@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from dwalign.matching.batch import read_batch
@@ -16,6 +17,7 @@ from dwalign.symmetry import (
     check_perms,
     identity,
     interpolate,
+    namespace,
     permute,
     to_matrices,
 )
@@ -101,7 +103,8 @@ def start_perms(spec: PermutationSpec, start: Alignment | None) -> dict[str, jax
     check_perms("start", spec, start.perms)
     if missing := set(spec.sizes) - set(start.perms):
         raise SpecError(f"start: perms must name every group of the spec, found none for {sorted(missing)}")
-    return {g: jnp.asarray(start.perms[g], jnp.int32) for g in spec.sizes}
+    as_index = lambda perm: namespace(perm).asarray(perm, np.int32)
+    return {g: as_index(start.perms[g]) for g in spec.sizes}
 
 
 def start_scores(start: Alignment) -> Scores:

@@ -1,27 +1,35 @@
-"""Weight matching: coordinate descent on the inner product of the weights (Git Re-Basin, Ainsworth et al. 2023)."""
+"""Weight matching: coordinate descent on the inner product of the weights (Git Re-Basin, Ainsworth et al. 2023).
+
+Of arrays that are not traced it is computed on the host: nothing is compiled. Both ways share `_improve`, one step.
+"""
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.custom_batching import sequential_vmap
 
 from dwalign.assignment import hungarian
 from dwalign.matching.objective import start_perms
 from dwalign.matching.options import check_options
-from dwalign.matching.scores import group_scores, match_scores
-from dwalign.symmetry import (
-    Alignment,
-    Block,
-    PermutationSpec,
-    inner_product,
-    permute_blocks,
-    random_perms,
-    weight_blocks,
+from dwalign.matching.scores import (
+    Pair,
+    Places,
+    Scores,
+    aligned_product,
+    match_scores,
+    read_pair,
+    sum_own,
+    sum_products,
 )
+from dwalign.symmetry import Alignment, PermutationSpec, namespace, random_perms
 
 PyTree = Any
+Perms = dict[str, jax.Array]
+# of a score, lost in rounding; smaller gains are none, so that ties do not keep the loop running
+NOTHING = 1e-6
 
 
 def weight_matching(
@@ -29,7 +37,7 @@ def weight_matching(
     a: PyTree,
     b: PyTree,
     *,
-    key: jax.Array,
+    key: jax.Array | None,
     start: Alignment | None = None,
     restarts: int = 1,
     sweeps: int = 100,
@@ -40,84 +48,174 @@ def weight_matching(
 
     Args:
       spec, a, b: what is matched.
-      key: draws the order of the groups in every sweep and the restarts.
+      key: draws the order of the groups in every sweep and the restarts, the same whenever it is called, but under jit
+        other ones than on the host; None is a key as good as another.
       start: where the first run starts; the identity by default, as in the reference.
       restarts: number of runs, the others from random permutations; the one with the largest objective is returned.
       sweeps: at most so many passes over all groups.
 
     Returns:
       `history` holds <a, P.b> after each sweep, `[sweeps]`, constant once converged; it never decreases. `scores` are
-      the weight-matching scores at the result, through which gradients with respect to a and b flow.
+      the weight-matching scores at the result, through which gradients with respect to a and b flow. NumPy arrays give
+      NumPy arrays, those of JAX its own. Beside these and the result the host holds a few blocks.
     """
     check_options("weight_matching", start=start, restarts=restarts, sweeps=sweeps)
     spec.check_pair(a, b)
-    run_key, start_key = jax.random.split(key)
+    given = jax.tree.leaves((a, b, key, start))
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in given):
+        return _traced(spec, a, b, key, start, restarts, sweeps)
+    found = _on_host(spec, *jax.tree.map(_numpy, (a, b)), key, start, restarts, sweeps)
+    return found if namespace(*jax.tree.leaves((a, b))) is np else jax.tree.map(jnp.asarray, found)
+
+
+def objective(spec: PermutationSpec, a: PyTree, b: PyTree, perms: Perms) -> jax.Array:
+    """<a, P.b>, summed over all weights that carry a group; the others add a constant."""
+    return aligned_product(spec, read_pair(spec, a, b), perms)
+
+
+class Step(NamedTuple):
+    """One group assigned anew: its scores before, its permutation and by how much the objective rose."""
+
+    scores: jax.Array
+    perm: jax.Array
+    gain: jax.Array
+
+
+def _improve(spec: PermutationSpec, pair: Pair, own: Scores, perms: Perms, group: str) -> Step:
+    places = pair.places[group]
+    add = lambda total, perm, places: sum_products(spec, pair, {**perms, group: perm}, group, places, total)
+    old, steady = perms[group], (places.shared if group in own else places.own + places.shared)
+    linear = add(own.get(group), old, steady)
+    here = add(linear, old, places.first)
+    scores = add(here, old, places.again)
+    new = hungarian(scores)
+    # the best assignment of the linearised score need not raise the score itself
+    before, after = _picked(here, old), _picked(add(linear, new, places.first), new)
+    gain = after.sum(-1) - before.sum(-1)
+    better = gain > NOTHING * abs(before).sum(-1)
+    xp = namespace(gain)
+    return Step(scores, xp.where(better[..., None], new, old), xp.where(better, gain, 0).sum())
+
+
+def _picked(scores, perm):
+    xp = namespace(scores, perm)
+    return xp.take_along_axis(scores, xp.asarray(perm)[..., None], -1)[..., 0]
+
+
+def _own(spec: PermutationSpec, pair: Pair) -> Scores:
+    """Own scores, of those groups where they are small beside the blocks that they are computed from."""
+    size = lambda group, places: sum(pair.a[place.block].array.size for place in places.own) // spec.sizes[group]
+    worth = {group: places for group, places in pair.places.items() if size(group, places) >= 4 * spec.sizes[group]}
+    return sum_own(spec, pair._replace(places=worth))
+
+
+def _on_host(spec, a, b, key, start, restarts, sweeps) -> Alignment:
+    pair, rng = read_pair(spec, a, b), _generator(key)
+    own = _own(spec, pair)
+    best = None
+    for run in range(restarts):
+        first = random_perms(spec, rng) if run else jax.tree.map(np.asarray, start_perms(spec, start))
+        found = _descend(spec, pair, own, rng, first, sweeps)
+        if best is None or found.history[-1] > best.history[-1]:
+            best = found
+    return best
+
+
+def _descend(spec, pair, own, rng, perms, sweeps) -> Alignment:
+    groups, beside = list(spec.sizes), _neighbours(spec, pair)
+    value = aligned_product(spec, pair, perms)
+    # those whose scores have changed since they were assigned
+    stale, scores, history = set(groups), {}, []
+    while stale and len(history) < sweeps:
+        before = value
+        for k in rng.permutation(len(groups)):
+            if (group := groups[k]) in stale:
+                scores.pop(group, None)
+                scores[group], perm, gain = _improve(spec, pair, own, perms, group)
+                stale.remove(group)
+                if gain:
+                    perms, value, stale = {**perms, group: perm}, value + gain, stale | beside[group]
+        history.append(value)
+        if value <= before + NOTHING * abs(before):
+            break
+    for group in stale:
+        places = Places(*pair.places[group])
+        scores[group] = sum_products(spec, pair, perms, group, [p for kind in places for p in kind])
+    history += [value] * (sweeps - len(history))
+    return Alignment(perms, {g: scores[g] for g in groups}, np.array(history))
+
+
+def _neighbours(spec: PermutationSpec, pair: Pair) -> dict[str, set[str]]:
+    """The groups that the scores depend on the alignment of each group."""
+    carried = [set(block.factors) & set(spec.sizes) for block in pair.a]
+    beside: dict[str, set[str]] = {group: set() for group in spec.sizes}
+    for group, places in pair.places.items():
+        for place in places.shared:
+            beside[group] |= carried[place.block] - {group}
+        for place in places.again:
+            beside[group] |= carried[place.block]
+    return beside
+
+
+def _generator(key) -> np.random.Generator:
+    if key is None:
+        return np.random.default_rng(0)
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return np.random.default_rng(np.asarray(jax.random.key_data(key) if typed else key).ravel())
+
+
+def _numpy(leaf):
+    return leaf if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key) else np.asarray(leaf)
+
+
+def _traced(spec, a, b, key, start, restarts, sweeps) -> Alignment:
+    run_key, start_key = jax.random.split(jax.random.key(0) if key is None else key)
     first = start_perms(spec, start)
     if restarts == 1:
-        perms, history = _descend(spec, a, b, run_key, first, sweeps)
+        perms, history = _search(spec, a, b, run_key, first, sweeps)
     else:
         others = jax.vmap(lambda k: random_perms(spec, k))(jax.random.split(start_key, restarts - 1))
         starts = jax.tree.map(lambda x, y: jnp.concatenate([x[None], y]), first, others)
-        runs = jax.vmap(lambda k, s: _descend(spec, a, b, k, s, sweeps))(jax.random.split(run_key, restarts), starts)
+        runs = jax.vmap(lambda k, s: _search(spec, a, b, k, s, sweeps))(jax.random.split(run_key, restarts), starts)
         best = jnp.argmax(runs[1][:, -1])
         perms, history = jax.tree.map(lambda x: x[best], runs)
     return Alignment(perms, match_scores(spec, a, b, perms), history)
 
 
-def objective(spec: PermutationSpec, a: PyTree, b: PyTree, perms: dict[str, jax.Array]) -> jax.Array:
-    """<a, P.b>, summed over all weights that carry a group; the others add a constant."""
-    return _objective(spec, weight_blocks(spec, a), weight_blocks(spec, b), perms)
-
-
-def _objective(spec, blocks_a, blocks_b, perms):
-    return inner_product(blocks_a, permute_blocks(spec, blocks_b, perms))
-
-
-def _descend(spec, a, b, key, perms, sweeps):
-    blocks = weight_blocks(spec, a), weight_blocks(spec, b)
+def _search(spec, a, b, key, perms, sweeps):
+    pair = read_pair(spec, a, b)
     # the search ends in integers, and neither its loop nor sequential_vmap can be linearised
-    arrays = jax.lax.stop_gradient([[block.array for block in of] for of in blocks])
-    filled = lambda of, arrays: [block._replace(array=array) for block, array in zip(of, arrays, strict=True)]
+    arrays = jax.lax.stop_gradient([[block.array for block in of] for of in (pair.a, pair.b)])
+    filled = lambda of, arrays: tuple(x._replace(array=array) for x, array in zip(of, arrays, strict=True))
 
     def run(arrays, key, perms):
-        return _descend_one(spec, *map(filled, blocks, arrays), key, perms, sweeps)
+        one, two = (filled(of, new) for of, new in zip((pair.a, pair.b), arrays, strict=True))
+        return _search_one(spec, Pair(one, two, pair.places), key, perms, sweeps)
 
     # vmapped, every step would solve the problems of all groups, until the slowest pair is done
     return sequential_vmap(run)(arrays, key, perms)
 
 
-def _descend_one(spec, blocks_a: list[Block], blocks_b: list[Block], key, perms, sweeps):
-    groups = tuple(spec.sizes)
-    own = {group: group_scores(spec, blocks_a, blocks_b, {}, group, own=True) for group in groups}
-    value_of = lambda perms: _objective(spec, blocks_a, blocks_b, perms)
+def _search_one(spec, pair, key, perms, sweeps):
+    own = _own(spec, pair)
 
-    quadratic = {g for block in blocks_a for g in groups if block.factors.count(g) > 1}
-
-    def improve(group, perms):
-        scores = own[group] + group_scores(spec, blocks_a, blocks_b, perms, group, own=False)
-        new = {**perms, group: hungarian(scores)}
-        if group not in quadratic:
-            return new
-        # the best assignment of the linearised score need not raise the score itself
-        rises = value_of(new) > value_of(perms)
-        return jax.tree.map(lambda x, y: jnp.where(rises, x, y), new, perms)
+    def improve(group, state):
+        perms, value = state
+        _, perm, gain = _improve(spec, pair, own, perms, group)
+        return {**perms, group: perm}, value + gain
 
     # without groups a sweep has no steps, but what a step would be must be known
-    branches: list[Any] = [functools.partial(improve, group) for group in groups] or [dict]
+    branches: list[Any] = [functools.partial(improve, group) for group in spec.sizes] or [lambda state: state]
 
     def sweep(state):
-        perms, history, count, _ = state
-        before = value_of(perms)
-        order = jax.random.permutation(jax.random.fold_in(key, count), len(groups))
-        new, _ = jax.lax.scan(lambda p, g: (jax.lax.switch(g, branches, p), None), perms, order)
-        after = value_of(new)
-        # ties and rounding must not let the objective fall or the loop run on
-        better = after > before + 1e-6 * jnp.abs(before)
-        perms = jax.tree.map(lambda x, y: jnp.where(better, x, y), new, perms)
-        value = jnp.where(better, after, before)
-        history = jnp.where(jnp.arange(sweeps) >= count, value, history)
-        return perms, history, count + 1, better
+        perms, value, history, count, _ = state
+        order = jax.random.permutation(jax.random.fold_in(key, count), len(spec.sizes))
+        step = lambda state, group: (jax.lax.switch(group, branches, state), None)
+        (perms, after), _ = jax.lax.scan(step, (perms, value), order)
+        history = jnp.where(jnp.arange(sweeps) >= count, after, history)
+        return perms, after, history, count + 1, after > value + NOTHING * jnp.abs(value)
 
-    start = (perms, jnp.full(sweeps, -jnp.inf, value_of(perms).dtype), jnp.int32(0), jnp.array(True))
-    perms, history, _, _ = jax.lax.while_loop(lambda s: s[3] & (s[2] < sweeps), sweep, start)
+    value = jnp.asarray(aligned_product(spec, pair, perms))
+    begun = (perms, value, jnp.full(sweeps, -jnp.inf, value.dtype), jnp.int32(0), jnp.array(True))
+    perms, _, history, _, _ = jax.lax.while_loop(lambda s: s[-1] & (s[-2] < sweeps), sweep, begun)
     return perms, history

@@ -189,7 +189,28 @@ def length(dim: tuple, size: Sizes) -> int:
 
 def namespace(*arrays):
     """`numpy` where all arrays are NumPy's, so that work on the host stays there, otherwise `jax.numpy`."""
-    return np if all(isinstance(array, np.ndarray) for array in arrays) else jnp
+    return np if all(isinstance(array, np.ndarray | np.generic) for array in arrays) else jnp
+
+
+def contract(x: Any, x_axes: Sequence[int], y: Any, y_axes: Sequence[int], out: Sequence[int]) -> Any:
+    """`einsum` of two arrays without a repeated axis in either; on the host one product of matrices.
+
+    >>> contract(np.ones((2, 3)), [0, 1], np.ones((4, 3)), [2, 1], [0, 2]).tolist()
+    [[3.0, 3.0, 3.0, 3.0], [3.0, 3.0, 3.0, 3.0]]
+    """
+    if namespace(x, y) is jnp:
+        return jnp.einsum(x, list(x_axes), y, list(y_axes), list(out), precision="highest")
+    sizes = dict(zip([*x_axes, *y_axes], [*x.shape, *y.shape], strict=True))
+    both = [k for k in x_axes if k in y_axes]
+    batch, summed = [k for k in both if k in out], [k for k in both if k not in out]
+    rows, columns = [k for k in x_axes if k not in both], [k for k in y_axes if k not in both]
+    count = lambda axes: math.prod(sizes[k] for k in axes)
+    order = lambda axes, *parts: [axes.index(k) for part in parts for k in part]
+    shape = [sizes[k] for k in batch]
+    left = x.transpose(order(x_axes, batch, rows, summed)).reshape(*shape, count(rows), count(summed))
+    right = y.transpose(order(y_axes, batch, summed, columns)).reshape(*shape, count(summed), count(columns))
+    found = [*batch, *rows, *columns]
+    return (left @ right).reshape([sizes[k] for k in found]).transpose(order(found, out))
 
 
 def _sum(dim) -> tuple[tuple[Factor, ...], ...]:

@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwalign.symmetry.axes import Axes
-from dwalign.symmetry.spec import Block, PermutationSpec
+from dwalign.symmetry.axes import namespace
+from dwalign.symmetry.spec import Block, PermutationSpec, kind
 
 PyTree = Any
 Role = Literal["weight", "fixed", "statistic", "carried"]
@@ -35,32 +35,38 @@ def leaf_roles(spec: PermutationSpec, params: PyTree) -> tuple[Role, ...]:
     {"['running_mean']": 'statistic', "['step']": 'carried', "['w']": 'weight'}
     """
     leaves = spec.treedef.flatten_up_to(params)
-    return tuple(_role(spec, *leaf) for leaf in zip(spec.paths, spec.leaves, leaves, strict=True))
+    return tuple(_role(spec, *leaf) for leaf in zip(spec.paths, spec.carriers, leaves, strict=True))
 
 
-def _role(spec: PermutationSpec, path: str, axes: Axes, leaf: Any) -> Role:
-    dtype, carries = jnp.result_type(leaf), bool(axes.names() & set(spec.sizes))
-    known = jnp.issubdtype(dtype, jnp.inexact)
+def _role(spec: PermutationSpec, path: str, carries: bool, leaf: Any) -> Role:
+    known = (found := kind(leaf)) in ("float", "complex")
     if path in spec.statistics:
         return "statistic" if known else "carried"
-    if carries and (known or jnp.issubdtype(dtype, jnp.integer)):
+    if carries and (known or found == "integer"):
         return "weight"
     return "fixed" if known else "carried"
 
 
+def voting_blocks(spec: PermutationSpec, params: PyTree) -> list[Block]:
+    """The blocks that vote, as they are stored: of weights, those parts that carry a group."""
+    leaves = zip(leaf_roles(spec, params), spec.treedef.flatten_up_to(params), strict=True)
+    weights = ((number, leaf) for number, (role, leaf) in enumerate(leaves) if role == "weight")
+    blocks = (block for number, leaf in weights for block in spec.leaf_blocks(number, leaf))
+    return [block for block in blocks if not spec.sizes.keys().isdisjoint(block.factors)]
+
+
 def weight_blocks(spec: PermutationSpec, params: PyTree) -> list[Block]:
-    """The blocks that vote: of weights, those parts that carry a group, as `numbers`.
+    """`voting_blocks` as `numbers`."""
+    return [widen(block) for block in voting_blocks(spec, params)]
+
+
+def widen(block: Block) -> Block:
+    """A block as `numbers`.
 
     A complex block has one more fixed axis, so that all products of blocks are the real parts of the complex ones.
     """
-    roles = leaf_roles(spec, params)
-    voting = (
-        block for block in spec.blocks(params) if roles[block.leaf] == "weight" and set(block.factors) & set(spec.sizes)
-    )
-    return [
-        block._replace(array=numbers(block.array), factors=block.factors + (None,) * jnp.iscomplexobj(block.array))
-        for block in voting
-    ]
+    array = numbers(block.array, namespace(block.array))
+    return block._replace(array=array, factors=block.factors + (None,) * (array.ndim - block.array.ndim))
 
 
 def numbers(leaf: Any, xp=jnp) -> Any:
@@ -72,7 +78,7 @@ def numbers(leaf: Any, xp=jnp) -> Any:
     array = xp.asarray(leaf)
     if xp.iscomplexobj(array):
         array = xp.stack([array.real, array.imag], -1)
-    return array.astype(wide(array.dtype))
+    return array.astype(wide(array.dtype), copy=False)
 
 
 def wide(dtype: Any) -> Any:
