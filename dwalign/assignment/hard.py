@@ -42,7 +42,7 @@ def hungarian(scores: PyTree) -> PyTree:
         perms = _inside_a_program(jax.lax.stop_gradient(leaves))
     else:
         solved = zip(leaves, _solve(leaves), strict=True)
-        perms = [perm if isinstance(leaf, np.ndarray) else jnp.asarray(perm) for leaf, perm in solved]
+        perms = [perm if isinstance(leaf, np.ndarray) else jax.device_put(perm) for leaf, perm in solved]
     return treedef.unflatten(perms)
 
 
@@ -62,7 +62,7 @@ def _inside_a_program(scores: list[jax.Array]) -> list[jax.Array]:
 def _solve(scores) -> list[np.ndarray]:
     """The permutations of arrays on the host, `[..., n, n]` to `[..., n]` each."""
     arrays = [np.asarray(matrix) for matrix in scores]
-    if not all(np.isfinite(array).all() for array in arrays):
+    if not all(map(_finite, arrays)):
         bad = sum(int(np.sum(~np.isfinite(array))) for array in arrays)
         raise ValueError(f"hungarian: scores must be finite, found {bad} NaN or infinite values")
     problems = [matrix for array in arrays for matrix in array.reshape(-1, *array.shape[-2:])]
@@ -73,7 +73,13 @@ def _solve(scores) -> list[np.ndarray]:
     ]
 
 
+def _finite(array: np.ndarray) -> bool:
+    return bool(np.isfinite(array).all())
+
+
 def _in_threads(problems: list[np.ndarray]) -> list[np.ndarray]:
+    if len(problems) == 1:
+        return [_assign(problems[0])]
     threads = min(len(problems), cores(), int(sum(len(matrix) ** 3 for matrix in problems) / WORTH_A_THREAD))
     if threads < 2:
         return [_assign(matrix) for matrix in problems]

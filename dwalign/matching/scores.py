@@ -1,7 +1,9 @@
 """The weight-matching scores of all units under the current alignment of their neighbours."""
 
+import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -64,17 +66,33 @@ class Pair(NamedTuple):
 def read_pair(spec: PermutationSpec, a: PyTree, b: PyTree) -> Pair:
     """The blocks of two networks, and where on them every group sits."""
     blocks = tuple(voting_blocks(spec, a))
+    return Pair(blocks, tuple(voting_blocks(spec, b)), find_places(spec, tuple(block.factors for block in blocks)))
+
+
+@functools.lru_cache(256)
+def find_places(spec: PermutationSpec, blocks: tuple[tuple[str | None, ...], ...]) -> Mapping[str, Places]:
+    """Where every group sits on blocks of these factors."""
     places: dict[str, list[list[Place]]] = {group: [[], [], [], []] for group in spec.sizes}
-    for number, block in enumerate(blocks):
-        carried = [(axis, group) for axis, group in enumerate(block.factors) if group in spec.sizes]
+    for number, factors in enumerate(blocks):
+        carried = [(axis, group) for axis, group in enumerate(factors) if group in spec.sizes]
         several = len({group for _, group in carried}) > 1
         for k, (axis, group) in enumerate(carried):
             seen = sum(other == group for _, other in carried[:k])
-            alone = block.factors.count(group) == 1
+            alone = factors.count(group) == 1
             kind = int(several) if alone else 2 + bool(seen)
             places[group][kind].append(Place(number, axis))
-    found = {group: Places(*map(tuple, kinds)) for group, kinds in places.items()}
-    return Pair(blocks, tuple(voting_blocks(spec, b)), found)
+    return MappingProxyType({group: Places(*map(tuple, kinds)) for group, kinds in places.items()})
+
+
+@functools.lru_cache(256)
+def neighbours(spec: PermutationSpec, blocks: tuple[tuple[str | None, ...], ...]) -> Mapping[str, frozenset[str]]:
+    """The groups whose scores depend on the alignment of each group; its own only where it sits on an array twice."""
+    beside: dict[str, set[str]] = {group: set() for group in spec.sizes}
+    for factors in blocks:
+        carried = [group for group in factors if group in spec.sizes]
+        for k, group in enumerate(carried):
+            beside[group].update(carried[:k] + carried[k + 1 :])
+    return MappingProxyType({group: frozenset(found) for group, found in beside.items()})
 
 
 def match_scores(
@@ -154,24 +172,21 @@ def _unit(x):
 
 
 def _products(spec: PermutationSpec, x: Block, y: Block, perms: Scores, axis: int) -> jax.Array:
-    batch = spec.batch.get(x.factors[axis], ())
+    batch, before = spec.batch.get(x.factors[axis], ()), perms
     # what a group is batched over moves after it, so a is brought to the order of b there
-    after = {h: perms[h] for h in batch if h in perms}
-    before = {h: perm for h, perm in perms.items() if h not in after}
-    one, two = widen(restore_block(spec, x, after)), widen(permute_block(spec, y, before, skip=axis))
-    axes = range(one.array.ndim)
-    other = [len(axes) if k == axis else k for k in axes]
-    return contract(one.array, axes, two.array, other, [*map(x.factors.index, batch), axis, len(axes)])
+    if after := {h: perms[h] for h in batch if h in perms}:
+        x, before = restore_block(spec, x, after), {h: perm for h, perm in perms.items() if h not in after}
+    one, two = widen(x).array, widen(permute_block(spec, y, before, skip=axis)).array
+    axes, new = tuple(range(one.ndim)), one.ndim
+    return contract(one, axes, two, (*axes[:axis], new, *axes[axis + 1 :]), (*map(x.factors.index, batch), axis, new))
 
 
-def _pieces(spec: PermutationSpec, x: Block, y: Block) -> Iterator[tuple[Block, Block]]:
+def _pieces(spec: PermutationSpec, x: Block, y: Block) -> list[tuple[Block, Block]]:
     """Two blocks in parts along the longest anonymous axis: a whole embedding at once would double a checkpoint."""
     free = [k for k, factor in enumerate(x.factors) if factor is None]
-    count = math.ceil(x.array.size / PIECE) if namespace(x.array, y.array) is np else 1
-    if count == 1 or not free:
-        yield x, y
-        return
+    if x.array.size <= PIECE or not free or namespace(x.array, y.array) is not np:
+        return [(x, y)]
     axis = max(free, key=lambda k: x.array.shape[k])
-    parts = (np.array_split(block.array, min(count, x.array.shape[axis]), axis) for block in (x, y))
-    for one, two in zip(*parts, strict=True):
-        yield x._replace(array=one), y._replace(array=two)
+    count = min(math.ceil(x.array.size / PIECE), x.array.shape[axis])
+    parts = zip(*(np.array_split(block.array, count, axis) for block in (x, y)), strict=True)
+    return [(x._replace(array=one), y._replace(array=two)) for one, two in parts]

@@ -4,6 +4,7 @@ Of arrays that are not traced it is computed on the host: nothing is compiled. B
 """
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -16,20 +17,22 @@ from dwalign.matching.objective import start_perms
 from dwalign.matching.options import check_options
 from dwalign.matching.scores import (
     Pair,
-    Places,
     Scores,
     aligned_product,
     match_scores,
+    neighbours,
     read_pair,
     sum_own,
     sum_products,
 )
-from dwalign.symmetry import Alignment, PermutationSpec, namespace, random_perms
+from dwalign.symmetry import Alignment, PermutationSpec, identity, kind, namespace, random_perms
 
 PyTree = Any
 Perms = dict[str, jax.Array]
 # of a score, lost in rounding; smaller gains are none, so that ties do not keep the loop running
 NOTHING = 1e-6
+# so many scores cost nobody memory
+SMALL = 2**14
 
 
 def weight_matching(
@@ -56,16 +59,15 @@ def weight_matching(
 
     Returns:
       `history` holds <a, P.b> after each sweep, `[sweeps]`, constant once converged; it never decreases. `scores` are
-      the weight-matching scores at the result, through which gradients with respect to a and b flow. NumPy arrays give
-      NumPy arrays, those of JAX its own. Beside these and the result the host holds a few blocks.
+      the weight-matching scores at the result, through which gradients with respect to a and b flow. What is computed
+      on the host comes in NumPy arrays; beside them and the networks it holds a few blocks.
     """
     check_options("weight_matching", start=start, restarts=restarts, sweeps=sweeps)
     spec.check_pair(a, b)
     given = jax.tree.leaves((a, b, key, start))
     if any(isinstance(leaf, jax.core.Tracer) for leaf in given):
         return _traced(spec, a, b, key, start, restarts, sweeps)
-    found = _on_host(spec, *jax.tree.map(_numpy, (a, b)), key, start, restarts, sweeps)
-    return found if namespace(*jax.tree.leaves((a, b))) is np else jax.tree.map(jnp.asarray, found)
+    return _on_host(spec, *jax.tree.map(_numpy, (a, b)), key, start, restarts, sweeps)
 
 
 def objective(spec: PermutationSpec, a: PyTree, b: PyTree, perms: Perms) -> jax.Array:
@@ -81,16 +83,16 @@ class Step(NamedTuple):
     gain: jax.Array
 
 
-def _improve(spec: PermutationSpec, pair: Pair, own: Scores, perms: Perms, group: str) -> Step:
+def _improve(spec: PermutationSpec, pair: Pair, own: Scores, perms: Perms, old: jax.Array, group: str) -> Step:
+    """The step of a group from `old`; groups that `perms` leaves out are where they were."""
     places = pair.places[group]
-    add = lambda total, perm, places: sum_products(spec, pair, {**perms, group: perm}, group, places, total)
-    old, steady = perms[group], (places.shared if group in own else places.own + places.shared)
-    linear = add(own.get(group), old, steady)
-    here = add(linear, old, places.first)
-    scores = add(here, old, places.again)
+    add = lambda total, perms, places: sum_products(spec, pair, perms, group, places, total)
+    linear = add(own.get(group), perms, places.shared if group in own else places.own + places.shared)
+    here = add(linear, perms, places.first)
+    scores = add(here, perms, places.again)
     new = hungarian(scores)
     # the best assignment of the linearised score need not raise the score itself
-    before, after = _picked(here, old), _picked(add(linear, new, places.first), new)
+    before, after = _picked(here, old), _picked(add(linear, {**perms, group: new}, places.first), new)
     gain = after.sum(-1) - before.sum(-1)
     better = gain > NOTHING * abs(before).sum(-1)
     xp = namespace(gain)
@@ -98,23 +100,24 @@ def _improve(spec: PermutationSpec, pair: Pair, own: Scores, perms: Perms, group
 
 
 def _picked(scores, perm):
-    xp = namespace(scores, perm)
-    return xp.take_along_axis(scores, xp.asarray(perm)[..., None], -1)[..., 0]
+    rows = scores.reshape(-1, scores.shape[-1])
+    return rows[np.arange(len(rows)), perm.reshape(-1)].reshape(perm.shape)
 
 
 def _own(spec: PermutationSpec, pair: Pair) -> Scores:
-    """Own scores, of those groups where they are small beside the blocks that they are computed from."""
-    size = lambda group, places: sum(pair.a[place.block].array.size for place in places.own) // spec.sizes[group]
-    worth = {group: places for group, places in pair.places.items() if size(group, places) >= 4 * spec.sizes[group]}
+    """Own scores, of those groups where they are small, perhaps beside the blocks that they are computed from."""
+    source = lambda places: sum(pair.a[place.block].array.size for place in places.own)
+    size = lambda group: math.prod(spec.batch_shape(group)) * spec.sizes[group] ** 2
+    worth = {g: places for g, places in pair.places.items() if size(g) <= max(SMALL, source(places) / 4)}
     return sum_own(spec, pair._replace(places=worth))
 
 
 def _on_host(spec, a, b, key, start, restarts, sweeps) -> Alignment:
     pair, rng = read_pair(spec, a, b), _generator(key)
-    own = _own(spec, pair)
-    best = None
+    own, best = _own(spec, pair), None
+    begun = {} if start is None else jax.tree.map(np.asarray, start_perms(spec, start))
     for run in range(restarts):
-        first = random_perms(spec, rng) if run else jax.tree.map(np.asarray, start_perms(spec, start))
+        first = random_perms(spec, rng) if run else begun
         found = _descend(spec, pair, own, rng, first, sweeps)
         if best is None or found.history[-1] > best.history[-1]:
             best = found
@@ -122,7 +125,7 @@ def _on_host(spec, a, b, key, start, restarts, sweeps) -> Alignment:
 
 
 def _descend(spec, pair, own, rng, perms, sweeps) -> Alignment:
-    groups, beside = list(spec.sizes), _neighbours(spec, pair)
+    groups, unmoved, beside = list(spec.sizes), identity(spec), neighbours(spec, tuple(x.factors for x in pair.a))
     value = aligned_product(spec, pair, perms)
     # those whose scores have changed since they were assigned
     stale, scores, history = set(groups), {}, []
@@ -131,7 +134,7 @@ def _descend(spec, pair, own, rng, perms, sweeps) -> Alignment:
         for k in rng.permutation(len(groups)):
             if (group := groups[k]) in stale:
                 scores.pop(group, None)
-                scores[group], perm, gain = _improve(spec, pair, own, perms, group)
+                scores[group], perm, gain = _improve(spec, pair, own, perms, perms.get(group, unmoved[group]), group)
                 stale.remove(group)
                 if gain:
                     perms, value, stale = {**perms, group: perm}, value + gain, stale | beside[group]
@@ -139,33 +142,20 @@ def _descend(spec, pair, own, rng, perms, sweeps) -> Alignment:
         if value <= before + NOTHING * abs(before):
             break
     for group in stale:
-        places = Places(*pair.places[group])
-        scores[group] = sum_products(spec, pair, perms, group, [p for kind in places for p in kind])
+        scores[group] = sum_products(spec, pair, perms, group, [p for kind in pair.places[group] for p in kind])
     history += [value] * (sweeps - len(history))
-    return Alignment(perms, {g: scores[g] for g in groups}, np.array(history))
-
-
-def _neighbours(spec: PermutationSpec, pair: Pair) -> dict[str, set[str]]:
-    """The groups that the scores depend on the alignment of each group."""
-    carried = [set(block.factors) & set(spec.sizes) for block in pair.a]
-    beside: dict[str, set[str]] = {group: set() for group in spec.sizes}
-    for group, places in pair.places.items():
-        for place in places.shared:
-            beside[group] |= carried[place.block] - {group}
-        for place in places.again:
-            beside[group] |= carried[place.block]
-    return beside
+    return Alignment(unmoved | perms, {g: scores[g] for g in groups}, np.array(history))
 
 
 def _generator(key) -> np.random.Generator:
     if key is None:
         return np.random.default_rng(0)
-    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    return np.random.default_rng(np.asarray(jax.random.key_data(key) if typed else key).ravel())
+    words = jax.random.key_data(key) if kind(key) == "a random key" else key
+    return np.random.default_rng(np.asarray(words).ravel())
 
 
 def _numpy(leaf):
-    return leaf if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key) else np.asarray(leaf)
+    return leaf if kind(leaf) == "a random key" else np.asarray(leaf)
 
 
 def _traced(spec, a, b, key, start, restarts, sweeps) -> Alignment:
@@ -201,7 +191,7 @@ def _search_one(spec, pair, key, perms, sweeps):
 
     def improve(group, state):
         perms, value = state
-        _, perm, gain = _improve(spec, pair, own, perms, group)
+        _, perm, gain = _improve(spec, pair, own, perms, perms[group], group)
         return {**perms, group: perm}, value + gain
 
     # without groups a sweep has no steps, but what a step would be must be known

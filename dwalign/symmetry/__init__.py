@@ -16,7 +16,7 @@ from dwalign.symmetry.axes import Axes, SpecError, Sum, contract, namespace
 from dwalign.symmetry.compare import correspondence
 from dwalign.symmetry.guards import check_perms, check_spec
 from dwalign.symmetry.roles import block_roles, group_roles
-from dwalign.symmetry.spec import Block, Note, PermutationSpec
+from dwalign.symmetry.spec import Block, Note, PermutationSpec, kind
 from dwalign.symmetry.statistics import find_statistics
 from dwalign.symmetry.weights import Role, leaf_roles, numbers, store, voting_blocks, weight_blocks, wide, widen
 
@@ -42,6 +42,7 @@ __all__ = [
     "inner_product",
     "interpolate",
     "inverse",
+    "kind",
     "leaf_roles",
     "namespace",
     "numbers",

@@ -14,6 +14,7 @@ A batched group has one permutation for each index of the factors it is batched 
 then the permutation of the axis that they are batched over.
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -62,25 +63,30 @@ def permute(spec: PermutationSpec, params: PyTree, perms: Mapping[str, jax.Array
 
 def permute_block(spec: PermutationSpec, block: Block, perms: Mapping, *, skip: int | None = None) -> Block:
     """`permute` for one block of `spec.blocks`; axis `skip` stays as it is."""
-    axes = [k for k, factor in enumerate(block.factors) if factor in perms and k != skip]
     # batched permutations act first
-    return _act(spec, block, perms, sorted(axes, key=lambda k: -spec.depth[block.factors[k]]))
+    return _act(block, perms, reversed(_moves(spec, block.factors)), skip)
 
 
 def restore_block(spec: PermutationSpec, block: Block, perms: Mapping) -> Block:
     """The adjoint of `permute_block`; of hard permutations the inverse, so that it brings a to the order of b."""
-    axes = [k for k, factor in enumerate(block.factors) if factor in perms]
     back = {g: perm.argsort(-1) if is_hard(perm) else perm.swapaxes(-1, -2) for g, perm in perms.items()}
-    return _act(spec, block, back, sorted(axes, key=lambda k: spec.depth[block.factors[k]]))
+    return _act(block, back, _moves(spec, block.factors))
 
 
-def _act(spec, block, perms, axes):
+def _act(block, perms, moves, skip=None):
     array = block.array
-    for axis in axes:
-        group = block.factors[axis]
-        batch_axes = [block.factors.index(h) for h in spec.batch.get(group, ()) if h in block.factors]
-        array = _permute_axis(array, axis, batch_axes, perms[group])
-    return block._replace(array=array)
+    for group, axis, batch_axes in moves:
+        if group in perms and axis != skip:
+            array = _permute_axis(array, axis, batch_axes, perms[group])
+    return Block(block.path, block.factors, array, block.leaf)
+
+
+@functools.lru_cache(4096)
+def _moves(spec: PermutationSpec, factors: tuple) -> tuple[tuple[str, int, tuple[int, ...]], ...]:
+    """The axes that a group moves, each with the axes that it is batched over; those of batched groups come last."""
+    batch = lambda group: tuple(factors.index(h) for h in spec.batch.get(group, ()) if h in factors)
+    moves = [(group, axis, batch(group)) for axis, group in enumerate(factors) if group in spec.sizes]
+    return tuple(sorted(moves, key=lambda move: spec.depth[move[0]]))
 
 
 def is_hard(perm: jax.Array) -> bool:

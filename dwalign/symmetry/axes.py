@@ -1,5 +1,6 @@
 """The notation for the axes of one array: what is permuted along each dimension, and how it falls into blocks."""
 
+import functools
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -200,17 +201,25 @@ def contract(x: Any, x_axes: Sequence[int], y: Any, y_axes: Sequence[int], out: 
     """
     if namespace(x, y) is jnp:
         return jnp.einsum(x, list(x_axes), y, list(y_axes), list(out), precision="highest")
-    sizes = dict(zip([*x_axes, *y_axes], [*x.shape, *y.shape], strict=True))
+    left, right, shape, order = _as_matrices(tuple(x_axes), x.shape, tuple(y_axes), y.shape, tuple(out))
+    product = x.transpose(left[0]).reshape(left[1]) @ y.transpose(right[0]).reshape(right[1])
+    return product.reshape(shape).transpose(order)
+
+
+@functools.lru_cache(4096)
+def _as_matrices(x_axes, x_shape, y_axes, y_shape, out):
+    """Orders and shapes of both arrays as batches of matrices, and the shape and the order of their product."""
+    sizes = dict(zip(x_axes + y_axes, x_shape + y_shape, strict=True))
     both = [k for k in x_axes if k in y_axes]
     batch, summed = [k for k in both if k in out], [k for k in both if k not in out]
     rows, columns = [k for k in x_axes if k not in both], [k for k in y_axes if k not in both]
     count = lambda axes: math.prod(sizes[k] for k in axes)
     order = lambda axes, *parts: [axes.index(k) for part in parts for k in part]
     shape = [sizes[k] for k in batch]
-    left = x.transpose(order(x_axes, batch, rows, summed)).reshape(*shape, count(rows), count(summed))
-    right = y.transpose(order(y_axes, batch, summed, columns)).reshape(*shape, count(summed), count(columns))
+    left = order(x_axes, batch, rows, summed), (*shape, count(rows), count(summed))
+    right = order(y_axes, batch, summed, columns), (*shape, count(summed), count(columns))
     found = [*batch, *rows, *columns]
-    return (left @ right).reshape([sizes[k] for k in found]).transpose(order(found, out))
+    return left, right, [sizes[k] for k in found], order(found, out)
 
 
 def _sum(dim) -> tuple[tuple[Factor, ...], ...]:

@@ -85,6 +85,7 @@ class PermutationSpec:
             tuple(self.fixed.items()),
             self.statistics,
         )
+        self._hash = hash(self._key)
 
     def _validate_names(self):
         known = {**self.fixed, **self.sizes}
@@ -157,6 +158,17 @@ class PermutationSpec:
     def carriers(self) -> tuple[bool, ...]:
         """Which leaves carry a group."""
         return tuple(not axes.names().isdisjoint(self.sizes) for axes in self.leaves)
+
+    @functools.cached_property
+    def _whole(self) -> tuple[tuple[str | None, ...] | None, ...]:
+        """The names on the dimensions of every leaf that is a block as it is, as most are."""
+        simple = lambda axes: not axes.pieces and all(len(dim) == len(dim[0]) == 1 for dim in axes.dims)
+        name = lambda factor: factor if isinstance(factor, str) else None
+        names = lambda axes: tuple(name(dim[0][0]) for dim in axes.dims)
+        return tuple(
+            names(axes) if simple(axes) and not any(isinstance(dim[0][0], tuple) for dim in axes.dims) else None
+            for axes in self.leaves
+        )
 
     @functools.cached_property
     def _lengths(self) -> tuple[tuple[int | None, ...], ...]:
@@ -241,6 +253,8 @@ class PermutationSpec:
     def leaf_blocks(self, number: int, leaf: Any) -> list[Block]:
         """The blocks of one leaf, the `number`th of `paths`."""
         array = namespace(leaf).asarray(leaf)
+        if (whole := self._whole[number]) is not None:
+            return [Block(self.paths[number], whole, array, number)]
         pieces = list(self.leaves[number].split(array, self.size))
         part = lambda key: f"{list(key)}" if len(pieces) > 1 else ""
         names = lambda factors: tuple(f if isinstance(f, str) else None for f in factors)
@@ -291,10 +305,10 @@ class PermutationSpec:
             ) from error
 
     def __eq__(self, other):
-        return isinstance(other, PermutationSpec) and self._key == other._key
+        return self is other or (isinstance(other, PermutationSpec) and self._key == other._key)
 
     def __hash__(self):
-        return hash(self._key)
+        return self._hash
 
     def __repr__(self):
         lines = [f"  {path}: {leaf}" for path, leaf in zip(self.paths, self.leaves, strict=True)]

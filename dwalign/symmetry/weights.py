@@ -13,6 +13,7 @@ Roles of a leaf:
 Integers that carry a group are quantised weights, so they vote as the numbers they are.
 """
 
+import functools
 from typing import Any, Literal
 
 import jax
@@ -66,7 +67,7 @@ def widen(block: Block) -> Block:
     A complex block has one more fixed axis, so that all products of blocks are the real parts of the complex ones.
     """
     array = numbers(block.array, namespace(block.array))
-    return block._replace(array=array, factors=block.factors + (None,) * (array.ndim - block.array.ndim))
+    return Block(block.path, block.factors + (None,) * (array.ndim - block.array.ndim), array, block.leaf)
 
 
 def numbers(leaf: Any, xp=jnp) -> Any:
@@ -81,6 +82,7 @@ def numbers(leaf: Any, xp=jnp) -> Any:
     return array.astype(wide(array.dtype), copy=False)
 
 
+@functools.cache
 def wide(dtype: Any) -> Any:
     """The type in which arithmetic on arrays of this type is done; JAX itself promotes no 8-bit floats, say."""
     return dtype if dtype in (np.float64, np.complex64, np.complex128) else np.dtype(np.float32)
