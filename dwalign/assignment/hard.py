@@ -1,6 +1,5 @@
 """Hard assignment: the permutation of largest total score."""
 
-import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -33,11 +32,11 @@ def hungarian(scores: PyTree) -> PyTree:
     >>> hungarian(np.array([[10.0, 9.0], [9.0, 0.0]])).tolist()
     [1, 0]
     """
-    for matrix in jax.tree.leaves(scores):
+    leaves, treedef = jax.tree.flatten(scores)
+    for matrix in leaves:
         shape = np.shape(matrix)
         if len(shape) < 2 or shape[-1] != shape[-2]:
             raise ValueError(f"hungarian: scores must be square matrices [..., n, n], found shape {shape}")
-    leaves, treedef = jax.tree.flatten(scores)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         perms = _inside_a_program(jax.lax.stop_gradient(leaves))
     else:
@@ -65,16 +64,17 @@ def _solve(scores) -> list[np.ndarray]:
     if not all(map(_finite, arrays)):
         bad = sum(int(np.sum(~np.isfinite(array))) for array in arrays)
         raise ValueError(f"hungarian: scores must be finite, found {bad} NaN or infinite values")
-    problems = [matrix for array in arrays for matrix in array.reshape(-1, *array.shape[-2:])]
-    solved = iter(_in_threads(problems))
-    return [
-        np.array([next(solved) for _ in range(math.prod(array.shape[:-2]))], np.int32).reshape(array.shape[:-1])
-        for array in arrays
-    ]
+    perms = [np.empty(array.shape[:-1], np.int32) for array in arrays]
+    flat = [array.reshape(-1, *array.shape[-2:]) for array in arrays]
+    rows = (row for perm in perms for row in perm.reshape(-1, perm.shape[-1]))
+    for row, solved in zip(rows, _in_threads([matrix for batch in flat for matrix in batch]), strict=True):
+        row[:] = solved
+    return perms
 
 
 def _finite(array: np.ndarray) -> bool:
-    return bool(np.isfinite(array).all())
+    # a sum that is finite has no other terms, and no array of bools is made
+    return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
 
 
 def _in_threads(problems: list[np.ndarray]) -> list[np.ndarray]:

@@ -149,8 +149,8 @@ def sum_products(
 def aligned_product(spec: PermutationSpec, pair: Pair, perms: Scores) -> jax.Array:
     """<a, P.b> over all blocks that vote."""
     pieces = (piece for x, y in zip(pair.a, pair.b, strict=True) for piece in _pieces(spec, x, y))
-    products = (inner_product([widen(x)], [widen(permute_block(spec, y, perms))]) for x, y in pieces)
-    return sum(products, np.float32(0))
+    aligned = ((widen(x), widen(permute_block(spec, y, perms))) for x, y in pieces)
+    return sum((inner_product([x], [y]) for x, y in aligned), np.float32(0))
 
 
 def feature_scores(spec: PermutationSpec, features_a: Scores, features_b: Scores) -> Scores:

@@ -25,7 +25,7 @@ from dwalign.matching.scores import (
     sum_own,
     sum_products,
 )
-from dwalign.symmetry import Alignment, PermutationSpec, identity, kind, namespace, random_perms
+from dwalign.symmetry import Alignment, PermutationSpec, identity, kind, random_perms
 
 PyTree = Any
 Perms = dict[str, jax.Array]
@@ -67,7 +67,8 @@ def weight_matching(
     given = jax.tree.leaves((a, b, key, start))
     if any(isinstance(leaf, jax.core.Tracer) for leaf in given):
         return _traced(spec, a, b, key, start, restarts, sweeps)
-    return _on_host(spec, *jax.tree.map(_numpy, (a, b)), key, start, restarts, sweeps)
+    on_host = lambda tree: spec.treedef.unflatten(map(_numpy, spec.treedef.flatten_up_to(tree)))
+    return _on_host(spec, on_host(a), on_host(b), key, start, restarts, sweeps)
 
 
 def objective(spec: PermutationSpec, a: PyTree, b: PyTree, perms: Perms) -> jax.Array:
@@ -76,11 +77,19 @@ def objective(spec: PermutationSpec, a: PyTree, b: PyTree, perms: Perms) -> jax.
 
 
 class Step(NamedTuple):
-    """One group assigned anew: its scores before, its permutation and by how much the objective rose."""
+    """One group assigned anew.
+
+    Attributes:
+      scores: `[*batch, n, n]` before the step.
+      perm: the best assignment of these, `[*batch, n]`.
+      gain: by how much it raises the objective, `[*batch]`.
+      better: where that is more than rounding.
+    """
 
     scores: jax.Array
     perm: jax.Array
     gain: jax.Array
+    better: jax.Array
 
 
 def _improve(spec: PermutationSpec, pair: Pair, own: Scores, perms: Perms, old: jax.Array, group: str) -> Step:
@@ -93,10 +102,8 @@ def _improve(spec: PermutationSpec, pair: Pair, own: Scores, perms: Perms, old: 
     new = hungarian(scores)
     # the best assignment of the linearised score need not raise the score itself
     before, after = _picked(here, old), _picked(add(linear, {**perms, group: new}, places.first), new)
-    gain = after.sum(-1) - before.sum(-1)
-    better = gain > NOTHING * abs(before).sum(-1)
-    xp = namespace(gain)
-    return Step(scores, xp.where(better[..., None], new, old), xp.where(better, gain, 0).sum())
+    gain = (after - before).sum(-1)
+    return Step(scores, new, gain, gain > NOTHING * abs(before).sum(-1))
 
 
 def _picked(scores, perm):
@@ -134,17 +141,21 @@ def _descend(spec, pair, own, rng, perms, sweeps) -> Alignment:
         for k in rng.permutation(len(groups)):
             if (group := groups[k]) in stale:
                 scores.pop(group, None)
-                scores[group], perm, gain = _improve(spec, pair, own, perms, perms.get(group, unmoved[group]), group)
+                old = perms.get(group, unmoved[group])
+                scores[group], new, gain, better = _improve(spec, pair, own, perms, old, group)
                 stale.remove(group)
-                if gain:
-                    perms, value, stale = {**perms, group: perm}, value + gain, stale | beside[group]
+                if better.any():
+                    perms = {**perms, group: np.where(better[..., None], new, old) if better.ndim else new}
+                    value = value + gain[better].sum()
+                    stale |= beside[group]
         history.append(value)
         if value <= before + NOTHING * abs(before):
             break
     for group in stale:
         scores[group] = sum_products(spec, pair, perms, group, [p for kind in pair.places[group] for p in kind])
-    history += [value] * (sweeps - len(history))
-    return Alignment(unmoved | perms, {g: scores[g] for g in groups}, np.array(history))
+    curve = np.full(sweeps, value)
+    curve[: len(history)] = history
+    return Alignment(unmoved | perms, {g: scores[g] for g in groups}, curve)
 
 
 def _generator(key) -> np.random.Generator:
@@ -191,8 +202,11 @@ def _search_one(spec, pair, key, perms, sweeps):
 
     def improve(group, state):
         perms, value = state
-        _, perm, gain = _improve(spec, pair, own, perms, perms[group], group)
-        return {**perms, group: perm}, value + gain
+        _, new, gain, better = _improve(spec, pair, own, perms, perms[group], group)
+        return (
+            {**perms, group: jnp.where(better[..., None], new, perms[group])},
+            value + jnp.sum(jnp.where(better, gain, 0)),
+        )
 
     # without groups a sweep has no steps, but what a step would be must be known
     branches: list[Any] = [functools.partial(improve, group) for group in spec.sizes] or [lambda state: state]

@@ -63,6 +63,8 @@ def permute(spec: PermutationSpec, params: PyTree, perms: Mapping[str, jax.Array
 
 def permute_block(spec: PermutationSpec, block: Block, perms: Mapping, *, skip: int | None = None) -> Block:
     """`permute` for one block of `spec.blocks`; axis `skip` stays as it is."""
+    if not perms:
+        return block
     # batched permutations act first
     return _act(block, perms, reversed(_moves(spec, block.factors)), skip)
 
@@ -99,10 +101,10 @@ def _permute_axis(array, axis, batch_axes, perm):
         # on its way through JAX a double would lose half of its bits
         perm = np.asarray(perm)
     xp = namespace(array, perm)
-    perm = xp.asarray(perm)
-    if kind(array) in ("bool", "a random key") and not is_hard(perm):
-        perm = xp.argmax(perm, -1)
-    if is_hard(perm):
+    perm, hard = xp.asarray(perm), is_hard(perm)
+    if not hard and kind(array) in ("bool", "a random key"):
+        perm, hard = xp.argmax(perm, -1), True
+    if hard:
         if not batch_axes:
             return xp.take(array, perm, axis=axis)
         index = xp.moveaxis(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwalign.symmetry.action import permute_block
-from dwalign.symmetry.axes import contract, namespace
+from dwalign.symmetry.axes import namespace
 from dwalign.symmetry.spec import Block, PermutationSpec
 from dwalign.symmetry.weights import leaf_roles, numbers, store
 
@@ -76,8 +76,9 @@ def distance(spec: PermutationSpec, a: PyTree, b: PyTree) -> jax.Array:
 
 def inner_product(blocks_a: Sequence[Block], blocks_b: Sequence[Block]) -> jax.Array:
     """<a, b> over the weights, each as `weight_blocks`; of complex ones the real part."""
-    pairs = ((x.array, y.array, range(x.array.ndim)) for x, y in zip(blocks_a, blocks_b, strict=True))
-    return sum((contract(x, axes, y, axes, ())[()] for x, y, axes in pairs), np.float32(0))
+    on_device = lambda x, y: jnp.vdot(x, y, precision="highest")
+    product = lambda x, y: (np.vdot if namespace(x, y) is np else on_device)(x, y)
+    return sum((product(x.array, y.array) for x, y in zip(blocks_a, blocks_b, strict=True)), np.float32(0))
 
 
 def permute_blocks(spec: PermutationSpec, blocks: Sequence[Block], perms: dict[str, jax.Array]) -> list[Block]:

@@ -12,6 +12,7 @@ import numpy as np
 # one of a product: a group or another named factor, so many fixed positions, or a sum (a tuple of products)
 Factor = str | int | None | tuple
 Sizes = Callable[[Any], int]
+HOST = (np.ndarray, np.generic)
 
 
 class SpecError(ValueError):
@@ -190,7 +191,10 @@ def length(dim: tuple, size: Sizes) -> int:
 
 def namespace(*arrays):
     """`numpy` where all arrays are NumPy's, so that work on the host stays there, otherwise `jax.numpy`."""
-    return np if all(isinstance(array, np.ndarray | np.generic) for array in arrays) else jnp
+    for array in arrays:
+        if not isinstance(array, HOST):
+            return jnp
+    return np
 
 
 def contract(x: Any, x_axes: Sequence[int], y: Any, y_axes: Sequence[int], out: Sequence[int]) -> Any:

@@ -184,6 +184,10 @@ class PermutationSpec:
 
     def check(self, params: PyTree, name: str = "params") -> None:
         """Raise `SpecError` unless `params` has the structure and the shapes that the spec describes."""
+        self._fitting(params, name)
+
+    def _fitting(self, params: PyTree, name: str) -> list[Any]:
+        """The leaves of `params`, checked."""
         leaves, treedef = jax.tree.flatten(params)
         if treedef != self.treedef:
             found_paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
@@ -206,6 +210,7 @@ class PermutationSpec:
                         f"{name}{path}: dimension {d} must be {axes.text(d)} = {expected}, found {shape[d]} "
                         f"in shape {shape}; were the networks built with the same widths?"
                     )
+        return leaves
 
     def with_statistics(self, statistics: Collection[str]) -> "PermutationSpec":
         """The same spec with these paths as its statistics."""
@@ -227,9 +232,7 @@ class PermutationSpec:
         to two networks that are compared weight by weight it must be the same: a size of 1 would broadcast without a
         word.
         """
-        self.check(a, "a")
-        self.check(b, "b")
-        for path, x, y in zip(self.paths, jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        for path, x, y in zip(self.paths, self._fitting(a, "a"), self._fitting(b, "b"), strict=True):
             if np.shape(x) != np.shape(y):
                 raise SpecError(
                     f"a and b must have the same shapes, but a{path} is {np.shape(x)} and b{path} is {np.shape(y)}; "

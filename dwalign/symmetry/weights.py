@@ -50,8 +50,9 @@ def _role(spec: PermutationSpec, path: str, carries: bool, leaf: Any) -> Role:
 
 def voting_blocks(spec: PermutationSpec, params: PyTree) -> list[Block]:
     """The blocks that vote, as they are stored: of weights, those parts that carry a group."""
-    leaves = zip(leaf_roles(spec, params), spec.treedef.flatten_up_to(params), strict=True)
-    weights = ((number, leaf) for number, (role, leaf) in enumerate(leaves) if role == "weight")
+    leaves = spec.treedef.flatten_up_to(params)
+    roles = (_role(spec, *leaf) for leaf in zip(spec.paths, spec.carriers, leaves, strict=True))
+    weights = [(number, leaves[number]) for number, role in enumerate(roles) if role == "weight"]
     blocks = (block for number, leaf in weights for block in spec.leaf_blocks(number, leaf))
     return [block for block in blocks if not spec.sizes.keys().isdisjoint(block.factors)]
 
@@ -66,6 +67,8 @@ def widen(block: Block) -> Block:
 
     A complex block has one more fixed axis, so that all products of blocks are the real parts of the complex ones.
     """
+    if block.array.dtype == np.float32:
+        return block
     array = numbers(block.array, namespace(block.array))
     return Block(block.path, block.factors + (None,) * (array.ndim - block.array.ndim), array, block.leaf)
 
