@@ -32,11 +32,14 @@ def hungarian(scores: PyTree) -> PyTree:
     >>> hungarian(np.array([[10.0, 9.0], [9.0, 0.0]])).tolist()
     [1, 0]
     """
-    leaves, treedef = jax.tree.flatten(scores)
+    # most calls on the host are of one small matrix, and reading a tree takes as long as solving it
+    leaves, treedef = ([scores], None) if isinstance(scores, np.ndarray) else jax.tree.flatten(scores)
     for matrix in leaves:
         shape = np.shape(matrix)
         if len(shape) < 2 or shape[-1] != shape[-2]:
             raise ValueError(f"hungarian: scores must be square matrices [..., n, n], found shape {shape}")
+    if treedef is None:
+        return _solve(leaves)[0]
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         perms = _inside_a_program(jax.lax.stop_gradient(leaves))
     else:

@@ -63,10 +63,10 @@ class Pair(NamedTuple):
     places: Mapping[str, Places]
 
 
-def read_pair(spec: PermutationSpec, a: PyTree, b: PyTree) -> Pair:
-    """The blocks of two networks, and where on them every group sits."""
-    blocks = tuple(voting_blocks(spec, a))
-    return Pair(blocks, tuple(voting_blocks(spec, b)), find_places(spec, tuple(block.factors for block in blocks)))
+def read_pair(spec: PermutationSpec, a: PyTree, b: PyTree, *, xp: Any = None) -> Pair:
+    """The blocks of two networks, and where on them every group sits; `xp` as in `voting_blocks`."""
+    one, two = (tuple(voting_blocks(spec, params, xp=xp)) for params in (a, b))
+    return Pair(one, two, find_places(spec, tuple(block.factors for block in one)))
 
 
 @functools.lru_cache(256)
@@ -74,7 +74,7 @@ def find_places(spec: PermutationSpec, blocks: tuple[tuple[str | None, ...], ...
     """Where every group sits on blocks of these factors."""
     places: dict[str, list[list[Place]]] = {group: [[], [], [], []] for group in spec.sizes}
     for number, factors in enumerate(blocks):
-        carried = [(axis, group) for axis, group in enumerate(factors) if group in spec.sizes]
+        carried = [(axis, group) for axis, group in enumerate(factors) if group is not None and group in spec.sizes]
         several = len({group for _, group in carried}) > 1
         for k, (axis, group) in enumerate(carried):
             seen = sum(other == group for _, other in carried[:k])
@@ -89,7 +89,7 @@ def neighbours(spec: PermutationSpec, blocks: tuple[tuple[str | None, ...], ...]
     """The groups whose scores depend on the alignment of each group; its own only where it sits on an array twice."""
     beside: dict[str, set[str]] = {group: set() for group in spec.sizes}
     for factors in blocks:
-        carried = [group for group in factors if group in spec.sizes]
+        carried = [group for group in factors if group is not None and group in spec.sizes]
         for k, group in enumerate(carried):
             beside[group].update(carried[:k] + carried[k + 1 :])
     return MappingProxyType({group: frozenset(found) for group, found in beside.items()})
@@ -172,7 +172,7 @@ def _unit(x):
 
 
 def _products(spec: PermutationSpec, x: Block, y: Block, perms: Scores, axis: int) -> jax.Array:
-    batch, before = spec.batch.get(x.factors[axis], ()), perms
+    batch, before = spec.batch.get(x.factors[axis] or "", ()), perms
     # what a group is batched over moves after it, so a is brought to the order of b there
     if after := {h: perms[h] for h in batch if h in perms}:
         x, before = restore_block(spec, x, after), {h: perm for h, perm in perms.items() if h not in after}

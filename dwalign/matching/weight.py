@@ -67,8 +67,7 @@ def weight_matching(
     given = jax.tree.leaves((a, b, key, start))
     if any(isinstance(leaf, jax.core.Tracer) for leaf in given):
         return _traced(spec, a, b, key, start, restarts, sweeps)
-    on_host = lambda tree: spec.treedef.unflatten(map(_numpy, spec.treedef.flatten_up_to(tree)))
-    return _on_host(spec, on_host(a), on_host(b), key, start, restarts, sweeps)
+    return _on_host(spec, a, b, key, start, restarts, sweeps)
 
 
 def objective(spec: PermutationSpec, a: PyTree, b: PyTree, perms: Perms) -> jax.Array:
@@ -101,9 +100,11 @@ def _improve(spec: PermutationSpec, pair: Pair, own: Scores, perms: Perms, old: 
     scores = add(here, perms, places.again)
     new = hungarian(scores)
     # the best assignment of the linearised score need not raise the score itself
-    before, after = _picked(here, old), _picked(add(linear, {**perms, group: new}, places.first), new)
-    gain = (after - before).sum(-1)
-    return Step(scores, new, gain, gain > NOTHING * abs(before).sum(-1))
+    there = add(linear, perms | {group: new}, places.first)
+    before, after = _picked(here, old), _picked(there, new)
+    value = before.sum(-1)
+    gain = after.sum(-1) - value
+    return Step(scores, new, gain, gain > NOTHING * abs(value))
 
 
 def _picked(scores, perm):
@@ -120,15 +121,12 @@ def _own(spec: PermutationSpec, pair: Pair) -> Scores:
 
 
 def _on_host(spec, a, b, key, start, restarts, sweeps) -> Alignment:
-    pair, rng = read_pair(spec, a, b), _generator(key)
-    own, best = _own(spec, pair), None
+    pair, rng = read_pair(spec, a, b, xp=np), _generator(key)
+    own = _own(spec, pair)
     begun = {} if start is None else jax.tree.map(np.asarray, start_perms(spec, start))
-    for run in range(restarts):
-        first = random_perms(spec, rng) if run else begun
-        found = _descend(spec, pair, own, rng, first, sweeps)
-        if best is None or found.history[-1] > best.history[-1]:
-            best = found
-    return best
+    starts = (random_perms(spec, rng) if run else begun for run in range(restarts))
+    runs = (_descend(spec, pair, own, rng, start, sweeps) for start in starts)
+    return max(runs, key=lambda found: found.history[-1])
 
 
 def _descend(spec, pair, own, rng, perms, sweeps) -> Alignment:
@@ -140,13 +138,14 @@ def _descend(spec, pair, own, rng, perms, sweeps) -> Alignment:
         before = value
         for k in rng.permutation(len(groups)):
             if (group := groups[k]) in stale:
+                # large ones must not lie beside their successors
                 scores.pop(group, None)
                 old = perms.get(group, unmoved[group])
                 scores[group], new, gain, better = _improve(spec, pair, own, perms, old, group)
                 stale.remove(group)
                 if better.any():
                     perms = {**perms, group: np.where(better[..., None], new, old) if better.ndim else new}
-                    value = value + gain[better].sum()
+                    value = value + (gain * better).sum()
                     stale |= beside[group]
         history.append(value)
         if value <= before + NOTHING * abs(before):
@@ -163,10 +162,6 @@ def _generator(key) -> np.random.Generator:
         return np.random.default_rng(0)
     words = jax.random.key_data(key) if kind(key) == "a random key" else key
     return np.random.default_rng(np.asarray(words).ravel())
-
-
-def _numpy(leaf):
-    return leaf if kind(leaf) == "a random key" else np.asarray(leaf)
 
 
 def _traced(spec, a, b, key, start, restarts, sweeps) -> Alignment:
@@ -205,7 +200,7 @@ def _search_one(spec, pair, key, perms, sweeps):
         _, new, gain, better = _improve(spec, pair, own, perms, perms[group], group)
         return (
             {**perms, group: jnp.where(better[..., None], new, perms[group])},
-            value + jnp.sum(jnp.where(better, gain, 0)),
+            value + (gain * better).sum(),
         )
 
     # without groups a sweep has no steps, but what a step would be must be known

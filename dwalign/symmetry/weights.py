@@ -48,12 +48,16 @@ def _role(spec: PermutationSpec, path: str, carries: bool, leaf: Any) -> Role:
     return "fixed" if known else "carried"
 
 
-def voting_blocks(spec: PermutationSpec, params: PyTree) -> list[Block]:
-    """The blocks that vote, as they are stored: of weights, those parts that carry a group."""
+def voting_blocks(spec: PermutationSpec, params: PyTree, *, xp: Any = None) -> list[Block]:
+    """The blocks that vote, as they are stored: of weights, those parts that carry a group.
+
+    `xp` is `numpy` for blocks on the host.
+    """
     leaves = spec.treedef.flatten_up_to(params)
     roles = (_role(spec, *leaf) for leaf in zip(spec.paths, spec.carriers, leaves, strict=True))
-    weights = [(number, leaves[number]) for number, role in enumerate(roles) if role == "weight"]
-    blocks = (block for number, leaf in weights for block in spec.leaf_blocks(number, leaf))
+    weights = [number for number, role in enumerate(roles) if role == "weight"]
+    array = lambda leaf: leaf if xp is None else xp.asarray(leaf)
+    blocks = (block for number in weights for block in spec.leaf_blocks(number, array(leaves[number])))
     return [block for block in blocks if not spec.sizes.keys().isdisjoint(block.factors)]
 
 
