@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dwalign.program import Data, Network, Task
 from dwalign.symmetry import (
@@ -12,6 +13,7 @@ from dwalign.symmetry import (
     PermutationSpec,
     identity,
     interpolate,
+    namespace,
     permute,
     to_matrices,
 )
@@ -36,7 +38,10 @@ def random_scores(spec: PermutationSpec, key: jax.Array) -> Scores:
 
 def start_perms(spec: PermutationSpec, start: Alignment | None) -> dict[str, jax.Array]:
     """The permutations of an alignment as int32; the identity without one."""
-    return identity(spec) if start is None else {g: jnp.asarray(start.perms[g], jnp.int32) for g in spec.sizes}
+    if start is None:
+        return identity(spec)
+    as_index = lambda perm: namespace(perm).asarray(perm, np.int32)
+    return {g: as_index(start.perms[g]) for g in spec.sizes}
 
 
 def start_scores(start: Alignment) -> Scores:

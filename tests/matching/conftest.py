@@ -32,6 +32,12 @@ SPECS = {
         {"head": 4, "unit": 5},
         batch={"unit": ("head",)},
     ),
+    # cells that are permuted, and in each a recurrent kernel
+    "cells": PermutationSpec(
+        {"in": Axes(None, "cell", "unit"), "kernel": Axes("cell", "unit", "unit"), "out": Axes("cell", "unit", None)},
+        {"cell": 3, "unit": 4},
+        batch={"unit": ("cell",)},
+    ),
 }
 
 
