@@ -163,13 +163,11 @@ class PermutationSpec:
     @functools.cached_property
     def _whole(self) -> tuple[tuple[str | None, ...] | None, ...]:
         """The names on the dimensions of every leaf that is a block as it is, as most are."""
-        simple = lambda axes: not axes.pieces and all(len(dim) == len(dim[0]) == 1 for dim in axes.dims)
+        single = lambda dim: len(dim) == len(dim[0]) == 1 and not isinstance(dim[0][0], tuple)
         name = lambda factor: factor if isinstance(factor, str) else None
         names = lambda axes: tuple(name(dim[0][0]) for dim in axes.dims)
-        return tuple(
-            names(axes) if simple(axes) and not any(isinstance(dim[0][0], tuple) for dim in axes.dims) else None
-            for axes in self.leaves
-        )
+        whole = lambda axes: not axes.pieces and all(map(single, axes.dims))
+        return tuple(names(axes) if whole(axes) else None for axes in self.leaves)
 
     @functools.cached_property
     def _lengths(self) -> tuple[tuple[int | None, ...], ...]:
