@@ -67,7 +67,7 @@ def test_features_of_one_of_two_networks():
     chex.assert_trees_all_close(jax.tree.map(lambda x: np.asarray(x)[1], both), encode(variables, params), atol=1e-4)
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", ["heads", "recurrent"])
 def test_dead_units_have_finite_gradients(name):
     _, params, encoder, variables, _ = make(name, False)
     dead = jax.tree.map(np.zeros_like, params)
