@@ -35,7 +35,8 @@ def make(name, shared):
     """spec, params, encoder, variables away from the start, and the compiled encoder."""
     spec, shapes = SHAPES[name]
     params = drawn.started(mlp(7, (6, 5, 4), 3).init) if shapes is None else drawn.named(**shapes)
-    encoder = GraphEncoder(spec, features=8, channels=8, rounds=2, shared=shared)
+    # what a second round reads is what a first one wrote
+    encoder = GraphEncoder(spec, features=8, channels=8, rounds=2 if name == "recurrent" else 1, shared=shared)
     return spec, params, encoder, drawn.started(encoder.init, params, seed=1), jax.jit(encoder.apply)
 
 
@@ -66,7 +67,7 @@ def test_features_of_one_of_two_networks():
     chex.assert_trees_all_close(jax.tree.map(lambda x: np.asarray(x)[1], both), encode(variables, params), atol=1e-4)
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", ["heads", "recurrent"])
 def test_dead_units_have_finite_gradients(name):
     _, params, encoder, variables, _ = make(name, False)
     dead = jax.tree.map(np.zeros_like, params)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dwalign.program import CertificateError, accepts, certify, drawn_elements, examine, infer_spec, trials
+from dwalign.program.domain import positive_arguments
 from dwalign.symmetry import Axes, PermutationSpec, SpecError
 from tests import drawn
 from tests.networks.declared import CASES
@@ -174,6 +175,20 @@ def test_a_right_spec_passes_and_a_wrong_one_does_not(name, given):
             certify(wrong, function, *point)
 
 
+def test_what_a_root_is_taken_of_must_be_positive():
+    def layers(weights, variances, scale, x):
+        def body(h, row):
+            w, v = row
+            return jnp.tanh(h @ w) * jax.lax.rsqrt(v + 1e-5), jnp.sqrt(jnp.sum(h * h))
+
+        h, norms = jax.lax.scan(body, x, (weights, variances))
+        return h * jnp.log(2 * scale), norms
+
+    closed = jax.make_jaxpr(layers)(ones(3, 9, 9), ones(3, 9), ones(9), ones(9))
+    # squares are positive whatever they are of
+    assert positive_arguments(closed) == {1, 2}
+
+
 def test_variances_of_scanned_layers_are_drawn_positive():
     def layers(p, x):
         body = lambda h, row: (h + jnp.tanh(h @ row["w"]) * jax.lax.rsqrt(row["v"] + 1e-5)[None], None)
@@ -275,6 +290,15 @@ def test_kernels_keep_their_types_and_a_tolerance_that_fits():
     assert certify(spec, outside, params, X, tolerance=0.01).tolerance == 0.01
     with pytest.raises(CertificateError):
         certify(PermutationSpec({"up": Axes(None, "h"), "bias": Axes(None)}, {"h": 9}), outside, params, X)
+
+
+def test_what_rounding_alone_moves_passes():
+    """The order of a sum shows in its last bits, and a steep function makes them large."""
+    steep = lambda p, x: jnp.sin(1e8 * apply(p, x))
+    found = certify(SPEC, steep, PARAMS, X)
+    assert 1e-9 < found.error <= found.tolerance < 1e-3
+    with pytest.raises(CertificateError):
+        certify(PermutationSpec({**SPEC.axes, "bias": Axes(None)}, {"h": 9}), steep, PARAMS, X)
 
 
 # --- mutations --------------------------------------------------------------------------------------------------------
