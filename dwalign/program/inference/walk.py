@@ -113,7 +113,7 @@ def _walk(facts: Facts, closed, values, place: Place, loops: tuple[Atom, ...], o
             env[var] = out._replace(loops=loops, place=(*here, k) if observable else None, data=data)
             facts.origins[*here, k] = Origin(eqn.primitive.name, ins)
             facts.occurrences.append(env[var])
-            if out.positions is not None and out.positions.kind in ("at", "columns"):
+            if out.positions is not None and out.positions.kind in ("at", "each", "columns"):
                 # the units that are numbered go together with what the value goes together with, not the reverse
                 facts.occurrences += [Occurrence([*out.dims, atom], loops, None, False) for atom in out.positions.atoms]
     return [read(var) for var in jaxpr.outvars]
