@@ -162,6 +162,11 @@ def _apply(facts: Facts, eqn, ins, here: Place, loops, observable) -> list[Occur
 
 def called(eqn) -> ClosedJaxpr | Jaxpr | None:
     """The program that a call-like equation (jit, remat, custom derivatives, ...) runs on its operands, or None."""
+    high = eqn.params.get("_prim")
+    if high is not None and hasattr(high, "expand"):
+        # newer versions of JAX keep some functions whole, such as searchsorted
+        types = [jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype) for var in eqn.invars]
+        return jax.make_jaxpr(lambda *flat: jax.tree.leaves(high.expand(*high.in_tree.unflatten(flat))))(*types)
     for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
         body = eqn.params.get(key)
         if isinstance(body, ClosedJaxpr | Jaxpr) and eqn.primitive.name not in (*CONTROL, "pallas_call"):
