@@ -11,7 +11,8 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from dwalign.program.inference.atoms import Atom, Reason, fresh, leaves, opened, pin, uniform
 from dwalign.program.inference.facts import CONSTANT, Dims, Facts, Occurrence, Origin, Place
 from dwalign.program.inference.families import families
-from dwalign.program.inference.picks import choices, constant_number, numbers, of_either, of_row
+from dwalign.program.inference.known import constant_number, numbers
+from dwalign.program.inference.picks import choices, of_either, of_row
 from dwalign.program.inference.positions import again, count, elsewhere, numbered, together
 from dwalign.program.inference.rules import RULES, shapes, unknown
 from dwalign.program.inference.structure import tie
