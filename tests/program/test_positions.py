@@ -18,6 +18,10 @@ def largest(scores):
     return jnp.argmax(scores, -1)
 
 
+def ranks(scores):
+    return jnp.argsort(jnp.argsort(scores, -1), -1)
+
+
 def kept(scores, count=2):
     """The largest scores at their places, zeros elsewhere."""
     values, at = jax.lax.top_k(scores, count)
@@ -38,6 +42,9 @@ FOLLOWED = {
     "median": lambda h, t: (h - jnp.median(h, -1, keepdims=True)) @ t,
     "sorted positions": lambda h, t: t[jnp.argsort(h, -1)[:, -2:]].sum(1),
     "the second": lambda h, t: t[largest(h - 1e3 * jax.nn.one_hot(largest(h), 6))],
+    "ranks": lambda h, t: (h * (ranks(h) > 2)) @ t,
+    "looked up by rank": lambda h, t: jnp.take_along_axis(jnp.cumsum(jnp.sort(h, -1), -1), ranks(h), -1) @ t,
+    "sorted and put back": lambda h, t: jax.lax.sort([jnp.argsort(h, -1), jnp.cumsum(jnp.sort(h, -1), -1)])[1] @ t,
     "in a loop": lambda h, t: jax.lax.scan(lambda c, at: (c + t[at], t[at]), jnp.zeros(2), largest(h))[1],
     "of either": lambda h, t: t[jax.lax.cond(h.sum() > 0, largest, lambda z: jnp.argmin(z, -1), h)],
     "identity": lambda h, t: h @ (t @ t.T + jnp.eye(6)) @ t,
@@ -47,6 +54,10 @@ COUNTED = {
     "signs": lambda h, t: t[largest(jnp.sign(h) * jnp.linalg.norm(h, axis=-1, keepdims=True))],
     "clipped from above": lambda h, t: t[largest(jax.nn.relu6(9 * h))],
     "the least of many zeros": lambda h, t: t[jnp.argmin(jax.nn.relu(h), -1)],
+    "ranks of truth values": lambda h, t: (h * (ranks(h > 0) > 2)) @ t,
+    "ranks of ranks of a part": lambda h, t: (h[:, :4] * jnp.argsort(jnp.argsort(h, -1)[:, :4], -1)) @ t[:4],
+    "put back along another axis": lambda h, t: h.T @ h @ jnp.argsort(jnp.argsort(h.T @ h, 1), 0) @ t,
+    "looked at by some": lambda h, t: (h - jax.lax.approx_max_k(h, 2)[0][:, 1:]) @ t,
     "the next": lambda h, t: t[(largest(h) + 1) % 6],
     "as a number": lambda h, t: t[:1] * largest(h)[:, None],
     "compared in order": lambda h, t: (h * (jnp.arange(6)[None] <= largest(h)[:, None])) @ t,

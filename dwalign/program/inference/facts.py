@@ -24,15 +24,16 @@ class Positions(NamedTuple):
 
     Attributes:
       atoms: the dimension of whose units they are positions; for index vectors one a column, None for other numbers.
-      kind: "at" for those of one dimension; "own" for those of a dimension of the value itself, in order; "columns" for
-        index vectors; "moved" for numbers computed from them, harmless until they are used; "never" for a truth value
-        that is false wherever they point.
+      kind: "at" for those of one dimension; "own" for those of a dimension of the value itself, in order; "each" for
+        those of one dimension, every one once along `axis`; "columns" for index vectors; "moved" for numbers computed
+        from them, harmless until they are used; "never" for a truth value that is false wherever they point.
       cause: the primitive that found them.
     """
 
     atoms: tuple[Atom | None, ...]
     kind: str
     cause: str
+    axis: int | None = None
 
 
 class Choice(NamedTuple):

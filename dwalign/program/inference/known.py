@@ -1,11 +1,14 @@
-"""Whole numbers that the program itself fixes: literals, constants, positions, and what is computed of these.
+"""What is known of whole numbers, of which indices are made: which are the same, and which the program itself fixes.
 
-Where such numbers say what to pick, they say which part of a dimension is taken, as a slice does.
+Every value has a number; values that the same primitives make of the same values have the same. Fixed are literals,
+constants, positions and what is computed of these: where they say what to pick, this is a slice (`rules.indexing`).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -15,24 +18,42 @@ from dwalign.program.inference.facts import Facts, Occurrence
 MOST = 1 << 14
 
 
-def constant(facts: Facts, number: int, value: Any) -> None:
-    """The value of this number is known, if it holds whole numbers or truth values."""
-    if not jnp.issubdtype(value.dtype, jnp.integer) and value.dtype != np.bool_:
-        return
-    if np.size(value) <= MOST:
-        facts.known[number] = np.asarray(value)
+def numbers(facts: Facts, eqn, operands: Sequence[Occurrence]) -> list[int]:
+    """Of the results; those of whole numbers, of which indices are made, have the same wherever they are computed."""
+    key: Any = None
+    if not eqn.effects and not all(jnp.issubdtype(var.aval.dtype, jnp.inexact) for var in eqn.outvars):
+        key = eqn.primitive.name, tuple(sorted(eqn.params.items())), tuple(one.number for one in operands)
+    out = [facts.number(key and (key, k)) for k in range(len(eqn.outvars))]
+    if eqn.primitive.name in COMPUTED and all(one.number in facts.known for one in operands):
+        _compute(facts, eqn, operands, out[0])
+    vectors = eqn.primitive.name == "concatenate" and eqn.params["dimension"] == len(operands[0].dims) - 1
+    if vectors and all(one.dims[-1] is None for one in operands):
+        facts.columns[out[0]] = operands
+    return out
 
 
-def compute(facts: Facts, eqn, operands: Sequence[Occurrence], number: int) -> None:
-    """Compute the result of an equation, if all its operands are known."""
-    name = eqn.primitive.name
-    if name not in COMPUTED or not all(one.number in facts.known for one in operands):
-        return
+def constant_number(facts: Facts, value: Any) -> int:
+    """Of a literal or a constant of the program."""
+    if jnp.issubdtype(jnp.result_type(value), jax.dtypes.extended):
+        return facts.number()
+    array = np.asarray(value)
+    number = facts.number(("constant", str(array.dtype), array.tobytes()) if array.ndim == 0 else None)
+    _keep(facts, number, array)
+    return number
+
+
+def _keep(facts: Facts, number: int, value: np.ndarray) -> None:
+    whole = jnp.issubdtype(value.dtype, jnp.integer) or value.dtype == np.bool_
+    if whole and value.size <= MOST:
+        facts.known[number] = value
+
+
+def _compute(facts: Facts, eqn, operands: Sequence[Occurrence], number: int) -> None:
     (aval,) = (var.aval for var in eqn.outvars)
-    if np.prod(aval.shape) <= MOST:
+    if math.prod(aval.shape) <= MOST:
         with np.errstate(all="ignore"):
-            value = COMPUTED[name](eqn.params, aval, *(facts.known[one.number] for one in operands))
-        constant(facts, number, np.asarray(value).astype(aval.dtype))
+            value = COMPUTED[eqn.primitive.name](eqn.params, aval, *(facts.known[one.number] for one in operands))
+        _keep(facts, number, np.asarray(value).astype(aval.dtype))
 
 
 def _broadcast(params, aval, x):

@@ -12,13 +12,8 @@ which of these are the same, and which come out as they went in.
 import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from dwalign.program.inference import known
 from dwalign.program.inference.atoms import Atom, find, fresh, is_uniform, leaves
 from dwalign.program.inference.facts import Choice, Dims, Facts, Index, Occurrence
 from dwalign.program.inference.rules import RULES, shapes, unknown
@@ -38,30 +33,6 @@ class Pick(NamedTuple):
     by: int
     column: int | None
     rows: Sequence[tuple[int, int]]
-
-
-def numbers(facts: Facts, eqn, operands: Sequence[Occurrence]) -> list[int]:
-    """Of the results; those of whole numbers, of which indices are made, have the same wherever they are computed."""
-    key: Any = None
-    if not eqn.effects and not all(jnp.issubdtype(var.aval.dtype, jnp.inexact) for var in eqn.outvars):
-        key = eqn.primitive.name, tuple(sorted(eqn.params.items())), tuple(one.number for one in operands)
-    out = [facts.number(key and (key, k)) for k in range(len(eqn.outvars))]
-    if len(out) == 1:
-        known.compute(facts, eqn, operands, out[0])
-    vectors = eqn.primitive.name == "concatenate" and eqn.params["dimension"] == len(operands[0].dims) - 1
-    if vectors and all(one.dims[-1] is None for one in operands):
-        facts.columns[out[0]] = operands
-    return out
-
-
-def constant_number(facts: Facts, value: Any) -> int:
-    """Of a literal or a constant of the program."""
-    if jnp.issubdtype(jnp.result_type(value), jax.dtypes.extended):
-        return facts.number()
-    array = np.asarray(value)
-    number = facts.number(("constant", str(array.dtype), array.tobytes()) if array.ndim == 0 else None)
-    known.constant(facts, number, array)
-    return number
 
 
 def choices(facts: Facts, eqn, operands: Sequence[Occurrence], outs: int) -> list[tuple[Choice, ...]]:

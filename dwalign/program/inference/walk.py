@@ -11,7 +11,8 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from dwalign.program.inference.atoms import Atom, Reason, fresh, leaves, opened, pin, uniform
 from dwalign.program.inference.facts import CONSTANT, Dims, Facts, Occurrence, Origin, Place
 from dwalign.program.inference.families import families
-from dwalign.program.inference.picks import choices, constant_number, numbers, of_either, of_row
+from dwalign.program.inference.known import constant_number, numbers
+from dwalign.program.inference.picks import choices, of_either, of_row
 from dwalign.program.inference.positions import again, count, elsewhere, numbered, together
 from dwalign.program.inference.rules import RULES, shapes, unknown
 from dwalign.program.inference.structure import tie
@@ -113,7 +114,7 @@ def _walk(facts: Facts, closed, values, place: Place, loops: tuple[Atom, ...], o
             env[var] = out._replace(loops=loops, place=(*here, k) if observable else None, data=data)
             facts.origins[*here, k] = Origin(eqn.primitive.name, ins)
             facts.occurrences.append(env[var])
-            if out.positions is not None and out.positions.kind in ("at", "columns"):
+            if out.positions is not None and out.positions.kind in ("at", "each", "columns"):
                 # the units that are numbered go together with what the value goes together with, not the reverse
                 facts.occurrences += [Occurrence([*out.dims, atom], loops, None, False) for atom in out.positions.atoms]
     return [read(var) for var in jaxpr.outvars]
@@ -162,6 +163,11 @@ def _apply(facts: Facts, eqn, ins, here: Place, loops, observable) -> list[Occur
 
 def called(eqn) -> ClosedJaxpr | Jaxpr | None:
     """The program that a call-like equation (jit, remat, custom derivatives, ...) runs on its operands, or None."""
+    high = eqn.params.get("_prim")
+    if high is not None and hasattr(high, "expand"):
+        # newer versions of JAX keep some functions whole, such as searchsorted
+        types = [jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype) for var in eqn.invars]
+        return jax.make_jaxpr(lambda *flat: jax.tree.leaves(high.expand(*high.in_tree.unflatten(flat))))(*types)
     for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
         body = eqn.params.get(key)
         if isinstance(body, ClosedJaxpr | Jaxpr) and eqn.primitive.name not in (*CONTROL, "pallas_call"):
