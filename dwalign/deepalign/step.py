@@ -56,7 +56,7 @@ class Optimisation(NamedTuple):
     images: int = 256
     temperature: float = 1.0
     iterations: int = 20
-    solver: str = "ott"
+    solver: str = "scaling"
     midpoint: bool = True
     refine: int = 0
     hard: bool = False
@@ -106,7 +106,9 @@ def pair_losses(
     moved = random_perms(spec, perm_key)
     copy = permute(spec, augment(spec, a, augment_key, augmentation), moved)
 
-    features_a, features_b, features_copy = (model.apply(variables, v, method="encode") for v in (a, b, copy))
+    # one program for all three, and below for both directions: what is traced once is compiled once
+    features = jax.vmap(lambda v: model.apply(variables, v, method="encode"))(_stacked(a, b, copy))
+    features_a, features_b, features_copy = (take_networks(features, k) for k in range(3))
     scores = model.apply(variables, a, features_a, b, features_b, method="compare")
     known = model.apply(variables, features_a, features_copy, method="product")
     if optimisation.refine:
@@ -126,16 +128,21 @@ def pair_losses(
         permutations = to_matrices(hungarian(final))
         plans = jax.tree.map(lambda plan, p: plan + jax.lax.stop_gradient(p - plan), plans, permutations)
     weight = jnp.float32(0.5) if optimisation.midpoint else jax.random.uniform(weight_key)
-    connected = losses.mode_connectivity(spec, a, b, plans, weight, task_loss)
-    mirrored = losses.mode_connectivity(spec, b, a, transpose(spec, plans), weight, task_loss)
+    connected = jax.vmap(lambda a, b, plans: losses.mode_connectivity(spec, a, b, plans, weight, task_loss))(
+        _stacked(a, b), _stacked(b, a), _stacked(plans, transpose(spec, plans))
+    )
     return jnp.stack(
         [
             losses.supervised(known, inverse(spec, moved)),
             losses.alignment(spec, a, b, plans),
-            0.5 * (connected + mirrored),
+            connected.mean(),
             losses.supervised(scores, perms) if perms is not None else jnp.zeros(()),
         ]
     )
+
+
+def _stacked(*trees: PyTree) -> PyTree:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def make_step(

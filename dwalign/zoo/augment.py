@@ -1,5 +1,6 @@
 """Augmentations of a network that keep its function nearly unchanged, for pairs with a known alignment."""
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -43,25 +44,39 @@ def augment(spec: PermutationSpec, params: PyTree, key: jax.Array, augmentation:
     ends = np.cumsum([jnp.size(leaf) for leaf in leaves])
     zeroed = jax.random.bernoulli(zero_key, augmentation.zeroing, (ends[-1],)) if augmentation.zeroing else None
 
-    def sparse(role, leaf, noisy, end):
-        if role == "carried":
+    sizes = {
+        k: jnp.abs(leaf.astype(wide(leaf.dtype)))
+        for k, (role, leaf) in enumerate(zip(roles, leaves, strict=True))
+        if role != "carried"
+    }
+    limits = _quantiles(sizes, augmentation.quantile) if augmentation.quantile else {}
+
+    def sparse(k, leaf, noisy, end):
+        if k not in sizes:
             return leaf
-        zero = jnp.zeros(leaf.shape, bool)
-        if augmentation.quantile:
-            size = jnp.abs(leaf.astype(wide(leaf.dtype)))
-            zero |= size < _quantile(size, augmentation.quantile)
+        zero = sizes[k] < limits.get(k, 0.0)
         if zeroed is not None:
             zero |= zeroed[end - leaf.size : end].reshape(leaf.shape)
         positive = jnp.min(numbers(leaf)) > 0
         return jnp.where(zero & ~positive, jnp.zeros_like(leaf), noisy)
 
-    return spec.treedef.unflatten([sparse(*one) for one in zip(roles, leaves, changed, ends.tolist(), strict=True)])
+    parts = zip(range(len(leaves)), leaves, changed, ends.tolist(), strict=True)
+    return spec.treedef.unflatten([sparse(*part) for part in parts])
 
 
-def _quantile(values, share, sample=4096):
+def _quantiles(arrays: dict[int, jax.Array], share: float, sample: int = 4096) -> dict[int, jax.Array]:
+    """The value below which this share of each array lies, interpolated as `jnp.quantile` does."""
     # a regular sample suffices: sorting every weight of a large network at each step would dominate training
-    flat = values.reshape(-1)
-    return jnp.quantile(flat[:: max(1, flat.size // sample)], share)
+    samples = {k: array.reshape(-1)[:: max(1, array.size // sample)] for k, array in arrays.items() if array.size}
+    longest = max(map(len, samples.values()), default=0)
+    # sorted at once for all arrays: compiling a sort for each takes longer than the rest of the augmentation
+    padded = [jnp.pad(one, (0, longest - len(one)), constant_values=jnp.inf) for one in samples.values()]
+    limits = {}
+    for (k, one), values in zip(samples.items(), jnp.sort(jnp.stack(padded)) if padded else (), strict=True):
+        place = share * (len(one) - 1)
+        low, high = values[math.floor(place)], values[math.ceil(place)]
+        limits[k] = low + (place - math.floor(place)) * (high - low)
+    return limits
 
 
 def _scale_units(spec, params, key, strength):
