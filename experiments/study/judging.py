@@ -63,7 +63,8 @@ def judge(
     first, second = (index[: options.networks.pairs] for index in pairs)
     few = None if data is None else take_examples(data.inputs, slice(options.refine_images))
     measured: dict[str, list[Measured]] = {}
-    for methods in (fixed, *by_seed):
+    # the first aligner beside those that need none, so that one program judges them all
+    for methods in ([*fixed, *by_seed[0]], *by_seed[1:]) if by_seed else [fixed]:
         found = benchmark(
             nets.network,
             list({str(method): method for method in methods if str(method) not in options.skip}.values()),
