@@ -61,7 +61,7 @@ def test_a_run_goes_on_where_it_ended(out, results, without_figures, monkeypatch
     assert "read from the cache" in capsys.readouterr().out
     values = lambda r: r["methods"]["deep_align"]["barrier"]["values"]
     assert values(again) == values(results) and set(again["methods"]) == {"naive", "deep_align"}
-    with pytest.raises(report.RunError, match=r"training\.steps was 2, is 6;? "):
+    with pytest.raises(report.RunError, match=r"\(training\.steps was 2, is 6\)"):
         experiment.main(experiment.read_config([*TOY, "--out", str(out), "--resume", "--training.steps", "6"]))
 
 
