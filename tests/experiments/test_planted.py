@@ -27,11 +27,10 @@ def run(out, *flags):
 
 
 def test_planted(tmp_path, monkeypatch, capsys):
-    only(monkeypatch, "comparison", "activation_matching_correlation", "deep_align")
+    only(monkeypatch, "comparison", "deep_align")
     results = run(tmp_path)
     found = results["recovery"]["mlp"]
-    assert set(found) == {"activation_matching_correlation", "deep_align"}
-    assert all(one["draws"][0] == 1.0 for one in found.values())
+    assert set(found) == {"deep_align"} and found["deep_align"]["draws"][0] == 1.0
     assert json.loads((tmp_path / "planted" / "results.json").read_text())["recovery"] == results["recovery"]
     assert (tmp_path / "planted" / "planted.png").exists() and (tmp_path / "planted" / "sharing-vit.png").exists()
     assert report.recovery_table(results) in capsys.readouterr().out

@@ -24,7 +24,7 @@ TOY = f"""
 
 
 def test_sines_end_to_end(tmp_path, without_figures, monkeypatch):
-    """All but a step of training, which is that of train_mlp; what it is made of is looked at."""
+    """All but a step of training and distances; what these are made of is looked at."""
 
     def make_step(model, network, networks, data, *, task, views, **_):
         assert model.descent == 0, "no training goes through it"
@@ -32,7 +32,12 @@ def test_sines_end_to_end(tmp_path, without_figures, monkeypatch):
         assert task == REGRESSION
         return lambda state: (state._replace(step=state.step + 1), np.zeros(4))
 
+    def aligned_distances(network, networks, method, *, key):
+        assert count_networks(networks) == 4 and method.needs != "labels"
+        return np.abs(np.subtract.outer(*[np.arange(4.0)] * 2))
+
     monkeypatch.setattr(deepalign, "make_step", make_step)
+    monkeypatch.setattr(experiment, "aligned_distances", aligned_distances)
     experiment.main(experiment.read_config([*TOY, "--out", str(tmp_path)]))
     folder = tmp_path / "inr-sines"
     results = report.read_results(folder / "results.json")
