@@ -3,10 +3,11 @@
 import importlib
 import json
 
+import jax
 import numpy as np
 import study
 
-from dwalign import deepalign, report
+from dwalign import deepalign, report, zoo
 from dwalign.program import REGRESSION
 from dwalign.symmetry import count_networks
 
@@ -16,15 +17,20 @@ SMOKE = study.change(study.Options(), study.SMOKE)
 OTHERS = {str(method) for method in (*study.baselines(SMOKE), *study.learned(SMOKE))} - KEPT
 TOY = f"""
     --preset smoke --widths 5 --samples 16 --networks.train 4 --networks.validation 2 --networks.pairs 2
-    --networks.chunk 10 --recipe.epochs 1 --recipe.batch-size 16 --aligner.channels 4 --aligner.depth 0
+    --recipe.batch-size 16 --aligner.channels 4 --aligner.depth 0
     --aligner.updates 0 --aligner.probes 8 --training.steps 1 --training.batch-size 2 --training.images 16
     --training.solver scaling --unrolled 0 --budgets 2 --points 3
     --skip sinkhorn@0 sinkhorn@2 {" ".join(sorted(OTHERS))}
 """.split()
 
 
-def test_sines_end_to_end(tmp_path, without_figures, monkeypatch):
-    """All but a step of training and distances; what these are made of is looked at."""
+def test_sines_end_to_end(tmp_path, without_figures, draw, monkeypatch):
+    """All but a zoo, a step of training and distances; what these are made of is looked at."""
+
+    def get_zoo(network, data, recipe, size, *, task, views, **_):
+        assert data.train.labels.shape == (5, 16, 1) and tuple(size) == (4, 2, 4) and views == 2 and task == REGRESSION
+        many = [[draw(network.params, 10 * role + k) for k in range(count)] for role, count in enumerate(size)]
+        return zoo.Zoo(network, *(jax.tree.map(lambda *leaves: np.stack(leaves), *of) for of in many), cached=False)
 
     def make_step(model, network, networks, data, *, task, views, **_):
         assert model.descent == 0, "no training goes through it"
@@ -36,6 +42,7 @@ def test_sines_end_to_end(tmp_path, without_figures, monkeypatch):
         assert count_networks(networks) == 4 and method.needs != "labels"
         return np.abs(np.subtract.outer(*[np.arange(4.0)] * 2))
 
+    monkeypatch.setattr(zoo, "get_zoo", get_zoo)
     monkeypatch.setattr(deepalign, "make_step", make_step)
     monkeypatch.setattr(experiment, "aligned_distances", aligned_distances)
     experiment.main(experiment.read_config([*TOY, "--out", str(tmp_path)]))

@@ -22,6 +22,7 @@ SKIPPED = sorted({str(method) for method in (*study.baselines(SMOKE), *study.lea
 TOY = f"""
     --preset smoke --widths 5 --networks.train 4 --networks.validation 2 --networks.pairs 2 --networks.chunk 8
     --recipe.epochs 1 --aligner.channels 4 --aligner.depth 0 --aligner.updates 0 --aligner.descent 0 --aligner.probes 8
+    --augmentation.noise 0 --augmentation.zeroing 0 --augmentation.quantile 0 --augmentation.scaling 0
     --training.steps 2 --training.batch-size 2 --training.images 16 --training.solver scaling --validate-every 1
     --target-pairs 2 --target-steps 1 --refine-images 64 --points 3 --skip {" ".join(SKIPPED)}
 """.split()
