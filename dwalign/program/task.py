@@ -95,7 +95,8 @@ def _check_labels(caller: str, outputs: PyTree, labels: PyTree) -> None:
         )
     if isinstance(labels, jax.core.Tracer):
         return
-    least, most = (int(edge) for edge in (np.asarray(labels).min(), np.asarray(labels).max()))
+    known = np.asarray(labels)  # of NumPy, for inside a traced function JAX would trace what it computes
+    least, most = int(known.min()), int(known.max())
     if least < 0 or most >= outputs.shape[-1]:
         raise ValueError(
             f"{caller}: labels must be classes of the outputs, 0 to {outputs.shape[-1] - 1}, found {least} to "

@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 
 from dwalign.deepalign import deep_align
-from dwalign.matching import known_methods
+from dwalign.matching import NEEDS, known_methods
 
+# among those that ask for the same, in the order in which they appeared
+APPEARED = ("straight_through", "sinkhorn", "refine")
 # in results of earlier versions
 RETIRED = {"deep_align_activations": (f"{deep_align.title} with activations", "#a33b00")}
 
@@ -39,7 +41,9 @@ def in_order(methods: Iterable[str]) -> list[str]:
     >>> in_order(["deep_align+refine", "deep_align+refine@5", "deep_align", "weight_matching+sinkhorn", "naive"])
     ['naive', 'weight_matching+sinkhorn', 'deep_align', 'deep_align+refine@5', 'deep_align+refine']
     """
-    order = [*known_methods(), *RETIRED]
+    known = known_methods()
+    asked = lambda name: (NEEDS.index(known[name].asks), APPEARED.index(name) if name in APPEARED else -1)
+    order = [*sorted(known, key=asked), *RETIRED]
 
     def place(method):
         stages = split(method)

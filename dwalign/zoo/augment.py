@@ -1,7 +1,8 @@
 """Augmentations of a network that keep its function nearly unchanged, for pairs with a known alignment."""
 
+import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,25 +13,24 @@ from dwalign.symmetry import PermutationSpec, leaf_roles, numbers, perturb, stor
 PyTree = Any
 
 
-class Augmentation(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
     """How strongly a network is perturbed; 0 switches a kind off.
 
     Arrays of positive values alone, such as running variances, stay positive: they take noise in their logarithm, and
     no zeros.
-
-    Attributes:
-      noise: standard deviation of Gaussian noise, in units of each array's standard deviation.
-      zeroing: probability with which each weight is set to zero.
-      quantile: the share of smallest-magnitude weights of each array that is set to zero.
-      scaling: standard deviation of the logarithm of a positive factor for each unit, applied to its incoming weights
-        and undone in its outgoing ones. This leaves ReLU networks unchanged; it takes the last axis of an array for its
-        outputs, as Flax layers have it, and is for networks without normalisation layers.
     """
 
     noise: float = 0.2
+    """standard deviation of Gaussian noise, in units of each array's standard deviation."""
     zeroing: float = 0.02
+    """probability with which each weight is set to zero."""
     quantile: float = 0.02
+    """the share of smallest-magnitude weights of each array that is set to zero."""
     scaling: float = 0.1
+    """standard deviation of the logarithm of a positive factor for each unit, applied to its incoming weights and
+    undone in its outgoing ones. This leaves ReLU networks unchanged; it takes the last axis of an array for its
+    outputs, as Flax layers have it, and is for networks without normalisation layers."""
 
 
 def augment(spec: PermutationSpec, params: PyTree, key: jax.Array, augmentation: Augmentation) -> PyTree:

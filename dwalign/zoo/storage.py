@@ -1,5 +1,6 @@
 """Zoos on disk: trained once, cached in chunks, resumed after an interruption."""
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -78,7 +79,12 @@ def get_zoo(
     """
     if views is not None:
         _check_views(views, size, dataset.train.labels)
-    config = {"network": _description(network), "dataset": dataset.name, "recipe": recipe._asdict(), "seed": seed}
+    config = {
+        "network": _description(network),
+        "dataset": dataset.name,
+        "recipe": dataclasses.asdict(recipe),
+        "seed": seed,
+    }
     labels_hash = _hash(dataset.train.labels)
     if views is not None:
         config |= {"views": views, "labels": labels_hash}

@@ -1,7 +1,8 @@
 """Networks out: many classifiers trained at once, each from its own seed and in its own data order."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,8 @@ from dwalign.symmetry import part_of
 PyTree = Any
 
 
-class Recipe(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Recipe:
     """How every network of a zoo is trained (AdamW, constant learning rate)."""
 
     epochs: int = 40
