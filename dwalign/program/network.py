@@ -17,6 +17,12 @@ PyTree = Any
 Apply = Callable[[PyTree, PyTree], PyTree]
 
 
+def _nobody_knows(key: jax.Array) -> PyTree:
+    raise ValueError(
+        "network: how parameters are initialised is not known; pass init=, key -> params, to dwalign.network"
+    )
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Network:
     """A network as pure functions, the first argument of everything that asks for more than weights.
@@ -30,7 +36,7 @@ class Network:
         by default.
       train: `(params, inputs) -> (outputs, params)` as in training: batch normalisation uses the statistics of these
         inputs and puts them into the params that it returns. None where that makes no difference.
-      init: `key -> params`; a network without one cannot be trained into a zoo.
+      init: `key -> params`; a network without one raises `ValueError` and cannot be trained into a zoo.
       config: what a registry needs to make it again, plain JSON values: `dwalign.networks.build` for those of this
         package. Empty where none can.
 
@@ -44,7 +50,7 @@ class Network:
     example: PyTree
     capture: Callable[..., tuple[PyTree, Units]] = None  # type: ignore[assignment]
     train: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]] | None = None
-    init: Callable[[jax.Array], PyTree] | None = None
+    init: Callable[[jax.Array], PyTree] = _nobody_knows
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -110,7 +116,7 @@ def network(
         jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), params),
         take_examples(example, slice(1)) if count_examples(example) else example,
         train=_of_one(train) if unpack and train else train,
-        init=init,
+        init=init or _nobody_knows,
         config=config or {},
     )
 

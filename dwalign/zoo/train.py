@@ -39,14 +39,12 @@ def train_networks(
       signals: each network learns a signal of its own; the function then also takes their indices `[n]`.
 
     Raises:
-      ValueError: a batch larger than the data, or a network that nobody can initialise.
+      ValueError: a batch larger than the data, or a network of which nobody knows how it is initialised.
     """
     count = jax.tree.leaves(data.labels)[0].shape[1 if signals else 0]
     steps = count // recipe.batch_size
     if steps < 1:
         raise ValueError(f"recipe: batch_size {recipe.batch_size} must not exceed the {count} training examples")
-    if network.init is None:
-        raise ValueError("zoo: the network needs init, key -> params, to be trained; pass dwalign.network(..., init=)")
     init, spec = network.init, network.spec
     train = network.train or (lambda params, x: (network.apply(params, x), params))
     optimizer = optax.adamw(recipe.learning_rate, weight_decay=recipe.weight_decay)
