@@ -64,7 +64,9 @@ def distance(spec: PermutationSpec, a: PyTree, b: PyTree) -> jax.Array:
     def part(x, y):
         xp = namespace(x, y)
         x, y = numbers(x, xp), numbers(y, xp)
-        return xp.sum(xp.where(x == y, 0, x - y) ** 2)
+        equal = x == y
+        # of two masks of minus infinity the difference is no number
+        return xp.sum((xp.where(equal, 0, x) - xp.where(equal, 0, y)) ** 2)
 
     pairs = zip(leaf_roles(spec, a), *map(spec.treedef.flatten_up_to, (a, b)), strict=True)
     square = sum((part(x, y) for role, x, y in pairs if role in ("weight", "fixed")), np.float32(0))

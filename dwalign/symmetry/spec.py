@@ -189,6 +189,10 @@ class PermutationSpec:
         """The leaves of `params`, checked."""
         leaves, treedef = jax.tree.flatten(params)
         if treedef != self.treedef:
+            if leaves == [params]:
+                raise SpecError(
+                    f"{name} must be parameters of the structure of the spec, got a {type(params).__name__}"
+                )
             found_paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
             missing = [p for p in self.paths if p not in found_paths]
             extra = [p for p in found_paths if p not in self.paths]

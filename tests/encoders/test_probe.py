@@ -12,7 +12,7 @@ from dwalign.assignment import hungarian
 from dwalign.encoders.probe import ProbeEncoder
 from dwalign.matching.activation import activation_matching
 from dwalign.networks import mlp
-from dwalign.program import Units, make_capture
+from dwalign.program import Data, Units, make_capture
 from dwalign.symmetry import Axes, PermutationSpec, SpecError, permute
 from tests import drawn
 
@@ -95,12 +95,11 @@ def test_agrees_with_the_method_of_that_name(correlation):
     encoder = ProbeEncoder(
         NET.spec, capture=NET.capture, inputs=INPUTS, kinds=("post",), rounds=0, learned=False, centred=correlation
     )
-    batch = (INPUTS, np.zeros(len(INPUTS), int))
+    method = activation_matching_correlation if correlation else activation_matching
 
     @jax.jit
     def both(a, b):
-        method = activation_matching(NET.spec, a, b, capture=NET.capture, batch=batch, correlation=correlation)
-        return encoder.apply({}, a), encoder.apply({}, b), method.scores
+        return encoder.apply({}, a), encoder.apply({}, b), method(NET, a, b, data=Data(INPUTS)).scores
 
     x, y, scores = jax.tree.map(np.asarray, both(PARAMS, drawn.started(NET.init, seed=1)))
     chex.assert_trees_all_close({g: x[g] @ y[g].T for g in NET.spec.sizes}, scores, atol=1e-4)

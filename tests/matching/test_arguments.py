@@ -119,11 +119,13 @@ def test_the_better_of_start_and_end_is_returned(method):
     chex.assert_trees_all_equal(found.perms, perfect.perms)
 
 
+# other tests declare methods of their own
+OURS = [name for name, one in known_methods().items() if "dwalign" in one.function.__module__ and one.asks != "aligner"]
 BARE = {"w": np.ones((6, 3), np.float32)}
 NOTHING = dwalign.Network(lambda params, x: x @ params["w"], PermutationSpec({"w": Axes(None, None)}, {}), BARE, X[:1])
 
 
-@pytest.mark.parametrize("method", [name for name in known_methods() if name != "deep_align"])
+@pytest.mark.parametrize("method", OURS)
 def test_a_spec_without_groups_has_the_empty_alignment(method):
     method = SHORT.get(method, known_methods()[method])
     a, b = BARE, {"w": np.zeros((6, 3), np.float32)}
@@ -155,7 +157,7 @@ ERRORS = {
     "a spec for a network, later": (align("naive+refine", SPEC, data=Data(X, Y)), "refine: needs the network"),
     "a spec to judge": (lambda: evaluation.curve(SPEC, A, B, Data(X, Y)), "curve: needs the network"),
     "swapped arguments": (lambda: dwalign.align(A, B, NET), "must be a Network or a PermutationSpec, got dict"),
-    "a network for params": (align(a=NET, b=B), r"a must have the structure of the spec: .*got a Network"),
+    "a network for params": (align(a=NET, b=B), "a must be parameters of the structure of the spec, got a Network"),
     # the method and its options
     "a wrong name": (align("weight_maching"), "did you mean 'weight_matching'"),
     "no name": (align(""), "method: must be one of .*naive.*joined by"),
