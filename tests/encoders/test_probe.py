@@ -10,7 +10,7 @@ import pytest
 
 from dwalign.assignment import hungarian
 from dwalign.encoders.probe import ProbeEncoder
-from dwalign.matching.activation import activation_matching
+from dwalign.matching import activation_matching, activation_matching_correlation
 from dwalign.networks import mlp
 from dwalign.program import Data, Units, make_capture
 from dwalign.symmetry import Axes, PermutationSpec, SpecError, permute
