@@ -99,7 +99,7 @@ def get_zoo(
     count = -(-sum(size) // chunk)
     files = [home / f"networks-{k * chunk:05d}.safetensors" for k in range(count)]
     missing = [k for k, file in enumerate(files) if not file.exists()]
-    train = train_networks(network, jax.tree.map(jnp.asarray, dataset.train), recipe, task, signals=views is not None)
+    train = train_networks(network, jax.device_put(dataset.train), recipe, task, signals=views is not None)
     if missing:  # a complete zoo is only read, so that its folder may be read-only
         try:
             home.mkdir(parents=True, exist_ok=True)
@@ -124,7 +124,7 @@ def get_zoo(
     roles = [jax.tree.map(lambda leaf, i=i: leaf[cuts[i] : cuts[i + 1]], stacked) for i in range(3)]
     keys = jax.tree.map(_is_key, network.params)
     train_part, validation, test = (
-        jax.tree.map(lambda key, leaf: jax.random.wrap_key_data(leaf) if key else jnp.asarray(leaf), keys, role)
+        jax.tree.map(lambda key, leaf: jax.random.wrap_key_data(leaf) if key else jax.device_put(leaf), keys, role)
         for role in roles
     )
     return Zoo(network, train_part, validation, test, cached=not missing)

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# jax 0.10.2: jnp.asarray(x) of a NumPy array, called eagerly, compiles an XLA program for every new shape. jnp.array(x), which
+# copies, and jax.device_put(x) compile nothing. A guess would be the other way round: asarray is the one that avoids work.
+# Trees of NumPy weights (files, zoos) that are brought to JAX leaf by leaf with asarray pay one compilation a shape.
+# Fails if that changes.
+set -euo pipefail
+home=$(mktemp -d)
+trap 'rm -rf "$home"' EXIT
+python3 -m venv "$home/env"
+"$home/env/bin/pip" install --quiet --disable-pip-version-check jax==0.10.2 numpy==2.4.6 2>/dev/null
+cd "$home"
+JAX_PLATFORMS=cpu "$home/env/bin/python" -W ignore - <<'PY'
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+compiled = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, seconds, **_: compiled.append(event) if event == "/jax/core/compile/backend_compile_duration" else None
+)
+
+
+def programs(bring):
+    before = len(compiled)
+    for n in range(2, 12):
+        jax.block_until_ready(bring(np.ones((n, 3), np.float32)))
+    return len(compiled) - before
+
+
+found = {f.__name__: programs(f) for f in (jax.device_put, jnp.array, jnp.asarray)}
+print(f"jax {jax.__version__}: programs compiled for arrays of ten shapes: {found}")
+assert found == {"device_put": 0, "array": 0, "asarray": 10}, "another count now"
+print("as described: asarray compiles a program for every shape")
+PY
