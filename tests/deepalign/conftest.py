@@ -2,40 +2,37 @@
 
 import dataclasses
 
-import jax
-import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from dwalign.deepalign import AlignerConfig, make_model
 from dwalign.networks import mlp
 from dwalign.program import Data
+from tests import drawn
+from tests.deepalign.untrained import stack
 
-CONFIG = AlignerConfig(channels=8, depth=2, features=16, updates=2, probes=24)
+CONFIG = AlignerConfig(channels=4, depth=2, features=8, updates=2, probes=24)
 
 
 @pytest.fixture(scope="session")
 def network():
-    return mlp(6, (7, 5, 7), 3)
+    return mlp(6, (7, 5), 3)
 
 
 @pytest.fixture(scope="session")
 def networks(network):
     """Twelve networks with biases that are not zero, stacked."""
-
-    def one(key):
-        params = network.init(key)
-        return jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.fold_in(key, x.size), x.shape), params)
-
-    return jax.vmap(one)(jax.random.split(jax.random.key(0), 12))
+    return stack(*(drawn.weights(network.params, seed) for seed in range(12)))
 
 
 @pytest.fixture(scope="session")
 def data():
-    inputs = jax.random.normal(jax.random.key(1), (64, 6))
-    return Data(inputs, jnp.argmax(inputs[:, :3], -1))
+    inputs = drawn.normal(64, 6, seed=1)
+    return Data(inputs, np.argmax(inputs[:, :3], -1))
 
 
-SHAPES = {kind: dataclasses.replace(CONFIG, encoder=kind) for kind in ("dws", "graph", "probe")}
+# the graph encoder is that of the tests of architectures
+SHAPES = {kind: dataclasses.replace(CONFIG, encoder=kind) for kind in ("dws", "probe")}
 SHAPES["descent"] = dataclasses.replace(CONFIG, encoder="graph", descent=2)
 
 

@@ -24,35 +24,34 @@ from dwalign.encoders import ENCODERS
 from dwalign.networks import KINDS, mlp
 from dwalign.networks.network import from_module
 from dwalign.program import network as network_of
-from dwalign.symmetry import SpecError, inverse, permute, random_perms
+from dwalign.symmetry import SpecError, inverse, permute
+from tests import drawn
+from tests.deepalign.untrained import untrained
 
-CONFIG = AlignerConfig(channels=8, depth=2, features=16, updates=2, probes=24, shared=True)
+CONFIG = AlignerConfig(channels=4, depth=2, features=8, updates=1, probes=24, shared=True)
 
 
-@pytest.mark.parametrize("kind", ["graph", "probe"])
-@pytest.mark.parametrize("widths", [(9, 5), (4, 7, 5, 8, 6)])
+@pytest.fixture(scope="module")
+def network():
+    """With a first, a middle and a last layer, as roles need."""
+    return mlp(6, (7, 5, 7), 3)
+
+
+@pytest.mark.parametrize("kind, widths", [("graph", (4, 7, 5, 8, 6)), ("probe", (9, 5))])
 def test_other_widths_and_depths(kind, widths, network, data):
     config = dataclasses.replace(CONFIG, encoder=kind)
     home = make_model(network, config, data.inputs)
-    example = network.init(jax.random.key(0))
-    variables = jax.jit(home.init)(jax.random.key(1), example, example)
+    variables = untrained(home, drawn.weights(network.params))
     other = mlp(6, widths, 3)
     aligner = fit_aligner(Aligner(make_model(other, config, data.inputs), variables), other)
-    v = jax.tree.map(
-        lambda x: x + 0.1 * jax.random.normal(jax.random.key(x.size), x.shape), other.init(jax.random.key(2))
-    )
-    planted = random_perms(other.spec, jax.random.key(3))
-    found = jax.jit(lambda a, b: deep_align(other.spec, a, b, aligner=aligner).perms)(
-        v, permute(other.spec, v, planted)
-    )
-    wanted = inverse(other.spec, planted)
-    assert all(jnp.array_equal(found[g], wanted[g]) for g in wanted)
+    v, planted = drawn.weights(other.params, seed=2), drawn.perms(other.spec)
+    found = deep_align(other.spec, v, permute(other.spec, v, planted), aligner=aligner)
+    chex.assert_trees_all_equal(found.perms, inverse(other.spec, planted))
 
 
 def test_what_does_not_fit_is_named(network, data):
     alone = dataclasses.replace(CONFIG, encoder="graph", shared=False)
-    example = network.init(jax.random.key(0))
-    variables = jax.jit(make_model(network, alone, data.inputs).init)(jax.random.key(1), example, example)
+    variables = untrained(make_model(network, alone, data.inputs), drawn.weights(network.params))
     deeper = mlp(6, (7, 5, 7, 7), 3)
     with pytest.raises(SpecError, match="train with shared=True"):
         fit_aligner(Aligner(make_model(deeper, alone, data.inputs), variables), deeper)
@@ -63,17 +62,10 @@ def test_dws_cannot_be_shared(network, data):
         make_model(network, dataclasses.replace(CONFIG, encoder="dws"), data.inputs)
 
 
-def drawn(model, example):
-    """Variables by numpy, because a compiled init takes longer than the test."""
-    shapes = jax.eval_shape(model.init, jax.random.key(0), example, example)
-    rng = np.random.default_rng(0)
-    return jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), shapes)
-
-
 def saved(folder, network, config, inputs):
     """The model and variables of a checkpoint that is now in the folder."""
     model = make_model(network, config, inputs)
-    variables = drawn(model, network.init(jax.random.key(0)))
+    variables = untrained(model, drawn.weights(network.params))
     Checkpoints(folder).save(1, variables, describe(network, config, inputs))
     return model, variables
 
@@ -121,7 +113,7 @@ def test_probes_of_tokens_are_kept(tmp_path, monkeypatch, count):
     chex.assert_trees_all_equal(loaded.model.encoder.inputs, model.encoder.inputs)
     chex.assert_trees_all_equal(loaded.model.inputs, model.inputs)
     chex.assert_trees_all_equal(loaded.variables, variables)
-    a = network.init(jax.random.key(0))
+    a = network.params
     assert {g: q.shape for g, q in jax.eval_shape(loaded.scores, a, a).items()} == {"h0": (4, 4), "h1": (6, 6)}
 
 
@@ -132,7 +124,7 @@ def test_an_aligner_of_anybodys_network_loads_with_it(tmp_path, data):
     make = lambda: network_of(forward, {"up": jnp.ones((6, 5)), "down": jnp.ones((5, 3))}, data.inputs)
     config = dataclasses.replace(CONFIG, encoder="probe", shared=False)
     model = make_model(make(), config, data.inputs)
-    variables = jax.tree.map(jnp.ones_like, drawn(model, make().params))
+    variables = jax.tree.map(jnp.ones_like, untrained(model, make().params))
     Checkpoints(tmp_path / "best").save(1, variables, describe(make(), config, data.inputs))
     loaded = load_aligner(tmp_path / "best", network=make())
     chex.assert_trees_all_equal(loaded.variables, variables)
@@ -144,7 +136,7 @@ def test_an_aligner_of_anybodys_network_loads_with_it(tmp_path, data):
 def test_checkpoints_from_before_probes_were_described(tmp_path, network, data):
     config = dataclasses.replace(CONFIG, encoder="probe", shared=False)
     model = make_model(network, config, data.inputs)
-    variables = drawn(model, network.init(jax.random.key(0)))
+    variables = untrained(model, drawn.weights(network.params))
     info = describe(network, config, data.inputs)
     del info["probes"]
     Checkpoints(tmp_path / "best").save(1, variables, info)
@@ -168,7 +160,7 @@ def test_checkpoints_from_before_probes_were_described(tmp_path, network, data):
 )
 def test_checkpoints_of_something_else_name_the_folder(tmp_path, change, message, network, data):
     config = dataclasses.replace(CONFIG, encoder="graph", shared=False, depth=1)
-    variables = drawn(make_model(network, config, data.inputs), network.init(jax.random.key(0)))
+    variables = untrained(make_model(network, config, data.inputs), drawn.weights(network.params))
     Checkpoints(tmp_path / "best").save(1, variables, describe(network, config, data.inputs) | change)
     with pytest.raises(CheckpointError, match=f"best.*{message}"):
         load_aligner(tmp_path / "best")

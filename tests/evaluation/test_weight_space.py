@@ -8,14 +8,15 @@ import pytest
 from dwalign.evaluation import aligned_distances, cluster_agreement, planar_map, retrieval_precision
 from dwalign.matching import feature_matching, naive
 from dwalign.networks import mlp
-from dwalign.symmetry import permute, random_perms
+from dwalign.symmetry import permute
+from tests import drawn
 
 NET = mlp(5, (8, 6), 3)
 
 
 def test_relabelled_networks_are_the_same_point():
-    a, b = (NET.init(jax.random.key(k)) for k in range(2))
-    copies = [permute(NET.spec, v, random_perms(NET.spec, jax.random.key(7 + k))) for k, v in enumerate((a, b, a, b))]
+    a, b = (drawn.weights(NET.params, seed) for seed in range(2))
+    copies = [permute(NET.spec, v, drawn.perms(NET.spec, 7 + k)) for k, v in enumerate((a, b, a, b))]
     zoo = jax.tree.map(lambda *leaves: jnp.stack(leaves), *copies)
     labels = np.array([0, 1, 0, 1])
     found = aligned_distances(NET.spec, zoo, feature_matching, key=jax.random.key(1))

@@ -14,8 +14,9 @@ from dwalign.files import save_params
 from dwalign.networks import build, mlp
 from dwalign.program import CLASSIFICATION, REGRESSION, Data, Task, correct, network
 from dwalign.symmetry import count_networks
+from tests.drawn import normal, weights as drawn_weights
 
-NET = mlp(64, (8, 8), 10)
+NET = mlp(64, (8,), 10)
 RECIPE = zoo.Recipe(epochs=3, batch_size=64, learning_rate=5e-3)
 SIZE = zoo.ZooSize(train=4, validation=2, test=2)
 
@@ -187,7 +188,7 @@ def test_pairs():
 @pytest.mark.parametrize("kind", ["noise", "zeroing", "quantile"])
 def test_augmentations_change_weights_a_little(kind):
     net = mlp(6, (20, 20), 3)
-    params = net.init(jax.random.key(0))
+    params = drawn_weights(net.params)
     none = zoo.Augmentation(noise=0, zeroing=0, quantile=0, scaling=0)
     augment = jax.jit(lambda options: zoo.augment(net.spec, params, jax.random.key(1), options), static_argnums=0)
     chex.assert_trees_all_equal(augment(none), params)
@@ -201,7 +202,7 @@ def test_augmentations_change_weights_a_little(kind):
 def test_variances_stay_positive():
     """Noise as large as their spread would make some negative, and the network's outputs not finite."""
     net = build(dict(kind="vgg", shape=[4, 4, 1], stages=[[6]], widths=[], outputs=3, norm="batch"))
-    params = net.init(jax.random.key(0))
+    params = drawn_weights(net.params)
     norms = lambda tree: jax.tree.leaves(tree["batch_stats"], is_leaf=lambda node: "var" in node)
     variance = lambda tree: jnp.concatenate([norm["var"] for norm in norms(tree)])
     params["batch_stats"] = jax.tree.map(lambda x: jnp.linspace(0.01, 1, len(x)), params["batch_stats"])
@@ -212,10 +213,10 @@ def test_variances_stay_positive():
 
 def test_positive_scaling_keeps_the_function():
     net = mlp(6, (20, 20), 3)
-    params = net.init(jax.random.key(0))
+    params = drawn_weights(net.params)
     only = zoo.Augmentation(noise=0, zeroing=0, quantile=0, scaling=0.5)
     scaled = zoo.augment(net.spec, params, jax.random.key(1), only)
-    x = jax.random.normal(jax.random.key(2), (9, 6))
+    x = normal(9, 6, seed=2)
     assert float(jnp.abs(scaled["params"]["dense_0"]["kernel"] - params["params"]["dense_0"]["kernel"]).max()) > 0.1
     chex.assert_trees_all_close(net.apply(scaled, x), net.apply(params, x), atol=1e-5)
 
