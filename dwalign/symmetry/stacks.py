@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 PyTree = Any
 
@@ -20,4 +21,6 @@ def take_networks(stacked: PyTree, index: Any) -> PyTree:
     >>> count_networks(stacked), take_networks(stacked, 1)["w"].tolist(), take_networks(stacked, [0, 2])["w"].tolist()
     (3, [3, 4], [[1, 2], [5, 6]])
     """
-    return jax.tree.map(lambda leaf: leaf[index], stacked)
+    # a traced index needs an array of JAX
+    traced = isinstance(index, jax.core.Tracer)
+    return jax.tree.map(lambda leaf: (jnp.asarray(leaf) if traced else leaf)[index], stacked)
