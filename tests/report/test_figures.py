@@ -87,7 +87,8 @@ def test_matrix(drawn, tmp_path):
 
 
 def test_one_colour_a_method():
-    known = known_methods()
+    # other tests declare methods of their own
+    known = [name for name, one in known_methods().items() if "dwalign" in one.function.__module__]
     assert len({colour(name) for name in known}) == len(known) > 5
     assert colour("deep_align+refine@5") == colour("deep_align") != colour("something_new")
 
