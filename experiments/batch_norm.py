@@ -12,7 +12,6 @@ Writes runs/batch_norm/: config.json, results.json, series.png.
 
 import dataclasses
 import json
-from functools import partial
 from typing import Any
 
 import jax
@@ -21,9 +20,9 @@ import tyro
 
 from dwalign import report, zoo
 from dwalign.evaluation import benchmark
-from dwalign.matching import naive, weight_matching
-from dwalign.networks import Network
-from dwalign.symmetry import PermutationSpec
+from dwalign.matching import Method, naive, weight_matching
+from dwalign.networks import build
+from dwalign.symmetry import Alignment, PermutationSpec, count_networks, take_networks
 
 DIGITS: dict[str, Any] = dict(shape=[8, 8, 1], outputs=10, norm="batch")
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -37,52 +36,55 @@ NETWORKS: dict[str, dict[str, Any]] = {
 class Config(study.Options):
     """Match networks with batch normalisation."""
 
-    train_networks: int = 0
-    validation_networks: int = 0
-    test_pairs: int = 4
-    zoo_chunk: int = 2
-    epochs: int = 20
+    networks: study.Networks = study.Networks(train=0, validation=0, pairs=4, chunk=2)
+    recipe: zoo.Recipe = zoo.Recipe(epochs=20)
     chunk: int = 1
-    refine_images: int = 512
+    refine_images: int | None = 512
     """training images on which statistics are computed anew."""
 
 
-def matchings(network: Network) -> dict[str, study.Method]:
-    """Weight matching with statistics in three roles, and no matching."""
-    spec = network.spec
+def on_weights_alone(spec: PermutationSpec, a: Any, b: Any, *, key: jax.Array) -> Alignment:
+    """Weight matching as if there were no statistics."""
     weights = PermutationSpec({"params": spec.axes["params"]}, spec.sizes, batch=spec.batch, fixed=spec.fixed)
+    return weight_matching(weights, {"params": a["params"]}, {"params": b["params"]}, key=key)
+
+
+def statistics_vote(spec: PermutationSpec, a: Any, b: Any, *, key: jax.Array) -> Alignment:
+    """Weight matching as if statistics were weights."""
     swayed = PermutationSpec(spec.axes, spec.sizes, batch=spec.batch, fixed=spec.fixed, statistics=())
-    alone = lambda a, b, *, key: weight_matching(weights, {"params": a["params"]}, {"params": b["params"]}, key=key)
-    return {
-        "none": partial(naive, spec),
-        "weight matching": partial(weight_matching, spec),
-        "on weights alone": alone,
-        "statistics vote": partial(weight_matching, swayed),
-    }
+    return weight_matching(swayed, a, b, key=key)
+
+
+MATCHINGS = {
+    "none": naive,
+    "weight matching": weight_matching,
+    "on weights alone": Method("on_weights_alone", on_weights_alone, "on weights alone", "#56b4e9", "weights"),
+    "statistics vote": Method("statistics_vote", statistics_vote, "statistics vote", "#d55e00", "weights"),
+}
 
 
 def accuracies(config: Config, described: dict[str, Any], data: zoo.Dataset) -> dict[str, dict[str, Any]]:
     """Panel to matching to the accuracy half way between the networks of each pair."""
-    nets = study.make_test_zoo(config, described, data)
-    train, test = study.to_device(data.train), study.to_device(data.test)
-    first, second = zoo.held_out_pairs(zoo.size(nets.test))
-    network, few = nets.network, tuple(leaf[: config.refine_images] for leaf in train)
-    prepared = {"statistics renewed": study.renewal(network, few), "as averaged": lambda params: params}
+    nets = study.make_test_zoo(config, build(described), data)
+    train, test = study.to_device((data.train, data.test))
+    first, second = zoo.held_out_pairs(count_networks(nets.test))
+    few = train.inputs[: config.refine_images]
     found = {}
-    for title, prepare in prepared.items():
+    for title, renew in {"statistics renewed": few, "as averaged": None}.items():
         measured = benchmark(
-            network.spec,
-            network.apply,
-            matchings(network),
-            zoo.take(nets.test, first[: config.test_pairs]),
-            zoo.take(nets.test, second[: config.test_pairs]),
+            nets.network,
+            list(MATCHINGS.values()),
+            take_networks(nets.test, first),
+            take_networks(nets.test, second),
             test,
             key=jax.random.key(2),
             chunk=config.chunk,
             points=3,
-            prepare=prepare,
+            renew=renew,
         )
-        found[title] = {name: report.point([one.curve.midpoint_accuracy]) for name, one in measured.items()}
+        found[title] = {
+            name: report.point([measured[str(method)].curve.midpoint_accuracy]) for name, method in MATCHINGS.items()
+        }
     return found
 
 
@@ -90,8 +92,6 @@ def main(config: Config) -> dict[str, Any]:
     """Run the experiment; returns what results.json holds."""
     folder, settings = study.open_folder(config, "batch_norm")
     data = zoo.load("digits")
-    parts = {name: getattr(data, name) for name in ("train", "validation", "test")}
-    data = data._replace(**{n: one._replace(inputs=one.inputs.reshape(-1, 8, 8, 1)) for n, one in parts.items()})
     found = {name: accuracies(config, described, data) for name, described in NETWORKS.items()}
     titles = list(next(iter(found.values())))
     series = list(next(iter(found.values()))[titles[0]])
@@ -105,7 +105,7 @@ def main(config: Config) -> dict[str, Any]:
             title: {name: {network: one[title][name] for network, one in found.items()} for name in series}
             for title in titles
         },
-        "caption": f"batch_norm: accuracy half way, means and 95 % intervals over {config.test_pairs} pairs.",
+        "caption": f"batch_norm: accuracy half way, means and 95 % intervals over {config.networks.pairs} pairs.",
     }
     report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
     report.series_figure(results, folder / "series.png")

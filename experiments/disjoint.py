@@ -9,8 +9,8 @@ Writes runs/disjoint-<home>/: config.json, results.json, figures; clients.json a
 """
 
 import dataclasses
+import functools
 import json
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,16 @@ import numpy as np
 import study
 
 from dwalign import report, zoo
-from dwalign.symmetry import interpolate, permute
+from dwalign.deepalign import deep_align
+from dwalign.matching import (
+    activation_matching,
+    activation_matching_correlation,
+    chain,
+    naive,
+    weight_matching,
+)
+from dwalign.program import CLASSIFICATION, Data, Network, reset_statistics
+from dwalign.symmetry import interpolate, permute, take_networks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +44,9 @@ class Config(study.Options):
     """sets of so many clients."""
 
 
-MERGED = ("naive", "weight_matching", *study.MATCHING, "refine", "deep_align", "deep_align+refine")
-
-
 def read_config(args: list[str]) -> Config:
     """Command line to config."""
-    smoke: dict[str, Any] = study.SMOKE | dict(clients=3, groups=1)
+    smoke: study.Changes = {**study.SMOKE, "clients": 3, "groups": 1}
     return study.read_options(Config, args, __doc__, smoke=smoke)
 
 
@@ -51,62 +57,67 @@ def split(data: zoo.Dataset, clients: int, share: float) -> list[zoo.Dataset]:
     home = labels.astype(np.int64) * clients // data.classes
     away = (home + random.integers(1, clients, len(labels))) % clients
     owner = np.where(random.uniform(size=len(labels)) < share, home, away)
-    part = lambda k: zoo.Batch(data.train.inputs[owner == k], labels[owner == k])
+    part = lambda k: Data(data.train.inputs[owner == k], labels[owner == k])
     return [data._replace(name=f"{data.name}_{k + 1}_of_{clients}", train=part(k)) for k in range(clients)]
 
 
-def train_client(options: study.Options, network: dict[str, Any], data: zoo.Dataset, count: int, client: int):
+def train_client(options: study.Options, network: Network, data: zoo.Dataset, count: int, client: int) -> zoo.Zoo:
     """A zoo of `count` networks of one client; clients do not share their initialisation."""
-    only = dataclasses.replace(options, train_networks=count, validation_networks=0, test_pairs=0)
+    only = study.change(options, {"networks.train": count, "networks.validation": 0, "networks.pairs": 0})
     return study.make_zoo(only, network, data, seed=1_000_000 * (client + 1))
 
 
 def main(config: Config) -> dict:
     """Run the experiment; returns what results.json holds."""
     experiment = f"disjoint-{config.home}"
-    options, (shape, data, aligners) = study.open_home(config, config.home)
+    options, (network, data, aligners) = study.open_home(config, config.home)
     folder, settings = study.open_folder(config, experiment)
-    train, test = study.to_device(data.train), study.to_device(data.test)
-    few = (train[0][: config.refine_images], train[1][: config.refine_images])
+    train, test = study.to_device((data.train, data.test))
+    passes = [deep_align.using(aligner=aligner) for aligner in aligners]
 
     # ---- two clients ---------------------------------------------------------------------------------------------
     halves = split(data, 2, config.share)
-    nets = [train_client(options, shape, part, config.test_pairs, k) for k, part in enumerate(halves)]
-    network = nets[0].network
+    nets = [train_client(options, network, part, config.networks.pairs, k) for k, part in enumerate(halves)]
     pairs = jax.tree.map(lambda a, b: jnp.stack([a, b], 1).reshape(-1, *a.shape[1:]), nets[0].train, nets[1].train)
     both = nets[0]._replace(test=pairs)
-    fixed = study.baselines(config, network, train, few)
-    learned = [
-        study.learned(config, network, aligner, train, few, longest=aligner is aligners[0]) for aligner in aligners
-    ]
-    measured = study.judge(config, both, few, test, fixed, learned)
+    learned = [study.learned(config, predict, longest=predict is passes[0]) for predict in passes]
+    measured = study.judge(config, both, study.baselines(config), learned, test, train)
     results = study.write_report(folder, experiment, settings, sum(map(study.networks_in, nets)), measured, aligners)
 
     # ---- many clients --------------------------------------------------------------------------------------------
     parts = split(data, config.clients, config.share)
-    members = [train_client(options, shape, part, config.groups, k).train for k, part in enumerate(parts)]
+    members = [train_client(options, network, part, config.groups, k).train for k, part in enumerate(parts)]
     many = jax.tree.map(lambda *leaves: jnp.stack(leaves, 1), *members)
 
-    def merge(method, members, key):
-        first, rest = zoo.take(members, 0), zoo.take(members, slice(1, None))
-        align = lambda item: permute(network.spec, item[0], method(first, item[0], key=item[1]).perms)
+    def merge(method, members, key, train):
+        first, rest = take_networks(members, 0), take_networks(members, slice(1, None))
+
+        def align(item):
+            b, key = item
+            return permute(network.spec, b, method(network, first, b, key=key, data=train).perms)
+
         moved = jax.lax.map(align, (rest, jax.random.split(key, config.clients - 1)))
         # the mean of the first k + 1 networks lies between that of the first k and the next
         step = lambda mean, item: (interpolate(network.spec, mean, *item), None)
         return jax.lax.scan(step, first, (moved, 1 / jnp.arange(2.0, config.clients + 1)))[0]
 
     def quality(params):
-        outputs = network.apply(study.renewal(network, few)(params), test[0])
-        return jnp.stack([zoo.cross_entropy(outputs, test[1]), zoo.accuracy(outputs, test[1])])
+        params = reset_statistics(network, params, train.inputs[: config.refine_images])
+        outputs = network.apply(params, test.inputs)
+        right = CLASSIFICATION.hits(outputs, test.labels).mean(dtype=jnp.float32)
+        return jnp.stack([CLASSIFICATION.loss(outputs, test.labels), right])
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def merged(method, many, keys, train):
+        return jax.lax.map(lambda item: quality(merge(method, *item, train)), (many, keys))
 
     keys = jax.random.split(jax.random.key(3), config.groups)
     alone = jax.jit(lambda many: jax.lax.map(lambda members: jax.lax.map(quality, members).mean(0), many))
-    table = {"one client alone": alone(many)}
-    for name in MERGED:
-        method = (fixed | learned[0])[name]
-        one = lambda item, method=method: quality(merge(method, *item))
-        table[name] = jax.jit(lambda items, one=one: jax.lax.map(one, items))((many, keys))
-    names = [report.display_name(name) for name in table]
+    refined, predict = study.refinement(config), passes[0]
+    matched = [naive, weight_matching, activation_matching, activation_matching_correlation, refined]
+    methods = [*matched, predict, chain(predict, refined)]
+    table = {"one client alone": alone(many)} | {one.label: merged(one, many, keys, train) for one in methods}
+    names = list(table)
     points = [[report.point([values[:, k]]) for values in table.values()] for k in range(2)]
     clients = {
         "experiment": f"{experiment}-clients",

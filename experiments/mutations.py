@@ -14,6 +14,7 @@ Writes runs/mutations/: config.json, results.json.
 import dataclasses
 import itertools
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,8 +28,8 @@ import tyro
 from tqdm import tqdm
 
 from dwalign import report
-from dwalign.networks import Network, build
-from dwalign.program import accepts, drawn_elements, examine, interpret, trials
+from dwalign.networks import build
+from dwalign.program import Network, accepts, drawn_elements, examine, interpret, trials
 from dwalign.symmetry import PermutationSpec, SpecError, permute, random_perms
 
 PyTree = Any
@@ -135,7 +136,7 @@ def is_symmetry(network: Network, spec: PermutationSpec, inputs: np.ndarray, see
     with jax.enable_x64(True):
         apply = jax.jit(network.apply)
         for attempt in range(3):
-            params = jax.tree_util.tree_map_with_path(draw, jax.eval_shape(network.init, jax.random.key(0)))
+            params = jax.tree_util.tree_map_with_path(draw, network.params)
             perms = jax.tree.map(np.asarray, random_perms(spec, jax.random.key(attempt)))
             before, after = apply(params, inputs), apply(permute(spec, params, perms), inputs)
             if float(jnp.max(jnp.abs(before - after)) / jnp.std(before)) > 1e-9:
@@ -146,7 +147,7 @@ def is_symmetry(network: Network, spec: PermutationSpec, inputs: np.ndarray, see
 def judge(network: Network, precision: str) -> tuple[Counter, list[str]]:
     """What the certificate makes of a spec and of all its mutants, at one precision; and the mutants it accepts."""
     rng = np.random.default_rng(0)
-    params = network.init(jax.random.key(0))
+    params = jax.jit(network.init)(jax.random.key(0))
     example = np.asarray(network.example)
     shape = (2, *example.shape[1:])
     floating = jnp.issubdtype(example.dtype, jnp.floating)
@@ -189,6 +190,7 @@ def main(config: Config) -> dict[str, Any]:
     found = {f"{row}, {precision}": Counter() for row in rows for precision in PRECISIONS}
     passed: dict[str, list[str]] = {}
     work = [(row, name, one, precision) for row, of in rows.items() for name, one in of for precision in PRECISIONS]
+    # a bar for a terminal; a log gets a line for each network
     for row, name, one, precision in (bar := tqdm(work, desc="mutations", disable=None)):
         bar.set_postfix_str(f"{name}, {row}, {precision}")
         # programs of networks that are done
@@ -196,6 +198,8 @@ def main(config: Config) -> dict[str, Any]:
         counts, names = judge(build(one), precision)
         found[f"{row}, {precision}"].update(counts)
         passed |= {f"{name}, {row}, {precision}": names} if names else {}
+        if bar.disable and precision == PRECISIONS[-1]:
+            print(f"{name}, {row}: done", file=sys.stderr, flush=True)
     point = lambda value: report.point([[value]])
     results = {
         "experiment": "mutations",

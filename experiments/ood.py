@@ -7,15 +7,15 @@ Writes runs/ood-<home>-<other>/ for each of the other data sets: config.json, re
 """
 
 import dataclasses
-from functools import partial
 from typing import Any
 
 import numpy as np
 import study
 
-from dwalign import deepalign, report, zoo
-from dwalign.matching import activation_matching
-from dwalign.networks import Network
+from dwalign import report, zoo
+from dwalign.deepalign import Aligner, deep_align
+from dwalign.matching import Method, activation_matching_correlation, chain
+from dwalign.program import Data, Network
 from dwalign.symmetry import Alignment
 
 
@@ -50,8 +50,8 @@ def read_config(args: list[str]) -> Config:
 def fit(data: zoo.Dataset, shape: tuple[int, ...]) -> zoo.Dataset:
     """Pictures of another data set in this shape: averaged down, padded or cut around the middle, channels repeated."""
 
-    def one(batch):
-        pictures = batch.inputs
+    def one(part):
+        pictures = part.inputs
         for axis in (1, 2):
             missing = shape[axis - 1] - pictures.shape[axis]
             if missing > 0:
@@ -61,7 +61,7 @@ def fit(data: zoo.Dataset, shape: tuple[int, ...]) -> zoo.Dataset:
             pictures = np.take(pictures, range(start, start + shape[axis - 1]), axis)
         if pictures.shape[3] != shape[2]:
             pictures = np.repeat(pictures.mean(3, keepdims=True), shape[2], 3)
-        return zoo.Batch(np.ascontiguousarray(pictures), batch.labels)
+        return Data(np.ascontiguousarray(pictures), part.labels)
 
     # a half-sized picture with an edge keeps more of a digit than its middle alone
     smaller = min(data.train.inputs.shape[1:3])
@@ -69,35 +69,45 @@ def fit(data: zoo.Dataset, shape: tuple[int, ...]) -> zoo.Dataset:
     return data._replace(train=one(data.train), validation=one(data.validation), test=one(data.test))
 
 
-def with_activations(network: Network, aligner: deepalign.Aligner, batch: study.Data, trust: float) -> study.Method:
+def with_activations(
+    network: Network, a: Any, b: Any, *, data: Data, aligner: Aligner, trust: float = 1.0, key: Any = None
+) -> Alignment:
     """The aligner in a new domain, of which it sees images without labels.
 
-    Correlations of activations on `batch` are added, with weight `trust`, to its scores, both at unit spread; descent,
-    if it has any, takes images of the batch in place of those that it learned. Everything obeys the laws of the
-    aligner (equivariance and swap), and so does what comes out.
+    Correlations of activations on the images are added, with weight `trust`, to its scores, both at unit spread;
+    descent, if it has any, takes images of these data in place of those that it learned. Everything obeys the laws of
+    the aligner (equivariance and swap), and so does what comes out.
     """
-    model, params = aligner
-    count = len(params["params"].get("inputs", ()))
-    there = {**params, "params": {**params["params"], "inputs": batch[0][:count]}}
+    model, variables = aligner.model, aligner.variables
+    count = len(variables["params"].get("inputs", ()))
+    there = {**variables, "params": {**variables["params"], "inputs": data.inputs[:count]}}
 
     def spread(scores):
         centred = scores - scores.mean((-2, -1), keepdims=True)
         return centred / (centred.std((-2, -1), keepdims=True) + 1e-6)
 
-    def method(a, b, *, key):
-        x, y = (model.apply(there, v, method="encode") for v in (a, b))
-        predicted = model.apply(there, a, x, b, y, method="update")
-        seen = activation_matching(network.spec, a, b, capture=network.capture, batch=batch, correlation=True).scores
-        start = {g: spread(predicted[g]) + trust * spread(seen[g]) for g in predicted}
-        return Alignment(*model.apply(there, a, b, start, method="descend"))
+    x, y = (model.apply(there, v, method="encode") for v in (a, b))
+    predicted = model.apply(there, a, x, b, y, method="update")
+    seen: Any = activation_matching_correlation(network, a, b, data=data).scores
+    start = {g: spread(predicted[g]) + trust * spread(seen[g]) for g in predicted}
+    return Alignment(*model.apply(there, a, b, start, method="descend"))
 
-    return method
+
+WITH_ACTIVATIONS = Method(
+    "deep_align_activations", with_activations, f"{deep_align.title} with activations", "#a33b00", deep_align.asks
+)
 
 
 def main(config: Config) -> list[dict[str, Any]]:
     """Run the experiment; returns what each results.json holds."""
     options, home = study.open_home(config, config.home)
     shape = home.data.train.inputs.shape[1:]
+    by_seed = []
+    for aligner in home.aligners:
+        predict, adapted = (one.using(aligner=aligner) for one in (deep_align, WITH_ACTIVATIONS))
+        adapted = adapted.using(trust=config.trust)
+        own = [adapted, chain(adapted, study.refinement(config))]
+        by_seed.append([*study.learned(config, predict, longest=aligner is home.aligners[0]), *own])
     found = []
     for other in config.others:
         experiment = f"ood-{config.home}-{other}"
@@ -107,19 +117,11 @@ def main(config: Config) -> list[dict[str, Any]]:
         data = fit(zoo.load(other, data_dir=config.data_dir), shape)
         if data.classes != home.data.classes:
             raise zoo.DataError(f"{other} must have the {home.data.classes} classes of the home, has {data.classes}")
-        train, test = study.to_device(data.train), study.to_device(data.test)
-        few = (train[0][: config.refine_images], train[1][: config.refine_images])
+        train, test = study.to_device((data.train, data.test))
         nets = study.make_test_zoo(options, home.network, data)
 
         # ---- every method on them ------------------------------------------------------------------------------------
-        def methods(aligner, nets=nets, train=train, few=few):
-            predict = with_activations(nets.network, aligner, train, config.trust)
-            refined = partial(study.optimisers(config, nets.network, train, few, study.CLASSIFICATION)[1])
-            own = {"deep_align_activations": predict, "deep_align_activations+refine": study.then(predict, refined)}
-            return study.learned(config, nets.network, aligner, train, few, longest=aligner is home.aligners[0]) | own
-
-        fixed = study.baselines(config, nets.network, train, few)
-        measured = study.judge(config, nets, few, test, fixed, [methods(aligner) for aligner in home.aligners])
+        measured = study.judge(config, nets, study.baselines(config), by_seed, test, train)
         found.append(
             study.write_report(
                 folder, experiment, settings, study.networks_in(nets), measured, home.aligners, targets=TARGETS

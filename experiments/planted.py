@@ -12,8 +12,8 @@ and groups of the ViT.
 """
 
 import dataclasses
+import functools
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,19 +24,22 @@ import tyro
 from tqdm import tqdm
 
 from dwalign import deepalign, report
+from dwalign.deepalign import deep_align
 from dwalign.encoders import GraphEncoder
 from dwalign.evaluation import planted_recovery
 from dwalign.matching import (
-    activation_matching,
+    Method,
+    activation_matching_correlation,
+    chain,
     feature_matching,
     refine,
     sinkhorn_rebasin,
     straight_through,
     weight_matching,
 )
-from dwalign.networks import Network, build, with_batch_statistics
-from dwalign.symmetry import perturb
-from dwalign.zoo import mean_squared_error
+from dwalign.networks import build
+from dwalign.program import REGRESSION, Data, Network
+from dwalign.symmetry import Alignment, PermutationSpec, perturb
 
 IMAGES: dict[str, Any] = dict(shape=[8, 8, 3])
 RESNET = IMAGES | dict(kind="resnet20", width=8, depth=8, outputs=10)
@@ -104,36 +107,24 @@ def read_config(args: list[str]) -> Config:
     return tyro.cli(Config, args=args, default=Config(**own), description=__doc__)
 
 
-def comparisons(network: Network, params: Any, inputs: jax.Array) -> dict[str, Any]:
-    """Methods that need neither training nor a task: `method(a, b, key=key)`."""
-    spec = network.spec
+def untrained(spec: PermutationSpec, a: Any, b: Any, *, key: jax.Array) -> Alignment:
+    """The pass of an aligner that is drawn for every pair: exactness holds for all parameters."""
     model = deepalign.DeepAlign(spec, GraphEncoder(spec, features=32, channels=32, rounds=3), updates=0)
-
-    def untrained(a, b, *, key):
-        # drawn for every pair: exactness holds for all parameters
-        return deepalign.deep_align(spec, a, b, aligner=deepalign.Aligner(model, model.init(key, a, b)))
-
-    match_weights, features = partial(weight_matching, spec), partial(feature_matching, spec)
-    batch = (inputs, jnp.zeros(len(inputs), jnp.int32))
-    return {
-        "weight_matching": match_weights,
-        "features+weight_matching": study.then(features, match_weights),
-        "activation_matching_correlation": partial(
-            activation_matching, spec, capture=network.capture, batch=batch, correlation=True
-        ),
-        "deep_align": untrained,
-    }
+    return deep_align(spec, a, b, aligner=deepalign.Aligner(model, model.init(key, a, b)))
 
 
-def descents(network: Network, params: Any, inputs: jax.Array) -> dict[str, Any]:
-    """Methods that descend on the loss of the merged network, here its distance from the outputs of `params`."""
-    apply = with_batch_statistics(network)
-    task: dict[str, Any] = dict(apply=apply, batch=(inputs, jax.jit(apply)(params, inputs)), loss=mean_squared_error)
-    methods: dict[str, Any] = {"straight_through": straight_through, "sinkhorn": sinkhorn_rebasin, "refine": refine}
-    return {name: partial(method, network.spec, **task) for name, method in methods.items()}
-
-
-METHODS = {"comparison": (comparisons, tuple(NETWORKS)), "descent": (descents, KINDS)}
+METHODS: dict[str, tuple[list[Method], tuple[str, ...]]] = {
+    "comparison": (
+        [
+            weight_matching,
+            chain(feature_matching, weight_matching),
+            activation_matching_correlation,
+            dataclasses.replace(deep_align, function=untrained, asks="weights"),
+        ],
+        tuple(NETWORKS),
+    ),
+    "descent": ([straight_through, sinkhorn_rebasin, refine], KINDS),
+}
 
 
 def draw_network(network: Network, key: jax.Array) -> Any:
@@ -152,21 +143,25 @@ def example_inputs(network: Network, count: int, key: jax.Array) -> jax.Array:
 
 
 def recover(config: Config, network: Network, key: jax.Array) -> dict[str, dict[str, Any]]:
-    """For each method and level of noise the shares of whole draws and of units that were recovered."""
+    """For each method and level of noise the shares of whole draws and of units that were recovered.
+
+    Methods that descend lower the distance from the outputs of the network itself.
+    """
     params_key, input_key, draw_key = jax.random.split(key, 3)
     params = draw_network(network, params_key)
-    make, _ = METHODS[config.methods]
-    methods = make(network, params, example_inputs(network, config.examples, input_key))
+    inputs = example_inputs(network, config.examples, input_key)
+    data = Data(inputs, jax.jit(network.respond)(params, inputs))
     keys = jax.random.split(draw_key, config.draws)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def solve(method, noise):
+        one = lambda key: planted_recovery(network, method, params, key=key, noise=noise, data=data, task=REGRESSION)
+        return jax.lax.map(one, keys)
+
     found: dict[str, dict[str, Any]] = {}
-    for name, method in methods.items():
-        solve = jax.jit(
-            lambda noise, method=method: jax.lax.map(
-                lambda k: planted_recovery(network.spec, method, params, key=k, noise=noise), keys
-            )
-        )
-        runs = [solve(jnp.float32(noise)) for noise in config.noise]
-        found[name] = {
+    for method in METHODS[config.methods][0]:
+        runs = [solve(method, jnp.float32(noise)) for noise in config.noise]
+        found[str(method)] = {
             "draws": [float(run.draw.mean()) for run in runs],
             "units": [float(jnp.mean(jnp.stack([u.mean() for u in run.units.values()]))) for run in runs],
         }

@@ -15,13 +15,12 @@ Each takes 5 to 15 minutes on 2 CPU cores and writes runs/questions-<question>/:
 Aligners are the graph encoder's unless said otherwise, with fewer steps than in train_mlp.py.
 """
 
-import dataclasses
 import json
 from collections.abc import Callable
 from typing import Any
 
 import study
-from asked.bench import Answer, Bench, Config, describe_network
+from asked.bench import Answer, Bench, Config, make_network
 from asked.cost import pay_off
 from asked.reach import sizes, transfer, zoo_size
 from asked.symmetry import equivariance
@@ -37,7 +36,7 @@ QUESTIONS: dict[str, Callable[[Bench], Answer]] = {
 
 def read_config(args: list[str]) -> Config:
     """Command line to config."""
-    smoke: dict[str, Any] = study.SMOKE | dict(zoo_sizes=(10, 20), minutes=0.05)
+    smoke: study.Changes = {**study.SMOKE, "zoo_sizes": (10, 20), "minutes": 0.05}
     return study.read_options(Config, args, __doc__, smoke=smoke)
 
 
@@ -46,10 +45,8 @@ def main(config: Config) -> dict[str, Any]:
     experiment = f"questions-{config.question}"
     folder, settings = study.open_folder(config, experiment)
     data = zoo.load("digits")
-    wanted = (
-        dataclasses.replace(config, train_networks=max(config.zoo_sizes)) if config.question == "zoo_size" else config
-    )
-    nets = study.make_zoo(wanted, describe_network(config.widths), data)
+    most = {"networks.train": max(config.zoo_sizes)} if config.question == "zoo_size" else {}
+    nets = study.make_zoo(study.change(config, most), make_network(config.widths), data)
     axis, found, panels = QUESTIONS[config.question](Bench(config, folder, data, nets))
     results = {
         "experiment": experiment,
@@ -60,8 +57,8 @@ def main(config: Config) -> dict[str, Any]:
         "settings": found,
         "panels": panels,
         "logarithmic": config.question == "pay_off",
-        "caption": f"{experiment}: means and 95 % intervals over {config.test_pairs} held-out pairs of networks and "
-        f"{config.seeds} aligner {'seed' if config.seeds == 1 else 'seeds'}.",
+        "caption": f"{experiment}: means and 95 % intervals over {config.networks.pairs} held-out pairs of networks "
+        f"and {config.seeds} aligner {'seed' if config.seeds == 1 else 'seeds'}.",
     }
     report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
     report.series_figure(results, folder / "figure.png")

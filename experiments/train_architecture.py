@@ -15,15 +15,15 @@ from typing import Any, Literal
 import study
 import train_cnn
 
-from dwalign import zoo
+from dwalign import deepalign, zoo
+from dwalign.networks import build
+from dwalign.program import Network
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "mixer": dict(kind="mixer", patch=7, dim=32, depth=2, tokens=32, width=64),
     "vit": dict(kind="vit", patch=7, dim=32, depth=2, heads=4, width=64),
     "resnet20": dict(kind="resnet20", width=16, depth=20, norm="batch"),
 }
-# layers that normalise take no scaling of single units
-TASK = study.Task(augmentation=zoo.Augmentation(scaling=0.0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,61 +37,58 @@ class Config(study.Options):
     """pictures larger than this are averaged down to it, by a whole factor."""
     patch: int = 7
     """of mixer and vit; divides the sides of the pictures."""
-    task_images: int = 64
-    """drawn in each training step for the mode-connectivity loss."""
 
-    train_networks: int = 140
-    validation_networks: int = 20
-    test_pairs: int = 16
-    zoo_chunk: int = 20
-    epochs: int = 4
-    zoo_learning_rate: float = 2e-3
-    steps: int = 200
-    batch_size: int = 8
-    validate_every: int = 50
-    hard: bool = True
-    descent: int = 20
+    networks: study.Networks = study.Networks(train=140, validation=20, pairs=16, chunk=20)
+    recipe: zoo.Recipe = zoo.Recipe(epochs=4)
+    # few inputs of the probe encoder and of descent keep steps quick
+    aligner: deepalign.AlignerConfig = deepalign.AlignerConfig(channels=32, descent=20, probes=64)
+    training: deepalign.Optimisation = deepalign.Optimisation(steps=200, batch_size=8, images=64, hard=True)
+    # layers that normalise take no scaling of single units
+    augmentation: zoo.Augmentation = zoo.Augmentation(scaling=0.0)
     unrolled: int | None = 0
-    probes: int = 64
-    """inputs of the probe encoder and of descent; few keep steps quick."""
-    channels: int | None = 32
-    refine_images: int = 256
+    validate_every: int = 50
+    refine_images: int | None = 256
     chunk: int = 4
 
 
 # one network at a time: convolutions of many networks at once are slower
-RESNET: dict[str, Any] = dict(
-    side=14, train_networks=24, validation_networks=4, test_pairs=3, zoo_chunk=1, epochs=2, steps=200, batch_size=4,
-    validate_every=20, chunk=1, sinkhorn_iterations=200, points=5,
-)  # fmt: skip
-SMOKE = train_cnn.SMOKE | dict(side=8, patch=4, descent=0, unrolled=None)
-for flag in ("filters", "widths"):
-    del SMOKE[flag]
+RESNET: study.Changes = {
+    "side": 14,
+    "networks.train": 24,
+    "networks.validation": 4,
+    "networks.pairs": 3,
+    "networks.chunk": 1,
+    "recipe.epochs": 2,
+    "training.batch_size": 4,
+    "validate_every": 20,
+    "chunk": 1,
+    "sinkhorn_iterations": 200,
+    "points": 5,
+}
+SMOKE: study.Changes = {**train_cnn.SMOKE, "patch": 4, "aligner.descent": 0, "unrolled": None}
 
 
 def read_config(args: list[str]) -> Config:
     """Command line to config."""
 
     def own(first):
-        pictures = dict(side=32, patch=8) if first.dataset in ("photo_patches", "cifar10") else {}
-        return pictures | (RESNET if first.network == "resnet20" else {})
+        pictures = {"side": 32, "patch": 8} if first.dataset in ("photo_patches", "cifar10") else {}
+        return {**pictures, **(RESNET if first.network == "resnet20" else {})}
 
     return study.read_options(Config, args, __doc__, own=own, smoke=SMOKE)
 
 
-def describe_network(config: Config, shape: tuple[int, ...], classes: int) -> dict[str, Any]:
-    """The network's config for pictures of this shape."""
+def make_network(config: Config, shape: tuple[int, ...], classes: int) -> Network:
+    """The network for pictures of this shape."""
     network = NETWORKS[config.network] | dict(shape=list(shape), outputs=classes)
-    return network | (dict(patch=config.patch) if "patch" in network else {})
+    return build(network | (dict(patch=config.patch) if "patch" in network else {}))
 
 
 def main(config: Config) -> dict:
     """Run the experiment; returns what results.json holds."""
     data = study.shrink(zoo.load(config.dataset, data_dir=config.data_dir), config.side)
-    network = describe_network(config, data.train.inputs.shape[1:], data.classes)
-    return study.compare(
-        config, f"{config.network}-{config.dataset}", network, data, study.TARGETS, TASK, images=config.task_images
-    )
+    network = make_network(config, data.train.inputs.shape[1:], data.classes)
+    return study.compare(config, f"{config.network}-{config.dataset}", network, data, study.TARGETS)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ Writes runs/<network>-<dataset>/: config.json, results.json, figures; metrics.js
 """
 
 import dataclasses
-from typing import Any, Literal
+from typing import Literal
 
 import study
 
-from dwalign import zoo
+from dwalign import deepalign, zoo
+from dwalign.networks import cnn, vgg
+from dwalign.program import Network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,80 +32,70 @@ class Config(study.Options):
     """channels of each convolution (cnn) or stage (vgg)."""
     widths: tuple[int, ...] = (64,)
     """of the dense layers before the last."""
-    task_images: int = 64
-    """drawn in each training step for the mode-connectivity loss."""
 
-    train_networks: int = 300
-    validation_networks: int = 20
-    test_pairs: int = 16
     # one network at a time: on a CPU convolutions of many networks at once are slower
-    zoo_chunk: int = 1
-    chunk: int = 1
-    epochs: int = 6
-    zoo_learning_rate: float = 2e-3
-    descent: int = 20
+    networks: study.Networks = study.Networks(train=300, validation=20, pairs=16, chunk=1)
+    recipe: zoo.Recipe = zoo.Recipe(epochs=6)
+    aligner: deepalign.AlignerConfig = deepalign.AlignerConfig(channels=32, descent=20, probes=64)
+    training: deepalign.Optimisation = deepalign.Optimisation(steps=100, batch_size=8, images=64)
+    losses: deepalign.LossWeights = deepalign.LossWeights(alignment=0.0)
     unrolled: int | None = 5
-    steps: int = 100
-    alignment: float = 0.0
     validate_every: int = 25
-    batch_size: int = 8
-    channels: int | None = 32
-    probes: int = 64
-    refine_images: int = 256
+    refine_images: int | None = 256
+    chunk: int = 1
 
 
-SMOKE = study.SMOKE | dict(
-    train_networks=10,
-    validation_networks=4,
-    test_pairs=2,
-    zoo_chunk=9,
-    epochs=1,
-    filters=(4, 8),
-    widths=(16,),
-    side=8,
-    descent=1,
-    unrolled=1,
-    steps=4,
-    validate_every=2,
-    refine_images=128,
-    target_pairs=4,
-)
-PAPER = dict(
-    side=32,
-    filters=(16, 32, 64),
-    train_networks=8000,
-    validation_networks=100,
-    test_pairs=1000,
-    zoo_chunk=100,
-    epochs=40,
-    steps=25000,
-    batch_size=32,
-    task_images=256,
-    chunk=50,
-)
+SMOKE: study.Changes = {
+    **study.SMOKE,
+    "side": 8,
+    "networks.train": 10,
+    "networks.validation": 4,
+    "networks.pairs": 2,
+    "networks.chunk": 9,
+    "recipe.epochs": 1,
+    "aligner.descent": 1,
+    "unrolled": 1,
+    "training.steps": 4,
+    "validate_every": 2,
+    "refine_images": 128,
+    "target_pairs": 4,
+}
+LAYERS: study.Changes = {"filters": (4, 8), "widths": (16,)}
+PAPER: study.Changes = {
+    "side": 32,
+    "filters": (16, 32, 64),
+    "networks.train": 8000,
+    "networks.validation": 100,
+    "networks.pairs": 1000,
+    "networks.chunk": 100,
+    "recipe.epochs": 40,
+    "training.steps": 25000,
+    "training.batch_size": 32,
+    "training.images": 256,
+    "chunk": 50,
+}
 
 
 def read_config(args: list[str]) -> Config:
     """Command line to config."""
     # half of the 28 pixels of a digit
-    own = lambda first: dict(side=14) if first.dataset == "mnist" else {}
-    return study.read_options(Config, args, __doc__, own=own, smoke=SMOKE, paper=PAPER)
+    own = lambda first: {"side": 14} if first.dataset == "mnist" else {}
+    return study.read_options(Config, args, __doc__, own=own, smoke={**SMOKE, **LAYERS}, paper=PAPER)
 
 
-def describe_network(config: Config, shape: tuple[int, ...], classes: int) -> dict[str, Any]:
-    """The network's config for pictures of this shape."""
-    common = {"kind": config.network, "shape": list(shape), "widths": list(config.widths), "outputs": classes}
+def make_network(config: Config, shape: tuple[int, ...], classes: int) -> Network:
+    """The network for pictures of this shape."""
     if config.network == "vgg":
-        return common | {"stages": [[width, width] for width in config.filters]}
-    return common | {"channels": list(config.filters)}
+        return vgg(shape, [(width, width) for width in config.filters], config.widths, classes)
+    return cnn(shape, config.filters, config.widths, classes)
 
 
 def main(config: Config) -> dict:
     """Run the experiment; returns what results.json holds."""
     data = study.shrink(zoo.load(config.dataset, data_dir=config.data_dir), config.side)
-    network = describe_network(config, data.train.inputs.shape[1:], data.classes)
+    network = make_network(config, data.train.inputs.shape[1:], data.classes)
     experiment = f"{config.network}-{config.dataset}"
-    results = study.compare(config, experiment, network, data, study.TARGETS, images=config.task_images)
+    results = study.compare(config, experiment, network, data, study.TARGETS)
     study.print_paper_table(results)
     return results
 

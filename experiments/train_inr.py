@@ -11,21 +11,22 @@ maps.json and maps.png, where the test networks of some signals lie to one anoth
 """
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import study
 
 from dwalign import deepalign, report, zoo
 from dwalign.evaluation import aligned_distances
-from dwalign.matching import naive, sinkhorn_rebasin, weight_matching
-from dwalign.networks import fix_signs
+from dwalign.matching import Method, chain, naive, sinkhorn_rebasin, weight_matching
+from dwalign.networks import fix_signs, siren
+from dwalign.program import REGRESSION, Data, take_examples
+from dwalign.symmetry import take_networks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,34 +51,33 @@ class Config(study.Options):
     mapped: int = 8
     """signals whose test networks are drawn as a map."""
 
-    train_networks: int = 600
-    zoo_chunk: int = 100
-    epochs: int = 400
-    zoo_batch_size: int = 128
-    zoo_learning_rate: float = 1e-3
-    steps: int = 300
+    networks: study.Networks = study.Networks(train=600, chunk=100)
+    recipe: zoo.Recipe = zoo.Recipe(epochs=400, batch_size=128, learning_rate=1e-3)
+    aligner: deepalign.AlignerConfig = deepalign.AlignerConfig(descent=5, outputs="values", probes=64)
+    training: deepalign.Optimisation = deepalign.Optimisation(steps=300)
+    losses: deepalign.LossWeights = deepalign.LossWeights(alignment=0.0)
+    augmentation: zoo.Augmentation = zoo.Augmentation(scaling=0.0)
     validate_every: int = 50
-    probes: int = 64
-    descent: int = 5
-    alignment: float = 0.0
-    outputs: Literal["logits", "values"] = "values"
-    refine_images: int = 256
+    refine_images: int | None = None
 
 
-PICTURES: dict[str, Any] = dict(views=5, validation_networks=40, probes=128)
-SMOKE = study.SMOKE | dict(
-    validation_networks=10,
-    target_pairs=0,
-    descent=1,
-    batch_size=4,
-    zoo_batch_size=64,
-    widths=(8, 8),
-    samples=64,
-    side=8,
-    budgets=(5, 10),
-    mapped=2,
-)
-PAPER = study.PAPER | dict(batch_size=32)
+PICTURES: study.Changes = {"views": 5, "networks.validation": 40, "aligner.probes": 128}
+SMOKE: study.Changes = {
+    **study.SMOKE,
+    "networks.validation": 10,
+    "target_pairs": 0,
+    "aligner.descent": 1,
+    "training.batch_size": 4,
+    "training.images": 64,
+    "recipe.batch_size": 64,
+    "refine_images": None,
+    "widths": (8, 8),
+    "samples": 64,
+    "side": 8,
+    "budgets": (5, 10),
+    "mapped": 2,
+}
+PAPER: study.Changes = {**study.PAPER, "training.batch_size": 32}
 STARTS = ("sinkhorn", "weight_matching+sinkhorn", "deep_align+sinkhorn")
 
 
@@ -85,12 +85,13 @@ def read_config(args: list[str]) -> Config:
     """Command line to config."""
 
     def own(first):
-        return {} if first.dataset == "sines" else PICTURES | (dict(side=14) if first.dataset == "mnist" else {})
+        pictures = {} if first.dataset == "sines" else PICTURES
+        return {**pictures, **({"side": 14} if first.dataset == "mnist" else {})}
 
     return study.read_options(Config, args, __doc__, own=own, smoke=SMOKE, paper=PAPER)
 
 
-def make_signals(config: Config, learned: int, test: int) -> zoo.Batch:
+def make_signals(config: Config, learned: int, test: int) -> Data:
     """Coordinates `[signals, m, d]` in [-1, 1] and values `[signals, m, outputs]`; the last `test` are for testing.
 
     Pictures for testing come from the test split, so that nothing of them is seen in training.
@@ -99,7 +100,7 @@ def make_signals(config: Config, learned: int, test: int) -> zoo.Batch:
         line = np.linspace(-1, 1, config.samples, dtype=np.float32)
         frequencies = np.random.default_rng(0).uniform(0.5, 10, (learned + test, 1)).astype(np.float32)
         values = np.sin(frequencies * np.pi * line)[..., None]
-        return zoo.Batch(np.broadcast_to(line[:, None], (learned + test, config.samples, 1)).copy(), values)
+        return Data(np.broadcast_to(line[:, None], (learned + test, config.samples, 1)).copy(), values)
     data = study.shrink(zoo.load(config.dataset, data_dir=config.data_dir), config.side)
     for split, wanted in (("train", learned), ("test", test)):
         if (count := len(getattr(data, split).inputs)) < wanted:
@@ -109,21 +110,18 @@ def make_signals(config: Config, learned: int, test: int) -> zoo.Batch:
     pictures = np.concatenate([data.train.inputs[:learned], data.test.inputs[:test]])
     height, width, outputs = pictures.shape[1:]
     grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in (height, width)), indexing="ij"), -1)
-    return zoo.Batch(
+    return Data(
         np.broadcast_to(grid.reshape(-1, 2), (len(pictures), height * width, 2)).copy(),
         pictures.reshape(len(pictures), -1, outputs),
     )
 
 
-def find_each_other(config: Config, nets: zoo.Zoo, folder: Path, methods: Mapping[str, study.Method]) -> None:
+def find_each_other(config: Config, nets: zoo.Zoo, folder: Path, methods: Sequence[Method]) -> None:
     """Do the networks of one signal find each other? Maps of test networks after each method."""
     count = config.mapped * config.views
-    networks, labels = zoo.take(nets.test, slice(count)), np.repeat(np.arange(config.mapped), config.views)
+    networks, labels = take_networks(nets.test, slice(count)), np.repeat(np.arange(config.mapped), config.views)
     maps = report.make_maps(
-        {
-            name: aligned_distances(nets.network.spec, networks, method, key=jax.random.key(0))
-            for name, method in methods.items()
-        },
+        {str(method): aligned_distances(nets.network, networks, method, key=jax.random.key(0)) for method in methods},
         labels,
     )
     report.write_whole(folder / "maps.json", json.dumps(maps) + "\n")
@@ -135,66 +133,42 @@ def main(config: Config) -> dict:
     """Run the experiment; returns what results.json holds."""
     experiment = f"inr-{config.dataset}"
     folder, settings = study.open_folder(config, experiment)
-    task = study.Task(zoo.mean_squared_error, zoo.within, config.views, zoo.Augmentation(scaling=0.0))
 
     # ---- signals and zoo -----------------------------------------------------------------------------------------
-    counts = [n // config.views for n in study.zoo_size(config, task)]
+    counts = [n // config.views for n in config.networks.size(config.views)]
     signals = make_signals(config, counts[0] + counts[1], counts[2])
-    part = lambda low, count: zoo.Batch(*(leaf[low : low + count] for leaf in signals))
-    train, validation, test = part(0, counts[0]), part(counts[0], counts[1]), part(sum(counts[:2]), counts[2])
-    shape = {"inputs": signals.inputs.shape[-1], "outputs": signals.labels.shape[-1]}
+    cuts = np.cumsum([0, *counts])
+    parts = [Data(*(leaf[low:high] for leaf in signals)) for low, high in itertools.pairwise(cuts)]
+    inputs, outputs = signals.inputs.shape[-1], signals.labels.shape[-1]
     nets = study.make_zoo(
         config,
-        {"kind": "siren", **shape, "widths": list(config.widths), "omega": config.omega},
-        zoo.Dataset(config.dataset, signals, validation, test, shape["outputs"]),
-        task,
+        siren(inputs, config.widths, outputs, config.omega),
+        zoo.Dataset(config.dataset, signals, parts[1], parts[2], outputs),
+        REGRESSION,
+        views=config.views,
     )
-    network = nets.network
     if config.fix_signs:
         same = jax.jit(jax.vmap(fix_signs))
         nets = nets._replace(train=same(nets.train), validation=same(nets.validation), test=same(nets.test))
 
     # ---- aligners, one a seed ------------------------------------------------------------------------------------
+    train, validation, test = study.to_device(parts)
     order = np.random.default_rng(0).permutation(signals.inputs.shape[1])
-    few = (jnp.asarray(train.inputs[0][order]), jnp.asarray(train.labels[0][order]))
-    aligners = study.train_aligners(
-        config, nets, study.to_device(train), few, study.to_device(validation), folder, task, images=config.samples
-    )
+    few = take_examples(jax.tree.map(lambda leaf: leaf[0], train), order)
+    aligners = study.train_aligners(config, nets, train, few, validation, folder, REGRESSION, views=config.views)
+    passes = [deepalign.deep_align.using(aligner=trained.aligner) for trained in aligners]
 
     # ---- every method on held-out pairs, and Sinkhorn from three starts ------------------------------------------
-    def rebasin(data, iterations, start=None):
-        on = dict(apply=network.apply, batch=data, loss=task.loss, iterations=iterations)
-        last = partial(sinkhorn_rebasin, network.spec, **on)
-        return last if start is None else study.then(start, last)
-
-    def fixed(data):
-        start = partial(weight_matching, network.spec)
-        budgets = {f"sinkhorn@{k}": rebasin(data, k) for k in (0, *config.budgets)}
-        budgets |= {f"weight_matching+sinkhorn@{k}": rebasin(data, k, start) for k in config.budgets}
-        return study.baselines(config, network, data, data, task) | budgets
-
-    def from_aligner(data, trained):
-        start = partial(deepalign.deep_align, network.spec, aligner=trained.aligner)
-        budgets = {f"deep_align+sinkhorn@{k}": rebasin(data, k, start) for k in config.budgets}
-        return study.learned(config, network, trained.aligner, data, data, task) | budgets
-
-    measured = study.judge(
-        config,
-        nets,
-        few,
-        study.to_device(test),
-        study.on_own_data(fixed, few),
-        [study.on_own_data(partial(from_aligner, trained=trained), few) for trained in aligners],
-        task,
-    )
+    budgets = [sinkhorn_rebasin.using(iterations=k) for k in config.budgets]
+    after = lambda start: [chain(start, budget) for budget in budgets]
+    fixed = [*study.baselines(config), sinkhorn_rebasin.using(iterations=0), *budgets, *after(weight_matching)]
+    by_seed = [[*study.learned(config, predict), *after(predict)] for predict in passes]
+    measured = study.judge(config, nets, fixed, by_seed, test, task=REGRESSION, views=config.views)
     results = study.write_report(
         folder, experiment, settings, study.networks_in(nets), measured, aligners, study.TARGETS
     )
-    first = partial(deepalign.deep_align, network.spec, aligner=aligners[0].aligner)
-    by_weights = partial(weight_matching, network.spec)
     if config.mapped:
-        all_maps = {"naive": partial(naive, network.spec), "weight_matching": by_weights, "deep_align": first}
-        find_each_other(config, nets, folder, all_maps)
+        find_each_other(config, nets, folder, [naive, weight_matching, *passes[:1]])
     report.iterations_figure(results, folder / "barrier_iterations.png", STARTS, longest=config.sinkhorn_iterations)
     return results
 

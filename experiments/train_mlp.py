@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 import study
 
-from dwalign import report, zoo
+from dwalign import deepalign, report, zoo
+from dwalign.networks import mlp
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,49 +28,49 @@ class Config(study.Options):
     """pictures larger than this are averaged down to it, by a whole factor."""
     widths: tuple[int, ...] = (32, 32, 32)
 
-    channels: int | None = 32
-    descent: int = 5
-    steps: int = 600
+    aligner: deepalign.AlignerConfig = deepalign.AlignerConfig(channels=32, descent=5)
+    training: deepalign.Optimisation = deepalign.Optimisation(steps=600)
+    losses: deepalign.LossWeights = deepalign.LossWeights(alignment=0.0)
+    """the alignment loss pulls weights together, and so away from what descent finds."""
     validate_every: int = 50
-    alignment: float = 0.0
-    """pulls weights together, and so away from what descent finds."""
     chunk: int = 25
 
 
-MNIST = dict(
-    widths=(128, 128, 128),
-    train_networks=1000,
-    zoo_chunk=25,
-    epochs=8,
-    zoo_learning_rate=1e-3,
-    encoder="graph",
-    channels=64,
+MNIST: study.Changes = {
+    "widths": (128, 128, 128),
+    "networks.train": 1000,
+    "networks.chunk": 25,
+    "recipe.epochs": 8,
+    "recipe.learning_rate": 1e-3,
+    "aligner.encoder": "graph",
+    "aligner.channels": 64,
     # on few inputs, or trained through, descent does harm here
-    descent=3,
-    unrolled=0,
-    probes=256,
-    alignment=1.0,
-    batch_size=8,
-    steps=1000,
-    validate_every=200,
-    chunk=5,
-)
-PHOTOS = MNIST | dict(
-    side=16,
-    widths=(64, 64, 64),
-    train_networks=300,
-    test_pairs=20,
-    zoo_chunk=50,
-    descent=5,
-    unrolled=None,
-    probes=128,
-    alignment=0.0,
-    steps=300,
-    validate_every=50,
-    refine_images=768,
-)
+    "aligner.descent": 3,
+    "unrolled": 0,
+    "aligner.probes": 256,
+    "losses.alignment": 1.0,
+    "training.batch_size": 8,
+    "training.steps": 1000,
+    "validate_every": 200,
+    "chunk": 5,
+}
+PHOTOS: study.Changes = {
+    **MNIST,
+    "side": 16,
+    "widths": (64, 64, 64),
+    "networks.train": 300,
+    "networks.pairs": 20,
+    "networks.chunk": 50,
+    "aligner.descent": 5,
+    "unrolled": None,
+    "aligner.probes": 128,
+    "losses.alignment": 0.0,
+    "training.steps": 300,
+    "validate_every": 50,
+    "refine_images": 768,
+}
 
-SMOKE = study.SMOKE | dict(descent=1)
+SMOKE: study.Changes = {**study.SMOKE, "aligner.descent": 1}
 
 # those of digits and MNIST, besides what is asked of every row
 TARGETS = {
@@ -92,15 +93,14 @@ TARGETS = {
 
 def read_config(args: list[str]) -> Config:
     """Command line to config."""
-    own = {"digits": {}, "photo_patches": PHOTOS}
+    own: dict[str, study.Changes] = {"digits": {}, "photo_patches": PHOTOS}
     return study.read_options(Config, args, __doc__, own=lambda first: own.get(first.dataset, MNIST), smoke=SMOKE)
 
 
 def main(config: Config) -> dict:
     """Run the experiment; returns what results.json holds."""
     data = study.shrink(zoo.load(config.dataset, data_dir=config.data_dir), config.side)
-    shape = {"inputs": int(np.prod(data.train.inputs.shape[1:])), "widths": list(config.widths)}
-    network = {"kind": "mlp", **shape, "outputs": data.classes}
+    network = mlp(int(np.prod(data.train.inputs.shape[1:])), config.widths, data.classes)
     targets = [*TARGETS.get(config.dataset, []), *study.TARGETS]
     return study.compare(config, f"mlp-{config.dataset}", network, data, targets)
 

@@ -9,7 +9,6 @@ Writes runs/weight_space-<home>/: config.json, results.json, maps.png.
 
 import dataclasses
 import json
-from functools import partial
 from typing import Any
 
 import disjoint
@@ -18,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 import study
 
-from dwalign import deepalign, report
+from dwalign import report
+from dwalign.deepalign import deep_align
 from dwalign.evaluation import aligned_distances
-
-SHOWN = ("naive", "weight_matching", "activation_matching_correlation")
+from dwalign.matching import activation_matching_correlation, chain, naive, weight_matching
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,31 +33,27 @@ class Config(disjoint.Config):
 
 def read_config(args: list[str]) -> Config:
     """Command line to config."""
-    smoke: dict[str, Any] = study.SMOKE | dict(clients=3, groups=2)
+    smoke: study.Changes = {**study.SMOKE, "clients": 3, "groups": 2}
     return study.read_options(Config, args, __doc__, smoke=smoke)
 
 
 def main(config: Config) -> dict[str, Any]:
     """Run the experiment; returns what results.json holds."""
     experiment = f"weight_space-{config.home}"
-    options, (shape, data, aligners) = study.open_home(config, config.home)
+    options, (network, data, aligners) = study.open_home(config, config.home)
     folder, settings = study.open_folder(config, experiment)
     train = study.to_device(data.train)
-    few = (train[0][: config.refine_images], train[1][: config.refine_images])
     members = [
-        disjoint.train_client(options, shape, part, config.groups, k)
+        disjoint.train_client(options, network, part, config.groups, k)
         for k, part in enumerate(disjoint.split(data, config.clients, config.share))
     ]
-    network = members[0].network
     networks = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *(nets.train for nets in members))
     labels = np.repeat(np.arange(config.clients), config.groups)
-    fixed = study.baselines(config, network, train, few)
-    methods = {name: fixed[name] for name in SHOWN}
-    methods["deep_align"] = partial(deepalign.deep_align, network.spec, aligner=aligners[0])
-    methods["deep_align+refine"] = study.then(methods["deep_align"], fixed["refine"])
+    predict = deep_align.using(aligner=aligners[0])
+    matched = [naive, weight_matching, activation_matching_correlation]
     distances = {
-        name: aligned_distances(network.spec, networks, method, key=jax.random.key(0))
-        for name, method in methods.items()
+        str(method): aligned_distances(network, networks, method, key=jax.random.key(0), data=train)
+        for method in (*matched, predict, chain(predict, study.refinement(config)))
     }
     results = {"experiment": experiment, "config": settings, "environment": report.environment()}
     results |= report.make_maps(distances, labels)

@@ -19,8 +19,11 @@ LAYERS = (
     "assignment",
     "program",
     "symmetry",
+    "files",
+    "extras",
+    "lazy",
 )
-HEAVY = {"matplotlib", "orbax", "ott", "skimage", "sklearn", "tensorflow_datasets", "torch"}
+HEAVY = {"PIL", "matplotlib", "orbax", "ott", "skimage", "sklearn", "tensorflow_datasets", "torch", "tqdm"}
 UNSAFE_MODULES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
 

@@ -1,6 +1,5 @@
 """Hard assignment: the permutation of largest total score."""
 
-import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -24,8 +23,8 @@ def hungarian(scores: PyTree) -> PyTree:
 
     Returns:
       `[..., n]` int32 for each array; among equally good permutations always the same one. Arrays are solved where
-      they are called; under jit and vmap a whole batch of whole trees is one call to the host. Large problems of one
-      call are solved in parallel threads.
+      they are called, NumPy's give NumPy's; under jit and vmap a whole batch of whole trees is one call to the host.
+      Large problems of one call are solved in parallel threads.
 
     Raises:
       ValueError: scores that are not square, or not finite (inside a compiled program when it runs).
@@ -33,15 +32,19 @@ def hungarian(scores: PyTree) -> PyTree:
     >>> hungarian(np.array([[10.0, 9.0], [9.0, 0.0]])).tolist()
     [1, 0]
     """
-    for matrix in jax.tree.leaves(scores):
-        shape = jnp.shape(matrix)
+    # most calls on the host are of one small matrix, and reading a tree takes as long as solving it
+    leaves, treedef = ([scores], None) if isinstance(scores, np.ndarray) else jax.tree.flatten(scores)
+    for matrix in leaves:
+        shape = np.shape(matrix)
         if len(shape) < 2 or shape[-1] != shape[-2]:
             raise ValueError(f"hungarian: scores must be square matrices [..., n, n], found shape {shape}")
-    leaves, treedef = jax.tree.flatten(scores)
+    if treedef is None:
+        return _solve(leaves)[0]
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         perms = _inside_a_program(jax.lax.stop_gradient(leaves))
     else:
-        perms = [jnp.asarray(perm) for perm in _solve(leaves)]
+        solved = zip(leaves, _solve(leaves), strict=True)
+        perms = [perm if isinstance(leaf, np.ndarray) else jax.device_put(perm) for leaf, perm in solved]
     return treedef.unflatten(perms)
 
 
@@ -60,18 +63,26 @@ def _inside_a_program(scores: list[jax.Array]) -> list[jax.Array]:
 
 def _solve(scores) -> list[np.ndarray]:
     """The permutations of arrays on the host, `[..., n, n]` to `[..., n]` each."""
-    arrays = [np.asarray(matrix).astype(np.float64) for matrix in scores]
-    if bad := sum(int(np.sum(~np.isfinite(array))) for array in arrays):
+    arrays = [np.asarray(matrix) for matrix in scores]
+    if not all(map(_finite, arrays)):
+        bad = sum(int(np.sum(~np.isfinite(array))) for array in arrays)
         raise ValueError(f"hungarian: scores must be finite, found {bad} NaN or infinite values")
-    problems = [matrix for array in arrays for matrix in array.reshape(-1, *array.shape[-2:])]
-    solved = iter(_in_threads(problems))
-    return [
-        np.array([next(solved) for _ in range(math.prod(array.shape[:-2]))], np.int32).reshape(array.shape[:-1])
-        for array in arrays
-    ]
+    perms = [np.empty(array.shape[:-1], np.int32) for array in arrays]
+    flat = [array.reshape(-1, *array.shape[-2:]) for array in arrays]
+    rows = (row for perm in perms for row in perm.reshape(-1, perm.shape[-1]))
+    for row, solved in zip(rows, _in_threads([matrix for batch in flat for matrix in batch]), strict=True):
+        row[:] = solved
+    return perms
+
+
+def _finite(array: np.ndarray) -> bool:
+    # a sum that is finite has no other terms, and no array of bools is made
+    return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
 
 
 def _in_threads(problems: list[np.ndarray]) -> list[np.ndarray]:
+    if len(problems) == 1:
+        return [_assign(problems[0])]
     threads = min(len(problems), cores(), int(sum(len(matrix) ** 3 for matrix in problems) / WORTH_A_THREAD))
     if threads < 2:
         return [_assign(matrix) for matrix in problems]
@@ -81,7 +92,8 @@ def _in_threads(problems: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _assign(matrix: np.ndarray) -> np.ndarray:
-    return linear_sum_assignment(matrix, maximize=True)[1]
+    # told to maximise, scipy would copy the matrix twice
+    return linear_sum_assignment(np.negative(matrix, dtype=np.float64))[1]
 
 
 def cores() -> int:

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dwalign.extras import load
+
 
 @partial(jax.jit, static_argnames=("iterations", "symmetric", "solver"))
 def sinkhorn(
@@ -56,9 +58,10 @@ def soft_assign(scores: dict[str, jax.Array], **options) -> dict[str, jax.Array]
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _by_ott(scores, temperature, iterations):
-    from ott.geometry import geometry  # imported here: ott takes seconds to import, and inference does without it
-    from ott.problems.linear import linear_problem
-    from ott.solvers.linear import sinkhorn as ott_sinkhorn
+    # loaded here: ott takes seconds to import, and inference does without it
+    geometry = load("ott.geometry.geometry")
+    linear_problem = load("ott.problems.linear.linear_problem")
+    ott_sinkhorn = load("ott.solvers.linear.sinkhorn")
 
     n = scores.shape[-1]
     with jax.numpy_rank_promotion("allow"):

@@ -1,18 +1,21 @@
 """A trained Deep-Align network as a matching method."""
 
-from typing import Any, NamedTuple
+import dataclasses
+from typing import Any
 
 import jax
 
 from dwalign.deepalign.model import DeepAlign
-from dwalign.matching import check_options
+from dwalign.matching import method
 from dwalign.symmetry import Alignment, PermutationSpec, SpecError
 
 PyTree = Any
 
 
-class Aligner(NamedTuple):
-    """A Deep-Align model and its variables."""
+@jax.tree_util.register_pytree_node_class
+@dataclasses.dataclass(frozen=True, eq=False)
+class Aligner:
+    """A Deep-Align model and its variables, which are arguments of the programs that use it."""
 
     model: DeepAlign
     variables: PyTree
@@ -21,7 +24,28 @@ class Aligner(NamedTuple):
         """The scores of every pairing of units, `[*batch, n, n]` for each group."""
         return self.model.apply(self.variables, a, b)
 
+    def tree_flatten(self):
+        return (self.variables,), _Same(self.model)
 
+    @classmethod
+    def tree_unflatten(cls, same, parts):
+        return cls(same.model, *parts)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Same:
+    """A model that is equal to itself alone: those with inputs hold arrays, which no hash can tell apart."""
+
+    model: DeepAlign
+
+    def __eq__(self, other):
+        return isinstance(other, _Same) and self.model is other.model
+
+    def __hash__(self):
+        return id(self.model)
+
+
+@method("Deep-Align", "#d55e00", needs="aligner")
 def deep_align(
     spec: PermutationSpec, a: PyTree, b: PyTree, *, aligner: Aligner, key: jax.Array | None = None
 ) -> Alignment:
@@ -32,7 +56,6 @@ def deep_align(
       aligner: a trained (or untrained) aligner.
       key: not used; all methods share one signature.
     """
-    check_options("deep_align", aligner=aligner)
     if aligner.model.spec != spec:
         raise SpecError(
             f"deep_align: the aligner was trained for groups {dict(aligner.model.spec.sizes)} on "

@@ -1,7 +1,9 @@
 """Aligners from a few plain options, and back from a checkpoint."""
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -9,71 +11,62 @@ import jax.numpy as jnp
 from dwalign.deepalign.aligner import Aligner
 from dwalign.deepalign.checkpoints import CheckpointError, Checkpoints
 from dwalign.deepalign.model import DeepAlign
-from dwalign.encoders import DWSEncoder, GraphEncoder, ProbeEncoder
-from dwalign.networks import Network, build, with_batch_statistics
+from dwalign.encoders import ENCODERS, EncoderShape
+from dwalign.networks import build
+from dwalign.program import Network
 from dwalign.symmetry import SpecError
 
 PyTree = Any
-ENCODERS = ("dws", "graph", "probe")
 
 
-class AlignerConfig(NamedTuple):
-    """The aligner's shape.
-
-    Attributes:
-      encoder: one of `ENCODERS`.
-      channels: width of the encoder; None is the encoder's own default.
-      depth: rounds of messages (graph, and the correction of probe) or hidden layers (dws); None as for channels.
-      features: of a unit (graph, dws); the probe encoder has one for each response.
-      updates: unrolled score updates.
-      descent: unrolled steps of midpoint refinement on learned inputs.
-      outputs: "logits" of classifiers, or "values"; descent compares the answers of networks.
-      probes: inputs of the probe encoder, and of descent.
-      shared: groups and arrays of one role (`symmetry.group_roles`) share parameters, so that an aligner fits networks
-        of other widths and depths (graph and probe).
-    """
+@dataclasses.dataclass(frozen=True)
+class AlignerConfig:
+    """The aligner's shape."""
 
     encoder: str = "probe"
+    """dws, graph or probe; the default is as good as any by measurement at equal training time."""
     channels: int | None = None
+    """width of the encoder; its own default if not given."""
     depth: int | None = None
+    """rounds of messages (graph, and the correction of probe) or hidden layers (dws); likewise."""
     features: int = 128
+    """of a unit (graph, dws); the probe encoder has one for each response."""
     updates: int = 3
+    """unrolled score updates."""
     descent: int = 0
-    outputs: str = "logits"
+    """unrolled steps of midpoint refinement on learned inputs."""
+    outputs: Literal["logits", "values"] = "logits"
+    """of the networks, which descent compares."""
     probes: int = 128
+    """inputs that the aligner learns, for the probe encoder and for descent."""
     shared: bool = False
+    """layers of one role share parameters, so that an aligner fits networks of other widths and depths."""
 
 
-def make_model(network: Network, config: AlignerConfig, inputs: jax.Array) -> DeepAlign:
-    """The model for networks like `network`; `inputs` are training images, where probes start."""
-    spec, c = network.spec, config
+def make_model(network: Network, config: AlignerConfig, inputs: PyTree) -> DeepAlign:
+    """The model for networks like `network`; `inputs` are training inputs, where probes start.
+
+    Raises:
+      ValueError: an encoder that does not exist, or cannot be what is asked for.
+    """
+    c = config
+    if c.encoder not in ENCODERS:
+        raise ValueError(f"encoder: must be one of {sorted(ENCODERS)}, got {c.encoder!r}")
     probes = jnp.asarray(inputs[: c.probes])
-    options = lambda **chosen: {name: value for name, value in chosen.items() if value is not None}
-    if c.encoder == "graph":
-        own = options(channels=c.channels, rounds=c.depth)
-        encoder = GraphEncoder(spec, features=c.features, shared=c.shared, **own)
-    elif c.encoder == "dws":
-        if c.shared:
-            raise ValueError("encoder: parts of dws are made for one network and cannot be shared; take graph or probe")
-        encoder = DWSEncoder(spec, features=c.features, **options(channels=c.channels, depth=c.depth))
-    elif c.encoder == "probe":
-        own = options(features=c.channels, rounds=c.depth)
-        encoder = ProbeEncoder(spec, capture=network.capture, inputs=probes, shared=c.shared, **own)
-    else:
-        raise ValueError(f"encoder: must be one of {ENCODERS}, got {c.encoder!r}")
-    descent = dict(descent=c.descent, outputs=c.outputs, function=with_batch_statistics(network), inputs=probes)
-    return DeepAlign(spec, encoder, updates=c.updates, shared=c.shared, **(descent if c.descent else {}))
+    encoder = ENCODERS[c.encoder](network, EncoderShape(c.channels, c.depth, c.features, c.shared), probes)
+    descent = dict(descent=c.descent, outputs=c.outputs, function=network.respond, inputs=probes)
+    return DeepAlign(network.spec, encoder, updates=c.updates, shared=c.shared, **(descent if c.descent else {}))
 
 
-def describe(network: Network, config: AlignerConfig, inputs: jax.Array) -> dict[str, Any]:
+def describe(network: Network, config: AlignerConfig, inputs: PyTree) -> dict[str, Any]:
     """The JSON values from which `load_aligner` builds the model again; `inputs` as for `make_model`."""
     probes = jnp.asarray(inputs[: config.probes])
     about: dict[str, Any] = {"count": len(probes), "dtype": str(probes.dtype)}
     if (config.encoder == "probe" or config.descent) and not jnp.issubdtype(probes.dtype, jnp.floating):
         about["values"] = probes.tolist()  # tokens are no parameters, which would be in the checkpoint
     return {
-        "network": network.config,
-        "aligner": config._asdict(),
+        "network": dict(network.config),
+        "aligner": dataclasses.asdict(config),
         "input_shape": list(inputs.shape[1:]),
         "probes": about,
     }
@@ -84,10 +77,11 @@ def load_aligner(folder: str | Path, *, network: Network | None = None) -> Align
 
     Args:
       folder: of the checkpoint.
-      network: align these networks instead of those that the aligner was trained for; see `fit_aligner`.
+      network: what is aligned: needed where the aligner was trained for a network that `dwalign.networks.build` does
+        not know, or to align others than those that it was trained for; see `fit_aligner`.
 
     Raises:
-      CheckpointError: no checkpoint, a damaged one, or one of something else.
+      CheckpointError: no checkpoint, a damaged one, or one of something else; or the network is needed.
       SpecError: the parameters do not fit `network`.
     """
     if not Path(folder).is_dir():
@@ -99,19 +93,27 @@ def load_aligner(folder: str | Path, *, network: Network | None = None) -> Align
         raise CheckpointError(
             f"{folder} must hold an aligner of dwalign, found a checkpoint that describes {sorted(info)}"
         )
+    if network is None and not info["network"]:
+        raise CheckpointError(
+            f"{folder}: the aligner was trained for a network that this package cannot build; pass network=, the one "
+            "that it was trained for or one like it"
+        )
     try:
-        home, config = build(info["network"]), AlignerConfig(**info["aligner"])
-        inputs = _probes(config, info)
-        model = make_model(home, config, inputs)
+        config = AlignerConfig(**info["aligner"])
+        home = network or build(info["network"])
+        model = make_model(home, config, _probes(config, info))
     except (TypeError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"{folder} must hold an aligner that this version of dwalign can build, found network {info['network']} "
             f"and aligner {info['aligner']} ({error}); load it with the version that saved it, or train again"
         ) from error
-    variables = checkpoints.restore(_variables(model, home))
-    if network is None:
-        return Aligner(model, variables)
-    return fit_aligner(Aligner(make_model(network, config, inputs), variables), network)
+    aligner = Aligner(model, checkpoints.restore())
+    try:
+        return fit_aligner(aligner, home)
+    except SpecError as error:
+        if network is not None:
+            raise
+        raise CheckpointError(f"{folder}: the checkpoint must be one of this model, but {error}") from error
 
 
 def fit_aligner(aligner: Aligner, network: Network) -> Aligner:
@@ -138,7 +140,7 @@ def fit_aligner(aligner: Aligner, network: Network) -> Aligner:
     return Aligner(aligner.model, kept)
 
 
-def _probes(config: AlignerConfig, info: dict[str, Any]) -> jax.Array:
+def _probes(config: AlignerConfig, info: Mapping[str, Any]) -> jax.Array:
     """Inputs of which `make_model` takes as many as in training; learned ones come with the variables."""
     # checkpoints from before this was recorded have all probes, of floats
     about = {"count": config.probes, "dtype": "float32"} | info.get("probes", {})
@@ -149,5 +151,4 @@ def _probes(config: AlignerConfig, info: dict[str, Any]) -> jax.Array:
 
 def _variables(model: DeepAlign, network: Network) -> PyTree:
     """The shapes of the model's variables."""
-    example = jax.eval_shape(network.init, jax.random.key(0))
-    return jax.eval_shape(model.init, jax.random.key(0), example, example)
+    return jax.eval_shape(model.init, jax.random.key(0), network.params, network.params)

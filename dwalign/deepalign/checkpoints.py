@@ -1,5 +1,6 @@
 """Checkpoints by Orbax: exact resume while training, and aligners to load later."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from dwalign.extras import load
 
 PyTree = Any
 
@@ -23,9 +26,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | Path):
-        import orbax.checkpoint as ocp
-
-        self._ocp = ocp
+        self._ocp = ocp = load("orbax.checkpoint")
         self.folder = Path(folder).absolute()
         # where a checkpoint waits until another of its step is whole
         self._aside = self.folder.with_name(f".{self.folder.name}.replaced")
@@ -69,12 +70,19 @@ class Checkpoints:
         """The `info` of the newest checkpoint."""
         return {name: value for name, value in self._saved_info().items() if name != "arrays"}
 
-    def restore(self, like: PyTree) -> PyTree:
-        """The newest state, in the structure, shapes and types of `like`."""
+    def restore(self, like: PyTree = None) -> PyTree:
+        """The newest state, in the structure, shapes and types of `like`; without one as the dictionaries it was.
+
+        Raises:
+          CheckpointError: there is none, it is damaged, or it holds other arrays than `like`.
+        """
+        found = self._saved_info().get("arrays")
+        if like is None:
+            like = _as_dictionaries(self.folder, found)
         leaves, treedef = jax.tree.flatten(like)
         # arrays are stored by their order: only the names tell models apart that have equal shapes (old ones lack them)
         wanted = _arrays(like)
-        found = self._saved_info().get("arrays", wanted)
+        found = wanted if found is None else found
         if found != wanted:
             both = zip([*wanted, *[None] * len(found)], [*found, *[None] * len(wanted)], strict=True)
             first = next((want, got) for want, got in both if want != got)
@@ -131,3 +139,18 @@ def _arrays(state: PyTree) -> list[list[Any]]:
     """Name, shape and type of every array, as JSON values."""
     flat = jax.tree_util.tree_leaves_with_path(state)
     return [[jax.tree_util.keystr(path), list(np.shape(leaf)), str(jnp.result_type(leaf))] for path, leaf in flat]
+
+
+def _as_dictionaries(folder: Path, arrays: Any) -> PyTree:
+    """The shapes of the saved arrays, in dictionaries by the names on their paths."""
+    tree: dict[str, Any] = {}
+    try:
+        for path, shape, dtype in arrays:
+            *outer, last = re.findall(r"\['([^']+)'\]", path)
+            inner = tree
+            for name in outer:
+                inner = inner.setdefault(name, {})
+            inner[last] = jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder} must say which arrays the checkpoint holds, found {arrays!r:.80}") from error
+    return tree

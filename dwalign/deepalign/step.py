@@ -1,65 +1,69 @@
 """One training step of Deep-Align, jitted over a device mesh."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import AxisType, Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 
 from dwalign.assignment import hungarian, soft_assign
 from dwalign.deepalign import losses
 from dwalign.deepalign.model import DeepAlign
-from dwalign.matching.objective import standardise
+from dwalign.matching.objective import loss_of, standardise
 from dwalign.matching.refine import SPREAD, refine_scores
-from dwalign.symmetry import inverse, permute, random_perms, to_matrices, transpose
-from dwalign.zoo import Augmentation, Batch, augment, cross_entropy, random_pairs, size, take
+from dwalign.program import CLASSIFICATION, Data, Network, Task
+from dwalign.symmetry import count_networks, inverse, permute, random_perms, take_networks, to_matrices, transpose
+from dwalign.zoo import Augmentation, augment, random_pairs
 
 PyTree = Any
 METRICS = ("supervised", "alignment", "mode_connectivity", "distillation")
 
 
-class LossWeights(NamedTuple):
-    """Weights of the losses; 0 switches one off.
-
-    `distillation` is the cross-entropy to solutions that an optimiser found for pairs of training networks.
-    """
+@dataclasses.dataclass(frozen=True)
+class LossWeights:
+    """Weights of the losses; 0 switches one off."""
 
     supervised: float = 1.0
+    """to the permutation of a relabelled and disturbed copy."""
     alignment: float = 1.0
+    """distance of the weights after soft alignment."""
     mode_connectivity: float = 1.0
+    """task loss between the networks."""
     distillation: float = 1.0
+    """cross-entropy to solutions that an optimiser found for pairs of training networks."""
 
 
-class Optimisation(NamedTuple):
-    """How the aligner is trained: AdamW with linear warm-up, cosine decay and gradient clipping.
-
-    Attributes:
-      images: drawn in each step for the mode-connectivity loss.
-      midpoint: take that loss at the midpoint; otherwise at a uniformly random point of the path, as the paper does.
-      refine: steps of midpoint refinement between the scores and the losses that take plans, so that the aligner learns
-        to be a good start for it. First order: the gradient at the refined scores is taken for that at the scores.
-      hard: the losses that take plans are those of the permutation that the plans stand for, with the gradient of the
-        plans (straight-through). Otherwise an aligner can lower them by averaging units, which no permutation does;
-        networks with few, wide groups leave most room for that.
-      temperature, iterations, solver: of Sinkhorn.
-    """
+@dataclasses.dataclass(frozen=True)
+class Optimisation:
+    """How the aligner is trained: AdamW with linear warm-up, cosine decay and gradient clipping."""
 
     steps: int = 1000
     batch_size: int = 16
+    """pairs of networks in each step."""
     learning_rate: float = 1e-3
     warmup: int = 50
     weight_decay: float = 5e-4
     clip: float = 1.0
     images: int = 256
+    """drawn in each step for the mode-connectivity loss."""
     temperature: float = 1.0
+    """of Sinkhorn."""
     iterations: int = 20
-    solver: str = "ott"
+    """likewise."""
+    solver: str = "scaling"
+    """likewise, see `dwalign.assignment.soft_assign`."""
     midpoint: bool = True
+    """take the mode-connectivity loss at the midpoint; otherwise at a random point of the path, as the paper does."""
     refine: int = 0
+    """steps of midpoint refinement between the scores and the losses that take plans, so that the aligner learns to be
+    a good start for it. First order: the gradient at the refined scores is taken for that at the scores."""
     hard: bool = False
+    """the losses that take plans are those of the permutation that the plans stand for, with the gradient of the plans
+    (straight-through). Otherwise an aligner can lower them by averaging units, which no permutation does; networks with
+    few, wide groups leave most room for that."""
 
 
 class Targets(NamedTuple):
@@ -106,7 +110,9 @@ def pair_losses(
     moved = random_perms(spec, perm_key)
     copy = permute(spec, augment(spec, a, augment_key, augmentation), moved)
 
-    features_a, features_b, features_copy = (model.apply(variables, v, method="encode") for v in (a, b, copy))
+    # one program for all three, and below for both directions: what is traced once is compiled once
+    features = jax.vmap(lambda v: model.apply(variables, v, method="encode"))(_stacked(a, b, copy))
+    features_a, features_b, features_copy = (take_networks(features, k) for k in range(3))
     scores = model.apply(variables, a, features_a, b, features_b, method="compare")
     known = model.apply(variables, features_a, features_copy, method="product")
     if optimisation.refine:
@@ -126,29 +132,34 @@ def pair_losses(
         permutations = to_matrices(hungarian(final))
         plans = jax.tree.map(lambda plan, p: plan + jax.lax.stop_gradient(p - plan), plans, permutations)
     weight = jnp.float32(0.5) if optimisation.midpoint else jax.random.uniform(weight_key)
-    connected = losses.mode_connectivity(spec, a, b, plans, weight, task_loss)
-    mirrored = losses.mode_connectivity(spec, b, a, transpose(spec, plans), weight, task_loss)
+    connected = jax.vmap(lambda a, b, plans: losses.mode_connectivity(spec, a, b, plans, weight, task_loss))(
+        _stacked(a, b), _stacked(b, a), _stacked(plans, transpose(spec, plans))
+    )
     return jnp.stack(
         [
             losses.supervised(known, inverse(spec, moved)),
             losses.alignment(spec, a, b, plans),
-            0.5 * (connected + mirrored),
+            connected.mean(),
             losses.supervised(scores, perms) if perms is not None else jnp.zeros(()),
         ]
     )
 
 
+def _stacked(*trees: PyTree) -> PyTree:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
 def make_step(
     model: DeepAlign,
-    apply: Callable,
+    network: Network,
     networks: PyTree,
-    data: Batch,
+    data: Data,
     *,
     weights: LossWeights = LossWeights(),
     augmentation: Augmentation = Augmentation(),
     optimisation: Optimisation = Optimisation(),
     targets: Targets | None = None,
-    loss: Callable = cross_entropy,
+    task: Task = CLASSIFICATION,
     views: int | None = None,
     mesh: Mesh | None = None,
 ) -> Callable[[TrainState], tuple[TrainState, jax.Array]]:
@@ -156,12 +167,12 @@ def make_step(
 
     Args:
       model: the aligner.
-      apply: of the networks that get aligned.
+      network: what gets aligned.
       networks: the training networks, stacked.
       data: training inputs and labels, trees of `[m, ...]`, of the mode-connectivity loss.
       weights, augmentation, optimisation: see their classes.
       targets: pairs to learn from; without them pairs are drawn at random.
-      loss: `(outputs, labels) -> scalar`, what the networks were trained for.
+      task: what the networks were trained for.
       views: so many consecutive networks represent the same signal; pairs are drawn among them, and the leaves of
         `data` are `[signals, m, ...]`.
       mesh: devices with one axis `pairs`, over which the batch is divided; all devices by default.
@@ -170,22 +181,22 @@ def make_step(
     if optimisation.batch_size % mesh.size:
         raise ValueError(f"batch_size must be a multiple of the {mesh.size} devices, got {optimisation.batch_size}")
     replicated, divided = NamedSharding(mesh, P()), NamedSharding(mesh, P("pairs"))
-    optimiser = make_optimiser(optimisation)
+    optimiser, loss = make_optimiser(optimisation), loss_of(network, task)
     factors = jnp.array([getattr(weights, name) for name in METRICS])
 
     def batch_losses(params, rest, key, networks, data, targets):
         variables = {**rest, "params": params}
         draw_key, image_key, pair_key = jax.random.split(key, 3)
         if targets is None:
-            first, second = random_pairs(draw_key, size(networks), optimisation.batch_size, views=views)
+            first, second = random_pairs(draw_key, count_networks(networks), optimisation.batch_size, views=views)
             perms = None
         else:
             index = jax.random.randint(draw_key, (optimisation.batch_size,), 0, len(targets.first))
-            first, second, perms = take(targets, index)
+            first, second, perms = take_networks(targets, index)
         index = jax.random.randint(
             image_key, (optimisation.images,), 0, jax.tree.leaves(data.labels)[0].shape[0 if views is None else 1]
         )
-        batch = take(data, index) if views is None else None
+        batch = take_networks(data, index) if views is None else None
 
         def one(a, b, key, perms, signal):
             on = batch if signal is None else jax.tree.map(lambda leaf: leaf[signal, index], data)
@@ -195,15 +206,15 @@ def make_step(
                 a,
                 b,
                 key=key,
-                task_loss=lambda v: loss(apply(v, on.inputs), on.labels),
+                task_loss=lambda v: loss(v, on),
                 augmentation=augmentation,
                 optimisation=optimisation,
                 perms=perms,
             )
 
         args = (
-            take(networks, first),
-            take(networks, second),
+            take_networks(networks, first),
+            take_networks(networks, second),
             jax.random.split(pair_key, optimisation.batch_size),
             perms,
             None if views is None else first // views,
@@ -222,7 +233,7 @@ def make_step(
         return TrainState(state.step + 1, {**rest, "params": params}, optimiser_state, state.seed), values
 
     # the data enter as arguments: closed over, they would be constants that XLA folds for minutes
-    networks, data, targets = jax.device_put((networks, jax.tree.map(jnp.asarray, Batch(*data)), targets), replicated)
+    networks, data, targets = jax.device_put((networks, jax.tree.map(jnp.asarray, Data(*data)), targets), replicated)
     jitted = jax.jit(step, in_shardings=replicated, out_shardings=replicated)
     # placed like the results, so that the second step finds the program of the first
     return lambda state: jitted(jax.device_put(state, replicated), networks, data, targets)

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from dwalign.deepalign.aligner import Aligner
 from dwalign.deepalign.checkpoints import CheckpointError, Checkpoints
 from dwalign.deepalign.model import DeepAlign
 from dwalign.deepalign.step import METRICS, TrainState
-from dwalign.zoo.storage import write_bytes
+from dwalign.extras import progress
+from dwalign.files import write_bytes
 
 PyTree = Any
 
@@ -71,7 +71,7 @@ def train_aligner(
     lowest = min(filter(np.isfinite, (row["validation_barrier"] for row in metrics)), default=float("inf"))
 
     window = []
-    with tqdm(total=steps, initial=int(state.step), desc="training the aligner", unit="step") as bar:
+    with progress(total=steps, initial=int(state.step), desc="training the aligner", unit="step") as bar:
         while (now := int(state.step)) < steps:
             state, values = step(state)
             window.append(values)

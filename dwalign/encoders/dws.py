@@ -12,12 +12,14 @@ Source: Navon et al., "Equivariant Architectures for Learning in Deep Weight Spa
 
 import itertools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dwalign.encoders.registry import EncoderShape, encoder
+from dwalign.program import Network
 from dwalign.symmetry import PermutationSpec, weight_blocks
 
 EPS = 1e-6
@@ -220,3 +222,10 @@ def _write(array, view: View, sizes: list[int]) -> jax.Array:
             eye = jnp.eye(sizes[a])
             out = out * eye.reshape(*(n if axis in (a, b) else 1 for axis, n in enumerate(sizes)), 1)
     return out
+
+
+@encoder("dws")
+def _make(network: Network, shape: EncoderShape, probes: Any) -> DWSEncoder:
+    if shape.shared:
+        raise ValueError("encoder: parts of dws are made for one network and cannot be shared; take graph or probe")
+    return DWSEncoder(network.spec, features=shape.features, **shape.given(channels="channels", depth="depth"))

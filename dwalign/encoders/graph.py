@@ -2,13 +2,15 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from dwalign.encoders.dws import unit_scale
+from dwalign.encoders.registry import EncoderShape, encoder
+from dwalign.program import Network
 from dwalign.symmetry import Block, PermutationSpec, block_roles, group_roles, weight_blocks
 
 EPS = 1e-6
@@ -172,3 +174,9 @@ def _message(spec, block: Block, axis: int, sent: dict[str, jax.Array], embeddin
             jnp.einsum(*operands, keep)[..., None], (*(block.array.shape[k] for k in keep), channels)
         ) / jnp.sqrt(summed)
     return jnp.einsum(*operands, [*keep, channel]) / jnp.sqrt(summed)
+
+
+@encoder("graph")
+def _make(network: Network, shape: EncoderShape, probes: Any) -> GraphEncoder:
+    own = shape.given(channels="channels", depth="rounds")
+    return GraphEncoder(network.spec, features=shape.features, shared=shape.shared, **own)

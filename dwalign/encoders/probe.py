@@ -16,6 +16,8 @@ import numpy as np
 
 from dwalign.encoders.dws import unit_scale
 from dwalign.encoders.graph import make_parts, message_round
+from dwalign.encoders.registry import EncoderShape, encoder
+from dwalign.program import Network
 from dwalign.symmetry import PermutationSpec, SpecError, weight_blocks
 
 EPS = 1e-8
@@ -126,3 +128,9 @@ class ProbeEncoder(nn.Module):
             x = x - jnp.mean(x, 0, keepdims=True)
             x = x * jax.lax.rsqrt(jnp.mean(x**2, 0, keepdims=True) + EPS)
         return jnp.moveaxis(x, 0, -1) / math.sqrt(x.shape[0])
+
+
+@encoder("probe")
+def _make(network: Network, shape: EncoderShape, probes: Any) -> ProbeEncoder:
+    own = shape.given(channels="features", depth="rounds")
+    return ProbeEncoder(network.spec, capture=network.capture, inputs=probes, shared=shape.shared, **own)

@@ -1,5 +1,5 @@
 from dwalign.evaluation.benchmark import Measured, benchmark
-from dwalign.evaluation.interpolation import Curve, correct, curve
+from dwalign.evaluation.interpolation import Curve, curve
 from dwalign.evaluation.intervals import Interval, interval
 from dwalign.evaluation.planted import Recovery, planted_recovery
 from dwalign.evaluation.weight_space import aligned_distances, cluster_agreement, planar_map, retrieval_precision
@@ -12,7 +12,6 @@ __all__ = [
     "aligned_distances",
     "benchmark",
     "cluster_agreement",
-    "correct",
     "curve",
     "interval",
     "planar_map",

@@ -1,17 +1,19 @@
 """Methods side by side: the same pairs, the same images, the same batching, compile time apart."""
 
+import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
-from dwalign.evaluation.interpolation import Curve, correct, curve
-from dwalign.matching.objective import cross_entropy
-from dwalign.symmetry import Alignment, PermutationSpec, permute
+from dwalign.evaluation.interpolation import Curve, curve
+from dwalign.extras import progress
+from dwalign.matching import Method
+from dwalign.program import CLASSIFICATION, Data, Network, Task
+from dwalign.symmetry import Alignment, permute
 
 PyTree = Any
 # seconds; what a first call costs more than later ones is lost in a call that is longer
@@ -23,8 +25,8 @@ class Measured(NamedTuple):
 
     Attributes:
       curve: the interpolation curves, leaves `[p, ...]`.
-      seconds: `[p / chunk]`, for every call that aligned `chunk` pairs at once its wall-clock seconds a pair, without
-        compilation.
+      seconds: `[p / chunk]`, for every call that aligned `chunk` pairs at once (methods on the host: one after the
+        other) its wall-clock seconds a pair, without compilation.
       alignments: what the method found, leaves `[p, ...]`.
     """
 
@@ -34,33 +36,37 @@ class Measured(NamedTuple):
 
 
 def benchmark(
-    spec: PermutationSpec,
-    apply: Callable,
-    methods: Mapping[str, Callable[..., Alignment]],
+    network: Network,
+    methods: Sequence[Method],
     a: PyTree,
     b: PyTree,
-    test: tuple[jax.Array, jax.Array],
+    test: Data,
     *,
     key: jax.Array,
+    data: Data | None = None,
+    task: Task = CLASSIFICATION,
     chunk: int = 10,
     points: int = 25,
-    loss: Callable = cross_entropy,
-    hits: Callable = correct,
-    prepare: Callable = lambda params: params,
+    renew: PyTree = None,
     per_pair: bool = False,
 ) -> dict[str, Measured]:
     """Align and judge the stacked pairs (a, b) with every method.
 
     Args:
-      spec, apply: of the networks.
-      methods: name to `method(a, b, key=key)` for one pair; evaluation never asks which one it got.
+      network: what is aligned.
+      methods: evaluation never asks which one it got.
       a, b: stacked pairs, leaves `[p, ...]`.
       test: the full test set, inputs `[m, ...]` and labels `[m, ...]`.
       key: for methods that draw at random; each pair has its own.
+      data: training data, for methods that need them.
+      task: what the networks are for.
       chunk: pairs that are aligned at once (vmapped); must divide p.
-      points, loss, hits, prepare: of the interpolation curve.
-      per_pair: each pair has a task of its own (the signal that two networks represent): the leaves of `test` are
-        `[p, m, ...]`, and methods are called `method(a, b, key=key, data=...)` with those of their pair.
+      points, renew: of the interpolation curve.
+      per_pair: each pair has data of its own (the signal that two networks represent): the leaves of `test` are
+        `[p, m, ...]`, and methods are given those of their pair.
+
+    Returns:
+      what was measured, by `str(method)`.
 
     Raises:
       ValueError: `chunk` does not divide p, or `per_pair` and `test` does not hold p data sets.
@@ -69,20 +75,22 @@ def benchmark(
     if pairs % chunk:
         raise ValueError(f"benchmark: chunk must divide the number of pairs, got {chunk} and {pairs} pairs")
     keys = jax.random.split(key, pairs)
-    own = {"data": test} if per_pair else {}
+    own = {"data": Data(*test)} if per_pair else {}
     if counts := {jnp.shape(leaf)[0] for leaf in jax.tree.leaves(own)} - {pairs}:
         raise ValueError(f"benchmark: test must hold a data set for each of the {pairs} pairs, found {min(counts)}")
     parts = jax.block_until_ready(
         [jax.tree.map(lambda leaf, k=k: leaf[k : k + chunk], (a, b, keys, own)) for k in range(0, pairs, chunk)]
     )
 
+    # keys apart: of these NumPy has no arrays
+    on_host = [(*jax.tree.map(np.asarray, part[:2]), list(part[2]), part[3]) for part in parts]
+
     @jax.jit
     def judge(a, b, perms, own):
         def one(pair):
             a, b, perms, own = pair
-            on = own.get("data", test)
-            moved = permute(spec, b, perms)
-            return curve(apply, a, moved, on, points=points, loss=loss, hits=hits, prepare=prepare, spec=spec)
+            moved = permute(network.spec, b, perms)
+            return curve(network, a, moved, own.get("data", test), task=task, points=points, renew=renew)
 
         return jax.lax.map(one, (a, b, perms, own))
 
@@ -92,16 +100,29 @@ def benchmark(
         return found, time.perf_counter() - begin
 
     measured = {}
-    with tqdm(methods.items(), desc="aligning held-out pairs", unit="method") as bar:
-        for name, method in bar:
-            bar.set_postfix_str(name)
-            solve = jax.jit(jax.vmap(lambda a, b, k, own, method=method: method(a, b, key=k, **own)))
-            compiled = solve.lower(*parts[0]).compile()
-            first = timed(compiled, parts[0])
+    with progress(methods, desc="aligning held-out pairs", unit="method") as bar:
+        for method in bar:
+            bar.set_postfix_str(str(method))
+
+            def solve(a, b, key, own, method=method):
+                return method(network, a, b, key=key, data=own.get("data", data), task=task)
+
+            if method.host and method.first is None:
+                run, mine = functools.partial(_one_by_one, solve), on_host
+            else:
+                run, mine = jax.jit(jax.vmap(solve)).lower(*parts[0]).compile(), parts
+            first = timed(run, mine[0])
             if first[1] < WARM_UP:
-                first = timed(compiled, parts[0])
-            found, seconds = zip(first, *(timed(compiled, part) for part in parts[1:]), strict=True)
-            alignments = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *found)
+                first = timed(run, mine[0])
+            found, seconds = zip(first, *(timed(run, part) for part in mine[1:]), strict=True)
+            alignments = jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
             curves = jax.tree.map(np.asarray, judge(a, b, alignments.perms, own))
-            measured[name] = Measured(curves, np.array(seconds) / chunk, alignments)
+            measured[str(method)] = Measured(curves, np.array(seconds) / chunk, alignments)
     return measured
+
+
+def _one_by_one(solve, a, b, keys, own) -> Alignment:
+    """As vmap, on the host."""
+    pairs = [jax.tree.map(lambda leaf, k=k: leaf[k], (a, b)) for k in range(len(keys))]
+    found = [solve(*pair, key, own) for pair, key in zip(pairs, keys, strict=True)]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *found)

@@ -1,14 +1,23 @@
 """The straight line between two networks: loss and accuracy along it, barrier and area."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from dwalign.matching.objective import cross_entropy, read_task
-from dwalign.program import count_examples, take_examples
-from dwalign.symmetry import Axes, PermutationSpec, interpolate
+from dwalign.program import (
+    CLASSIFICATION,
+    Data,
+    Network,
+    Task,
+    check_data,
+    check_network,
+    check_task,
+    count_examples,
+    reset_statistics,
+    take_examples,
+)
+from dwalign.symmetry import interpolate
 
 PyTree = Any
 
@@ -47,35 +56,26 @@ class Curve(NamedTuple):
         return self.accuracy[..., self.accuracy.shape[-1] // 2]
 
 
-def correct(outputs: jax.Array, labels: jax.Array) -> jax.Array:
-    """Which predictions are right, `[m]`; outputs `[m, classes]`, integer labels `[m]`."""
-    return jnp.argmax(outputs, -1) == labels
-
-
 def curve(
-    apply: Callable,
+    network: Network,
     a: PyTree,
     b: PyTree,
-    batch: tuple[jax.Array, jax.Array],
+    data: Data,
     *,
+    task: Task = CLASSIFICATION,
     points: int = 25,
-    loss: Callable = cross_entropy,
-    hits: Callable = correct,
-    prepare: Callable = lambda params: params,
-    spec: PermutationSpec | None = None,
+    renew: PyTree = None,
     chunk: int = 2048,
 ) -> Curve:
-    """Walk from a to b (already aligned) on the whole of `batch`.
+    """Walk from a to b (already aligned) on the whole of `data`.
 
     Args:
-      apply: `(params, inputs) -> outputs`.
-      a, b: parameters.
-      batch: inputs and labels, trees of `[m, ...]`, the full test set.
+      network, a, b: what is judged.
+      data: inputs and labels, trees of `[m, ...]`, the full test set.
+      task: what the networks are for.
       points: on the path, both ends included; odd, so that the midpoint is one of them.
-      loss: `(outputs, labels) -> scalar`, a mean over examples.
-      hits: `(outputs, labels) -> [m]`, the examples that count for accuracy.
-      prepare: `params -> params`, done to every network on the path before it is judged: new batch statistics, say.
-      spec: of the networks; without one no array carries a group, and all integers are those of a.
+      renew: training inputs `[m, ...]` on which the batch statistics of every network on the path are computed anew
+        before it is judged; by default they are interpolated.
       chunk: examples that are evaluated at once; changes memory and time, not the result.
 
     Raises:
@@ -85,25 +85,28 @@ def curve(
         raise ValueError(f"curve: points must be odd and at least 3, so that the midpoint is one, got {points}")
     if chunk < 1:
         raise ValueError(f"curve: chunk must be at least 1 example, got {chunk}")
-    data = read_task("curve", apply, a, batch, None if loss is cross_entropy else loss)[1]
+    check_network("curve", network)
+    data = check_data("curve", data, labels=True)
+    check_task("curve", task, network.apply, a, data)
+    data = jax.tree.map(jnp.asarray, data)
     alone = lambda tree: jax.tree.map(lambda leaf: leaf[None], tree)
-    each = jax.vmap(lambda output, label: loss(alone(output), alone(label)))
+    each = jax.vmap(lambda output, label: task.lost(alone(output), alone(label)))
     count: Any = count_examples(data)
     chunk = min(chunk, count)
     padding = -count % chunk
     index = jnp.arange(count + padding).reshape(-1, chunk)
     lambdas = jnp.linspace(0.0, 1.0, points)
-    whole = spec or PermutationSpec(jax.tree.map(lambda leaf: Axes(*(None,) * jnp.ndim(leaf)), a), {})
 
     def at(weight):
-        params = prepare(interpolate(whole, a, b, weight))
+        params = interpolate(network.spec, a, b, weight)
+        params = params if renew is None else reset_statistics(network, params, renew)
 
         def part(index):
             inside = index < count
             inputs, labels = take_examples(data, jnp.minimum(index, count - 1))
-            outputs = apply(params, inputs)
-            right = hits(outputs, labels).astype(jnp.float32)
-            lost = each(outputs, labels).astype(jnp.float32)
+            outputs = network.apply(params, inputs)
+            right = task.hits(outputs, labels).astype(jnp.float32)
+            lost = each(outputs, labels)
             return jnp.stack([jnp.where(inside, lost, 0.0).sum(), (right * inside).sum()])
 
         return jax.lax.map(part, index).sum(0) / count

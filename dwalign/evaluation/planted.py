@@ -1,12 +1,13 @@
 """Planted recovery: hide a known permutation in a network and see how much of it a method finds."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from dwalign.symmetry import Alignment, PermutationSpec, inverse, permute, perturb, random_perms
+from dwalign.matching import Method
+from dwalign.program import CLASSIFICATION, Data, Network, Task, spec_of
+from dwalign.symmetry import PermutationSpec, inverse, permute, perturb, random_perms
 
 PyTree = Any
 
@@ -26,30 +27,34 @@ class Recovery(NamedTuple):
 
 
 def planted_recovery(
-    spec: PermutationSpec,
-    method: Callable[..., Alignment],
+    network: Network | PermutationSpec,
+    method: Method,
     params: PyTree,
     *,
     key: jax.Array,
     noise: float = 0.0,
+    data: Data | None = None,
+    task: Task = CLASSIFICATION,
 ) -> Recovery:
     """Align a network to a relabelled (and noisy) copy of itself; `jax.vmap` over `key` makes many draws.
 
     Args:
-      spec: of the network.
-      method: `method(a, b, key=key)` for one pair.
+      network: or its spec, for methods that read weights alone.
+      method: what is asked to find it.
       params: one network. Units that are exactly alike cannot be told apart and count as missed when swapped.
       key: draws the permutation, the noise and the key that the method gets.
       noise: standard deviation of the Gaussian noise on the copy, relative to the root mean square of each array;
         arrays of positive values are multiplied by its exponential.
+      data, task: for methods that need them.
 
     Returns:
       a `Recovery` of scalars.
     """
+    spec = spec_of("planted_recovery", network)
     hidden, noisy, solve = jax.random.split(key, 3)
     perms = random_perms(spec, hidden)
     copy = perturb(spec, permute(spec, params, perms), noisy, noise)
-    found = method(params, copy, key=solve).perms
+    found = method(network, params, copy, key=solve, data=data, task=task).perms
     right = {g: found[g] == truth for g, truth in inverse(spec, perms).items()}
     groups = {g: jnp.all(hit) for g, hit in right.items()}
     return Recovery(

@@ -1,36 +1,39 @@
 """Networks as points: distances that relabelling cannot change, and what they tell about a zoo."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
-from dwalign.symmetry import Alignment, PermutationSpec, distance, permute
-from dwalign.zoo import size, take
+from dwalign.extras import load
+from dwalign.matching import Method
+from dwalign.program import Data, Network, spec_of
+from dwalign.symmetry import PermutationSpec, count_networks, distance, permute, take_networks
 
 PyTree = Any
 
 
 def aligned_distances(
-    spec: PermutationSpec, networks: PyTree, method: Callable[..., Alignment], *, key: jax.Array
+    network: Network | PermutationSpec, networks: PyTree, method: Method, *, key: jax.Array, data: Data | None = None
 ) -> np.ndarray:
     """|a - P.b| between all pairs of a zoo after alignment by `method`, a symmetric matrix `[n, n]`.
 
     As invariant to relabelling as the method is equivariant. One direction of each pair is computed.
 
     Args:
-      spec: of the networks.
+      network: what they are, or its spec for methods that read weights alone.
       networks: stacked, leaves `[n, ...]`.
-      method: `method(a, b, key=key)` for one pair.
+      method: by which they are aligned.
+      key: for methods that draw at random; each pair has its own.
+      data: training data, for methods that need them.
     """
-    count = size(networks)
+    spec, count = spec_of("aligned_distances", network), count_networks(networks)
     first, second = np.triu_indices(count, 1)
 
     def one(item):
         i, j, key = item
-        a, b = take(networks, i), take(networks, j)
-        moved = permute(spec, b, method(a, b, key=key).perms)
+        a, b = take_networks(networks, i), take_networks(networks, j)
+        moved = permute(spec, b, method(network, a, b, key=key, data=data).perms)
         return distance(spec, a, moved)
 
     keys = jax.random.split(key, len(first))
@@ -62,11 +65,9 @@ def retrieval_precision(distances: np.ndarray, labels: np.ndarray) -> float:
 
 def cluster_agreement(distances: np.ndarray, labels: np.ndarray) -> float:
     """Adjusted Rand index of average-linkage clusters, as many as there are labels, and the labels; 1 is perfect."""
-    from sklearn.cluster import AgglomerativeClustering
-    from sklearn.metrics import adjusted_rand_score
-
-    clusters = AgglomerativeClustering(len(np.unique(labels)), metric="precomputed", linkage="average")
-    return float(adjusted_rand_score(labels, clusters.fit_predict(distances)))
+    count = len(np.unique(labels))
+    clusters = load("sklearn.cluster").AgglomerativeClustering(count, metric="precomputed", linkage="average")
+    return float(load("sklearn.metrics").adjusted_rand_score(labels, clusters.fit_predict(distances)))
 
 
 def planar_map(distances: np.ndarray) -> np.ndarray:

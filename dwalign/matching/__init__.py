@@ -1,24 +1,35 @@
-from dwalign.matching.activation import activation_matching
+"""Matching methods, one a file; a new file here is found by itself."""
+
+import importlib
+import pkgutil
+
+from dwalign.matching.activation import activation_matching, activation_matching_correlation
 from dwalign.matching.features import feature_matching
+from dwalign.matching.method import NEEDS, Method, chain, find_method, known_methods, method
 from dwalign.matching.naive import naive
-from dwalign.matching.options import check_options
 from dwalign.matching.refine import refine
 from dwalign.matching.scores import match_scores
 from dwalign.matching.sinkhorn import sinkhorn_rebasin
-from dwalign.matching.stages import Stage, read_stages
 from dwalign.matching.straight_through import straight_through
 from dwalign.matching.weight import weight_matching
 
 __all__ = [
-    "Stage",
+    "NEEDS",
+    "Method",
     "activation_matching",
-    "check_options",
-    "match_scores",
+    "activation_matching_correlation",
+    "chain",
     "feature_matching",
+    "find_method",
+    "known_methods",
+    "match_scores",
+    "method",
     "naive",
-    "read_stages",
     "refine",
     "sinkhorn_rebasin",
     "straight_through",
     "weight_matching",
 ]
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

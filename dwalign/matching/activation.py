@@ -1,73 +1,61 @@
 """Activation matching: units that respond alike are the same unit."""
 
-import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from dwalign.assignment import hungarian
-from dwalign.matching.batch import read_batch
-from dwalign.matching.options import check_options
-from dwalign.program import Units, count_examples, make_capture, take_examples
-from dwalign.symmetry import Alignment, PermutationSpec, SpecError, inverse, permute, permute_batch
+from dwalign.matching.method import method
+from dwalign.program import Data, Network, Units, count_examples, take_examples
+from dwalign.symmetry import Alignment, SpecError, inverse, permute, permute_batch
 
 PyTree = Any
 
 
+@method("activation matching", "#56b4e9", needs="inputs")
 def activation_matching(
-    spec: PermutationSpec,
-    a: PyTree,
-    b: PyTree,
-    *,
-    batch: tuple[PyTree, PyTree],
-    capture: Callable | None = None,
-    apply: Callable | None = None,
-    correlation: bool = False,
-    chunk: int = 1000,
-    key: jax.Array | None = None,
+    network: Network, a: PyTree, b: PyTree, *, data: Data, key: jax.Array | None = None, chunk: int = 1000
 ) -> Alignment:
-    """Match units by their activations on data.
+    """Match units by the inner products of their activations (Git Re-Basin, Ainsworth et al. 2023).
 
     Args:
-      spec, a, b: what is matched.
-      capture: `(params, inputs) -> (outputs, Units)` of the network; activations are `[m, ..., *batch, n]`, axes
-        between examples and units (positions in an image, say) count as more examples.
-      apply: `(params, inputs) -> outputs`, in place of `capture`, which is then read off this function.
-      batch: inputs and labels (not used), trees of `[m, ...]`; the whole training set in the paper.
-      correlation: Pearson correlations (Li et al. 2016) instead of inner products (Git Re-Basin, Ainsworth et al.
-        2023). Units that are constant on the data have correlation 0.
-      chunk: inputs that are pushed through the networks at once.
+      network, a, b: what is matched; axes between examples and units (positions in an image, say) count as more
+        examples.
+      data: inputs `[m, ...]`; the whole training set in the paper.
       key: not used; all methods share one signature.
+      chunk: inputs that are pushed through the networks at once.
 
     Returns:
-      `scores[group][i, j]`: the inner product or correlation of unit i of a and unit j of b.
+      `scores[group][i, j]`: the inner product of unit i of a and unit j of b.
     """
-    check_options("activation_matching", capture=capture, apply=apply, correlation=correlation, chunk=chunk)
-    if (capture is None) == (apply is None):
-        given = "neither" if apply is None else "both"
-        raise ValueError(f"activation_matching: exactly one of capture and apply must be given, got {given}")
-    spec.check_pair(a, b)
-    inputs, _ = read_batch("activation_matching", batch)
-    observe = capture or _capture_of(apply)
+    return _match(network, a, b, data.inputs, False, chunk)
+
+
+@method("activation matching (correlations)", "#009e73", needs="inputs")
+def activation_matching_correlation(
+    network: Network, a: PyTree, b: PyTree, *, data: Data, key: jax.Array | None = None, chunk: int = 1000
+) -> Alignment:
+    """Match units by the Pearson correlations of their activations (Li et al. 2016).
+
+    As `activation_matching`; units that are constant on the data have correlation 0.
+    """
+    return _match(network, a, b, data.inputs, True, chunk)
+
+
+def _match(network, a, b, inputs, correlation, chunk) -> Alignment:
+    spec = network.spec
     perms: dict[str, jax.Array] = {}
     scores: dict[str, jax.Array] = {}
     for level in spec.levels:
         moved = permute(spec, b, perms) if perms else b
-        found = _compare(spec, level, a, moved, observe, inputs, correlation, chunk)
+        found = _compare(spec, level, a, moved, network.capture, inputs, correlation, chunk)
         # found between partners, in the order of a; scores and permutations are indexed by the units of b
         back = inverse(spec, perms)
         scores |= {g: permute_batch(spec, g, found[g], back) for g in level}
         perms |= hungarian({g: scores[g] for g in level})
     return Alignment({g: perms[g] for g in spec.sizes}, {g: scores[g] for g in spec.sizes})
-
-
-@functools.lru_cache(maxsize=16)
-def _capture_of(apply: Callable) -> Callable:
-    # kept, for a capture keeps what it has read off the program
-    return make_capture(apply)
 
 
 def _compare(spec, groups, a, b, capture, inputs, correlation, chunk) -> dict[str, jax.Array]:
@@ -81,7 +69,7 @@ def _compare(spec, groups, a, b, capture, inputs, correlation, chunk) -> dict[st
         if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], Units)):
             raise ValueError(
                 "activation_matching: capture must give (outputs, Units), found "
-                f"{type(found).__name__}; a function that gives outputs alone is passed as apply"
+                f"{type(found).__name__}; a network whose capture is not given reads it off apply"
             )
         return {g: _by_group(spec, g, found[1].post) for g in groups}
 

@@ -3,17 +3,17 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from dwalign.assignment import hungarian
 from dwalign.encoders import GraphEncoder
-from dwalign.matching.options import check_options
+from dwalign.matching.method import method
 from dwalign.matching.scores import feature_scores
 from dwalign.symmetry import Alignment, PermutationSpec
 
 PyTree = Any
 
 
+@method("random features", "#8c6d31", needs="weights", name="features")
 def feature_matching(
     spec: PermutationSpec, a: PyTree, b: PyTree, *, key: jax.Array, channels: int = 32, rounds: int = 3
 ) -> Alignment:
@@ -28,10 +28,7 @@ def feature_matching(
       key: draws the weights of the encoder.
       channels, rounds: of the graph encoder.
     """
-    check_options("feature_matching", channels=channels, rounds=rounds)
-    spec.check_pair(a, b)
     encoder = GraphEncoder(spec, features=channels, channels=channels, rounds=rounds)
     variables = encoder.init(key, a)
-    features_a, features_b = (encoder.apply(variables, params) for params in (a, b))
-    scores = feature_scores(spec, *(jax.tree.map(jnp.asarray, features) for features in (features_a, features_b)))
+    scores = feature_scores(spec, *(encoder.apply(variables, params) for params in (a, b)))
     return Alignment(hungarian(scores), scores)

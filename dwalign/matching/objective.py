@@ -1,21 +1,19 @@
-"""What the methods that descend on a task loss share: the loss, scores to start from, and which result is returned."""
+"""What the methods that descend on a task loss share: the loss, scores to start from, which result is returned."""
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
+import numpy as np
 
-from dwalign.matching.batch import read_batch
-from dwalign.program import Units
+from dwalign.program import Data, Network, Task
 from dwalign.symmetry import (
     Alignment,
     PermutationSpec,
-    SpecError,
-    check_perms,
     identity,
     interpolate,
+    namespace,
     permute,
     to_matrices,
 )
@@ -24,62 +22,9 @@ PyTree = Any
 Scores = dict[str, jax.Array]
 
 
-def cross_entropy(outputs: jax.Array, labels: jax.Array) -> jax.Array:
-    """Mean softmax cross-entropy in nats; outputs `[m, classes]`, integer labels `[m]`."""
-    return optax.softmax_cross_entropy_with_integer_labels(outputs, labels).mean()
-
-
-def read_task(
-    method: str, apply: Callable, params: PyTree, batch: tuple[PyTree, PyTree], loss: Callable | None
-) -> tuple[Callable[[PyTree, tuple[PyTree, PyTree]], jax.Array], tuple[PyTree, PyTree]]:
-    """`task(params, batch)`, the loss of one network as a float32 scalar, and the batch that it may be given parts of.
-
-    Args:
-      method: named in errors.
-      apply: `(params, inputs) -> outputs`.
-      params: of one network.
-      batch: see `dwalign.matching.batch`.
-      loss: `(outputs, labels) -> scalar`; mean softmax cross-entropy by default.
-
-    Raises:
-      ValueError: the batch is unusable, `apply` gives hidden units too, labels are no classes of the outputs, or the
-        loss is no scalar.
-    """
-    inputs, labels = read_batch(method, batch)
-    outputs = jax.eval_shape(apply, params, inputs)
-    if isinstance(outputs, tuple) and any(isinstance(part, Units) for part in outputs):
-        raise ValueError(f"{method}: apply must give the outputs alone, found outputs and Units; pass network.apply")
-    if loss is None:
-        _check_labels(method, outputs, labels)
-    chosen = loss or cross_entropy
-    if (found := jax.eval_shape(chosen, outputs, labels)) is None or jnp.shape(found):
-        raise ValueError(
-            f"{method}: loss(outputs, labels) must be a scalar, found {found and jnp.shape(found)}; take the mean over "
-            "examples"
-        )
-    task = lambda params, batch: jnp.asarray(chosen(apply(params, batch[0]), batch[1]), jnp.float32)
-    return task, (inputs, labels)
-
-
-def _check_labels(method: str, outputs: PyTree, labels: PyTree) -> None:
-    fit = "; pass loss= where the task is another"
-    if not isinstance(outputs, jax.ShapeDtypeStruct) or not isinstance(labels, jax.Array):
-        raise ValueError(f"{method}: cross-entropy needs one array of outputs and one of labels, found trees{fit}")
-    whole = jnp.issubdtype(labels.dtype, jnp.integer)
-    if not whole or not outputs.shape or labels.shape != outputs.shape[:-1]:
-        raise ValueError(
-            f"{method}: cross-entropy needs integer labels of shape {outputs.shape[:-1]} for outputs {outputs.shape}, "
-            f"found {labels.dtype} {labels.shape}{fit}"
-        )
-    if isinstance(labels, jax.core.Tracer):
-        return
-    with jax.ensure_compile_time_eval():
-        least, most = int(labels.min()), int(labels.max())
-    if least < 0 or most >= outputs.shape[-1]:
-        raise ValueError(
-            f"{method}: labels must be classes of the outputs, 0 to {outputs.shape[-1] - 1}, found {least} to "
-            f"{most}{fit}"
-        )
+def loss_of(network: Network, task: Task) -> Callable[[PyTree, Data], jax.Array]:
+    """`(params, data) -> scalar`, the loss of one network of which the weights are still being mixed."""
+    return lambda params, data: task.lost(network.respond(params, data.inputs), data.labels)
 
 
 def random_scores(spec: PermutationSpec, key: jax.Array) -> Scores:
@@ -92,16 +37,11 @@ def random_scores(spec: PermutationSpec, key: jax.Array) -> Scores:
 
 
 def start_perms(spec: PermutationSpec, start: Alignment | None) -> dict[str, jax.Array]:
-    """The permutations of an alignment as int32; the identity without one.
-
-    Raises `SpecError` where they are not those of this spec.
-    """
+    """The permutations of an alignment as int32; the identity without one."""
     if start is None:
         return identity(spec)
-    check_perms("start", spec, start.perms)
-    if missing := set(spec.sizes) - set(start.perms):
-        raise SpecError(f"start: perms must name every group of the spec, found none for {sorted(missing)}")
-    return {g: jnp.asarray(start.perms[g], jnp.int32) for g in spec.sizes}
+    as_index = lambda perm: namespace(perm).asarray(perm, np.int32)
+    return {g: as_index(start.perms[g]) for g in spec.sizes}
 
 
 def start_scores(start: Alignment) -> Scores:

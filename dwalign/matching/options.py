@@ -7,9 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 
-from dwalign.matching.batch import read_batch
-from dwalign.symmetry import Alignment
-
 
 class Law(NamedTuple):
     """Whether a value fits, and what must hold."""
@@ -29,30 +26,24 @@ def _real(positive: bool = False) -> Law:
     return Law(lambda x: traced(x) or fits(x), f"a finite{' positive' if positive else ''} number")
 
 
-FUNCTION = Law(callable, "a function")
 LAWS = {
-    "apply": FUNCTION._replace(text="the function (params, inputs) -> outputs of the network, network.apply"),
-    "capture": FUNCTION._replace(text="a function (params, inputs) -> (outputs, Units), such as make_capture(apply)"),
-    "loss": FUNCTION._replace(text="a function (outputs, labels) -> scalar"),
-    "start": Law(lambda x: isinstance(x, Alignment), "an Alignment, the result of another method"),
     "aligner": Law(
         lambda x: hasattr(x, "model") and hasattr(x, "variables"),
         "an Aligner; deepalign.load_aligner(folder) reads the one in a folder",
     ),
-    "correlation": Law(lambda x: isinstance(x, bool), "True or False"),
     **dict.fromkeys(("iterations", "steps"), _whole(0)),
-    **dict.fromkeys(("restarts", "sweeps", "images", "chunk", "sinkhorn_iterations", "channels", "rounds"), _whole(1)),
+    **dict.fromkeys(
+        ("restarts", "sweeps", "images", "examples", "chunk", "sinkhorn_iterations", "channels", "rounds"), _whole(1)
+    ),
     **dict.fromkeys(("learning_rate", "momentum", "spread"), _real()),
     "temperature": _real(positive=True),
 }
-MAY_BE_NONE = {"apply", "capture", "loss", "start"}
+MAY_BE_NONE = {"examples"}
 
 
 def check_options(method: str, **options: Any) -> None:
     """Raise `ValueError` for the first option whose value cannot be meant; options without a law pass."""
     for name, value in options.items():
-        if name == "batch":
-            read_batch(method, value)
-        elif name in LAWS and not (LAWS[name].fits(value) or (value is None and name in MAY_BE_NONE)):
+        if name in LAWS and not (LAWS[name].fits(value) or (value is None and name in MAY_BE_NONE)):
             shown = f"{value!r}" if isinstance(value, str | numbers.Number) else type(value).__name__
             raise ValueError(f"{method}: {name} must be {LAWS[name].text}; got {shown}")

@@ -7,37 +7,39 @@ import jax
 import jax.numpy as jnp
 
 from dwalign.assignment import hungarian, soft_assign
+from dwalign.matching.method import method
 from dwalign.matching.objective import (
     better_of,
+    loss_of,
     midpoint_loss,
     random_scores,
-    read_task,
     standardise,
     start_perms,
     start_scores,
 )
-from dwalign.matching.options import check_options
+from dwalign.program import CLASSIFICATION, Data, Network, Task, take_examples
 from dwalign.symmetry import Alignment, PermutationSpec, transpose
 
 PyTree = Any
 SPREAD = 2.0
 
 
+@method("refinement", "#5d4a9c", needs="labels", count=("steps", "{} steps"))
 def refine(
-    spec: PermutationSpec,
+    network: Network,
     a: PyTree,
     b: PyTree,
     *,
     key: jax.Array,
-    apply: Callable,
-    batch: tuple[jax.Array, jax.Array],
+    data: Data,
+    task: Task = CLASSIFICATION,
     start: Alignment | None = None,
     steps: int = 20,
     learning_rate: float = 0.3,
     momentum: float = 0.5,
     spread: float = SPREAD,
     iterations: int = 10,
-    loss: Callable | None = None,
+    examples: int | None = None,
 ) -> Alignment:
     """Lower the loss at the midpoint between a and the softly aligned b, from any start.
 
@@ -47,22 +49,21 @@ def refine(
     that of the last step merges worse on the batch: the steps only lower the loss of soft alignments.
 
     Args:
-      spec, a, b: what is matched.
+      network, a, b: what is matched.
       key: draws the start where none is given.
-      apply: `(params, inputs) -> outputs`.
-      batch: inputs and labels of training data, trees of `[m, ...]`; the whole batch is used in every step.
+      data: inputs and labels of training data, trees of `[m, ...]`; all of them are used in every step.
+      task: what the networks are for.
       start: an alignment whose scores (or else permutations) are refined; None starts at random.
       steps, learning_rate, momentum: of the optimisation, in units of the scores.
       spread: the start's scores are centred and scaled to this standard deviation in each group, so that a start of
         any method arrives equally confident; over-confident starts cannot be moved.
       iterations: of Sinkhorn.
-      loss: `(outputs, labels) -> scalar`; mean softmax cross-entropy by default.
+      examples: the first so many of the data are used; all by default.
     """
+    spec, loss = network.spec, loss_of(network, task)
+    seen = take_examples(data, slice(examples))
+    task_loss = lambda params: loss(params, seen)
     options: dict[str, Any] = dict(steps=steps, learning_rate=learning_rate, momentum=momentum, iterations=iterations)
-    check_options("refine", apply=apply, start=start, spread=spread, loss=loss, **options)
-    spec.check_pair(a, b)
-    task, data = read_task("refine", apply, a, batch, loss)
-    task_loss = lambda params: task(params, data)
 
     first = standardise(random_scores(spec, key) if start is None else start_scores(start), spread)
     last, history = refine_scores(spec, a, b, first, task_loss, **options)

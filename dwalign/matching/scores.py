@@ -1,26 +1,98 @@
 """The weight-matching scores of all units under the current alignment of their neighbours."""
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dwalign.assignment import hungarian
 from dwalign.symmetry import (
     Block,
     PermutationSpec,
+    contract,
     inner_product,
     inverse,
+    namespace,
     permute_batch,
     permute_block,
-    to_matrices,
-    weight_blocks,
+    restore_block,
+    voting_blocks,
+    widen,
 )
 
 PyTree = Any
 Scores = dict[str, jax.Array]
 EPS = 1e-12
+# on the host so many numbers of a block are widened, moved and multiplied at a time
+PIECE = 2**22
+
+
+class Place(NamedTuple):
+    """Where a group sits: the number of a block, and an axis of it."""
+
+    block: int
+    axis: int
+
+
+class Places(NamedTuple):
+    """Everywhere a group sits, by what the products there depend on.
+
+    Attributes:
+      own: on blocks that carry no other group: no alignment at all.
+      shared: beside other groups: their alignment.
+      first: on blocks that it sits on more than once, the first time: its own alignment, too.
+      again: the other times.
+    """
+
+    own: tuple[Place, ...]
+    shared: tuple[Place, ...]
+    first: tuple[Place, ...]
+    again: tuple[Place, ...]
+
+
+class Pair(NamedTuple):
+    """What is matched: the blocks of a and b that vote, as they are stored."""
+
+    a: tuple[Block, ...]
+    b: tuple[Block, ...]
+    places: Mapping[str, Places]
+
+
+def read_pair(spec: PermutationSpec, a: PyTree, b: PyTree, *, xp: Any = None) -> Pair:
+    """The blocks of two networks, and where on them every group sits; `xp` as in `voting_blocks`."""
+    one, two = (tuple(voting_blocks(spec, params, xp=xp)) for params in (a, b))
+    return Pair(one, two, find_places(spec, tuple(block.factors for block in one)))
+
+
+@functools.lru_cache(256)
+def find_places(spec: PermutationSpec, blocks: tuple[tuple[str | None, ...], ...]) -> Mapping[str, Places]:
+    """Where every group sits on blocks of these factors."""
+    places: dict[str, list[list[Place]]] = {group: [[], [], [], []] for group in spec.sizes}
+    for number, factors in enumerate(blocks):
+        carried = [(axis, group) for axis, group in enumerate(factors) if group is not None and group in spec.sizes]
+        several = len({group for _, group in carried}) > 1
+        for k, (axis, group) in enumerate(carried):
+            seen = sum(other == group for _, other in carried[:k])
+            alone = factors.count(group) == 1
+            kind = int(several) if alone else 2 + bool(seen)
+            places[group][kind].append(Place(number, axis))
+    return MappingProxyType({group: Places(*map(tuple, kinds)) for group, kinds in places.items()})
+
+
+@functools.lru_cache(256)
+def neighbours(spec: PermutationSpec, blocks: tuple[tuple[str | None, ...], ...]) -> Mapping[str, frozenset[str]]:
+    """The groups whose scores depend on the alignment of each group; its own only where it sits on an array twice."""
+    beside: dict[str, set[str]] = {group: set() for group in spec.sizes}
+    for factors in blocks:
+        carried = [group for group in factors if group is not None and group in spec.sizes]
+        for k, group in enumerate(carried):
+            beside[group].update(carried[:k] + carried[k + 1 :])
+    return MappingProxyType({group: frozenset(found) for group, found in beside.items()})
 
 
 def match_scores(
@@ -38,39 +110,47 @@ def match_scores(
       group to `[*batch, n, n]`, the linear assignment problem of Git Re-Basin's weight matching (Ainsworth et al.
       2023). Differentiable; swapping a and b and transposing `perms` transposes the result.
     """
-    blocks = weight_blocks(spec, a), weight_blocks(spec, b)
-    own = {group: group_scores(spec, *blocks, {}, group, own=True) for group in spec.sizes} if own is None else own
-    return {group: own[group] + group_scores(spec, *blocks, perms, group, own=False) for group in spec.sizes}
+    pair = read_pair(spec, a, b)
+    own = sum_own(spec, pair) if own is None else own
+
+    def scores(group, places):
+        return sum_products(spec, pair, perms, group, places.shared + places.first + places.again, own[group])
+
+    return {group: scores(group, places) for group, places in pair.places.items()}
 
 
 def own_scores(spec: PermutationSpec, a: PyTree, b: PyTree) -> Scores:
     """The part that depends on no alignment: weights between the group and fixed axes."""
-    blocks = weight_blocks(spec, a), weight_blocks(spec, b)
-    return {group: group_scores(spec, *blocks, {}, group, own=True) for group in spec.sizes}
+    return sum_own(spec, read_pair(spec, a, b))
 
 
-def group_scores(
-    spec: PermutationSpec, blocks_a: Sequence[Block], blocks_b: Sequence[Block], perms: dict, group: str, *, own: bool
+def sum_own(spec: PermutationSpec, pair: Pair) -> Scores:
+    """`own_scores` of a pair."""
+    return {group: sum_products(spec, pair, {}, group, places.own) for group, places in pair.places.items()}
+
+
+def sum_products(
+    spec: PermutationSpec, pair: Pair, perms: Scores, group: str, places: Sequence[Place], total: Any = None
 ) -> jax.Array:
-    """The scores of one group over the blocks that carry no other group (`own`), or over all others.
+    """`total` and the products of all units of a group `[*batch, n, n]` at these places, all else aligned by `perms`.
 
-    The latter depend on the alignment of the others. Where the group sits on two axes of an array, the score is
-    quadratic in its own permutation; this is its linearisation at `perms`, the sum over both occurrences with the other
-    one aligned.
+    At one place they are the derivative of <a, P.b> by the permutation there. A score is linear in the permutation of
+    a group that sits on no array twice. Otherwise that of its first place on each array, where the others are aligned,
+    holds the value, and the sum over all places the derivative.
     """
+    for place in places:
+        for x, y in _pieces(spec, pair.a[place.block], pair.b[place.block]):
+            products = _products(spec, x, y, perms, place.axis)
+            total = products if total is None else total + products
     n = spec.sizes[group]
-    total = jnp.zeros((*spec.batch_shape(group), n, n), jnp.float32)
-    nested = any(h in spec.sizes for h in spec.batch.get(group, ()))
-    for block_a, block_b in zip(blocks_a, blocks_b, strict=True):
-        for axis, factor in enumerate(block_a.factors):
-            others = {f for k, f in enumerate(block_a.factors) if k != axis and f in spec.sizes}
-            if factor == group and own == (not others):
-                if nested:
-                    total = total + _derivative(spec, block_a, block_b, perms, group)
-                    break
-                aligned = permute_block(spec, block_b, perms, skip=axis)
-                total = total + _products(spec, block_a, aligned, axis)
-    return total
+    return np.zeros((*spec.batch_shape(group), n, n), np.float32) if total is None else total
+
+
+def aligned_product(spec: PermutationSpec, pair: Pair, perms: Scores) -> jax.Array:
+    """<a, P.b> over all blocks that vote."""
+    pieces = (piece for x, y in zip(pair.a, pair.b, strict=True) for piece in _pieces(spec, x, y))
+    aligned = ((widen(x), widen(permute_block(spec, y, perms))) for x, y in pieces)
+    return sum((inner_product([x], [y]) for x, y in aligned), np.float32(0))
 
 
 def feature_scores(spec: PermutationSpec, features_a: Scores, features_b: Scores) -> Scores:
@@ -91,15 +171,22 @@ def _unit(x):
     return x * jax.lax.rsqrt(jnp.sum(x**2, -1, keepdims=True) + EPS)
 
 
-def _products(spec, block_a: Block, block_b: Block, axis: int) -> jax.Array:
-    rank = block_a.array.ndim
-    other = [rank if k == axis else k for k in range(rank)]
-    batch = [block_a.factors.index(h) for h in spec.batch.get(block_a.factors[axis], ())]
-    return jnp.einsum(block_a.array, list(range(rank)), block_b.array, other, [*batch, axis, rank], precision="highest")
+def _products(spec: PermutationSpec, x: Block, y: Block, perms: Scores, axis: int) -> jax.Array:
+    batch, before = spec.batch.get(x.factors[axis] or "", ()), perms
+    # what a group is batched over moves after it, so a is brought to the order of b there
+    if after := {h: perms[h] for h in batch if h in perms}:
+        x, before = restore_block(spec, x, after), {h: perm for h, perm in perms.items() if h not in after}
+    one, two = widen(x).array, widen(permute_block(spec, y, before, skip=axis)).array
+    axes, new = tuple(range(one.ndim)), one.ndim
+    return contract(one, axes, two, (*axes[:axis], new, *axes[axis + 1 :]), (*map(x.factors.index, batch), axis, new))
 
 
-def _derivative(spec, block_a: Block, block_b: Block, perms, group) -> jax.Array:
-    # permutations inside a permuted group are indexed by the units of b, products with the aligned b by those of a
-    inner = lambda p: inner_product([block_a], [permute_block(spec, block_b, {**perms, group: p})])
-    hard = jnp.issubdtype(perms[group].dtype, jnp.integer)
-    return jax.grad(inner)(to_matrices({group: perms[group]})[group] if hard else perms[group])
+def _pieces(spec: PermutationSpec, x: Block, y: Block) -> list[tuple[Block, Block]]:
+    """Two blocks in parts along the longest anonymous axis: a whole embedding at once would double a checkpoint."""
+    free = [k for k, factor in enumerate(x.factors) if factor is None]
+    if x.array.size <= PIECE or not free or namespace(x.array, y.array) is not np:
+        return [(x, y)]
+    axis = max(free, key=lambda k: x.array.shape[k])
+    count = min(math.ceil(x.array.size / PIECE), x.array.shape[axis])
+    parts = zip(*(np.array_split(block.array, count, axis) for block in (x, y)), strict=True)
+    return [(x._replace(array=one), y._replace(array=two)) for one, two in parts]

@@ -1,6 +1,5 @@
 """Sinkhorn re-basin: gradient descent on relaxed permutations with the task loss (Pena et al. 2023)."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,29 +7,30 @@ import jax.numpy as jnp
 import optax
 
 from dwalign.assignment import hungarian, soft_assign
+from dwalign.matching.method import method
 from dwalign.matching.objective import (
     better_of,
+    loss_of,
     random_scores,
-    read_task,
     standardise,
     start_perms,
     start_scores,
 )
-from dwalign.matching.options import check_options
-from dwalign.program import count_examples, take_examples
-from dwalign.symmetry import Alignment, PermutationSpec, identity, interpolate, permute
+from dwalign.program import CLASSIFICATION, Data, Network, Task, count_examples, take_examples
+from dwalign.symmetry import Alignment, identity, interpolate, permute
 
 PyTree = Any
 
 
+@method("Sinkhorn re-basin", "#b86b98", needs="labels", name="sinkhorn", count=("iterations", "{} iterations"))
 def sinkhorn_rebasin(
-    spec: PermutationSpec,
+    network: Network,
     a: PyTree,
     b: PyTree,
     *,
     key: jax.Array,
-    apply: Callable,
-    batch: tuple[jax.Array, jax.Array],
+    data: Data,
+    task: Task = CLASSIFICATION,
     start: Alignment | None = None,
     iterations: int = 1000,
     learning_rate: float = 0.1,
@@ -38,7 +38,6 @@ def sinkhorn_rebasin(
     spread: float = 1.0,
     temperature: float = 1.0,
     sinkhorn_iterations: int = 20,
-    loss: Callable | None = None,
 ) -> Alignment:
     """Minimise the task loss at random points between a and the softly aligned b by Adam.
 
@@ -46,10 +45,9 @@ def sinkhorn_rebasin(
     at the midpoint on the batch.
 
     Args:
-      spec, a, b: what is matched.
+      network, a, b: what is matched.
       key: draws the start, the images and the points on the path.
-      apply: `(params, inputs) -> outputs`.
-      batch: inputs and labels of the training set, trees of `[m, ...]`.
+      data: inputs and labels of the training set, trees of `[m, ...]`.
       start: an alignment whose scores (or else permutations) are the first logits; without one these are the identity
         with normal noise of 0.1, as in the reference.
       iterations: gradient steps (the paper's comparison takes 1000).
@@ -58,22 +56,9 @@ def sinkhorn_rebasin(
       spread: a start's scores are centred and scaled to this standard deviation in each group: at their own scale those
         of some methods are as good as uniform, and those of others cannot be moved.
       temperature, sinkhorn_iterations: of the projection.
-      loss: `(outputs, labels) -> scalar`; mean softmax cross-entropy by default.
+      task: what the networks are for.
     """
-    check_options(
-        "sinkhorn_rebasin",
-        apply=apply,
-        start=start,
-        iterations=iterations,
-        learning_rate=learning_rate,
-        images=images,
-        spread=spread,
-        temperature=temperature,
-        sinkhorn_iterations=sinkhorn_iterations,
-        loss=loss,
-    )
-    spec.check_pair(a, b)
-    task, data = read_task("sinkhorn_rebasin", apply, a, batch, loss)
+    spec, loss = network.spec, loss_of(network, task)
     count = count_examples(data)
     start_key, loop_key = jax.random.split(key)
     if start is None:
@@ -91,7 +76,7 @@ def sinkhorn_rebasin(
         )
         moved = permute(spec, b, plans)
         point = jax.random.uniform(point_key, dtype=jnp.float32)
-        return task(interpolate(spec, a, moved, point), take_examples(data, index))
+        return loss(interpolate(spec, a, moved, point), take_examples(data, index))
 
     def step(state, key):
         scores, opt = state
@@ -108,7 +93,7 @@ def sinkhorn_rebasin(
         # as many at once as in a step; the last few that fill no part are left out
         part = jax.random.permutation(start_key, count)[: count - count % min(images, count)]
         parts = part.reshape(-1, min(images, count))
-        return jax.lax.map(lambda index: task(params, take_examples(data, index)), parts).mean()
+        return jax.lax.map(lambda index: loss(params, take_examples(data, index)), parts).mean()
 
     perms, kept = better_of(spec, a, b, (begun, scores), (after, last), on_all)
     return Alignment(perms, kept, history)

@@ -1,34 +1,33 @@
 """The straight-through estimator of Git Re-Basin (Ainsworth et al. 2023, section 3.3)."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from dwalign.matching.objective import read_task, start_perms
-from dwalign.matching.options import check_options
+from dwalign.matching.method import method
+from dwalign.matching.objective import loss_of, start_perms
 from dwalign.matching.weight import weight_matching
-from dwalign.program import count_examples, take_examples
-from dwalign.symmetry import Alignment, PermutationSpec, interpolate, leaf_roles, permute, wide
+from dwalign.program import CLASSIFICATION, Data, Network, Task, count_examples, take_examples
+from dwalign.symmetry import Alignment, interpolate, part_of, permute, wide
 
 PyTree = Any
 
 
+@method("straight-through", "#e69f00", needs="labels", count=("iterations", "{} iterations"))
 def straight_through(
-    spec: PermutationSpec,
+    network: Network,
     a: PyTree,
     b: PyTree,
     *,
     key: jax.Array,
-    apply: Callable,
-    batch: tuple[jax.Array, jax.Array],
+    data: Data,
+    task: Task = CLASSIFICATION,
     start: Alignment | None = None,
     iterations: int = 200,
     learning_rate: float = 1e-3,
     images: int = 256,
-    loss: Callable | None = None,
 ) -> Alignment:
     """Learn free weights w, started at a, whose best weight matching P of b makes a good midpoint with a.
 
@@ -37,25 +36,14 @@ def straight_through(
     `images` fixed images is returned.
 
     Args:
-      spec, a, b: what is matched.
+      network, a, b: what is matched.
       key: draws images and the order of the groups.
-      apply: `(params, inputs) -> outputs`.
-      batch: inputs and labels of the training set, trees of `[m, ...]`.
+      data: inputs and labels of the training set, trees of `[m, ...]`.
       start: where the first matching starts; the identity by default.
       iterations, learning_rate, images: of the optimisation.
-      loss: `(outputs, labels) -> scalar`; mean softmax cross-entropy by default.
+      task: what the networks are for.
     """
-    check_options(
-        "straight_through",
-        apply=apply,
-        start=start,
-        iterations=iterations,
-        learning_rate=learning_rate,
-        images=images,
-        loss=loss,
-    )
-    spec.check_pair(a, b)
-    task, data = read_task("straight_through", apply, a, batch, loss)
+    spec, loss = network.spec, loss_of(network, task)
     optimiser = optax.adam(learning_rate)
     count = count_examples(data)
     fixed_key, loop_key = jax.random.split(key)
@@ -65,23 +53,12 @@ def straight_through(
         return take_examples(data, index)
 
     def midpoint(moved, data):
-        return task(interpolate(spec, a, moved), data)
+        return loss(interpolate(spec, a, moved), data)
 
     judged = draw(fixed_key)
-    sloped = [
-        k
-        for k, (role, leaf) in enumerate(zip(leaf_roles(spec, a), jax.tree.leaves(a), strict=True))
-        if role == "weight" and jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
-    ]
-
-    def part(params):
-        # in at least 32 bits: in fewer, steps of this size round to nothing
-        arrays = (jnp.asarray(jax.tree.leaves(params)[k]) for k in sloped)
-        return [array.astype(wide(array.dtype)) for array in arrays]
-
-    def put(params, arrays):
-        leaves = dict(enumerate(jax.tree.leaves(params))) | dict(zip(sloped, arrays, strict=True))
-        return spec.treedef.unflatten(leaves.values())
+    # in at least 32 bits: in fewer, steps of this size round to nothing
+    part = lambda params: [array.astype(wide(array.dtype)) for array in part_of(spec, params, "weight")[0]]
+    put = lambda params, arrays: part_of(spec, params, "weight")[1](arrays)
 
     def step(state, key):
         free, opt, perms, best, lowest = state

@@ -1,3 +1,8 @@
+"""Networks that get aligned in experiments and tests, one kind a file; a new file here is found by itself."""
+
+import importlib
+import inspect
+import pkgutil
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +12,7 @@ from dwalign.networks.densenet import DenseNet, densenet
 from dwalign.networks.gnn import GNN, gnn
 from dwalign.networks.mixer import Mixer, mixer
 from dwalign.networks.mlp import MLP, mlp
-from dwalign.networks.network import Network, from_module, reset_statistics, with_batch_statistics
+from dwalign.networks.network import from_module
 from dwalign.networks.recurrent import FusedLSTMCell, Recurrent, recurrent
 from dwalign.networks.resnet import ResNet, resnet, resnet20, resnet50
 from dwalign.networks.siren import Siren, fix_signs, siren
@@ -15,22 +20,18 @@ from dwalign.networks.transformer import Block, BlockOptions, Transformer, trans
 from dwalign.networks.unet import UNet, unet
 from dwalign.networks.vgg import VGG, vgg
 from dwalign.networks.vit import ViT, vit
+from dwalign.program import Network
 
+# every function of a file here that makes a network is a kind, under its own name
+_modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
 KINDS: dict[str, Callable[..., Network]] = {
-    "cnn": cnn,
-    "densenet": densenet,
-    "gnn": gnn,
-    "mixer": mixer,
-    "mlp": mlp,
-    "recurrent": recurrent,
-    "resnet": resnet,
-    "resnet20": resnet20,
-    "resnet50": resnet50,
-    "siren": siren,
-    "transformer": transformer,
-    "unet": unet,
-    "vgg": vgg,
-    "vit": vit,
+    name: make
+    for module in _modules
+    for name, make in sorted(vars(module).items())
+    if inspect.isfunction(make)
+    and make.__module__ == module.__name__
+    and inspect.signature(make).return_annotation is Network
+    and make is not from_module
 }
 
 
@@ -71,7 +72,6 @@ __all__ = [
     "mixer",
     "mlp",
     "recurrent",
-    "reset_statistics",
     "resnet",
     "resnet20",
     "resnet50",
@@ -80,5 +80,4 @@ __all__ = [
     "unet",
     "vgg",
     "vit",
-    "with_batch_statistics",
 ]

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
-from dwalign.networks.network import Network, from_module
+from dwalign.networks.network import from_module
 from dwalign.networks.norm import make_norm
+from dwalign.program import Network
 
 
 class DenseNet(nn.Module):

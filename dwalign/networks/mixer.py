@@ -6,7 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from dwalign.networks.convolution import convolve
-from dwalign.networks.network import Network, from_module
+from dwalign.networks.network import from_module
+from dwalign.program import Network
 
 
 class Mixer(nn.Module):

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
-from dwalign.networks.network import Network, from_module
+from dwalign.networks.network import from_module
+from dwalign.program import Network
 
 
 class MLP(nn.Module):

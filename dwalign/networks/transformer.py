@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from dwalign.networks.attention import Attention
-from dwalign.networks.network import Network, from_module
+from dwalign.networks.network import from_module
 from dwalign.networks.norm import make_norm
+from dwalign.program import Network
 
 
 class BlockOptions(NamedTuple):

@@ -6,8 +6,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from dwalign.networks.convolution import convolve, halve
-from dwalign.networks.network import Network, from_module
+from dwalign.networks.network import from_module
 from dwalign.networks.norm import make_norm
+from dwalign.program import Network
 
 VGG11 = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))

@@ -6,9 +6,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from dwalign.networks.convolution import convolve
-from dwalign.networks.network import Network, from_module
+from dwalign.networks.network import from_module
 from dwalign.networks.norm import make_norm
 from dwalign.networks.transformer import BlockOptions, apply_blocks, check_heads
+from dwalign.program import Network
 
 
 class ViT(nn.Module):

@@ -1,26 +1,52 @@
 from dwalign.program.capture import Units, make_capture
 from dwalign.program.certificate import Certificate, CertificateError, accepts, certify, drawn_elements
-from dwalign.program.data import count_examples, take_examples
+from dwalign.program.data import Data, check_data, count_examples, take_examples
 from dwalign.program.double import widen
 from dwalign.program.inference import InferenceError, infer_spec
 from dwalign.program.interpret import interpret
+from dwalign.program.network import Network, check_network, network, reset_statistics, spec_of
+from dwalign.program.task import (
+    CLASSIFICATION,
+    REGRESSION,
+    Task,
+    check_task,
+    correct,
+    cross_entropy,
+    mean_squared_error,
+    within,
+)
 from dwalign.program.trial import Trial, examine, trials
 
 __all__ = [
+    "CLASSIFICATION",
     "Certificate",
     "CertificateError",
+    "Data",
     "InferenceError",
+    "Network",
+    "REGRESSION",
+    "Task",
     "Trial",
     "Units",
     "accepts",
     "certify",
+    "check_data",
+    "check_network",
+    "check_task",
+    "correct",
     "count_examples",
+    "cross_entropy",
     "drawn_elements",
     "examine",
     "infer_spec",
     "interpret",
     "make_capture",
+    "mean_squared_error",
+    "network",
+    "reset_statistics",
     "take_examples",
+    "spec_of",
     "trials",
     "widen",
+    "within",
 ]

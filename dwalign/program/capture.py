@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
 from dwalign.program.data import count_examples, take_examples
 from dwalign.program.inference import Program, read_program
 from dwalign.program.inference.atoms import Atom, find, leaves
-from dwalign.program.inference.facts import Occurrence, Place
+from dwalign.program.inference.facts import Choice, Index, Occurrence, Place
 from dwalign.program.inference.structure import beside, pieces, spans
 from dwalign.program.inference.walk import called, scan_parts
 from dwalign.symmetry.axes import SpecError
@@ -34,7 +35,8 @@ class Units(NamedTuple):
       sensitivity: gradients of a read-out of the outputs with respect to `pre`; None without a read-out.
 
     Positions are all other axes (places in an image, steps in time, several readers). Along axes of other groups, whose
-    order means nothing, a unit answers with the mean and the root mean square.
+    order means nothing, a unit answers with the mean and the root mean square. Units of an expert that an index
+    passed over answer with zero.
     """
 
     pre: dict[str, jax.Array]
@@ -111,10 +113,25 @@ def _carried(one: Occurrence) -> list[Atom]:
     return [leaf for atom in (*one.dims, *one.loops) if atom is not None for leaf in leaves(atom)]
 
 
+def _picked(program: Program, one: Occurrence, group: Atom) -> list[tuple[Choice, Index]]:
+    """The indices that say of which expert, in each row, the units in a value are, where these can be observed."""
+    needed = {leaf for h in program.groups.batch[group] for leaf in _constituents(program, h)}
+    units, indexed = set(_constituents(program, group)), program.facts.indexed
+    return [
+        (choice, index)
+        for choice in one.choices
+        if (atom := one.dims[choice.axis]) is not None and units & {*leaves(atom)}
+        if needed & {*leaves(choice.source)} and choice.number in indexed
+        for index in [indexed[choice.number]]
+        if index.value.place is not None and index.value.loops == one.loops
+    ]
+
+
 def _usable(program: Program, one: Occurrence, group: Atom) -> bool:
     needed = [*_constituents(program, group), _example_leaf(program)]
     needed += [leaf for h in program.groups.batch[group] for leaf in _constituents(program, h)]
-    return one.data and one.place is not None and all(leaf in _carried(one) for leaf in needed)
+    carried = [*_carried(one), *(leaf for choice, _ in _picked(program, one, group) for leaf in leaves(choice.source))]
+    return one.data and one.place is not None and all(leaf in carried for leaf in needed)
 
 
 def _readings(program: Program, group: Atom) -> tuple[Occurrence, ...]:
@@ -165,7 +182,10 @@ def _before(program: Program, one: Occurrence, group: Atom) -> Occurrence:
 def _run(plan: Plan, params, inputs, readout) -> tuple[PyTree, Units]:
     closed = plan.program.closed
     arrays = [jnp.asarray(leaf) for leaf in jax.tree.leaves((params, inputs))]
-    wanted = {one.place for group in (plan.pre, plan.post) for ones in group.values() for one in ones}
+    wanted = set()
+    for name, one in ((name, one) for kind in (plan.pre, plan.post) for name, ones in kind.items() for one in ones):
+        indices = _picked(plan.program, one, _group(plan.program, name))
+        wanted |= {one.place, *(index.value.place for _, index in indices)}
     leaves_out, found = _evaluate(closed, arrays, wanted, {})
     outputs = plan.program.outputs.unflatten(leaves_out)
     units = {
@@ -180,18 +200,36 @@ def _run(plan: Plan, params, inputs, readout) -> tuple[PyTree, Units]:
         return readout(plan.program.outputs.unflatten(_evaluate(closed, arrays, set(), shifts)[0]))
 
     gradients = jax.grad(read)({place: jnp.zeros_like(found[place]) for place in sorted(places)})
-    sensitivity = {g: _units(plan.program, g, ones, gradients) for g, ones in plan.pre.items()}
+    sensitivity = {g: _units(plan.program, g, ones, found | gradients) for g, ones in plan.pre.items()}
     return outputs, Units(**units, sensitivity=sensitivity)
 
 
 def _units(program: Program, name: str, ones: Sequence[Occurrence], found: Mapping[Place, jax.Array]) -> jax.Array:
+    group = _group(program, name)
+    arrays = [_spread(program, group, one, found) for one in ones]
+    return jnp.concatenate([_arranged(program, group, dims, array) for dims, array in arrays], axis=1)
+
+
+def _group(program: Program, name: str) -> Atom:
     (group,) = (leaf for leaf in program.groups.batch if program.groups.names[leaf] == name)
-    return jnp.concatenate(
-        [_arranged(program, group, one, found[one.place]) for one in ones if one.place is not None], axis=1
-    )
+    return group
 
 
-def _arranged(program: Program, group: Atom, one: Occurrence, array: jax.Array) -> jax.Array:
+def _spread(program: Program, group: Atom, one: Occurrence, found) -> tuple[list[Atom | None], jax.Array]:
+    """The value with an axis more for each index that picked its units: zero but for the position that it names."""
+    dims, array = [*one.loops, *one.dims], found[one.place]
+    for choice, index in _picked(program, one, group):
+        at = found[index.value.place] if index.column is None else found[index.value.place][..., index.column]
+        along = [*range(len(one.loops)), *(None if k is None else len(one.loops) + k for k in choice.along)]
+        at = at.squeeze([k for k, axis in enumerate(along) if axis is None])
+        kept = [axis for axis in along if axis is not None]
+        at = at.transpose(np.argsort(kept)).reshape([n if k in kept else 1 for k, n in enumerate(array.shape)])
+        array = array[..., None] * jax.nn.one_hot(at, choice.source.size, dtype=array.dtype)
+        dims.append(choice.source)
+    return dims, array
+
+
+def _arranged(program: Program, group: Atom, dims: Sequence[Atom | None], array: jax.Array) -> jax.Array:
     """`[m, positions, *batch, n]`"""
     outer = [_constituents(program, h) for h in program.groups.batch[group]]
     own = _constituents(program, group)
@@ -199,7 +237,7 @@ def _arranged(program: Program, group: Atom, one: Occurrence, array: jax.Array) 
     names = program.groups.names
     permuted = {leaf for g in program.groups.batch for leaf in _constituents(program, g)}
     out = []
-    for factors, block in _unfold(array, (*one.loops, *one.dims)):
+    for factors, block in _unfold(array, dims):
         if any(factors.count(leaf) != 1 for leaf in [_example_leaf(program), *behind]):
             continue
         first = factors.index(_example_leaf(program))

@@ -1,15 +1,26 @@
-"""Inputs are any tree; the first axis of every array in it holds the examples, and single numbers belong to all.
+"""Data: inputs that are any tree, with labels where a method needs them.
 
-Arrays that all examples share, such as the one graph of a data set, have no such axis: the function that reads the
-inputs holds them.
+The first axis of every array in a tree holds the examples, and single numbers belong to all. Arrays that all examples
+share, such as the one graph of a data set, have no such axis: the function that reads the inputs holds them.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 PyTree = Any
+
+
+class Data(NamedTuple):
+    """Inputs and labels, trees of `[m, ...]`; labels are None where nobody asks for them.
+
+    A program of several inputs takes them as a tuple: `Data((tokens, mask))`.
+    """
+
+    inputs: PyTree
+    labels: PyTree = None
 
 
 def count_examples(tree: PyTree) -> int | None:
@@ -22,8 +33,72 @@ def take_examples(tree: PyTree, index: Any) -> PyTree:
     """The examples at `index` (integers or a slice) of every array, of NumPy's too.
 
     >>> import numpy as np
-    >>> batch = {"tokens": np.array([[1, 2], [3, 4]]), "scale": 0.5}
-    >>> take_examples(batch, jnp.array([1]))["tokens"].tolist()
+    >>> data = Data({"tokens": np.array([[1, 2], [3, 4]]), "scale": 0.5})
+    >>> take_examples(data, jnp.array([1])).inputs["tokens"].tolist()
     [[3, 4]]
     """
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[index] if jnp.ndim(leaf) else leaf, tree)
+
+    def take(leaf):
+        if not jnp.ndim(leaf):
+            return leaf
+        # a traced index needs an array of JAX; of one of NumPy a part is a view
+        return leaf[index] if isinstance(index, slice) and hasattr(leaf, "shape") else jnp.asarray(leaf)[index]
+
+    return jax.tree.map(take, tree)
+
+
+def check_data(caller: str, data: Any, *, labels: bool = False) -> Data:
+    """The data as a `Data`; a plain pair (inputs, labels) is one too.
+
+    Args:
+      caller: named in errors.
+      data: what was given.
+      labels: whether they are needed.
+
+    Raises:
+      ValueError: there are none, or no labels though they are needed; no examples or unequally many; something other
+        than numbers, or NaN (where arrays are not traced). The message names the array.
+    """
+    wanted = "inputs and labels" if labels else "inputs"
+    if data is None:
+        raise ValueError(f"{caller}: needs data, Data({wanted.replace(' and', ',')}), got none; pass data=")
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        found = f"{type(data).__name__} of {len(data)}" if isinstance(data, tuple | list) else type(data).__name__
+        raise ValueError(
+            f"{caller}: data must be Data(inputs [m, ...], labels [m]) or such a pair, got {found}; inputs that are "
+            "several arrays go into one tuple or dictionary"
+        )
+    data = Data(*data)
+    if labels and data.labels is None:
+        raise ValueError(f"{caller}: needs labels, Data(inputs, labels), but these data have none")
+    parts = {name: part for name, part in data._asdict().items() if part is not None}
+    named = {
+        f"{name}{jax.tree_util.keystr(path)}": leaf
+        for name, part in parts.items()
+        for path, leaf in jax.tree_util.tree_leaves_with_path(part)
+    }
+    for name, leaf in named.items():
+        try:
+            dtype = jnp.result_type(leaf)
+        except TypeError as error:
+            raise ValueError(f"{caller}: {name} must be an array of numbers, found {type(leaf).__name__}") from error
+        if jnp.issubdtype(dtype, jnp.inexact) and (bad := _count_nan(leaf)):
+            raise ValueError(f"{caller}: data must be numbers, but {name} holds {bad} NaN; drop these examples")
+    shapes = {name: jnp.shape(leaf) for name, leaf in named.items() if jnp.ndim(leaf)}
+    counts = {shape[0] for shape in shapes.values()}
+    whole = all(any(name.startswith(part) for name in shapes) for part in parts)
+    if len(counts) != 1 or not whole or not min(counts):
+        found = ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "none"
+        raise ValueError(
+            f"{caller}: {' and '.join(parts)} must hold equally many examples and at least one, along the first axis "
+            f"of every array, found shapes {found}; arrays that all examples share belong into the function"
+        )
+    return data
+
+
+def _count_nan(leaf: Any) -> int:
+    if isinstance(leaf, jax.core.Tracer):
+        return 0
+    array = np.asarray(leaf)
+    # a sum passes NaN on, and reads a large array several times faster than all its values are looked at
+    return int(np.isnan(array).sum()) if np.isnan(array.sum()) else 0

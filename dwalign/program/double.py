@@ -32,23 +32,23 @@ def widen(program: ClosedJaxpr | Jaxpr, wide: Any, narrow: set[np.dtype]) -> Cal
         if name == "reduce_precision":
             return ins
         if name in TYPED or _foreign(eqn):
-            return [_cast(one, _wider(one.dtype, wide)) for one in _as_typed(eqn, ins, narrow)]
+            return [_cast(one, wider(one.dtype, wide)) for one in _as_typed(eqn, ins, narrow)]
         params = {key: _parameter(key, value, wide, narrow) for key, value in eqn.params.items()}
         out = eqn.primitive.bind(*ins, **params)
         return out if eqn.primitive.multiple_results else [out]
 
-    return interpret(program, equation, lambda value, aval: _cast(value, _wider(aval.dtype, wide)))
+    return interpret(program, equation, lambda value, aval: _cast(value, wider(aval.dtype, wide)))
 
 
-def _cast(value: Any, dtype: Any) -> Any:
-    return value if value.dtype == dtype else jax.lax.convert_element_type(value, dtype)
-
-
-def _wider(dtype: Any, wide: Any) -> Any:
+def wider(dtype: Any, wide: Any) -> Any:
     """The type in place of `dtype`."""
     if jnp.issubdtype(dtype, jnp.complexfloating):
         return np.result_type(wide, np.complex64)
     return np.dtype(wide) if jnp.issubdtype(dtype, jnp.floating) else dtype
+
+
+def _cast(value: Any, dtype: Any) -> Any:
+    return value if value.dtype == dtype else jax.lax.convert_element_type(value, dtype)
 
 
 def _foreign(eqn) -> bool:
@@ -66,10 +66,10 @@ def _parameter(key: str, value: Any, wide: Any, narrow: set[np.dtype]) -> Any:
     if isinstance(value, Jaxpr | ClosedJaxpr):
         # how two numbers are combined
         jaxpr = value.jaxpr if isinstance(value, ClosedJaxpr) else value
-        scalars = [jax.ShapeDtypeStruct(var.aval.shape, _wider(var.aval.dtype, wide)) for var in jaxpr.invars]
+        scalars = [jax.ShapeDtypeStruct(var.aval.shape, wider(var.aval.dtype, wide)) for var in jaxpr.invars]
         combiner = jax.make_jaxpr(widen(value, wide, narrow))(*scalars)
         return combiner if isinstance(value, ClosedJaxpr) else combiner.jaxpr
-    return _wider(value, wide) if isinstance(value, np.dtype) else value
+    return wider(value, wide) if isinstance(value, np.dtype) else value
 
 
 def _as_typed(eqn, ins: Sequence, narrow: set[np.dtype]) -> Sequence:

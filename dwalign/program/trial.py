@@ -13,8 +13,8 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from dwalign.program.domain import positive_arguments
-from dwalign.program.double import widen
-from dwalign.program.points import FRESH, point, points, stored_type
+from dwalign.program.double import widen, wider
+from dwalign.program.points import FRESH, point, points
 
 PyTree = Any
 # what optimising a program that runs a few times would gain is less than what it costs
@@ -148,17 +148,19 @@ def _runner(closed: ClosedJaxpr, leaves: Sequence, weights: int):
     for wide, option in attempts:
         # another version of XLA may know other options, another device no double precision
         with contextlib.suppress(jax.errors.JaxRuntimeError, NotImplementedError):
-            program = _compiled(closed, leaves, weights, wide, option, narrow, False)
+            program = _compiled(closed, leaves, wide, option, narrow)
             break
     else:
         wide, option = last
-        program = _compiled(closed, leaves, weights, wide, option, narrow, False)
+        program = _compiled(closed, leaves, wide, option, narrow)
     eps = max(float(jnp.finfo(dtype).eps) for dtype in {np.dtype(wide), *narrow})
-    jiggled_program = functools.cache(lambda: _compiled(closed, leaves, weights, wide, option, narrow, eps))
 
     def run(leaves, jiggled=False):
+        values = [leaf if _extended(leaf) else np.asarray(leaf, wider(leaf.dtype, wide)) for leaf in leaves]
+        if jiggled:
+            values[:weights] = [_jiggled(value, eps) for value in values[:weights]]
         with _world(wide):
-            results = (jiggled_program() if jiggled else program)(*leaves)
+            results = program(*values)
         return [np.asarray(one, np.result_type(one.dtype, np.float64)) for one in results]
 
     # some devices do not count
@@ -166,25 +168,24 @@ def _runner(closed: ClosedJaxpr, leaves: Sequence, weights: int):
     return run, eps, flops
 
 
-def _compiled(closed, leaves, weights, wide, options, narrow, jiggle):
-    """With `jiggle` every parameter is moved by so much of itself, up or down."""
-    function = widen(closed, wide, narrow)
-
-    def program(*values):
-        if jiggle:
-            values = [*(_jiggled(value, jiggle, wide) for value in values[:weights]), *values[weights:]]
-        return function(*values)
-
-    stored = [jax.ShapeDtypeStruct(leaf.shape, stored_type(leaf.dtype)) for leaf in leaves]
+def _compiled(closed, leaves, wide, options, narrow):
+    # widened on the host: a cast for each argument would be compiled too, and another program to move them by rounding
+    arguments = [jax.ShapeDtypeStruct(leaf.shape, wider(leaf.dtype, wide)) for leaf in leaves]
     with _world(wide):
-        return jax.jit(program, keep_unused=True).lower(*stored).compile(compiler_options=options)
+        lowered = jax.jit(widen(closed, wide, narrow), keep_unused=True).lower(*arguments)
+        return lowered.compile(compiler_options=options)
 
 
-def _jiggled(value, size, wide):
-    if not jnp.issubdtype(value.dtype, jnp.inexact):
+def _extended(leaf) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
+
+
+def _jiggled(value, size):
+    """Every number of a parameter moved by so much of itself, up or down."""
+    if _extended(value) or not np.issubdtype(value.dtype, np.inexact):
         return value
-    waves = jnp.cos(12.9898 * jnp.arange(value.size, dtype=wide)).reshape(value.shape)
-    return value.astype(jnp.result_type(value.dtype, wide)) * (1 + size * jnp.sign(waves))
+    waves = np.cos(12.9898 * np.arange(value.size)).reshape(value.shape)
+    return (value * (1 + size * np.sign(waves))).astype(value.dtype)
 
 
 @contextlib.contextmanager

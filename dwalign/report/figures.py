@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dwalign.extras import load
 from dwalign.report.labels import place_labels
 from dwalign.report.methods import colour, display_name, in_order, split
 from dwalign.report.results import write_whole
@@ -209,21 +210,17 @@ def _line(method: str):
 
 
 def _plain_log(axis) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
+    ticker = load("matplotlib.ticker")
     low, high = axis.get_view_interval()
     subs = (1, 2, 5) if high < 300 * low else (1,)
-    axis.set_major_locator(LogLocator(subs=subs))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
+    axis.set_major_locator(ticker.LogLocator(subs=subs))
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def _pyplot():
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    load("matplotlib").use("Agg")
+    plt = load("matplotlib.pyplot")
     plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.grid": False, "font.size": 10})
     return plt
 

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from dwalign.extras import load
+
 SIZE = 8.5
 GAP = 7.0
 ROWS = (0.0, 9.0, -9.0, 18.0, -18.0, 27.0, -27.0, 38.0, -38.0)
@@ -17,9 +19,7 @@ def place_labels(axis, points: Sequence[tuple[float, float]], names: Sequence[st
       points: `[k]` in data coordinates.
       names, colours: `[k]`.
     """
-    from matplotlib.patheffects import withStroke
-
-    halo = [withStroke(linewidth=2.5, foreground="white")]
+    halo = [load("matplotlib.patheffects").withStroke(linewidth=2.5, foreground="white")]
     figure = axis.figure
     figure.canvas.draw()
     renderer, frame = figure.canvas.get_renderer(), axis.get_window_extent()

@@ -2,33 +2,13 @@
 
 from collections.abc import Iterable
 
-NAMES = {
-    "naive": "naive",
-    "features": "random features",
-    "weight_matching": "weight matching",
-    "activation_matching": "activation matching",
-    "activation_matching_correlation": "activation matching (correlations)",
-    "straight_through": "straight-through",
-    "sinkhorn": "Sinkhorn re-basin",
-    "refine": "refinement",
-    "deep_align": "Deep-Align",
-    "deep_align_activations": "Deep-Align with activations",
-}
-# Okabe and Ito's colours, which stay apart for colour-blind readers too.
-COLOURS = {
-    "naive": "#9a9a9a",
-    "features": "#8c6d31",
-    "weight_matching": "#0072b2",
-    "activation_matching": "#56b4e9",
-    "activation_matching_correlation": "#009e73",
-    "straight_through": "#e69f00",
-    "sinkhorn": "#b86b98",
-    "refine": "#5d4a9c",
-    "deep_align": "#d55e00",
-    "deep_align_activations": "#a33b00",
-}
-COUNTS = {"weight_matching": "best of {}", "sinkhorn": "{} iterations", "refine": "{} steps"}
-ORDER = tuple(NAMES)
+from dwalign.deepalign import deep_align
+from dwalign.matching import NEEDS, known_methods
+
+# among those that ask for the same, in the order in which they appeared
+APPEARED = ("straight_through", "sinkhorn", "refine")
+# in results of earlier versions
+RETIRED = {"deep_align_activations": (f"{deep_align.title} with activations", "#a33b00")}
 
 
 def split(method: str) -> list[tuple[str, str]]:
@@ -41,29 +21,35 @@ def display_name(method: str) -> str:
     >>> display_name("deep_align+refine@5")
     'Deep-Align + refinement (5 steps)'
     """
-    names = []
+    known, names = known_methods(), []
     for name, count in split(method):
-        names.append(NAMES.get(name, name) + (f" ({COUNTS.get(name, '{}').format(count)})" if count else ""))
+        title = known[name].title if name in known else RETIRED.get(name, (name,))[0]
+        form = known[name].count if name in known else None
+        names.append(title + (f" ({form[1].format(count) if form else count})" if count else ""))
     return " + ".join(names)
 
 
 def colour(method: str) -> str:
     """Compositions take the colour of their start."""
-    return COLOURS.get(split(method)[0][0], "#333333")
+    first, known = split(method)[0][0], known_methods()
+    return known[first].colour if first in known else RETIRED.get(first, ("", "#333333"))[1]
 
 
 def in_order(methods: Iterable[str]) -> list[str]:
-    """Baselines, their compositions, then what starts from an aligner; within each as in `NAMES`.
+    """Baselines, their compositions, then what starts from an aligner; within each those first that need least.
 
     >>> in_order(["deep_align+refine", "deep_align+refine@5", "deep_align", "weight_matching+sinkhorn", "naive"])
     ['naive', 'weight_matching+sinkhorn', 'deep_align', 'deep_align+refine@5', 'deep_align+refine']
     """
+    known = known_methods()
+    asked = lambda name: (NEEDS.index(known[name].asks), APPEARED.index(name) if name in APPEARED else -1)
+    order = [*sorted(known, key=asked), *RETIRED]
 
     def place(method):
         stages = split(method)
         # The default number of iterations is the largest, the default number of restarts the smallest.
         counts = [int(c) if c.isdigit() else (0 if name == "weight_matching" else 10**9) for name, c in stages]
-        ranks = [ORDER.index(name) if name in ORDER else len(ORDER) for name, _ in stages]
+        ranks = [order.index(name) if name in order else len(order) for name, _ in stages]
         learned = stages[0][0].startswith("deep_align")
         return learned, len(stages), ranks, counts, method
 

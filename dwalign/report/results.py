@@ -13,9 +13,9 @@ import jax
 import numpy as np
 
 from dwalign.evaluation import Measured, interval
+from dwalign.files import write_bytes
 from dwalign.report.schema import ResultsError, validate
 from dwalign.report.targets import Target, judge
-from dwalign.zoo.storage import write_bytes
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "ott-jax", "numpy", "scipy")
 DIGITS = 6

@@ -26,8 +26,8 @@ def open_run(folder: str | Path, config: dict[str, Any], *, resume: bool = False
     wanted = json.loads(json.dumps(config))
     try:
         if file.exists() and resume:
-            stored = _read_config(file)
-            differs = [f"{k} was {stored.get(k)!r}, is {v!r}" for k, v in wanted.items() if stored.get(k) != v]
+            stored, given = _flat(_read_config(file)), _flat(wanted)
+            differs = [f"{k} was {stored.get(k)!r}, is {v!r}" for k, v in given.items() if stored.get(k) != v]
             if differs:
                 raise RunError(
                     f"{folder} holds a run of another configuration ({'; '.join(differs)}); give the same options to "
@@ -44,6 +44,12 @@ def open_run(folder: str | Path, config: dict[str, Any], *, resume: bool = False
     except (OSError, ResultsError) as error:
         raise RunError(f"{folder} must be a folder that can be written: {error}") from error
     return folder
+
+
+def _flat(config: dict[str, Any]) -> dict[str, Any]:
+    """Options by the names that the command line gives them, such as `training.steps`."""
+    parts = {name: _flat(value) if isinstance(value, dict) else {"": value} for name, value in config.items()}
+    return {f"{name}.{rest}".rstrip("."): value for name, part in parts.items() for rest, value in part.items()}
 
 
 def _read_config(file: Path) -> dict[str, Any]:

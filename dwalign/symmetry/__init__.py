@@ -6,18 +6,21 @@ from dwalign.symmetry.action import (
     permute_batch,
     permute_block,
     random_perms,
+    restore_block,
     to_matrices,
     transpose,
 )
 from dwalign.symmetry.alignment import Alignment
 from dwalign.symmetry.arithmetic import distance, inner_product, interpolate, permute_blocks, perturb
-from dwalign.symmetry.axes import Axes, SpecError, Sum
+from dwalign.symmetry.axes import Axes, SpecError, Sum, contract, namespace
 from dwalign.symmetry.compare import correspondence
 from dwalign.symmetry.guards import check_perms, check_spec
+from dwalign.symmetry.parts import part_of
 from dwalign.symmetry.roles import block_roles, group_roles
-from dwalign.symmetry.spec import Block, Note, PermutationSpec
+from dwalign.symmetry.spec import Block, Note, PermutationSpec, kind
+from dwalign.symmetry.stacks import count_networks, take_networks
 from dwalign.symmetry.statistics import find_statistics
-from dwalign.symmetry.weights import Role, leaf_roles, numbers, store, weight_blocks, wide
+from dwalign.symmetry.weights import Role, leaf_roles, numbers, store, voting_blocks, weight_blocks, wide, widen
 
 __all__ = [
     "Alignment",
@@ -31,8 +34,10 @@ __all__ = [
     "block_roles",
     "check_perms",
     "check_spec",
+    "contract",
     "compose",
     "correspondence",
+    "count_networks",
     "distance",
     "find_statistics",
     "group_roles",
@@ -40,17 +45,24 @@ __all__ = [
     "inner_product",
     "interpolate",
     "inverse",
+    "kind",
     "leaf_roles",
+    "namespace",
     "numbers",
+    "part_of",
     "permute",
     "permute_batch",
     "permute_block",
     "permute_blocks",
     "perturb",
     "random_perms",
+    "restore_block",
     "store",
+    "take_networks",
     "to_matrices",
     "transpose",
+    "voting_blocks",
     "weight_blocks",
     "wide",
+    "widen",
 ]

@@ -14,6 +14,7 @@ A batched group has one permutation for each index of the factors it is batched 
 then the permutation of the axis that they are batched over.
 """
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -22,9 +23,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwalign.symmetry.axes import SpecError, namespace
+from dwalign.symmetry.axes import SpecError, contract, namespace
 from dwalign.symmetry.guards import check_perms, check_spec
-from dwalign.symmetry.spec import Block, PermutationSpec
+from dwalign.symmetry.spec import Block, PermutationSpec, kind
 from dwalign.symmetry.weights import wide
 
 PyTree = Any
@@ -49,22 +50,50 @@ def permute(spec: PermutationSpec, params: PyTree, perms: Mapping[str, jax.Array
     check_spec("permute", spec)
     spec.check(params)
     check_perms("permute", spec, perms)
-    moved = spec.assemble([permute_block(spec, block, dict(perms)) for block in spec.blocks(params)])
-    # what stays where it is stays what it is, too
-    leaves = zip(spec.leaves, *map(spec.treedef.flatten_up_to, (params, moved)), strict=True)
-    return spec.treedef.unflatten([new if axes.names() & set(perms) else old for axes, old, new in leaves])
+
+    def moved(number, axes, leaf):
+        # what stays where it is stays what it is, too
+        if axes.names().isdisjoint(perms):
+            return leaf
+        return axes.join(permute_block(spec, block, perms).array for block in spec.leaf_blocks(number, leaf))
+
+    leaves = zip(range(len(spec.leaves)), spec.leaves, spec.treedef.flatten_up_to(params), strict=True)
+    return spec.treedef.unflatten([moved(*leaf) for leaf in leaves])
 
 
-def permute_block(spec: PermutationSpec, block: Block, perms: Perms, *, skip: int | None = None) -> Block:
+def permute_block(spec: PermutationSpec, block: Block, perms: Mapping, *, skip: int | None = None) -> Block:
     """`permute` for one block of `spec.blocks`; axis `skip` stays as it is."""
-    array = block.array
+    if not perms:
+        return block
     # batched permutations act first
-    for group in (g for level in reversed(spec.levels) for g in level if g in perms):
-        batch_axes = [block.factors.index(h) for h in spec.batch.get(group, ()) if h in block.factors]
-        for axis, factor in enumerate(block.factors):
-            if factor == group and axis != skip:
-                array = _permute_axis(array, axis, batch_axes, perms[group])
-    return block._replace(array=array)
+    return _act(block, perms, reversed(_moves(spec, block.factors)), skip)
+
+
+def restore_block(spec: PermutationSpec, block: Block, perms: Mapping) -> Block:
+    """The adjoint of `permute_block`; of hard permutations the inverse, so that it brings a to the order of b."""
+    back = {g: perm.argsort(-1) if is_hard(perm) else perm.swapaxes(-1, -2) for g, perm in perms.items()}
+    return _act(block, back, _moves(spec, block.factors))
+
+
+def _act(block, perms, moves, skip=None):
+    array = block.array
+    for group, axis, batch_axes in moves:
+        if group in perms and axis != skip:
+            array = _permute_axis(array, axis, batch_axes, perms[group])
+    return Block(block.path, block.factors, array, block.leaf)
+
+
+@functools.lru_cache(4096)
+def _moves(spec: PermutationSpec, factors: tuple) -> tuple[tuple[str, int, tuple[int, ...]], ...]:
+    """The axes that a group moves, each with the axes that it is batched over; those of batched groups come last."""
+    batch = lambda group: tuple(factors.index(h) for h in spec.batch.get(group, ()) if h in factors)
+    moves = [(group, axis, batch(group)) for axis, group in enumerate(factors) if group in spec.sizes]
+    return tuple(sorted(moves, key=lambda move: spec.depth[move[0]]))
+
+
+def is_hard(perm: jax.Array) -> bool:
+    """Whether indices or a matrix stand for an alignment."""
+    return kind(perm) == "integer"
 
 
 def _permute_axis(array, axis, batch_axes, perm):
@@ -72,10 +101,10 @@ def _permute_axis(array, axis, batch_axes, perm):
         # on its way through JAX a double would lose half of its bits
         perm = np.asarray(perm)
     xp = namespace(array, perm)
-    perm = xp.asarray(perm)
-    if not jnp.issubdtype(array.dtype, jnp.number) and not jnp.issubdtype(perm.dtype, jnp.integer):
-        perm = xp.argmax(perm, -1)
-    if jnp.issubdtype(perm.dtype, jnp.integer):
+    perm, hard = xp.asarray(perm), is_hard(perm)
+    if not hard and kind(array) in ("bool", "a random key"):
+        perm, hard = xp.argmax(perm, -1), True
+    if hard:
         if not batch_axes:
             return xp.take(array, perm, axis=axis)
         index = xp.moveaxis(
@@ -85,18 +114,19 @@ def _permute_axis(array, axis, batch_axes, perm):
     letters = list(range(array.ndim))
     new = array.ndim
     out = [new if k == axis else k for k in letters]
-    array = jnp.asarray(array)
-    array = array.astype(wide(array.dtype))
-    return jnp.einsum(perm, [*batch_axes, new, axis], array, letters, out, precision="highest")
+    array = xp.asarray(array)
+    return contract(perm, [*batch_axes, new, axis], array.astype(wide(array.dtype), copy=False), letters, out)
 
 
 def identity(spec: PermutationSpec) -> Perms:
-    """The neutral element."""
-    return {g: jnp.broadcast_to(jnp.arange(n, dtype=INDEX), (*spec.batch_shape(g), n)) for g, n in spec.sizes.items()}
+    """The neutral element, as NumPy arrays."""
+    return {g: np.tile(np.arange(n, dtype=INDEX), (*spec.batch_shape(g), 1)) for g, n in spec.sizes.items()}
 
 
-def random_perms(spec: PermutationSpec, key: jax.Array) -> Perms:
-    """A uniformly random element of the group."""
+def random_perms(spec: PermutationSpec, key: jax.Array | np.random.Generator) -> Perms:
+    """A uniformly random element of the group; with a generator of NumPy it is drawn there, in NumPy arrays."""
+    if isinstance(key, np.random.Generator):
+        return {g: key.permuted(perm, axis=-1) for g, perm in identity(spec).items()}
     shapes = {g: (*spec.batch_shape(g), n) for g, n in spec.sizes.items()}
     # drawn at once: compiling a draw for each group takes longer than all else
     ends = np.cumsum([math.prod(shape) for shape in shapes.values()], dtype=int)
@@ -134,16 +164,18 @@ def compose(spec: PermutationSpec, outer: Perms, inner: Perms) -> Perms:
     if set(outer) != set(inner):
         raise SpecError(f"compose: both elements must name the same groups, got {sorted(outer)} and {sorted(inner)}")
     back = inverse(spec, inner)
-    return {
-        g: jnp.take_along_axis(inner[g], permute_batch(spec, g, outer[g], back), axis=-1).astype(INDEX)
-        for g in spec.sizes
-        if g in outer
-    }
+
+    def both(inner, outer):
+        xp = namespace(inner, outer)
+        return xp.take_along_axis(xp.asarray(inner), xp.asarray(outer), axis=-1).astype(INDEX)
+
+    return {g: both(inner[g], permute_batch(spec, g, outer[g], back)) for g in spec.sizes if g in outer}
 
 
 def to_matrices(perms: Perms) -> Perms:
     """Hard permutations as matrices, `[*batch, n]` to `[*batch, n, n]`."""
-    return {g: jax.nn.one_hot(perm, perm.shape[-1]) for g, perm in perms.items()}
+    one = lambda perm, n: np.eye(n, dtype=np.float32)[perm] if namespace(perm) is np else jax.nn.one_hot(perm, n)
+    return {g: one(perm, perm.shape[-1]) for g, perm in perms.items()}
 
 
 def transpose(spec: PermutationSpec, matrices: Perms, plans: Perms | None = None) -> Perms:
@@ -153,4 +185,4 @@ def transpose(spec: PermutationSpec, matrices: Perms, plans: Perms | None = None
     alignment of the others (hard or soft; `matrices` by default). Exact where that is hard.
     """
     plans = matrices if plans is None else plans
-    return {g: permute_batch(spec, g, jnp.swapaxes(matrix, -1, -2), plans) for g, matrix in matrices.items()}
+    return {g: permute_batch(spec, g, matrix.swapaxes(-1, -2), plans) for g, matrix in matrices.items()}

@@ -58,20 +58,29 @@ def interpolate(spec: PermutationSpec, a: PyTree, b: PyTree, weight: float | jax
 def distance(spec: PermutationSpec, a: PyTree, b: PyTree) -> jax.Array:
     """The Euclidean distance |a - b| over all weights and fixed arrays; statistics do not count.
 
-    Its gradient is 0 where the networks are equal.
+    Its gradient is 0 where the networks are equal. NumPy arrays give a NumPy scalar.
     """
+
+    def part(x, y):
+        xp = namespace(x, y)
+        x, y = numbers(x, xp), numbers(y, xp)
+        equal = x == y
+        # of two masks of minus infinity the difference is no number
+        return xp.sum((xp.where(equal, 0, x) - xp.where(equal, 0, y)) ** 2)
+
     pairs = zip(leaf_roles(spec, a), *map(spec.treedef.flatten_up_to, (a, b)), strict=True)
-    numeric = [(numbers(x), numbers(y)) for role, x, y in pairs if role in ("weight", "fixed")]
-    square = sum((jnp.sum(jnp.where(x == y, 0, x - y) ** 2) for x, y in numeric), jnp.float32(0))
+    square = sum((part(x, y) for role, x, y in pairs if role in ("weight", "fixed")), np.float32(0))
+    xp = namespace(square)
     # the slope of the root at 0 is infinite, and 0 times that is NaN even where the other branch is taken
     equal = square == 0
-    return jnp.where(equal, 0, jnp.sqrt(jnp.where(equal, 1, square)))
+    return xp.where(equal, 0, xp.sqrt(xp.where(equal, 1, square)))[()]
 
 
 def inner_product(blocks_a: Sequence[Block], blocks_b: Sequence[Block]) -> jax.Array:
     """<a, b> over the weights, each as `weight_blocks`; of complex ones the real part."""
-    products = (jnp.vdot(x.array, y.array, precision="highest") for x, y in zip(blocks_a, blocks_b, strict=True))
-    return sum(products, jnp.float32(0))
+    on_device = lambda x, y: jnp.vdot(x, y, precision="highest")
+    product = lambda x, y: (np.vdot if namespace(x, y) is np else on_device)(x, y)
+    return sum((product(x.array, y.array) for x, y in zip(blocks_a, blocks_b, strict=True)), np.float32(0))
 
 
 def permute_blocks(spec: PermutationSpec, blocks: Sequence[Block], perms: dict[str, jax.Array]) -> list[Block]:

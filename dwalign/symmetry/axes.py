@@ -1,5 +1,6 @@
 """The notation for the axes of one array: what is permuted along each dimension, and how it falls into blocks."""
 
+import functools
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 # one of a product: a group or another named factor, so many fixed positions, or a sum (a tuple of products)
 Factor = str | int | None | tuple
 Sizes = Callable[[Any], int]
+HOST = (np.ndarray, np.generic)
 
 
 class SpecError(ValueError):
@@ -189,7 +191,39 @@ def length(dim: tuple, size: Sizes) -> int:
 
 def namespace(*arrays):
     """`numpy` where all arrays are NumPy's, so that work on the host stays there, otherwise `jax.numpy`."""
-    return np if all(isinstance(array, np.ndarray) for array in arrays) else jnp
+    for array in arrays:
+        if not isinstance(array, HOST):
+            return jnp
+    return np
+
+
+def contract(x: Any, x_axes: Sequence[int], y: Any, y_axes: Sequence[int], out: Sequence[int]) -> Any:
+    """`einsum` of two arrays without a repeated axis in either; on the host one product of matrices.
+
+    >>> contract(np.ones((2, 3)), [0, 1], np.ones((4, 3)), [2, 1], [0, 2]).tolist()
+    [[3.0, 3.0, 3.0, 3.0], [3.0, 3.0, 3.0, 3.0]]
+    """
+    if namespace(x, y) is jnp:
+        return jnp.einsum(x, list(x_axes), y, list(y_axes), list(out), precision="highest")
+    left, right, shape, order = _as_matrices(tuple(x_axes), x.shape, tuple(y_axes), y.shape, tuple(out))
+    product = x.transpose(left[0]).reshape(left[1]) @ y.transpose(right[0]).reshape(right[1])
+    return product.reshape(shape).transpose(order)
+
+
+@functools.lru_cache(4096)
+def _as_matrices(x_axes, x_shape, y_axes, y_shape, out):
+    """Orders and shapes of both arrays as batches of matrices, and the shape and the order of their product."""
+    sizes = dict(zip(x_axes + y_axes, x_shape + y_shape, strict=True))
+    both = [k for k in x_axes if k in y_axes]
+    batch, summed = [k for k in both if k in out], [k for k in both if k not in out]
+    rows, columns = [k for k in x_axes if k not in both], [k for k in y_axes if k not in both]
+    count = lambda axes: math.prod(sizes[k] for k in axes)
+    order = lambda axes, *parts: [axes.index(k) for part in parts for k in part]
+    shape = [sizes[k] for k in batch]
+    left = order(x_axes, batch, rows, summed), (*shape, count(rows), count(summed))
+    right = order(y_axes, batch, summed, columns), (*shape, count(summed), count(columns))
+    found = [*batch, *rows, *columns]
+    return left, right, [sizes[k] for k in found], order(found, out)
 
 
 def _sum(dim) -> tuple[tuple[Factor, ...], ...]:

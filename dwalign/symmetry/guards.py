@@ -9,7 +9,7 @@ import numpy as np
 
 from dwalign.symmetry.alignment import Alignment
 from dwalign.symmetry.axes import SpecError
-from dwalign.symmetry.spec import PermutationSpec
+from dwalign.symmetry.spec import PermutationSpec, kind
 
 
 def check_spec(caller: str, spec: Any) -> None:
@@ -37,8 +37,8 @@ def check_perms(caller: str, spec: PermutationSpec, perms: Any, name: str = "per
     for group, perm in perms.items():
         n = spec.sizes[group]
         hard = (*spec.batch_shape(group), n)
-        whole = jnp.issubdtype(jnp.result_type(perm), jnp.integer)
-        if jnp.shape(perm) != (hard if whole else (*hard, n)):
+        whole = kind(perm) == "integer"
+        if np.shape(perm) != (hard if whole else (*hard, n)):
             raise SpecError(
                 f"{caller}: {name}[{group!r}] must have shape {hard} (integers) or {(*hard, n)} (floats), "
                 f"found {jnp.result_type(perm)} {jnp.shape(perm)}"

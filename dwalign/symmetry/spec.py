@@ -1,5 +1,6 @@
 """What may be permuted: a mirror of the parameters that names the permutable factors of every axis."""
 
+import functools
 import json
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
@@ -9,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwalign.symmetry.axes import Axes, SpecError, length
+from dwalign.symmetry.axes import Axes, SpecError, length, namespace
 from dwalign.symmetry.statistics import find_statistics
+from dwalign.symmetry.trees import decode_tree, encode_tree
 
 PyTree = Any
 
@@ -84,6 +86,7 @@ class PermutationSpec:
             tuple(self.fixed.items()),
             self.statistics,
         )
+        self._hash = hash(self._key)
 
     def _validate_names(self):
         known = {**self.fixed, **self.sizes}
@@ -142,11 +145,35 @@ class PermutationSpec:
         """The shape of the index set over which the group is batched, () for most."""
         return tuple(self.size(h) for h in self.batch.get(group, ()))
 
+    @functools.cached_property
+    def depth(self) -> Mapping[str, int]:
+        """The number of groups that each group is batched over."""
+        return MappingProxyType({g: sum(h in self.sizes for h in self.batch.get(g, ())) for g in self.sizes})
+
     @property
     def levels(self) -> tuple[tuple[str, ...], ...]:
-        """The groups by the number of groups that they are batched over: each level needs only those before it."""
-        depth = {g: sum(h in self.sizes for h in self.batch.get(g, ())) for g in self.sizes}
-        return tuple(tuple(g for g in self.sizes if depth[g] == d) for d in sorted(set(depth.values())))
+        """The groups by their depth: each level needs only those before it."""
+        return tuple(tuple(g for g in self.sizes if self.depth[g] == d) for d in sorted(set(self.depth.values())))
+
+    @functools.cached_property
+    def carriers(self) -> tuple[bool, ...]:
+        """Which leaves carry a group."""
+        return tuple(not axes.names().isdisjoint(self.sizes) for axes in self.leaves)
+
+    @functools.cached_property
+    def _whole(self) -> tuple[tuple[str | None, ...] | None, ...]:
+        """The names on the dimensions of every leaf that is a block as it is, as most are."""
+        single = lambda dim: len(dim) == len(dim[0]) == 1 and not isinstance(dim[0][0], tuple)
+        name = lambda factor: factor if isinstance(factor, str) else None
+        names = lambda axes: tuple(name(dim[0][0]) for dim in axes.dims)
+        whole = lambda axes: not axes.pieces and all(map(single, axes.dims))
+        return tuple(names(axes) if whole(axes) else None for axes in self.leaves)
+
+    @functools.cached_property
+    def _lengths(self) -> tuple[tuple[int | None, ...], ...]:
+        """The sizes of the dimensions of every leaf; None where the spec leaves them open."""
+        open_or_length = lambda dim: None if dim == ((None,),) else length(dim, self.size)
+        return tuple(tuple(map(open_or_length, axes.dims)) for axes in self.leaves)
 
     def size(self, factor: str | int) -> int:
         """The size of a named factor; that of an integer is itself."""
@@ -156,31 +183,37 @@ class PermutationSpec:
 
     def check(self, params: PyTree, name: str = "params") -> None:
         """Raise `SpecError` unless `params` has the structure and the shapes that the spec describes."""
-        found = jax.tree_util.tree_flatten_with_path(params)[0]
-        found_paths = [jax.tree_util.keystr(path) for path, _ in found]
-        if jax.tree.structure(params) != self.treedef:
+        self._fitting(params, name)
+
+    def _fitting(self, params: PyTree, name: str) -> list[Any]:
+        """The leaves of `params`, checked."""
+        leaves, treedef = jax.tree.flatten(params)
+        if treedef != self.treedef:
+            if leaves == [params]:
+                raise SpecError(
+                    f"{name} must be parameters of the structure of the spec, got a {type(params).__name__}"
+                )
+            found_paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
             missing = [p for p in self.paths if p not in found_paths]
             extra = [p for p in found_paths if p not in self.paths]
-            containers = f" (containers: spec {self.treedef}, found {jax.tree.structure(params)})"
+            containers = f" (containers: spec {self.treedef}, found {treedef})"
             raise SpecError(
                 f"{name} must have the structure of the spec: missing {_first(missing)}, unexpected {_first(extra)}"
                 f"{'' if missing or extra else containers}"
             )
-        for path, axes, (_, leaf) in zip(self.paths, self.leaves, found, strict=True):
-            shape = jnp.shape(leaf)
+        for path, axes, expected_shape, leaf in zip(self.paths, self.leaves, self._lengths, leaves, strict=True):
+            shape = np.shape(leaf)
             if len(shape) != len(axes.dims):
                 raise SpecError(
                     f"{name}{path}: the spec says {len(axes.dims)} dimensions ({axes}), found shape {shape}"
                 )
-            for d, dim in enumerate(axes.dims):
-                if dim == ((None,),):
-                    continue
-                expected = length(dim, self.size)
-                if expected != shape[d]:
+            for d, expected in enumerate(expected_shape):
+                if expected not in (None, shape[d]):
                     raise SpecError(
                         f"{name}{path}: dimension {d} must be {axes.text(d)} = {expected}, found {shape[d]} "
                         f"in shape {shape}; were the networks built with the same widths?"
                     )
+        return leaves
 
     def with_statistics(self, statistics: Collection[str]) -> "PermutationSpec":
         """The same spec with these paths as its statistics."""
@@ -202,15 +235,13 @@ class PermutationSpec:
         to two networks that are compared weight by weight it must be the same: a size of 1 would broadcast without a
         word.
         """
-        self.check(a, "a")
-        self.check(b, "b")
-        for path, x, y in zip(self.paths, jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-            if jnp.shape(x) != jnp.shape(y):
+        for path, x, y in zip(self.paths, self._fitting(a, "a"), self._fitting(b, "b"), strict=True):
+            if np.shape(x) != np.shape(y):
                 raise SpecError(
-                    f"a and b must have the same shapes, but a{path} is {jnp.shape(x)} and b{path} is {jnp.shape(y)}; "
+                    f"a and b must have the same shapes, but a{path} is {np.shape(x)} and b{path} is {np.shape(y)}; "
                     "build both networks with the same inputs and outputs"
                 )
-            if (one := _kind(x)) != (two := _kind(y)):
+            if (one := kind(x)) != (two := kind(y)):
                 raise SpecError(
                     f"a and b must hold the same kinds of numbers, but a{path} is {one} ({jnp.result_type(x)}) and "
                     f"b{path} is {two} ({jnp.result_type(y)}); convert one of the networks"
@@ -222,15 +253,18 @@ class PermutationSpec:
         A leaf gives one block, and one for every combination of parts where dimensions are concatenated. NumPy arrays
         stay NumPy arrays.
         """
-        out = []
-        leaves = zip(self.paths, self.leaves, self.treedef.flatten_up_to(params), strict=True)
-        for number, (path, axes, leaf) in enumerate(leaves):
-            array = leaf if isinstance(leaf, np.ndarray) else jnp.asarray(leaf)
-            pieces = list(axes.split(array, self.size))
-            for key, factors, block in pieces:
-                names = tuple(f if isinstance(f, str) else None for f in factors)
-                out.append(Block(path + (f"{list(key)}" if len(pieces) > 1 else ""), names, block, number))
-        return out
+        leaves = self.treedef.flatten_up_to(params)
+        return [block for number, leaf in enumerate(leaves) for block in self.leaf_blocks(number, leaf)]
+
+    def leaf_blocks(self, number: int, leaf: Any) -> list[Block]:
+        """The blocks of one leaf, the `number`th of `paths`."""
+        array = namespace(leaf).asarray(leaf)
+        if (whole := self._whole[number]) is not None:
+            return [Block(self.paths[number], whole, array, number)]
+        pieces = list(self.leaves[number].split(array, self.size))
+        part = lambda key: f"{list(key)}" if len(pieces) > 1 else ""
+        names = lambda factors: tuple(f if isinstance(f, str) else None for f in factors)
+        return [Block(self.paths[number] + part(key), names(factors), x, number) for key, factors, x in pieces]
 
     def assemble(self, blocks: list[Block]) -> PyTree:
         """The parameters made of `blocks`, in the order in which `blocks` gave them."""
@@ -244,10 +278,10 @@ class PermutationSpec:
         return describe(self)
 
     def to_json(self) -> str:
-        """The spec as text; trees of dictionaries (with string keys), lists and tuples are supported."""
+        """The spec as text; its tree may hold any container that JAX knows and that keeps plain values alone."""
         return json.dumps(
             {
-                "axes": _encode(self.axes),
+                "axes": encode_tree(self.axes, str),
                 "sizes": dict(self.sizes),
                 "batch": {g: list(h) for g, h in self.batch.items()},
                 "fixed": dict(self.fixed),
@@ -260,7 +294,7 @@ class PermutationSpec:
         """The inverse of `to_json`; raises `SpecError` on text that it did not write."""
         try:
             data = json.loads(text)
-            axes = _decode(data["axes"])
+            axes = decode_tree(data["axes"], Axes.parse)
             sizes, fixed = (_decode_named(data[part], int, "an integer") for part in ("sizes", "fixed"))
             batch = _decode_named(data["batch"], list, "a list of names")
             # specs from before statistics were told apart have none of that name
@@ -277,51 +311,30 @@ class PermutationSpec:
             ) from error
 
     def __eq__(self, other):
-        return isinstance(other, PermutationSpec) and self._key == other._key
+        return self is other or (isinstance(other, PermutationSpec) and self._key == other._key)
 
     def __hash__(self):
-        return hash(self._key)
+        return self._hash
 
     def __repr__(self):
         lines = [f"  {path}: {leaf}" for path, leaf in zip(self.paths, self.leaves, strict=True)]
         return f"PermutationSpec(sizes={dict(self.sizes)}\n" + "\n".join(lines) + ")"
 
 
-def _kind(leaf) -> str:
+def kind(leaf: Any) -> str:
+    """Which kind of numbers a leaf holds: float, complex, integer or bool; or "a random key"."""
+    return _kind(leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf))
+
+
+@functools.cache
+def _kind(dtype) -> str:
     kinds = {"float": jnp.floating, "complex": jnp.complexfloating, "integer": jnp.integer, "bool": jnp.bool_}
-    return next((name for name, kind in kinds.items() if jnp.issubdtype(jnp.result_type(leaf), kind)), "a random key")
+    return next((name for name, of in kinds.items() if jnp.issubdtype(dtype, of)), "a random key")
 
 
 def _first(paths, shown=5):
     more = f" and {len(paths) - shown} more" if len(paths) > shown else ""
     return f"{paths[:shown]}{more}" if paths else "nothing"
-
-
-def _encode(tree):
-    if isinstance(tree, Axes):
-        return str(tree)
-    if type(tree) is dict and all(isinstance(key, str) for key in tree):
-        return {"dict": {key: _encode(value) for key, value in tree.items()}}
-    if type(tree) in (list, tuple):
-        return {type(tree).__name__: [_encode(value) for value in tree]}
-    raise SpecError(
-        f"spec: cannot write this {type(tree).__name__} as JSON; use dictionaries with string keys, lists and tuples"
-    )
-
-
-def _decode(data):
-    if isinstance(data, str):
-        return Axes.parse(data)
-    if isinstance(data, dict) and len(data) == 1:
-        ((kind, value),) = data.items()
-        if kind == "dict" and isinstance(value, dict):
-            return {key: _decode(item) for key, item in value.items()}
-        if kind in ("list", "tuple") and isinstance(value, list):
-            return {"list": list, "tuple": tuple}[kind](_decode(item) for item in value)
-    raise SpecError(
-        "spec: a tree in the JSON text must be the text of an Axes or {'dict': {...}}, {'list': [...]} or "
-        f"{{'tuple': [...]}}, found {str(data)[:80]}"
-    )
 
 
 def _decode_named(data, kind, text):

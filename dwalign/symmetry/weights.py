@@ -13,14 +13,15 @@ Roles of a leaf:
 Integers that carry a group are quantised weights, so they vote as the numbers they are.
 """
 
+import functools
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwalign.symmetry.axes import Axes
-from dwalign.symmetry.spec import Block, PermutationSpec
+from dwalign.symmetry.axes import namespace
+from dwalign.symmetry.spec import Block, PermutationSpec, kind
 
 PyTree = Any
 Role = Literal["weight", "fixed", "statistic", "carried"]
@@ -35,32 +36,45 @@ def leaf_roles(spec: PermutationSpec, params: PyTree) -> tuple[Role, ...]:
     {"['running_mean']": 'statistic', "['step']": 'carried', "['w']": 'weight'}
     """
     leaves = spec.treedef.flatten_up_to(params)
-    return tuple(_role(spec, *leaf) for leaf in zip(spec.paths, spec.leaves, leaves, strict=True))
+    return tuple(_role(spec, *leaf) for leaf in zip(spec.paths, spec.carriers, leaves, strict=True))
 
 
-def _role(spec: PermutationSpec, path: str, axes: Axes, leaf: Any) -> Role:
-    dtype, carries = jnp.result_type(leaf), bool(axes.names() & set(spec.sizes))
-    known = jnp.issubdtype(dtype, jnp.inexact)
+def _role(spec: PermutationSpec, path: str, carries: bool, leaf: Any) -> Role:
+    known = (found := kind(leaf)) in ("float", "complex")
     if path in spec.statistics:
         return "statistic" if known else "carried"
-    if carries and (known or jnp.issubdtype(dtype, jnp.integer)):
+    if carries and (known or found == "integer"):
         return "weight"
     return "fixed" if known else "carried"
 
 
+def voting_blocks(spec: PermutationSpec, params: PyTree, *, xp: Any = None) -> list[Block]:
+    """The blocks that vote, as they are stored: of weights, those parts that carry a group.
+
+    `xp` is `numpy` for blocks on the host.
+    """
+    leaves = spec.treedef.flatten_up_to(params)
+    roles = (_role(spec, *leaf) for leaf in zip(spec.paths, spec.carriers, leaves, strict=True))
+    weights = [number for number, role in enumerate(roles) if role == "weight"]
+    array = lambda leaf: leaf if xp is None else xp.asarray(leaf)
+    blocks = (block for number in weights for block in spec.leaf_blocks(number, array(leaves[number])))
+    return [block for block in blocks if not spec.sizes.keys().isdisjoint(block.factors)]
+
+
 def weight_blocks(spec: PermutationSpec, params: PyTree) -> list[Block]:
-    """The blocks that vote: of weights, those parts that carry a group, as `numbers`.
+    """`voting_blocks` as `numbers`."""
+    return [widen(block) for block in voting_blocks(spec, params)]
+
+
+def widen(block: Block) -> Block:
+    """A block as `numbers`.
 
     A complex block has one more fixed axis, so that all products of blocks are the real parts of the complex ones.
     """
-    roles = leaf_roles(spec, params)
-    voting = (
-        block for block in spec.blocks(params) if roles[block.leaf] == "weight" and set(block.factors) & set(spec.sizes)
-    )
-    return [
-        block._replace(array=numbers(block.array), factors=block.factors + (None,) * jnp.iscomplexobj(block.array))
-        for block in voting
-    ]
+    if block.array.dtype == np.float32:
+        return block
+    array = numbers(block.array, namespace(block.array))
+    return Block(block.path, block.factors + (None,) * (array.ndim - block.array.ndim), array, block.leaf)
 
 
 def numbers(leaf: Any, xp=jnp) -> Any:
@@ -72,9 +86,10 @@ def numbers(leaf: Any, xp=jnp) -> Any:
     array = xp.asarray(leaf)
     if xp.iscomplexobj(array):
         array = xp.stack([array.real, array.imag], -1)
-    return array.astype(wide(array.dtype))
+    return array.astype(wide(array.dtype), copy=False)
 
 
+@functools.cache
 def wide(dtype: Any) -> Any:
     """The type in which arithmetic on arrays of this type is done; JAX itself promotes no 8-bit floats, say."""
     return dtype if dtype in (np.float64, np.complex64, np.complex128) else np.dtype(np.float32)

@@ -1,6 +1,8 @@
 """Augmentations of a network that keep its function nearly unchanged, for pairs with a known alignment."""
 
-from typing import Any, NamedTuple
+import dataclasses
+import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,25 +13,24 @@ from dwalign.symmetry import PermutationSpec, leaf_roles, numbers, perturb, stor
 PyTree = Any
 
 
-class Augmentation(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
     """How strongly a network is perturbed; 0 switches a kind off.
 
     Arrays of positive values alone, such as running variances, stay positive: they take noise in their logarithm, and
     no zeros.
-
-    Attributes:
-      noise: standard deviation of Gaussian noise, in units of each array's standard deviation.
-      zeroing: probability with which each weight is set to zero.
-      quantile: the share of smallest-magnitude weights of each array that is set to zero.
-      scaling: standard deviation of the logarithm of a positive factor for each unit, applied to its incoming weights
-        and undone in its outgoing ones. This leaves ReLU networks unchanged; it takes the last axis of an array for its
-        outputs, as Flax layers have it, and is for networks without normalisation layers.
     """
 
     noise: float = 0.2
+    """standard deviation of Gaussian noise, in units of each array's standard deviation."""
     zeroing: float = 0.02
+    """probability with which each weight is set to zero."""
     quantile: float = 0.02
+    """the share of smallest-magnitude weights of each array that is set to zero."""
     scaling: float = 0.1
+    """standard deviation of the logarithm of a positive factor for each unit, applied to its incoming weights and
+    undone in its outgoing ones. This leaves ReLU networks unchanged; it takes the last axis of an array for its
+    outputs, as Flax layers have it, and is for networks without normalisation layers."""
 
 
 def augment(spec: PermutationSpec, params: PyTree, key: jax.Array, augmentation: Augmentation) -> PyTree:
@@ -43,25 +44,39 @@ def augment(spec: PermutationSpec, params: PyTree, key: jax.Array, augmentation:
     ends = np.cumsum([jnp.size(leaf) for leaf in leaves])
     zeroed = jax.random.bernoulli(zero_key, augmentation.zeroing, (ends[-1],)) if augmentation.zeroing else None
 
-    def sparse(role, leaf, noisy, end):
-        if role == "carried":
+    sizes = {
+        k: jnp.abs(leaf.astype(wide(leaf.dtype)))
+        for k, (role, leaf) in enumerate(zip(roles, leaves, strict=True))
+        if role != "carried"
+    }
+    limits = _quantiles(sizes, augmentation.quantile) if augmentation.quantile else {}
+
+    def sparse(k, leaf, noisy, end):
+        if k not in sizes:
             return leaf
-        zero = jnp.zeros(leaf.shape, bool)
-        if augmentation.quantile:
-            size = jnp.abs(leaf.astype(wide(leaf.dtype)))
-            zero |= size < _quantile(size, augmentation.quantile)
+        zero = sizes[k] < limits.get(k, 0.0)
         if zeroed is not None:
             zero |= zeroed[end - leaf.size : end].reshape(leaf.shape)
         positive = jnp.min(numbers(leaf)) > 0
         return jnp.where(zero & ~positive, jnp.zeros_like(leaf), noisy)
 
-    return spec.treedef.unflatten([sparse(*one) for one in zip(roles, leaves, changed, ends.tolist(), strict=True)])
+    parts = zip(range(len(leaves)), leaves, changed, ends.tolist(), strict=True)
+    return spec.treedef.unflatten([sparse(*part) for part in parts])
 
 
-def _quantile(values, share, sample=4096):
+def _quantiles(arrays: dict[int, jax.Array], share: float, sample: int = 4096) -> dict[int, jax.Array]:
+    """The value below which this share of each array lies, interpolated as `jnp.quantile` does."""
     # a regular sample suffices: sorting every weight of a large network at each step would dominate training
-    flat = values.reshape(-1)
-    return jnp.quantile(flat[:: max(1, flat.size // sample)], share)
+    samples = {k: array.reshape(-1)[:: max(1, array.size // sample)] for k, array in arrays.items() if array.size}
+    longest = max(map(len, samples.values()), default=0)
+    # sorted at once for all arrays: compiling a sort for each takes longer than the rest of the augmentation
+    padded = [jnp.pad(one, (0, longest - len(one)), constant_values=jnp.inf) for one in samples.values()]
+    limits = {}
+    for (k, one), values in zip(samples.items(), jnp.sort(jnp.stack(padded)) if padded else (), strict=True):
+        place = share * (len(one) - 1)
+        low, high = values[math.floor(place)], values[math.ceil(place)]
+        limits[k] = low + (place - math.floor(place)) * (high - low)
+    return limits
 
 
 def _scale_units(spec, params, key, strength):

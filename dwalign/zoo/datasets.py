@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dwalign import extras
+from dwalign.program import Data
 from dwalign.zoo.photo_patches import make_builder
 
 TFDS_NAMES = ("mnist", "fashion_mnist", "cifar10", "stl10")
@@ -16,20 +18,16 @@ class DataError(RuntimeError):
     """A data set that is not prepared on this machine."""
 
 
-class Batch(NamedTuple):
-    """Inputs `[m, ...]` in [0, 1], centred, and integer labels `[m]`."""
-
-    inputs: np.ndarray
-    labels: np.ndarray
-
-
 class Dataset(NamedTuple):
-    """A classification data set; `validation` is 10 % of the training split, which networks are not trained on."""
+    """A classification data set; `validation` is 10 % of the training split, which networks are not trained on.
+
+    Inputs `[m, ...]` of pictures lie in [-1, 1]; labels are integers `[m]`.
+    """
 
     name: str
-    train: Batch
-    validation: Batch
-    test: Batch
+    train: Data
+    validation: Data
+    test: Data
     classes: int
 
 
@@ -59,17 +57,15 @@ def load(name: str, *, data_dir: str | None = None) -> Dataset:
 
 
 def _digits() -> Dataset:
-    from sklearn.datasets import load_digits
-
-    images, labels = load_digits(return_X_y=True)
+    images, labels = extras.load("sklearn.datasets").load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(labels))
     images = _standardise(images[order].reshape(-1, 8, 8, 1) / 16.0)
     labels = labels[order].astype(np.int32)
-    return _split("digits", Batch(images[:1300], labels[:1300]), Batch(images[1300:], labels[1300:]))
+    return _split("digits", Data(images[:1300], labels[:1300]), Data(images[1300:], labels[1300:]))
 
 
 def _tfds(name: str, data_dir: str | None) -> Dataset:
-    import tensorflow_datasets as tfds
+    tfds = extras.load("tensorflow_datasets")
 
     def read(split):
         try:
@@ -87,10 +83,10 @@ def _tfds(name: str, data_dir: str | None) -> Dataset:
     return _split(name, read("train"), read("test"))
 
 
-def _batch(source) -> Batch:
+def _batch(source) -> Data:
     rows = source.__getitems__(range(len(source)))
     images = np.stack([row["image"] for row in rows])
-    return Batch(_standardise(images / 255.0), np.array([row["label"] for row in rows], np.int32))
+    return Data(_standardise(images / 255.0), np.array([row["label"] for row in rows], np.int32))
 
 
 def _rotated(data: Dataset) -> Dataset:
@@ -99,13 +95,13 @@ def _rotated(data: Dataset) -> Dataset:
 
     rng = np.random.default_rng(2)
 
-    def turn(batch: Batch) -> Batch:
+    def turn(batch: Data) -> Data:
         angles = rng.uniform(-ANGLE, ANGLE, len(batch.labels))
         turned = [
             rotate(image, angle, reshape=False, order=1, mode="nearest")
             for image, angle in zip(batch.inputs, angles, strict=True)
         ]
-        return Batch(np.stack(turned), batch.labels)
+        return Data(np.stack(turned), batch.labels)
 
     return data._replace(
         name=f"rotated_{data.name}", train=turn(data.train), validation=turn(data.validation), test=turn(data.test)
@@ -116,8 +112,8 @@ def _standardise(images: np.ndarray) -> np.ndarray:
     return ((images - 0.5) * 2.0).astype(np.float32)
 
 
-def _split(name: str, train: Batch, test: Batch) -> Dataset:
+def _split(name: str, train: Data, test: Data) -> Dataset:
     order = np.random.default_rng(1).permutation(len(train.labels))
     cut = len(order) // 10
-    pick = lambda index: Batch(train.inputs[index], train.labels[index])
+    pick = lambda index: Data(train.inputs[index], train.labels[index])
     return Dataset(name, pick(order[cut:]), pick(order[:cut]), test, int(train.labels.max()) + 1)

@@ -1,21 +1,7 @@
 """Pairs of networks drawn from a zoo."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
-
-PyTree = Any
-
-
-def size(stacked: PyTree) -> int:
-    """The number of networks in a stacked tree."""
-    return jax.tree.leaves(stacked)[0].shape[0]
-
-
-def take(stacked: PyTree, index: jax.Array) -> PyTree:
-    """The networks with these indices; an integer gives one network, an array a stack."""
-    return jax.tree.map(lambda leaf: leaf[index], stacked)
 
 
 def random_pairs(key: jax.Array, networks: int, count: int, *, views: int | None = None) -> tuple[jax.Array, jax.Array]:

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from dwalign.extras import load
+
 PHOTOGRAPHS = (
     "astronaut.png",
     "chelsea.png",
@@ -37,7 +39,7 @@ def make_builder(data_dir: str | None) -> Any:
 
 @functools.cache
 def _builder_class() -> type:
-    import tensorflow_datasets as tfds
+    tfds: Any = load("tensorflow_datasets")
 
     class PhotoPatches(tfds.core.GeneratorBasedBuilder):
         VERSION = tfds.core.Version("1.0.0")
@@ -65,7 +67,7 @@ def _builder_class() -> type:
 
 def patches(split: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Number and example (a PIL image and a label) of every patch of a split."""
-    from PIL import Image
+    Image = load("PIL.Image")
 
     for label, name in enumerate(PHOTOGRAPHS):
         photograph = _read(name)
@@ -88,7 +90,7 @@ def patches(split: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _read(name: str) -> np.ndarray:
-    from PIL import Image
+    Image = load("PIL.Image")
 
     folders = _folders()
     file = next((folder / name for folder in folders if (folder / name).exists()), None)
@@ -98,7 +100,6 @@ def _read(name: str) -> np.ndarray:
 
 
 def _folders() -> list[Path]:
-    import skimage
-    import sklearn
+    skimage, sklearn = load("skimage"), load("sklearn")
 
     return [Path(skimage.__file__).parent / "data", Path(sklearn.__file__).parent / "datasets" / "images"]

@@ -1,19 +1,21 @@
 """Networks out: many classifiers trained at once, each from its own seed and in its own data order."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from dwalign.matching.objective import cross_entropy
-from dwalign.networks import Network
+from dwalign.program import CLASSIFICATION, Data, Network, Task
+from dwalign.symmetry import part_of
 
 PyTree = Any
 
 
-class Recipe(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Recipe:
     """How every network of a zoo is trained (AdamW, constant learning rate)."""
 
     epochs: int = 40
@@ -23,69 +25,52 @@ class Recipe(NamedTuple):
 
 
 def train_networks(
-    network: Network,
-    inputs: jax.Array,
-    labels: jax.Array,
-    recipe: Recipe,
-    loss: Callable | None = None,
-    *,
-    signals: bool = False,
+    network: Network, data: Data, recipe: Recipe, task: Task = CLASSIFICATION, *, signals: bool = False
 ) -> Callable[..., PyTree]:
     """A jitted function from seeds `[n]` to `n` trained networks, stacked along a leading axis.
 
-    One program trains them all: vmapped over networks, scanned over epochs and steps.
+    One program trains them all: vmapped over networks, scanned over epochs and steps. Batch statistics, counters and
+    random keys are what `network.train` makes of them.
 
     Args:
       network, recipe: what is trained, and how.
-      inputs, labels: any trees, `[m, ...]` for all networks; with `signals` `[signals, m, ...]`.
-      loss: `(outputs, labels) -> scalar`; mean softmax cross-entropy by default.
+      data: inputs and labels, trees of `[m, ...]` for all networks; with `signals` of `[signals, m, ...]`.
+      task: what they are trained for.
       signals: each network learns a signal of its own; the function then also takes their indices `[n]`.
+
+    Raises:
+      ValueError: a batch larger than the data, or a network of which nobody knows how it is initialised.
     """
-    count = jax.tree.leaves(labels)[0].shape[1 if signals else 0]
+    count = jax.tree.leaves(data.labels)[0].shape[1 if signals else 0]
     steps = count // recipe.batch_size
     if steps < 1:
         raise ValueError(f"recipe: batch_size {recipe.batch_size} must not exceed the {count} training examples")
-    loss = loss or cross_entropy
+    init, spec = network.init, network.spec
     train = network.train or (lambda params, x: (network.apply(params, x), params))
     optimizer = optax.adamw(recipe.learning_rate, weight_decay=recipe.weight_decay)
 
     def train_one(seed, *own):
         init_key, order_key = jax.random.split(jax.random.key(seed))
-        params = network.init(init_key)
 
         def step(state, index):
             params, opt = state
+            learned, put = part_of(spec, params, "weight", "fixed")
 
-            def objective(params):
-                x, y = jax.tree.map(lambda leaf: jnp.asarray(leaf)[*own, index], (inputs, labels))
-                outputs, after = train(params, x)
-                return loss(outputs, y), after
+            def objective(learned):
+                batch = jax.tree.map(lambda leaf: jnp.asarray(leaf)[*own, index], data)
+                outputs, after = train(put(learned), batch.inputs)
+                return task.loss(outputs, batch.labels), after
 
-            grads, after = jax.grad(objective, has_aux=True)(params)
-            updates, opt = optimizer.update(grads, opt, params)
-            params = optax.apply_updates(params, updates)
-            return (params if network.train is None else {**after, "params": params["params"]}, opt), None
+            grads, after = jax.grad(objective, has_aux=True)(learned)
+            updates, opt = optimizer.update(grads, opt, learned)
+            return (part_of(spec, after, "weight", "fixed")[1](optax.apply_updates(learned, updates)), opt), None
 
         def epoch(state, key):
             order = jax.random.permutation(key, count)[: steps * recipe.batch_size]
             return jax.lax.scan(step, state, order.reshape(steps, recipe.batch_size))
 
+        params = init(init_key)
         keys = jax.random.split(order_key, recipe.epochs)
-        return jax.lax.scan(epoch, (params, optimizer.init(params)), keys)[0][0]
+        return jax.lax.scan(epoch, (params, optimizer.init(part_of(spec, params, "weight", "fixed")[0])), keys)[0][0]
 
     return jax.jit(jax.vmap(train_one))
-
-
-def mean_squared_error(outputs: jax.Array, labels: jax.Array) -> jax.Array:
-    """Mean over examples and values; outputs and labels `[m, d]`."""
-    return ((outputs - labels) ** 2).mean()
-
-
-def within(outputs: jax.Array, labels: jax.Array, *, tolerance: float = 0.1) -> jax.Array:
-    """Which examples are met to `tolerance` in every value, `[m]`; outputs and labels `[m, d]`."""
-    return jnp.abs(outputs - labels).max(-1) <= tolerance
-
-
-def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Share of correct predictions."""
-    return (jnp.argmax(logits, -1) == labels).mean()

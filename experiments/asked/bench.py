@@ -1,20 +1,23 @@
 """Digits, a zoo of MLPs, and the pieces that the questions are made of."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import study
 
 from dwalign import deepalign, report, zoo
+from dwalign.matching import Method, activation_matching_correlation, weight_matching
+from dwalign.networks import mlp
+from dwalign.program import Data, Network, take_examples
+from dwalign.symmetry import take_networks
 
 PyTree = Any
 Panels = dict[str, dict[str, dict[str, Any]]]
 # the name of the axis, the settings along it, and what was found: `{panel: {series: {setting: point}}}`
 Answer = tuple[str, list[Any], Panels]
-BASELINES = ("weight_matching", "activation_matching_correlation")
+BASELINES = (weight_matching, activation_matching_correlation)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +40,8 @@ class Config(study.Options):
     zoo_sizes: tuple[int, ...] = (30, 100, 300, 1000, 3000)
     minutes: float = 3.0
     """of training for each encoder (encoders)."""
-    encoder: Literal["dws", "graph", "probe"] = "graph"
-    steps: int = 400
-    sinkhorn_iterations: int = 1000
+    aligner: deepalign.AlignerConfig = deepalign.AlignerConfig(encoder="graph")
+    training: deepalign.Optimisation = deepalign.Optimisation(steps=400)
 
 
 class Bench(NamedTuple):
@@ -51,66 +53,71 @@ class Bench(NamedTuple):
     nets: zoo.Zoo
 
     @property
-    def train(self) -> study.Data:
+    def train(self) -> Data:
         return study.to_device(self.data.train)
 
     @property
-    def test(self) -> study.Data:
-        return study.to_device(self.data.test)
+    def few(self) -> Data:
+        return take_examples(self.train, slice(self.config.refine_images))
 
-    @property
-    def few(self) -> study.Data:
-        return tuple(leaf[: self.config.refine_images] for leaf in self.train)
+    def changed(self, changes: study.Changes) -> "Bench":
+        """With other options."""
+        return self._replace(config=study.change(self.config, changes))
 
 
-def describe_network(widths: Sequence[int]) -> dict[str, Any]:
+def make_network(widths: Sequence[int]) -> Network:
     """An MLP for digits."""
-    return {"kind": "mlp", "inputs": 64, "widths": list(widths), "outputs": 10}
+    return mlp(64, widths, 10)
 
 
-def train(bench: Bench, label: str, nets: zoo.Zoo | None = None, task=study.CLASSIFICATION, **changes: Any):
-    """The aligners of `config.seeds` seeds; `changes` of options, and `model`."""
-    model = changes.pop("model", None)
-    options = dataclasses.replace(bench.config, **changes)
-    nets = bench.nets if nets is None else nets
+def train(
+    bench: Bench,
+    label: str,
+    changes: study.Changes,
+    *,
+    nets: zoo.Zoo | None = None,
+    model: deepalign.DeepAlign | None = None,
+) -> list[deepalign.Aligner]:
+    """The aligners of `config.seeds` seeds, with `changes` of options."""
     trained = study.train_aligners(
-        options,
-        nets,
+        study.change(bench.config, changes),
+        bench.nets if nets is None else nets,
         bench.train,
         bench.few,
         study.to_device(bench.data.validation),
         bench.folder / label,
-        task,
         model=model,
     )
     return [one.aligner for one in trained]
 
 
-def untrained(bench: Bench, **changes: Any) -> list[deepalign.Aligner]:
+def untrained(bench: Bench, changes: study.Changes) -> list[deepalign.Aligner]:
     """Aligners of `config.seeds` seeds as they are before training."""
-    shape = study.aligner_shape(dataclasses.replace(bench.config, **changes))
-    model, example = deepalign.make_model(bench.nets.network, shape, bench.train[0]), zoo.take(bench.nets.train, 0)
-    states = [deepalign.init_state(model, deepalign.Optimisation(), example, k) for k in range(bench.config.seeds)]
+    config = study.change(bench.config, changes)
+    model = deepalign.make_model(bench.nets.network, config.aligner, bench.train.inputs)
+    example = take_networks(bench.nets.train, 0)
+    states = [deepalign.init_state(model, config.training, example, seed) for seed in range(config.seeds)]
     return [deepalign.Aligner(model, state.variables) for state in states]
 
 
-def barriers(bench: Bench, nets: zoo.Zoo, methods: Mapping[str, Iterable[study.Method]]) -> dict[str, dict[str, Any]]:
+def barriers(bench: Bench, nets: zoo.Zoo, methods: Mapping[str, Sequence[Method]]) -> dict[str, dict[str, Any]]:
     """For each name the point of the barriers on the test pairs, over one method a seed."""
-    columns = [dict(zip(methods, column, strict=False)) for column in zip(*methods.values(), strict=True)]
-    measured = study.judge(bench.config, nets, bench.few, bench.test, {}, columns)
-    return {name: report.point([run.curve.barrier for run in runs]) for name, runs in measured.items()}
+    test, train = study.to_device(bench.data.test), bench.train
+    found = {}
+    for name, by_seed in methods.items():
+        (runs,) = study.judge(bench.config, nets, [], [[method] for method in by_seed], test, train).values()
+        found[name] = report.point([run.curve.barrier for run in runs])
+    return found
 
 
-def predict(nets: zoo.Zoo, aligners: Sequence[deepalign.Aligner]) -> list[study.Method]:
+def predict(aligners: Sequence[deepalign.Aligner]) -> list[Method]:
     """The forward passes of aligners."""
-    return [partial(deepalign.deep_align, nets.network.spec, aligner=aligner) for aligner in aligners]
+    return [deepalign.deep_align.using(aligner=aligner) for aligner in aligners]
 
 
-def baseline_barriers(bench: Bench, nets: zoo.Zoo, names: Sequence[str] = BASELINES) -> dict[str, dict[str, Any]]:
+def baseline_barriers(bench: Bench, nets: zoo.Zoo, methods: Sequence[Method] = BASELINES) -> dict[str, dict[str, Any]]:
     """Points of methods that need no aligner."""
-    methods = study.baselines(bench.config, nets.network, bench.train, bench.few)
-    found = barriers(bench, nets, {name: [methods[name]] for name in names})
-    return {report.display_name(name): value for name, value in found.items()}
+    return barriers(bench, nets, {method.label: [method] for method in methods})
 
 
 def with_training(nets: zoo.Zoo, networks: PyTree) -> zoo.Zoo:

@@ -7,17 +7,11 @@ from typing import Any
 
 import study
 
-from asked.bench import Answer, Bench, Panels, train
+from asked.bench import Answer, Bench, Panels, predict, train
 from dwalign import report
 from dwalign.evaluation import Measured
+from dwalign.matching import activation_matching_correlation, chain, weight_matching
 
-PAID_PER_PAIR = (
-    "weight_matching",
-    "activation_matching_correlation",
-    "activation_matching_correlation+refine",
-    "sinkhorn",
-    "weight_matching+sinkhorn",
-)
 OURS = ("deep_align", "deep_align+refine")
 
 
@@ -40,17 +34,23 @@ def pay_off(bench: Bench) -> Answer:
     """After how many pairs have a zoo and the training of an aligner paid off, against methods that merge no better?"""
     config = bench.config
     begin = time.perf_counter()
-    study.make_zoo(dataclasses.replace(config, out=str(bench.folder / "fresh")), bench.nets.network.config, bench.data)
+    study.make_zoo(dataclasses.replace(config, out=str(bench.folder / "fresh")), bench.nets.network, bench.data)
     after_zoo = time.perf_counter()
-    aligners = train(bench, "aligner", seeds=1)
+    aligners = train(bench, "aligner", {"seeds": 1})
     once = time.perf_counter() - begin
     print(f"zoo {after_zoo - begin:.0f} s, aligner {once - (after_zoo - begin):.0f} s")
-    methods = study.baselines(config, bench.nets.network, bench.train, bench.few)
-    ours = study.learned(config, bench.nets.network, aligners[0], bench.train, bench.few, longest=False)
-    chosen = {name: methods[name] for name in PAID_PER_PAIR} | {name: ours[name] for name in OURS}
-    measured = {
-        name: run for name, (run,) in study.judge(config, bench.nets, bench.few, bench.test, chosen, []).items()
-    }
+    refined, rebasin = study.refinement(config), study.rebasin(config)
+    predicted = predict(aligners)[0]
+    paid_per_pair = [
+        weight_matching,
+        activation_matching_correlation,
+        chain(activation_matching_correlation, refined),
+        rebasin,
+        chain(weight_matching, rebasin),
+    ]
+    methods = [*paid_per_pair, predicted, chain(predicted, refined)]
+    test = study.to_device(bench.data.test)
+    measured = {name: run for name, (run,) in study.judge(config, bench.nets, methods, [], test, bench.train).items()}
     found = {report.display_name(name): run for name, run in measured.items()}
     panels: Panels = {
         "barrier": {"barrier": {name: report.point([run.curve.barrier]) for name, run in found.items()}},

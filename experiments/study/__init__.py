@@ -1,9 +1,9 @@
-"""What the experiments share: options, tasks and zoos, the methods that are compared, aligners, judging and the report.
+"""What the experiments share: options, zoos, the methods that are compared, aligners, judging and the report.
 
 A script is a dataclass of options on top of `Options`, its presets, and a `main` that calls these in order.
 """
 
-from study.aligners import Home, aligner_shape, open_home, train_aligners
+from study.aligners import Home, open_home, train_aligners
 from study.judging import (
     PAPER_TABLE,
     SHOWN,
@@ -14,25 +14,23 @@ from study.judging import (
     print_paper_table,
     write_report,
 )
-from study.methods import MATCHING, Method, baselines, learned, on_own_data, optimisers, renewal, then
-from study.options import PAPER, SMOKE, Options, open_folder, read_options, run
-from study.tasks import CLASSIFICATION, Data, Task, make_test_zoo, make_zoo, networks_in, shrink, to_device, zoo_size
+from study.methods import MATCHING, baselines, learned, rebasin, refinement
+from study.options import PAPER, SMOKE, Changes, Networks, Options, change, open_folder, read_options, run
+from study.zoos import make_test_zoo, make_zoo, networks_in, shrink, to_device
 
 __all__ = [
-    "CLASSIFICATION",
-    "Data",
+    "Changes",
     "Home",
     "MATCHING",
-    "Method",
+    "Networks",
     "Options",
     "PAPER",
     "PAPER_TABLE",
     "SHOWN",
     "SMOKE",
     "TARGETS",
-    "Task",
-    "aligner_shape",
     "baselines",
+    "change",
     "compare",
     "count_parameters",
     "judge",
@@ -40,18 +38,15 @@ __all__ = [
     "make_test_zoo",
     "make_zoo",
     "networks_in",
-    "on_own_data",
     "open_folder",
     "open_home",
-    "optimisers",
     "print_paper_table",
     "read_options",
-    "renewal",
+    "rebasin",
+    "refinement",
     "run",
     "shrink",
-    "then",
     "to_device",
     "train_aligners",
     "write_report",
-    "zoo_size",
 ]

@@ -1,38 +1,20 @@
 """Aligners: trained, or those of another run."""
 
-import dataclasses
 import json
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
 from dwalign import deepalign, report, zoo
 from dwalign.evaluation import curve
-from dwalign.matching import (
-    activation_matching,
-)
-from dwalign.networks import with_batch_statistics
-from dwalign.symmetry import permute
-from study.methods import optimisers, renewal, then
-from study.options import C, Options
-from study.tasks import CLASSIFICATION, Data, Task, shrink
-
-
-def aligner_shape(options: Options) -> deepalign.AlignerConfig:
-    """The aligner that these options ask for."""
-    return deepalign.AlignerConfig(
-        options.encoder,
-        options.channels,
-        options.depth,
-        options.features,
-        options.updates,
-        options.descent,
-        options.outputs,
-        options.probes,
-        options.shared,
-    )
+from dwalign.matching import activation_matching_correlation, chain
+from dwalign.networks import build
+from dwalign.program import CLASSIFICATION, Data, Network, Task
+from dwalign.symmetry import permute, take_networks
+from study.methods import refinement
+from study.options import C, Options, change
+from study.zoos import shrink
 
 
 def train_aligners(
@@ -44,67 +26,50 @@ def train_aligners(
     folder: Path,
     task: Task = CLASSIFICATION,
     *,
-    images: int = 256,
+    views: int | None = None,
     model: deepalign.DeepAlign | None = None,
 ) -> list[deepalign.Trained]:
     """One aligner a seed.
 
     Args:
-      data: the training set; with `task.views` that of each group of networks, leaves `[groups, m, ...]`.
-      few: training data for probes, targets and batch statistics.
-      held_out: on which validation pairs are judged; with `task.views` that of each group of validation networks.
-      images: drawn in each step for the mode-connectivity loss.
+      data: the training set; with `views` that of each group of networks, leaves `[groups, m, ...]`.
+      few: training data for targets and batch statistics, and for probes where there are `views`.
+      held_out: on which validation pairs are judged; with `views` that of each group of validation networks.
+      task, views: of the zoo.
       model: what is trained, in place of the one that the options describe.
     """
     network, spec = nets.network, nets.network.spec
-    inputs = data[0] if task.views is None else few[0]
-    shape = aligner_shape(options)
-    optimisation = deepalign.Optimisation(
-        options.steps,
-        options.batch_size,
-        options.learning_rate,
-        images=images,
-        midpoint=options.midpoint,
-        refine=options.through,
-        hard=options.hard,
-    )
-    weights = deepalign.LossWeights(
-        options.supervised, options.alignment, options.mode_connectivity, options.distillation
-    )
-    model = model or deepalign.make_model(network, shape, inputs)
+    inputs = data.inputs if views is None else few.inputs
+    model = model or deepalign.make_model(network, options.aligner, inputs)
     targets = None
-    if options.target_pairs and task.views is None:
-        correlate = partial(activation_matching, spec, capture=network.capture, batch=few, correlation=True)
-        refined = partial(optimisers(options, network, few, few, task)[1], steps=options.target_steps)
-        targets = deepalign.find_targets(
-            then(correlate, refined), nets.train, jax.random.key(1), pairs=options.target_pairs
-        )
-    learner = model if options.unrolled is None else model.clone(descent=options.unrolled)
+    if options.target_pairs and views is None:
+        method = chain(activation_matching_correlation, refinement(options).using(steps=options.target_steps))
+        key, count = jax.random.key(1), options.target_pairs
+        targets = deepalign.find_targets(network, method, nets.train, key, pairs=count, data=few, task=task)
     step = deepalign.make_step(
-        learner,
-        with_batch_statistics(network),
+        model if options.unrolled is None else model.clone(descent=options.unrolled),
+        network,
         nets.train,
-        zoo.Batch(*data),
-        weights=weights,
-        optimisation=optimisation,
+        data,
+        weights=options.losses,
+        optimisation=options.training,
         targets=targets,
-        augmentation=task.augmentation,
-        loss=task.loss,
-        views=task.views,
+        augmentation=options.augmentation,
+        task=task,
+        views=views,
     )
-    first, second = zoo.held_out_pairs(options.validation_networks, views=task.views)
-    pairs = zoo.take(nets.validation, first), zoo.take(nets.validation, second)
-    on_path = dict(points=3, loss=task.loss, hits=task.hits, prepare=renewal(network, few), spec=spec)
-    own = () if task.views is None else (zoo.take(held_out, first // task.views),)
+    first, second = zoo.held_out_pairs(options.networks.validation, views=views)
+    pairs = take_networks(nets.validation, first), take_networks(nets.validation, second)
+    own = () if views is None else (take_networks(held_out, first // views),)
 
     @jax.jit
-    def validate(variables):
-        aligner = deepalign.Aligner(model, variables)
+    def validate(aligner):
+        predict = deepalign.deep_align.using(aligner=aligner)
 
         def one(pair):
             a, b, *on = pair
-            moved = permute(spec, b, deepalign.deep_align(spec, a, b, aligner=aligner).perms)
-            return curve(network.apply, a, moved, *(on or (held_out,)), **on_path).barrier
+            moved = permute(spec, b, predict(network, a, b).perms)
+            return curve(network, a, moved, *(on or (held_out,)), points=3, task=task, renew=few.inputs).barrier
 
         return jax.lax.map(one, (*pairs, *own)).mean()
 
@@ -113,12 +78,12 @@ def train_aligners(
         trained = deepalign.train_aligner(
             model,
             step,
-            deepalign.init_state(model, optimisation, zoo.take(nets.train, 0), seed),
-            steps=options.steps,
-            validate=lambda aligner: validate(aligner.variables),
+            deepalign.init_state(model, options.training, take_networks(nets.train, 0), seed),
+            steps=options.training.steps,
+            validate=validate,
             validate_every=options.validate_every,
             folder=folder / f"seed-{seed}",
-            info=deepalign.describe(network, shape, inputs),
+            info=deepalign.describe(network, options.aligner, inputs),
             resume=options.resume,
         )
         print(f"aligner {seed}: best at step {trained.best_step}")
@@ -130,12 +95,12 @@ class Home(NamedTuple):
     """A finished run whose aligners are used elsewhere.
 
     Attributes:
-      network: config of the networks its aligners are for.
+      network: what its aligners are for.
       data: the data set these were trained on.
       aligners: one a seed.
     """
 
-    network: dict[str, Any]
+    network: Network
     data: zoo.Dataset
     aligners: list[deepalign.Aligner]
 
@@ -144,15 +109,17 @@ def open_home(options: C, name: str) -> tuple[C, Home]:
     """The run OUT/`name`, and `options` with the recipe of its zoo.
 
     Raises:
-      RunError: the run is missing or did not finish as many aligners as `options.seeds`.
+      RunError: the run is missing, did not finish as many aligners as `options.seeds`, or is of an earlier version.
     """
     folder = Path(options.out) / name
     best = [folder / f"seed-{seed}" / "checkpoints" / "best" for seed in range(options.seeds)]
     if missing := [str(file) for file in (folder / "config.json", *best) if not file.exists()]:
         raise report.RunError(f"{folder} must be a finished run of {options.seeds} aligners, {missing[0]} is missing")
     settings = json.loads((folder / "config.json").read_text())
-    recipe = ("epochs", "zoo_batch_size", "zoo_learning_rate", "zoo_chunk")
-    options = dataclasses.replace(options, **{key: settings[key] for key in recipe})
+    if not {"recipe", "networks"} <= set(settings):
+        raise report.RunError(f"{folder} must be a run of this version, its config.json is not; run it again")
+    recipe, chunk = zoo.Recipe(**settings["recipe"]), settings["networks"]["chunk"]
+    options = change(options, {"recipe": recipe, "networks.chunk": chunk})
     data = shrink(zoo.load(settings["dataset"], data_dir=options.data_dir), settings["side"])
-    network = deepalign.Checkpoints(best[0]).info()["network"]
-    return options, Home(network, data, [deepalign.load_aligner(file) for file in best])
+    network = build(deepalign.Checkpoints(best[0]).info()["network"])
+    return options, Home(network, data, [deepalign.load_aligner(file, network=network) for file in best])

@@ -1,18 +1,21 @@
 """Every method on the same held-out pairs, and the report."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from dwalign import deepalign, report, zoo
+from dwalign.deepalign import deep_align
 from dwalign.evaluation import Measured, benchmark
+from dwalign.matching import Method
+from dwalign.program import CLASSIFICATION, Data, Network, Task, take_examples
+from dwalign.symmetry import count_networks, take_networks
 from study.aligners import train_aligners
-from study.methods import MATCHING, OPTIMISED, Method, baselines, learned, renewal
+from study.methods import MATCHING, OPTIMISED, baselines, learned
 from study.options import Options, open_folder
-from study.tasks import CLASSIFICATION, Data, Task, make_zoo, networks_in, to_device
+from study.zoos import make_zoo, networks_in, to_device
 
 PyTree = Any
 SHOWN = ("naive", "weight_matching", *MATCHING, "sinkhorn", "deep_align", "deep_align+refine")
@@ -39,80 +42,76 @@ TARGETS = [
 def judge(
     options: Options,
     nets: zoo.Zoo,
-    few: Data,
+    fixed: Sequence[Method],
+    by_seed: Sequence[Sequence[Method]],
     test: Data,
-    fixed: Mapping[str, Method],
-    by_seed: Sequence[Mapping[str, Method]],
+    data: Data | None = None,
     task: Task = CLASSIFICATION,
+    *,
+    views: int | None = None,
 ) -> dict[str, list[Measured]]:
     """Every method on the same held-out pairs: `fixed` once, `by_seed` for each aligner.
 
     Args:
-      few: training data for the batch statistics of merged networks.
-      test: the full test set; with `task.views` the data of each group of test networks, `[groups, m, ...]`.
+      test: the full test set; with `views` the data of each group of test networks, `[groups, m, ...]`, which are also
+        those that the methods get.
+      data: the training set, for methods that need it and for the batch statistics of merged networks.
+      task, views: of the zoo.
     """
-    check_skip(options, {*fixed, *(name for methods in by_seed for name in methods)})
-    kept = lambda methods: {name: method for name, method in methods.items() if name not in options.skip}
-    first, second = (index[: options.test_pairs] for index in zoo.held_out_pairs(zoo.size(nets.test), views=task.views))
-    compare = partial(
-        benchmark,
-        nets.network.spec,
-        nets.network.apply,
-        a=zoo.take(nets.test, first),
-        b=zoo.take(nets.test, second),
-        test=test if task.views is None else zoo.take(test, first // task.views),
-        per_pair=task.views is not None,
-        key=jax.random.key(2),
-        chunk=options.chunk,
-        points=options.points,
-        loss=task.loss,
-        hits=task.hits,
-        prepare=renewal(nets.network, few),
-    )
-    measured: dict[str, list[Measured]] = {name: [found] for name, found in compare(methods=kept(fixed)).items()}
-    for methods in by_seed:
-        for name, found in compare(methods=kept(methods)).items():
-            measured.setdefault(name, []).append(found)
+    check_skip(options, [*fixed, *(method for methods in by_seed for method in methods)])
+    pairs = zoo.held_out_pairs(count_networks(nets.test), views=views)
+    first, second = (index[: options.networks.pairs] for index in pairs)
+    few = None if data is None else take_examples(data.inputs, slice(options.refine_images))
+    measured: dict[str, list[Measured]] = {}
+    # the first aligner beside those that need none, so that one program judges them all
+    for methods in ([*fixed, *by_seed[0]], *by_seed[1:]) if by_seed else [fixed]:
+        found = benchmark(
+            nets.network,
+            list({str(method): method for method in methods if str(method) not in options.skip}.values()),
+            take_networks(nets.test, first),
+            take_networks(nets.test, second),
+            test if views is None else take_networks(test, first // views),
+            key=jax.random.key(2),
+            data=data,
+            task=task,
+            chunk=options.chunk,
+            points=options.points,
+            renew=few,
+            per_pair=views is not None,
+        )
+        for name, one in found.items():
+            measured.setdefault(name, []).append(one)
     return measured
 
 
-def check_skip(options: Options, names: Iterable[str]) -> None:
-    """Raise `RunError` unless `options.skip` holds some of the names."""
-    choices = sorted(set(names) - {"naive", "deep_align"})
+def check_skip(options: Options, methods: Iterable[Method]) -> None:
+    """Raise `RunError` unless `options.skip` holds names of some of the methods."""
+    choices = sorted({str(method) for method in methods} - {"naive", "deep_align"})
     if wrong := [name for name in options.skip if name not in choices]:
         raise report.RunError(f"skip must name some of {choices}, found {wrong}")
 
 
 def compare(
-    options: Options,
-    experiment: str,
-    network: Mapping[str, Any],
-    data: zoo.Dataset,
-    targets: Sequence[report.Target] = (),
-    task: Task = CLASSIFICATION,
-    *,
-    images: int = 256,
+    options: Options, experiment: str, network: Network, data: zoo.Dataset, targets: Sequence[report.Target] = ()
 ) -> dict[str, Any]:
     """The whole study of one kind of classifier: zoo, aligners, every method on held-out pairs, report.
 
     Args:
       experiment: names the folder of the run.
-      network: what `dwalign.networks.build` takes.
+      network: what is aligned.
       data: what the zoo is trained and judged on.
-      images: drawn in each step of training an aligner.
     """
+    check_skip(options, [*baselines(options), *learned(options)])
     folder, settings = open_folder(options, experiment)
-    train, test = to_device(data.train), to_device(data.test)
-    few = (train[0][: options.refine_images], train[1][: options.refine_images])
-    nets = make_zoo(options, network, data, task)
-    fixed = baselines(options, nets.network, train, few, task)
-    check_skip(options, {*fixed, *learned(options, nets.network, None, train, few, task)})
-    aligners = train_aligners(options, nets, train, few, to_device(data.validation), folder, task, images=images)
+    train, validation, test = to_device((data.train, data.validation, data.test))
+    few = take_examples(train, slice(options.refine_images))
+    nets = make_zoo(options, network, data)
+    aligners = train_aligners(options, nets, train, few, validation, folder)
     by_seed = [
-        learned(options, nets.network, trained.aligner, train, few, task, longest=trained is aligners[0])
+        learned(options, deep_align.using(aligner=trained.aligner), longest=trained is aligners[0])
         for trained in aligners
     ]
-    measured = judge(options, nets, few, test, fixed, by_seed, task)
+    measured = judge(options, nets, baselines(options), by_seed, test, train)
     return write_report(folder, experiment, settings, networks_in(nets), measured, aligners, targets)
 
 

@@ -1,4 +1,8 @@
-"""What every experiment can be told, and how a script starts."""
+"""What every experiment can be told, and how a script starts.
+
+Settings of a component are the dataclass that it takes, so that flags, presets and config.json name them alike:
+`--training.steps 600`, `{"training.steps": 600}`, `{"training": {"steps": 600}}`.
+"""
 
 import dataclasses
 import math
@@ -10,17 +14,38 @@ from typing import Any, Literal, TypeVar
 import tyro
 
 from dwalign import deepalign, report, zoo
+from dwalign.encoders import ENCODERS
+from dwalign.files import FileError
 
+T = TypeVar("T")
 C = TypeVar("C", bound="Options")
+Changes = Mapping[str, Any]
 LOCAL = ("resume", "data_dir", "out", "skip")
 ERRORS = (
     zoo.DataError,
-    zoo.ZooError,
+    FileError,
     report.RunError,
     report.ResultsError,
     deepalign.CheckpointError,
     FloatingPointError,
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Networks:
+    """How many networks play each role, those for testing in pairs."""
+
+    train: int = 900
+    validation: int = 40
+    pairs: int = 50
+    """held-out pairs on which methods are judged."""
+    chunk: int = 150
+    """networks that are trained at once."""
+
+    def size(self, views: int | None = None) -> zoo.ZooSize:
+        """The size of a zoo with so many disjoint pairs for testing (of `views` of one signal)."""
+        views = views or 2
+        return zoo.ZooSize(self.train, self.validation, -(-self.pairs // (views // 2)) * views)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,53 +65,21 @@ class Options:
     skip: tuple[str, ...] = ()
     """methods to leave out, such as sinkhorn, where they take too long; all but naive and deep_align can be."""
 
-    train_networks: int = 900
-    validation_networks: int = 40
-    test_pairs: int = 50
-    zoo_chunk: int = 150
-    epochs: int = 40
-    zoo_batch_size: int = 64
-    zoo_learning_rate: float = 2e-3
-
-    encoder: Literal["dws", "graph", "probe"] = "probe"
-    """the default is as good as any by measurement at equal training time."""
-    channels: int | None = None
-    """width of the encoder; its own default if not given."""
-    depth: int | None = None
-    """rounds of messages (graph, probe) or hidden layers (dws); likewise."""
-    features: int = 128
-    probes: int = 128
-    """inputs that the aligner learns, for the probe encoder and for descent."""
-    updates: int = 3
-    """unrolled score updates."""
-    descent: int = 0
-    """unrolled steps of midpoint refinement on learned inputs."""
+    networks: Networks = Networks()
+    recipe: zoo.Recipe = zoo.Recipe()
+    aligner: deepalign.AlignerConfig = deepalign.AlignerConfig()
+    training: deepalign.Optimisation = deepalign.Optimisation(steps=1200)
+    losses: deepalign.LossWeights = deepalign.LossWeights()
+    augmentation: zoo.Augmentation = zoo.Augmentation()
     unrolled: int | None = None
     """steps of descent that training goes through; the pass may take more, or all of them untrained (0)."""
-    outputs: Literal["logits", "values"] = "logits"
-    """of the networks."""
-    shared: bool = False
-    """layers of one role share the encoder's parameters."""
     target_pairs: int = 0
     """training pairs that refinement aligns as targets; 0 trains without them."""
     target_steps: int = 20
-    through: int = 0
-    """steps of refinement through which the aligner is trained."""
-    hard: bool = False
-    """take the losses of permutations, not of soft plans; their gradient is that of the plans."""
-    steps: int = 1200
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    supervised: float = 1.0
-    alignment: float = 1.0
-    mode_connectivity: float = 1.0
-    midpoint: bool = True
-    """take the mode-connectivity loss at the midpoint, not anywhere on the path as the paper does."""
-    distillation: float = 1.0
     validate_every: int = 100
 
-    refine_images: int = 1024
-    """training images in each step of refinement."""
+    refine_images: int | None = 1024
+    """training images in each step of refinement; all if not given."""
     sinkhorn_iterations: int = 1000
     chunk: int = 10
     """pairs that are aligned at once."""
@@ -94,28 +87,42 @@ class Options:
     """networks on the path that are judged, both ends included; an odd number."""
 
 
-SMOKE = dict(
-    train_networks=40,
-    validation_networks=8,
-    test_pairs=4,
-    zoo_chunk=40,
-    epochs=10,
-    channels=16,
-    depth=2,
-    features=32,
-    updates=1,
-    target_pairs=20,
-    target_steps=5,
-    steps=20,
-    validate_every=10,
-    refine_images=256,
-    sinkhorn_iterations=20,
-    chunk=2,
-)
+SMOKE: Changes = {
+    "networks.train": 40,
+    "networks.validation": 8,
+    "networks.pairs": 4,
+    "networks.chunk": 40,
+    "recipe.epochs": 10,
+    "aligner.channels": 16,
+    "aligner.depth": 2,
+    "aligner.features": 32,
+    "aligner.updates": 1,
+    "target_pairs": 20,
+    "target_steps": 5,
+    "training.steps": 20,
+    "validate_every": 10,
+    "refine_images": 256,
+    "sinkhorn_iterations": 20,
+    "chunk": 2,
+}
 
 
 # networks, pairs and steps as in the paper, for those who have an accelerator
-PAPER = dict(train_networks=8000, validation_networks=100, test_pairs=200, steps=25000)
+PAPER: Changes = {
+    "networks.train": 8000,
+    "networks.validation": 100,
+    "networks.pairs": 200,
+    "training.steps": 25000,
+}
+
+
+def change(options: T, changes: Changes) -> T:
+    """The same with other values, named as on the command line: `change(options, {"training.steps": 20})`."""
+    for name, value in changes.items():
+        first, _, rest = name.partition(".")
+        new = change(getattr(options, first), {rest: value}) if rest else value
+        options = dataclasses.replace(options, **{first: new})  # type: ignore[type-var]
+    return options
 
 
 def read_options(
@@ -123,9 +130,9 @@ def read_options(
     args: Sequence[str],
     description: str | None,
     *,
-    own: Callable[[Any], Mapping[str, Any]] = lambda first: {},
-    smoke: Mapping[str, Any] = SMOKE,
-    paper: Mapping[str, Any] = PAPER,
+    own: Callable[[Any], Changes] = lambda first: {},
+    smoke: Changes = SMOKE,
+    paper: Changes = PAPER,
 ) -> C:
     """Command line to options.
 
@@ -133,8 +140,8 @@ def read_options(
     """
     first, _ = tyro.cli(kind, args=[arg for arg in args if arg not in ("-h", "--help")], return_unknown_args=True)
     choices = {f.name: getattr(first, f.name) for f in dataclasses.fields(kind) if f.name in ("dataset", "network")}
-    preset: Mapping[str, Any] = {"smoke": smoke, "default": {}, "paper": paper}[first.preset]
-    base = dataclasses.replace(kind(preset=first.preset, **choices), **{**own(first), **preset})
+    preset: Changes = {"smoke": smoke, "default": {}, "paper": paper}[first.preset]
+    base = change(kind(preset=first.preset, **choices), {**own(first), **preset})
     options = tyro.cli(kind, args=args, default=base, description=description)
     check(options)
     return options
@@ -142,22 +149,36 @@ def read_options(
 
 def check(options: Options) -> None:
     """Raise `RunError` for what would fail only after hours."""
-    least = dict(seeds=0, steps=1, validate_every=1, batch_size=1, chunk=1, test_pairs=1, zoo_chunk=1, epochs=1)
-    least |= dict(train_networks=2, validation_networks=2)
-    if wrong := [f"{name} at least {low}" for name, low in least.items() if getattr(options, name) < low]:
-        found = {name: getattr(options, name) for name in least}
-        raise report.RunError(f"options: need {', '.join(wrong)}, found {found}")
-    if options.unrolled is not None and not 0 <= options.unrolled <= options.descent:
+    networks, training = options.networks, options.training
+    least = {
+        "seeds": (options.seeds, 0),
+        "networks.train": (networks.train, 2),
+        "networks.validation": (networks.validation, 2),
+        "networks.pairs": (networks.pairs, 1),
+        "networks.chunk": (networks.chunk, 1),
+        "recipe.epochs": (options.recipe.epochs, 1),
+        "training.steps": (training.steps, 1),
+        "training.batch_size": (training.batch_size, 1),
+        "validate_every": (options.validate_every, 1),
+        "chunk": (options.chunk, 1),
+    }
+    if wrong := [f"{name} at least {low}, found {value}" for name, (value, low) in least.items() if value < low]:
+        raise report.RunError(f"options: need {'; '.join(wrong)}")
+    if options.aligner.encoder not in ENCODERS:
         raise report.RunError(
-            "options: training goes through at most the steps of the pass: unrolled must be from 0 to descent, "
-            f"found {options.unrolled} and {options.descent}"
+            f"options: aligner.encoder must be one of {sorted(ENCODERS)}, found {options.aligner.encoder!r}"
+        )
+    if options.unrolled is not None and not 0 <= options.unrolled <= options.aligner.descent:
+        raise report.RunError(
+            "options: training goes through at most the steps of the pass: unrolled must be from 0 to "
+            f"aligner.descent, found {options.unrolled} and {options.aligner.descent}"
         )
     if options.points < 3 or options.points % 2 == 0:
         raise report.RunError(f"options: points must be odd and at least 3, found {options.points}")
-    if options.test_pairs % options.chunk:
+    if networks.pairs % options.chunk:
         raise report.RunError(
-            f"options: chunk must divide test_pairs, found {options.chunk} and {options.test_pairs}; "
-            f"give --chunk {math.gcd(options.chunk, options.test_pairs)}"
+            f"options: chunk must divide networks.pairs, found {options.chunk} and {networks.pairs}; "
+            f"give --chunk {math.gcd(options.chunk, networks.pairs)}"
         )
 
 

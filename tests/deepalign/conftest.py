@@ -1,40 +1,39 @@
 """A tiny zoo of untrained networks and an aligner for every encoder."""
 
-import jax
-import jax.numpy as jnp
+import dataclasses
+
+import numpy as np
 import pytest
 
 from dwalign.deepalign import AlignerConfig, make_model
 from dwalign.networks import mlp
-from dwalign.zoo import Batch
+from dwalign.program import Data
+from tests import drawn
+from tests.deepalign.untrained import stack
 
-CONFIG = AlignerConfig(channels=8, depth=2, features=16, updates=2, probes=24)
+CONFIG = AlignerConfig(channels=4, depth=2, features=8, updates=2, probes=24)
 
 
 @pytest.fixture(scope="session")
 def network():
-    return mlp(6, (7, 5, 7), 3)
+    return mlp(6, (7, 5), 3)
 
 
 @pytest.fixture(scope="session")
 def networks(network):
     """Twelve networks with biases that are not zero, stacked."""
-
-    def one(key):
-        params = network.init(key)
-        return jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.fold_in(key, x.size), x.shape), params)
-
-    return jax.vmap(one)(jax.random.split(jax.random.key(0), 12))
+    return stack(*(drawn.weights(network.params, seed) for seed in range(12)))
 
 
 @pytest.fixture(scope="session")
 def data():
-    inputs = jax.random.normal(jax.random.key(1), (64, 6))
-    return Batch(inputs, jnp.argmax(inputs[:, :3], -1))
+    inputs = drawn.normal(64, 6, seed=1)
+    return Data(inputs, np.argmax(inputs[:, :3], -1))
 
 
-SHAPES = {kind: CONFIG._replace(encoder=kind) for kind in ("dws", "graph", "probe")}
-SHAPES["descent"] = CONFIG._replace(encoder="graph", descent=2)
+# the graph encoder is that of the tests of architectures
+SHAPES = {kind: dataclasses.replace(CONFIG, encoder=kind) for kind in ("dws", "probe")}
+SHAPES["descent"] = dataclasses.replace(CONFIG, encoder="graph", descent=2)
 
 
 @pytest.fixture(scope="session", params=SHAPES)
@@ -44,4 +43,4 @@ def model(request, network, data):
 
 @pytest.fixture(scope="session")
 def graph_model(network, data):
-    return make_model(network, CONFIG._replace(encoder="graph", depth=1, updates=1), data.inputs)
+    return make_model(network, dataclasses.replace(CONFIG, encoder="graph", depth=1, updates=1), data.inputs)

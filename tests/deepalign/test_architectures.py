@@ -1,52 +1,74 @@
-"""The laws of Deep-Align on every architecture, for parameters drawn at random: nothing in it knows what it aligns."""
+"""The laws of Deep-Align on all kinds of structure, for parameters drawn at random: it does not know what it aligns."""
+
+import functools
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dwalign.deepalign import Aligner, DeepAlign, deep_align
 from dwalign.encoders import GraphEncoder, ProbeEncoder
 from dwalign.program import infer_spec, make_capture
-from dwalign.symmetry import compose, inverse, permute, random_perms
-from tests.networks.declared import CASES, randomised
+from dwalign.symmetry import Axes, PermutationSpec, compose, inverse
+from tests import drawn
+from tests.deepalign.untrained import related, untrained
+from tests.networks.declared import CASES, traced
+
+# what group normalisation makes of a residual block: groups of units before and after one array, and on both sides
+NESTED = PermutationSpec(
+    {
+        "stem": Axes(None, ("g", "u")),
+        "norm": Axes(("g", "u")),
+        "inner": Axes(("g", "u"), ("k", "w")),
+        "back": Axes(("k", "w"), ("g", "u")),
+        "head": Axes(("g", "u"), None),
+    },
+    {"g": 3, "u": 2, "k": 2, "w": 4},
+    batch={"u": ("g",), "w": ("k",)},
+)
+# the graph encoder sees a spec alone. One case of everything that a spec can say, beside these groups of groups: units
+# at several positions of a dense layer, concatenated groups on kernels and statistics, a group on both sides of an
+# array, heads in layers of a scan that share a residual stream, and queries in heads in these
+GRAPH = ("nested", "cnn", "densenet", "lstm_fused", "vit_fused_scan", "transformer_rotary_grouped_scan")
+# the probe encoder sees what units answer: at pixels, at steps of a scan, to tokens in heads in a scan over layers
+PROBE = ("cnn", "lstm", "transformer_tied_scan")
 
 
-def make_encoder(kind, spec, apply, example):
-    if kind == "graph":
-        return GraphEncoder(spec, features=16, channels=8, rounds=1)
-    inputs = jnp.concatenate([example] * 3)
-    if jnp.issubdtype(inputs.dtype, jnp.floating):
-        inputs = inputs + jax.random.normal(jax.random.key(8), inputs.shape)
+def shapes(name):
+    if name != "nested":
+        return traced(name).params
+    sizes = {"stem": (5, 6), "norm": (6,), "inner": (6, 8), "back": (8, 6), "head": (6, 3)}
+    return {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in sizes.items()}
+
+
+def graph(name):
+    spec = NESTED if name == "nested" else CASES[name].spec
+    return GraphEncoder(spec, features=8, channels=4, rounds=1)
+
+
+def probe(name):
+    _, example, *_ = CASES[name]
+    apply, inputs = traced(name).apply, np.concatenate([example] * 3)
+    if np.issubdtype(inputs.dtype, np.floating):
+        inputs = inputs + drawn.normal(*inputs.shape, seed=8)
+    spec = infer_spec(apply, traced(name).params, example)
     return ProbeEncoder(spec, capture=make_capture(apply), inputs=inputs, features=8, rounds=0)
 
 
-@pytest.mark.parametrize("kind", ["graph", "probe"])
-@pytest.mark.parametrize("name", CASES)
-def test_equivariance_swap_and_exactness(name, kind):
-    module, example, _, _ = CASES[name]
-    apply = lambda params, x: module.apply(params, x)
-    a, b = (randomised(module, example, seed) for seed in range(2))
-    spec = infer_spec(apply, a, example)
-    model = DeepAlign(spec, make_encoder(kind, spec, apply, example), updates=1)
-    random = np.random.default_rng(0)
-    variables = jax.tree.map(
-        lambda leaf: jnp.asarray(0.5 * random.normal(size=leaf.shape), leaf.dtype),
-        jax.eval_shape(model.init, jax.random.key(0), a, b),
-    )
-    # exactness holds where updates count for an alignment, as they do at the start and after training
-    steps = {name: jnp.full((1,), 0.5) for name in variables["params"] if name.startswith("updates_")}
-    variables["params"] |= steps
-    g, h, hidden = (random_perms(spec, jax.random.key(k)) for k in range(3))
-    pairs = [(a, b), (permute(spec, a, g), permute(spec, b, h)), (b, a), (a, permute(spec, a, hidden))]
-    firsts, seconds = (jax.tree.map(lambda *leaves: jnp.stack(leaves), *side) for side in zip(*pairs, strict=True))
-    solve = lambda a, b: deep_align(spec, a, b, aligner=Aligner(model, variables))
-    found = jax.jit(jax.vmap(solve))(firsts, seconds)
+@pytest.mark.parametrize("name", [*(f"graph {name}" for name in GRAPH), *(f"probe {name}" for name in PROBE)])
+def test_equivariance_swap_and_exactness(name):
+    kind, name = name.split()
+    encoder = {"graph": graph, "probe": probe}[kind](name)
+    model, spec = DeepAlign(encoder.spec, encoder, updates=1), encoder.spec
+    a, b = (drawn.weights(shapes(name), seed) for seed in range(2))
+    firsts, seconds, (g, h, hidden) = related(spec, a, b, planted=1)
+    solve = functools.partial(deep_align, spec, aligner=Aligner(model, untrained(model, a)))
+    found = jax.tree.map(np.asarray, jax.jit(jax.vmap(solve))(firsts, seconds))
     perms = [jax.tree.map(lambda leaf, k=k: leaf[k], found.perms) for k in range(4)]
     chex.assert_trees_all_equal(perms[1], compose(spec, g, compose(spec, perms[0], inverse(spec, h))))
     chex.assert_trees_all_equal(perms[2], inverse(spec, perms[0]))
-    chex.assert_trees_all_equal(perms[3], inverse(spec, hidden))
+    chex.assert_trees_all_equal(perms[3], hidden[0])
     for group in set(spec.sizes) - set(spec.batch):
         q, moved, swapped = found.scores[group][:3]
         np.testing.assert_allclose(moved, q[g[group]][:, h[group]], atol=5e-3)

@@ -3,15 +3,17 @@
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from dwalign.evaluation import planted_recovery
-from dwalign.matching import naive
+from dwalign.matching import method, naive
 from dwalign.networks import mlp
-from dwalign.symmetry import Alignment, Axes, PermutationSpec, inverse, random_perms
+from dwalign.symmetry import Alignment, Axes, PermutationSpec, inverse
+from tests import drawn
 
 NET = mlp(6, (5, 4), 3)
-PARAMS = NET.init(jax.random.key(0))
+PARAMS = drawn.weights(NET.params)
 KEYS = jax.random.split(jax.random.key(1), 200)
 
 
@@ -20,7 +22,8 @@ def shares(spec, method, params, keys, **options):
     return jax.tree.map(jnp.mean, jax.jit(jax.vmap(draw))(keys))
 
 
-def by_bias(a, b, *, key):
+@method("by bias", "#000000", needs="weights")
+def by_bias(spec, a, b, *, key):
     """Knows the answer for networks whose biases are all different."""
     perms = {}
     for k, group in enumerate(NET.spec.sizes):
@@ -30,7 +33,7 @@ def by_bias(a, b, *, key):
 
 
 def with_biases(params):
-    return jax.tree.map(lambda leaf: jnp.arange(leaf.size, dtype=float) if leaf.ndim == 1 else leaf, params)
+    return jax.tree.map(lambda leaf: np.arange(leaf.size, dtype=np.float32) if leaf.ndim == 1 else leaf, params)
 
 
 def test_oracle():
@@ -40,7 +43,7 @@ def test_oracle():
 
 def test_naive_is_chance():
     """A random permutation of n fixes one unit on average, and is the identity in one of n! cases."""
-    found = shares(NET.spec, lambda a, b, *, key: naive(NET.spec, a, b, key=key), PARAMS, KEYS)
+    found = shares(NET.spec, naive, PARAMS, KEYS)
     assert found.units["h0"] == pytest.approx(1 / 5, abs=0.06)
     assert found.units["h1"] == pytest.approx(1 / 4, abs=0.06)
     assert found.groups["h1"] < 0.15 and found.draw < 0.05
@@ -49,8 +52,9 @@ def test_naive_is_chance():
 def test_the_inverse_is_not_the_answer():
     """Convention: what must be found takes the copy back, it is not what made it."""
 
-    def backwards(a, b, *, key):
-        return Alignment(inverse(NET.spec, by_bias(a, b, key=key).perms))
+    @method("backwards", "#000000", needs="weights")
+    def backwards(spec, a, b, *, key):
+        return Alignment(inverse(spec, by_bias(spec, a, b, key=key).perms))
 
     found = shares(NET.spec, backwards, with_biases(PARAMS), KEYS)
     assert found.draw < 0.5
@@ -64,8 +68,9 @@ def test_noise_makes_it_harder():
 
 
 def test_one_wrong_group_spoils_the_draw_only():
-    def half(a, b, *, key):
-        perms = by_bias(a, b, key=key).perms
+    @method("half", "#000000", needs="weights")
+    def half(spec, a, b, *, key):
+        perms = by_bias(spec, a, b, key=key).perms
         return Alignment({**perms, "h1": jnp.roll(perms["h1"], 1)})
 
     found = shares(NET.spec, half, with_biases(PARAMS), KEYS[:10])
@@ -75,8 +80,6 @@ def test_one_wrong_group_spoils_the_draw_only():
 
 def test_batched_groups():
     spec = PermutationSpec({"w": Axes("heads", "d", None)}, {"heads": 3, "d": 4}, batch={"d": ("heads",)})
-    params = {"w": jax.random.normal(jax.random.key(0), (3, 4, 2))}
-    naive_method = lambda a, b, *, key: naive(spec, a, b, key=key)
-    found = planted_recovery(spec, naive_method, params, key=jax.random.key(0))
+    params = drawn.named(w=(3, 4, 2))
+    found = planted_recovery(spec, naive, params, key=jax.random.key(0))
     chex.assert_shape([found.units["d"], found.groups["d"], found.draw], ())
-    assert random_perms(spec, KEYS[0])["d"].shape == (3, 4)

@@ -1,30 +1,28 @@
 """Distances after alignment see functions, not labels of units; what is read off distances is checked on small ones."""
 
-from functools import partial
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dwalign.evaluation import aligned_distances, cluster_agreement, planar_map, retrieval_precision
 from dwalign.matching import feature_matching, naive
 from dwalign.networks import mlp
-from dwalign.symmetry import permute, random_perms
+from dwalign.symmetry import permute
+from tests import drawn
 
 NET = mlp(5, (8, 6), 3)
 
 
 def test_relabelled_networks_are_the_same_point():
-    a, b = (NET.init(jax.random.key(k)) for k in range(2))
-    copies = [permute(NET.spec, v, random_perms(NET.spec, jax.random.key(7 + k))) for k, v in enumerate((a, b, a, b))]
-    zoo = jax.tree.map(lambda *leaves: jnp.stack(leaves), *copies)
+    a, b = (drawn.weights(NET.params, seed) for seed in range(2))
+    copies = [permute(NET.spec, v, drawn.perms(NET.spec, 7 + k)) for k, v in enumerate((a, b, a, b))]
+    zoo = jax.tree.map(lambda *leaves: np.stack(leaves), *copies)
     labels = np.array([0, 1, 0, 1])
-    found = aligned_distances(NET.spec, zoo, partial(feature_matching, NET.spec), key=jax.random.key(1))
+    found = aligned_distances(NET.spec, zoo, feature_matching, key=jax.random.key(1))
     assert found[0, 2] < 1e-5 and found[1, 3] < 1e-5 and found[0, 1] > 1
     np.testing.assert_array_equal(found, found.T)
     assert retrieval_precision(found, labels) == cluster_agreement(found, labels) == 1
-    unaligned = aligned_distances(NET.spec, zoo, partial(naive, NET.spec), key=jax.random.key(1))
+    unaligned = aligned_distances(NET.spec, zoo, naive, key=jax.random.key(1))
     assert unaligned[0, 2] > 1
 
 

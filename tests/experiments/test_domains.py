@@ -4,10 +4,11 @@ import importlib
 
 import jax
 import numpy as np
-import pytest
+import study
 
-from dwalign import zoo
-from dwalign.networks import cnn
+from dwalign import deepalign, zoo
+from dwalign.networks import mlp
+from dwalign.program import Data
 
 disjoint = importlib.import_module("disjoint")
 ood = importlib.import_module("ood")
@@ -16,7 +17,7 @@ ood = importlib.import_module("ood")
 def pictures(side, channels, count=2000):
     random = np.random.default_rng(0)
     labels = random.integers(0, 10, count).astype(np.int32)
-    batch = zoo.Batch(random.normal(size=(count, side, side, channels)).astype(np.float32), labels)
+    batch = Data(random.normal(size=(count, side, side, channels)).astype(np.float32), labels)
     return zoo.Dataset("pictures", batch, batch, batch, 10)
 
 
@@ -40,25 +41,33 @@ def test_pictures_take_the_shape():
     np.testing.assert_array_equal(ood.fit(same, (16, 16, 3)).test.inputs, same.test.inputs)
 
 
-@pytest.mark.parametrize("descent", [0, 2])
-def test_aligner_and_activations_obey_the_swap_law(descent):
-    network = cnn((8, 8, 3), (4,), (5,), 3)
-    a, b = (network.init(jax.random.key(k)) for k in range(2))
-    shape = ood.deepalign.AlignerConfig(channels=8, depth=1, features=8, updates=0, descent=descent)
-    batch = (jax.random.normal(jax.random.key(2), (20, 8, 8, 3)), np.zeros(20, np.int32))
-    model = ood.deepalign.make_model(network, shape, batch[0])
-    aligner = ood.deepalign.Aligner(model, model.init(jax.random.key(3), a, b))
-    method = ood.with_activations(network, aligner, batch, 1.0)
-    found, swapped = (method(*pair, key=jax.random.key(0)).scores for pair in ((a, b), (b, a)))
-    for g in found:
-        np.testing.assert_allclose(found[g], swapped[g].T, atol=1e-3)
+def test_aligner_and_activations_obey_the_swap_law(draw):
+    """And they see the images, by trust and by descent."""
+    network = mlp(6, (5,), 3)
+    a, b = (draw(network.params, seed) for seed in range(2))
+    images, others = (np.random.default_rng(seed).normal(size=(20, 6)).astype(np.float32) for seed in (2, 3))
+    config = deepalign.AlignerConfig(channels=4, depth=1, updates=0, descent=1, probes=10)
+    model = deepalign.make_model(network, config, images)
+    aligner = deepalign.Aligner(model, draw(jax.eval_shape(model.init, jax.random.key(0), a, b), 4))
+    method = ood.WITH_ACTIVATIONS.using(aligner=aligner)
+    found, swapped = (method(network, *pair, data=Data(images)).scores for pair in ((a, b), (b, a)))
+    np.testing.assert_allclose(found["h0"], swapped["h0"].T, atol=1e-3)
+    elsewhere = method(network, a, b, data=Data(others)).scores
+    assert np.abs(found["h0"] - elsewhere["h0"]).max() > 0.01
 
 
-def test_networks_for_judging_alone_share_no_seed_with_training(tmp_path):
-    data = pictures(2, 1, count=20)
-    config = ood.read_config(["--preset", "smoke", "--out", str(tmp_path), "--epochs", "1", "--zoo-batch-size", "20"])
-    network = {"kind": "mlp", "inputs": 4, "widths": [3], "outputs": 10}
-    home, alone = ood.study.make_zoo(config, network, data), ood.study.make_test_zoo(config, network, data)
-    kernel = lambda part: jax.tree.leaves(part)[1].reshape(zoo.size(part), -1)
-    shared = (kernel(home.train)[:, None] == kernel(alone.test)[None]).all(-1)
-    assert zoo.size(alone.test) == 2 * config.test_pairs and not shared.any()
+def test_networks_for_judging_alone_share_no_seed_with_training(tmp_path, monkeypatch):
+    asked = []
+
+    def get_zoo(network, data, recipe, size, *, seed, **_):
+        asked.append(range(seed, seed + sum(size)))
+        return zoo.Zoo(network, None, None, None, cached=True)
+
+    monkeypatch.setattr(zoo, "get_zoo", get_zoo)
+    config = study.Options(out=str(tmp_path), preset="paper")
+    config = study.change(config, {**study.PAPER, "recipe.batch_size": 20})
+    data, network = pictures(2, 1, count=20), mlp(4, (3,), 10)
+    study.make_zoo(config, network, data)
+    study.make_test_zoo(config, network, data)
+    home, alone = asked
+    assert len(home) == 8000 + 100 + 400 and len(alone) == 400 and home.stop <= alone.start

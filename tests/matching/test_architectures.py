@@ -1,15 +1,15 @@
 """Every method on every architecture: none of them knows what it matches."""
 
-from functools import partial
+import functools
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dwalign.matching import (
     activation_matching,
+    activation_matching_correlation,
     feature_matching,
     refine,
     sinkhorn_rebasin,
@@ -17,46 +17,43 @@ from dwalign.matching import (
     weight_matching,
 )
 from dwalign.networks import mlp
-from dwalign.program import infer_spec, make_capture
-from dwalign.symmetry import Alignment, SpecError, inverse, permute, random_perms, to_matrices
-from tests.networks.declared import CASES, randomised
+from dwalign.program import REGRESSION, Data, mean_squared_error, network
+from dwalign.symmetry import Alignment, SpecError, inverse, permute, to_matrices
+from tests import drawn
+from tests.networks.declared import CASES, traced
 
-# residual, recurrent with fused gates, layers stacked by a scan; the laws of the start run over all in tests/deepalign
-SHAPES = ("resnet_batch", "lstm_fused", "vit_fused_scan")
+# recurrent with fused gates, and layers stacked by a scan on a residual stream; more are in tests/deepalign
+SHAPES = ("lstm_fused", "vit_fused_scan")
 
 
+@functools.cache
 def planted(name):
-    """spec, apply, capture, a network, a relabelled copy, and what a method should find."""
-    module, example, _, _ = CASES[name]
-    apply = lambda params, x: module.apply(params, x)
-    params, capture = randomised(module, example), make_capture(apply)
-    spec = infer_spec(apply, params, example)
-    hidden = random_perms(spec, jax.random.key(1))
-    return spec, apply, capture, params, permute(spec, params, hidden), inverse(spec, hidden)
+    """A network, its parameters, a relabelled copy, and what a method should find."""
+    params = drawn.weights(traced(name).params)
+    net = network(traced(name).apply, params, CASES[name].example)
+    hidden = drawn.perms(net.spec, 1)
+    return net, params, permute(net.spec, params, hidden), inverse(net.spec, hidden)
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_features_find_what_is_planted_and_weight_matching_keeps_it(name):
-    spec, _, _, a, b, expected = planted(name)
+    net, a, b, expected = planted(name)
+    spec = net.spec
 
-    @jax.jit
-    def solve(a, b):
-        start = feature_matching(spec, a, b, key=jax.random.key(2), channels=8, rounds=2)
-        return start.perms, weight_matching(spec, a, b, key=jax.random.key(3), start=start, sweeps=2).perms
-
-    found, kept = solve(a, b)
+    start = feature_matching(spec, a, b, key=jax.random.key(2), channels=8, rounds=2)
+    found, kept = start.perms, weight_matching(spec, a, b, key=jax.random.key(3), start=start, sweeps=2).perms
     chex.assert_trees_all_equal(found, expected)
     chex.assert_trees_all_equal(kept, expected)
 
 
-@pytest.mark.parametrize("name", SHAPES)
-@pytest.mark.parametrize("method", [straight_through, sinkhorn_rebasin, refine])
+@pytest.mark.parametrize(
+    "name, method", [("vgg_batch", straight_through), ("lstm_fused", sinkhorn_rebasin), ("vit_fused_scan", refine)]
+)
 def test_optimisers_keep_a_perfect_start(name, method):
     """Aligned with what is planted, the midpoint is the network itself: it reproduces its own outputs."""
-    spec, apply, _, a, b, expected = planted(name)
+    net, a, b, expected = planted(name)
     inputs = CASES[name].example
-    batch = (inputs, apply(a, inputs))
-    loss = lambda outputs, labels: jnp.mean((outputs - labels) ** 2)
+    data = Data(inputs, np.asarray(net.apply(a, inputs)))
     # confident enough that soft assignments are hard ones, and that noise in a gradient of zero moves nothing
     start = Alignment(expected, {g: 50.0 * matrix for g, matrix in to_matrices(expected).items()})
     settings = {
@@ -64,21 +61,19 @@ def test_optimisers_keep_a_perfect_start(name, method):
         sinkhorn_rebasin: {"iterations": 2, "spread": 50.0},
         refine: {"steps": 2, "spread": 50.0},
     }[method]
-    solve = partial(method, spec, key=jax.random.key(3), apply=apply, batch=batch, loss=loss, start=start, **settings)
-    found = jax.jit(solve)(a, b)
+    found = method(net, a, b, key=jax.random.key(3), data=data, task=REGRESSION, start=start, **settings)
     chex.assert_trees_all_equal(found.perms, expected)
     unaligned = jax.tree.map(lambda x, y: 0.5 * (x + y), a, b)
-    assert found.history[0] < 1e-9 < 1e-4 < loss(apply(unaligned, inputs), batch[1])
+    assert found.history[0] < 1e-9 < 1e-4 < mean_squared_error(net.apply(unaligned, inputs), data.labels)
 
 
-@pytest.mark.parametrize("name", ["resnet_layer", "lstm_fused", "vit"])
+@pytest.mark.parametrize("name", ["vgg_batch", *SHAPES])
 def test_activations_find_what_is_planted(name):
-    spec, _, capture, a, b, expected = planted(name)
-    inputs = jax.random.normal(jax.random.key(4), (32, *CASES[name].example.shape[1:]))
-    solve = partial(activation_matching, capture=capture, batch=(inputs, jnp.zeros(32)), correlation=True)
-    found = jax.jit(lambda a, b: solve(spec, a, b).perms)(a, b)
-    post = capture(a, inputs)[1].post
-    for g, perm in found.items():
+    net, a, b, expected = planted(name)
+    inputs = drawn.normal(32, *CASES[name].example.shape[1:], seed=4)
+    found = activation_matching_correlation(net, a, b, data=Data(inputs))
+    post = jax.tree.map(np.asarray, jax.jit(net.capture)(a, inputs)[1].post)
+    for g, perm in found.perms.items():
         responses = post[g].reshape(-1, *perm.shape)
         # units that are silent on all inputs cannot be told apart by what they answer
         lively = np.ptp(responses, axis=0) > 0
@@ -93,9 +88,7 @@ def test_activations_find_what_is_planted(name):
 def test_a_pair_with_other_outputs_is_named(method):
     """A spec leaves outputs open; one output would broadcast against three."""
     net, other = (mlp(4, (5,), outputs) for outputs in (3, 1))
-    batch = (jnp.ones((2, 4)), jnp.zeros(2, jnp.int32))
-    needs = {activation_matching: {"capture": net.capture, "batch": batch}}
-    needs |= {one: {} for one in (weight_matching, feature_matching)}
-    a, b = net.init(jax.random.key(0)), other.init(jax.random.key(1))
+    data = Data(np.ones((2, 4), np.float32), np.zeros(2, np.int32))
+    a, b = drawn.weights(net.params), drawn.weights(other.params)
     with pytest.raises(SpecError, match=r"same shapes.*same inputs and outputs"):
-        method(net.spec, a, b, key=jax.random.key(2), **needs.get(method, {"apply": net.apply, "batch": batch}))
+        method(net, a, b, data=data)

@@ -8,22 +8,34 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwalign import apply as door
-from dwalign import evaluation
+import dwalign
+from dwalign import Axes, Data, PermutationSpec, Task, chain, evaluation
 from dwalign.deepalign import deep_align
-from dwalign.matching import activation_matching, refine, sinkhorn_rebasin, straight_through, weight_matching
+from dwalign.matching import (
+    activation_matching,
+    known_methods,
+    naive,
+    refine,
+    sinkhorn_rebasin,
+    straight_through,
+    weight_matching,
+)
 from dwalign.networks import mlp
-from dwalign.symmetry import Alignment, Axes, PermutationSpec, compose, identity, inverse, permute, random_perms
+from dwalign.symmetry import Alignment, compose, identity, inverse, permute
+from tests import drawn
 
 NET = mlp(6, (5, 4), 3)
-A, B = (jax.tree.map(np.asarray, NET.init(jax.random.key(seed))) for seed in (0, 1))
+A, B = (drawn.weights(NET.params, seed) for seed in (0, 1))
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((32, 6)).astype(np.float32), RNG.integers(0, 3, 32)
 SHORT = {
-    straight_through: {"iterations": 2, "images": 8},
-    sinkhorn_rebasin: {"iterations": 2, "images": 8},
-    refine: {"steps": 2},
-    activation_matching: {},
+    method.name: method.using(**options)
+    for method, options in {
+        straight_through: {"iterations": 2, "images": 8},
+        sinkhorn_rebasin: {"iterations": 2, "images": 8},
+        refine: {"steps": 2},
+        activation_matching: {},
+    }.items()
 }
 KEY = jax.random.key(0)
 
@@ -33,65 +45,62 @@ def masked(params, inputs):
     return NET.apply(params, inputs["scale"] * inputs["x"] * inputs["mask"][..., None])
 
 
-def runs(method, a=A, b=B, **on):
-    return method(NET.spec, a, b, key=KEY, **SHORT[method], **on)
+MASKED = {"x": 2 * X, "mask": np.ones(32, np.float32), "scale": 0.5}
+READS_TREES = dwalign.network(masked, A, MASKED)
 
 
-@pytest.mark.parametrize("method", SHORT)
+@pytest.mark.parametrize("method", SHORT.values(), ids=SHORT)
 def test_inputs_are_trees_of_numpy_arrays(method):
-    """The same result as for the one array that they stand for, also where all is traced."""
-    inputs = {"x": 2 * X, "mask": np.ones(32, np.float32), "scale": 0.5}
-    plain = runs(method, apply=NET.apply, batch=(jnp.asarray(X), jnp.asarray(Y)))
-    found = runs(method, apply=masked, batch=(inputs, Y))
+    """The same result as for the one array that they stand for."""
+    assert READS_TREES.spec == NET.spec
+    plain = method(NET, A, B, key=KEY, data=Data(jnp.asarray(X), jnp.asarray(Y)))
+    found = method(READS_TREES, A, B, key=KEY, data=Data(MASKED, Y))
     chex.assert_trees_all_equal(found.perms, plain.perms)
-    chex.assert_trees_all_close(found[1:3], plain[1:3], rtol=1e-5, atol=1e-5)
+    chex.assert_trees_all_close(found[1:], plain[1:], rtol=1e-5, atol=1e-5)
+
+
+def test_inputs_may_be_constants_of_a_program_or_arguments_of_it():
     many = jax.tree.map(lambda x, y: np.stack([x, y]), (A, B), (B, A))
-    # the data are constants of the program, or arguments of it
-    closed = jax.jit(jax.vmap(lambda pair: runs(method, *pair, apply=masked, batch=(inputs, Y))))(many)
-    given = jax.jit(lambda a, b, batch: runs(method, a, b, apply=masked, batch=batch))(A, B, (inputs, Y))
-    for other in (jax.tree.map(lambda leaf: leaf[0], closed), given):
-        chex.assert_trees_all_equal(other.perms, found.perms)
+    found = SHORT["refine"](READS_TREES, A, B, key=KEY, data=Data(MASKED, Y))
+
+    @jax.jit
+    def both(many, data):
+        run = lambda data: jax.vmap(lambda pair: SHORT["refine"](READS_TREES, *pair, key=KEY, data=data))(many)
+        return run(Data(MASKED, Y)), run(data)
+
+    closed, given = both(many, Data(MASKED, Y))
+    for other in (closed, given):
+        chex.assert_trees_all_equal(jax.tree.map(lambda leaf: leaf[0], other.perms), found.perms)
 
 
 def test_curves_read_trees_of_numpy_arrays():
-    inputs = {"x": 2 * X, "mask": np.ones(32, np.float32), "scale": 0.5}
-    found = evaluation.curve(masked, A, B, (inputs, Y), points=3, chunk=7)
-    chex.assert_trees_all_close(found, evaluation.curve(NET.apply, A, B, (X, Y), points=3), rtol=1e-5)
+    found = evaluation.curve(READS_TREES, A, B, Data(MASKED, Y), points=3, chunk=7)
+    chex.assert_trees_all_close(found, evaluation.curve(NET, A, B, Data(X, Y), points=3), rtol=1e-5)
 
 
-def test_align_certifies_programs_of_several_inputs():
-    calls = []
-
+def test_networks_of_several_inputs_take_a_tuple_of_them():
     def program(params, x, adjacency, scale):
-        calls.append(x.shape)
-        return NET.apply(params, scale * (adjacency @ x))
+        return NET.apply(params, scale[:, None] * jnp.einsum("mij,mj->mi", adjacency, x))
 
-    for _ in range(2):
-        door.align(NET.spec, A, B, program=(program, X[:9, None], np.ones((1, 1), np.float32), 0.5))
-        traced = len(calls)
-    door.align(NET.spec, A, B, program=(program, X[:9, None], np.ones((1, 1), np.float32), 0.5))
-    assert calls and len(calls) == traced
-    wrong = PermutationSpec(
-        jax.tree.map(lambda axes: Axes(None) if axes == Axes("h0") else axes, NET.spec.axes), NET.spec.sizes
-    )
-    with pytest.raises(ValueError, match="group 'h0'"):
-        door.align(wrong, A, B, program=(program, X[:9, None], np.ones((1, 1), np.float32), 0.5))
+    eyes, halves = np.broadcast_to(np.eye(6, dtype=np.float32), (32, 6, 6)), np.full(32, 0.5, np.float32)
+    net = dwalign.network(program, A, X, eyes, halves)
+    found = dwalign.align(net, A, B, "activation_matching", data=Data((2 * X, eyes, halves)))
+    chex.assert_trees_all_equal(found.perms, activation_matching(NET, A, B, data=Data(X)).perms)
 
 
 CAST = {
     "x64": lambda leaf: leaf,
     "float64": lambda leaf: leaf.astype(np.float64),
-    "float16": lambda leaf: leaf.astype(np.float16),
-    "bfloat16 and float32": lambda leaf: leaf.astype(jnp.bfloat16) if leaf.ndim > 1 else leaf,
+    "bfloat16 and float16": lambda leaf: leaf.astype(jnp.bfloat16 if leaf.ndim > 1 else np.float16),
 }
 
 
 @pytest.mark.parametrize("kind", CAST)
-@pytest.mark.parametrize("method", SHORT)
+@pytest.mark.parametrize("method", SHORT.values(), ids=SHORT)
 def test_weights_of_every_type(method, kind):
     with jax.enable_x64(kind in ("x64", "float64")):
         a, b = (jax.tree.map(CAST[kind], params) for params in (A, B))
-        found = runs(method, a, b, apply=NET.apply, batch=(X, Y))
+        found = method(NET, a, b, key=KEY, data=Data(X, Y))
         assert {perm.dtype for perm in found.perms.values()} == {jnp.dtype("int32")}
         chex.assert_tree_all_finite(found)
         if found.history is not None:
@@ -100,120 +109,138 @@ def test_weights_of_every_type(method, kind):
 
 def test_permutations_have_one_type():
     with jax.enable_x64(True):
-        one = random_perms(NET.spec, KEY)
+        one = drawn.perms(NET.spec)
         wide = {g: np.asarray(p, np.int64) for g, p in one.items()}
         started = weight_matching(NET.spec, A, B, key=KEY, start=Alignment(wide), restarts=2).perms
         for perms in (identity(NET.spec), one, inverse(NET.spec, wide), compose(NET.spec, wide, wide), started):
             assert {perm.dtype for perm in perms.values()} == {np.dtype("int32")}
 
 
-@pytest.mark.parametrize("method", [sinkhorn_rebasin, refine])
+@pytest.mark.parametrize("method", ["sinkhorn", "refine"])
 def test_the_better_of_start_and_end_is_returned(method):
     """A perfect start stays, whatever steps that are far too long do to the scores."""
-    perms = random_perms(NET.spec, jax.random.key(1))
+    perms = drawn.perms(NET.spec, 1)
     b = permute(NET.spec, A, perms)
-    batch, loss = (X, NET.apply(A, X)), lambda outputs, labels: jnp.mean((outputs - labels) ** 2)
+    data = Data(X, np.asarray(NET.apply(A, X)))
     perfect = Alignment(inverse(NET.spec, perms))
-    options = SHORT[method] | {"learning_rate": 50.0, "loss": loss}
-    found = method(NET.spec, A, b, key=KEY, apply=NET.apply, batch=batch, start=perfect, **options)
+    found = SHORT[method](NET, A, b, key=KEY, data=data, task=dwalign.REGRESSION, start=perfect, learning_rate=50.0)
     chex.assert_trees_all_equal(found.perms, perfect.perms)
 
 
-NOTHING = PermutationSpec({"w": Axes(None, None)}, {})
+# other tests declare methods of their own
+OURS = [name for name, one in known_methods().items() if "dwalign" in one.function.__module__ and one.asks != "aligner"]
+BARE = {"w": np.ones((6, 3), np.float32)}
+NOTHING = dwalign.Network(lambda params, x: x @ params["w"], PermutationSpec({"w": Axes(None, None)}, {}), BARE, X[:1])
 
 
-@pytest.mark.parametrize("method", [name for name in door.METHODS if name != "deep_align"])
+@pytest.mark.parametrize("method", OURS)
 def test_a_spec_without_groups_has_the_empty_alignment(method):
-    apply = lambda params, x: x @ params["w"]
-    a, b = {"w": np.ones((6, 3), np.float32)}, {"w": np.zeros((6, 3), np.float32)}
-    run = {"activation_matching": activation_matching, "activation_matching_correlation": activation_matching}
-    options = SHORT.get(run.get(method, door.METHODS[method]))
-    data = {} if options is None else {"apply": apply, "batch": (X, Y), **options}
-    assert door.align(NOTHING, a, b, method=method, **data).perms == {}
-    assert np.all(door.merge(NOTHING, a, b, method=method, **data)["w"] == 0.5)
+    method = SHORT.get(method, known_methods()[method])
+    a, b = BARE, {"w": np.zeros((6, 3), np.float32)}
+    assert dwalign.align(NOTHING, a, b, method, data=Data(X, Y)).perms == {}
+    assert np.all(dwalign.merge(NOTHING, a, b, method, data=Data(X, Y))["w"] == 0.5)
 
 
-def aligned(**options):
-    return functools.partial(door.align, NET.spec, A, B, **options)
+def align(method="weight_matching", network=NET, a=A, b=B, **options):
+    return functools.partial(dwalign.align, network, a, b, method, **options)
 
 
-def descends(batch=(X, Y), method="refine", **options):
-    return aligned(method=method, **{"apply": NET.apply, **options}, batch=batch)
+def descends(inputs=X, labels=Y, method="refine", **options):
+    return align(method, data=Data(inputs, labels), **options)
 
 
 BAD = X.copy()
 BAD[3, 2] = np.nan
 FOUND = Alignment(identity(NET.spec))
 COPIED = {"h0": np.array([0, 0, 1, 2, 3])}
+SPEC = NET.spec
 ERRORS = {
-    "a network for its spec": (lambda: door.align(NET, A, B), "align: spec must be a .*pass the .spec of this Network"),
-    "a network for its spec in permute": (lambda: door.permute(NET, B, {}), "permute: spec must .*the .spec of this"),
-    "params for the spec": (lambda: door.align(A, NET.spec, B), r"got dict; the order is \(spec, a, b\)"),
-    "params for the spec in distance": (lambda: door.distance(A, NET.spec, B), r"the order is \(spec, a, b\)"),
-    "a function for a name": (aligned(method=refine), "method must be a name.*got refine; pass 'refine'"),
-    "a partial for a name": (
-        aligned(method=door.METHODS["activation_matching_correlation"]),
-        "pass 'activation_matching_correlation'",
-    ),
-    "a number for a key": (aligned(key=0), r"key must be a random key, jax.random.key\(0\).*got int"),
-    "a program alone": (aligned(program=NET.apply), r"program must be a tuple \(apply, \*inputs\), got function"),
-    "an alignment for perms": (lambda: door.permute(NET.spec, B, FOUND), "got an Alignment; pass its .perms"),
-    "an alignment in distance": (lambda: door.distance(NET.spec, A, B, perms=FOUND), "Alignment; pass its .perms"),
-    "perms that copy a unit": (lambda: door.permute(NET.spec, B, COPIED), r"\['h0'\] must be a permut.*the first 4"),
-    "perms beyond the end": (lambda: door.inverse(NET.spec, {"h1": jnp.array([1, 2, 3, 4])}), "each of 0 to 3 once"),
-    "perms counted from behind": (lambda: door.permute(NET.spec, B, {"h1": np.arange(-4, 0)}), "each of 0 to 3 once"),
+    # the first argument
+    "a network in permute": (lambda: dwalign.permute(NET, B, {}), "permute: spec must .*the .spec of this Network"),
+    "a network in distance": (lambda: dwalign.distance(NET, A, B), "spec must .*the .spec of this Network"),
+    "params first": (align(network=A, a=SPEC), r"must be a Network or a .*got dict; the order is \(network, a, b\)"),
+    "params first in distance": (lambda: dwalign.distance(A, SPEC, B), r"the order is \(spec, a, b\)"),
+    "a function first": (align(network=NET.apply), r"got function.*dwalign\.network\(apply, params, inputs\) makes"),
+    "a spec for a network": (align("refine", SPEC, data=Data(X, Y)), r"refine: needs the network.*dwalign\.network\("),
+    "a spec for a network, later": (align("naive+refine", SPEC, data=Data(X, Y)), "refine: needs the network"),
+    "a spec to judge": (lambda: evaluation.curve(SPEC, A, B, Data(X, Y)), "curve: needs the network"),
+    "swapped arguments": (lambda: dwalign.align(A, B, NET), "must be a Network or a PermutationSpec, got dict"),
+    "a network for params": (align(a=NET, b=B), "a must be parameters of the structure of the spec, got a Network"),
+    # the method and its options
+    "a wrong name": (align("weight_maching"), "did you mean 'weight_matching'"),
+    "no name": (align(""), "method: must be one of .*naive.*joined by"),
+    "a function": (align(naive.function), "must be a method or its name.*got naive"),
+    "a wrong name later": (align("weight_matching+magic"), "must be one of .*got 'magic'"),
+    "a count that nobody takes": (align("naive@3"), "'naive@3' must be 'naive' alone$"),
+    "a word for a count": (align("refine@many"), "'refine@many' must be 'refine' alone, or with a number"),
+    "a wrong option": (align(restart=3), r"weight_matching: takes the options .*'restarts'.*got 'restart'"),
+    "an option that nobody takes": (align("naive", steps=3), "naive: takes the options .*got 'steps'"),
+    "apply as an option": (descends(apply=NET.apply), r"got 'apply'; what a network computes is told by dwalign\.net"),
+    "capture as an option": (align("activation_matching", capture=NET.capture), r"got 'capture'; what a network comp"),
+    "a batch": (align("refine", batch=(X, Y)), r"got 'batch'; pass data=Data\(inputs, labels\)"),
+    "a loss": (descends(loss=lambda o, y: 0.0), r"got 'loss'; pass task=Task\(loss, hits\)"),
+    "options in dictionaries": (align("naive+refine", refine={"steps": 2}), r"options of the parts.*chain\(weight_mat"),
+    "options of a chain": (align("naive+refine", steps=2), r"options of the parts of 'naive\+refine'.*found \['steps'"),
+    "a chain of names": (lambda: chain("naive", "refine"), r"chain: takes methods, such as chain\(weight_matching, re"),
+    "naive later": (align("weight_matching+naive"), "naive: cannot start from another method and must come first"),
+    "features later": (align("naive+features"), "features: cannot start from another"),
+    "no aligner": (align("deep_align"), "deep_align: needs the option 'aligner'"),
+    "no aligner in a chain": (align("deep_align+refine", data=Data(X, Y)), "deep_align: needs the option 'aligner'"),
+    "a folder for an aligner": (align("deep_align", aligner="runs/best"), r"load_aligner\(folder\)"),
+    "a folder, called itself": (lambda: deep_align(NET, A, B, aligner="runs/best"), r"load_aligner\(folder\)"),
+    "a number for a key": (align(key=0), r"key must be a random key, jax.random.key\(0\), got int"),
+    "negative iterations": (descends(method="sinkhorn", iterations=-1), "iterations must be .*at least 0; got -1"),
+    "half an iteration": (descends(steps=1.5), "steps must be a whole number of at least 0; got 1.5"),
+    "no restarts": (align(restarts=0), "restarts must be a whole number of at least 1; got 0"),
+    "no temperature": (descends(method="sinkhorn", temperature=0), "temperature must be .*positive number; got 0"),
+    "an infinite rate": (descends(learning_rate=np.inf), "learning_rate must be a finite number; got inf"),
+    # permutations
+    "an alignment for perms": (lambda: dwalign.permute(SPEC, B, FOUND), "got an Alignment; pass its .perms"),
+    "an alignment in distance": (lambda: dwalign.distance(SPEC, A, B, perms=FOUND), "Alignment; pass its .perms"),
+    "perms that copy a unit": (lambda: dwalign.permute(SPEC, B, COPIED), r"\['h0'\] must be a permut.*the first 4"),
+    "perms beyond the end": (lambda: dwalign.inverse(SPEC, {"h1": jnp.array([1, 2, 3, 4])}), "each of 0 to 3 once"),
+    "perms counted from behind": (lambda: dwalign.permute(SPEC, B, {"h1": np.arange(-4, 0)}), "each of 0 to 3 once"),
     "matrices of another shape": (
-        lambda: door.permute(NET.spec, B, {"h0": np.ones((4, 5))}),
+        lambda: dwalign.permute(SPEC, B, {"h0": np.ones((4, 5))}),
         r"must have shape \(5,\) \(integers\) or \(5, 5\) \(floats\), found float.* \(4, 5\)",
     ),
-    "a start that copies a unit": (aligned(start=Alignment({**FOUND.perms, **COPIED})), "start: .*permutation"),
-    "a start of another spec": (aligned(start=Alignment({"h0": np.arange(5)})), r"every group.*none for \['h1'\]"),
-    "a start that is perms": (descends(start=FOUND.perms), "start must be an Alignment.*got dict"),
-    "a folder for an aligner": (aligned(method="deep_align", aligner="runs/best"), r"load_aligner\(folder\)"),
-    "a folder for an aligner, called itself": (
-        lambda: deep_align(NET.spec, A, B, aligner="runs/best"),
-        r"load_aligner\(folder\)",
+    "a start that copies a unit": (
+        lambda: weight_matching(NET, A, B, start=Alignment({**FOUND.perms, **COPIED})),
+        "start: .*permutation",
     ),
-    "negative iterations": (
-        descends(method="sinkhorn", iterations=-1),
-        "iterations must be .*at least 0; got -1",
+    "a start of another spec": (
+        lambda: weight_matching(NET, A, B, start=Alignment({"h0": np.arange(5)})),
+        r"every group.*none for \['h1'\]",
     ),
-    "half an iteration": (descends(steps=1.5), "steps must be a whole number of at least 0; got 1.5"),
-    "no restarts": (aligned(restarts=0), "restarts must be a whole number of at least 1; got 0"),
-    "no temperature": (
-        descends(method="sinkhorn", temperature=0),
-        "temperature must be .*positive number; got 0",
-    ),
-    "an infinite rate": (descends(learning_rate=np.inf), "learning_rate must be a finite number; got inf"),
-    "a name for a loss": (descends(loss="mse"), "loss must be a function .*got 'mse'"),
-    "a loss of each example": (descends(loss=lambda o, y: o[:, 0]), r"must be a scalar, found \(32,\)"),
-    "inputs alone": (descends(X), r"must be a pair \(inputs \[m, ...\], labels \[m\]\).*got ndarray"),
-    "inputs alone in a tuple": (descends((X,)), "must be a pair.*got tuple of 1"),
-    "no examples": (descends((X[:0], Y[:0])), "equally many examples and at least one"),
-    "unequally many": (descends((X, Y[:-1])), r"inputs \(32, 6\), labels \(31,\)"),
-    "an array that examples share": (descends(({"x": X, "graph": X[:6]}, Y)), r"inputs\['graph'\] \(6, 6\).*function"),
-    "no array of inputs": (descends((1.0, Y)), "equally many"),
-    "words": (descends((["a"], Y)), r"inputs\[0\] must be an array of numbers, found str"),
-    "data with NaN": (descends((BAD, Y)), "inputs holds 1 NaN"),
-    "labels beyond the classes": (descends((X, Y + 1)), "classes of the outputs, 0 to 2, found 1 to 3"),
-    "labels below the classes": (descends((X, jnp.asarray(Y) - 1), "straight_through"), "0 to 2, found -1 to 1"),
-    "labels one hot": (descends((X, np.eye(3)[Y])), r"integer labels of shape \(32,\).*pass loss="),
-    "labels of a curve": (lambda: evaluation.curve(NET.apply, A, B, (X, Y + 1)), "curve: labels must be classes"),
-    "a network for apply": (descends(apply=NET), "apply must be the function.*got Network"),
-    "capture for apply": (descends(apply=NET.capture), "apply must give the outputs alone.*pass network.apply"),
-    "capture for apply, not certified": (
-        descends(apply=NET.capture, certified=False),
-        "refine: apply must give",
+    "a start that is perms": (lambda: weight_matching(NET, A, B, start=FOUND.perms), "start must be an .*got dict"),
+    "a start for naive": (lambda: naive(NET, A, B, start=FOUND), "naive: cannot start from another method"),
+    # data and task
+    "no data": (align("refine"), r"refine: needs data, Data\(inputs, labels\), got none; pass data="),
+    "no inputs": (align("activation_matching"), r"activation_matching: needs data, Data\(inputs\), got none"),
+    "no labels": (descends(labels=None), r"refine: needs labels, Data\(inputs, labels\), but these data have none"),
+    "inputs alone": (align("refine", data=X), r"must be Data\(inputs \[m, ...\], labels \[m\]\) or .*got ndarray"),
+    "inputs alone in a tuple": (align("refine", data=(X,)), "got tuple of 1"),
+    "no examples": (descends(X[:0], Y[:0]), "equally many examples and at least one"),
+    "unequally many": (descends(labels=Y[:-1]), r"inputs \(32, 6\), labels \(31,\)"),
+    "an array that examples share": (descends({"x": X, "graph": X[:6]}), r"inputs\['graph'\] \(6, 6\).*function"),
+    "no array of inputs": (descends(1.0), "equally many"),
+    "words": (descends(["a"]), r"inputs\[0\] must be an array of numbers, found str"),
+    "data with NaN": (descends(BAD), "inputs holds 1 NaN"),
+    "labels beyond the classes": (descends(labels=Y + 1), "classes of the outputs, 0 to 2, found 1 to 3"),
+    "labels below the classes": (descends(X, jnp.asarray(Y) - 1, "straight_through"), "0 to 2, found -1 to 1"),
+    "labels one hot": (descends(labels=np.eye(3)[Y]), r"integer labels of shape \(32,\).*pass task=Task"),
+    "labels of a curve": (lambda: evaluation.curve(NET, A, B, Data(X, Y + 1)), "curve: labels must be classes"),
+    "a name for a task": (descends(task="mse"), r"task must be a Task\(loss, hits\) of two functions, got 'mse'"),
+    "a name for a loss": (descends(task=Task("mse")), r"task must be a Task.*got Task\('mse'"),
+    "a loss of each example": (descends(task=Task(lambda o, y: o[:, 0])), r"must be a scalar, found \(32,\)"),
+    "capture for apply": (
+        align("refine", dwalign.Network(NET.capture, SPEC, NET.params, X[:1]), data=Data(X, Y)),
+        "apply must give the outputs alone.*pass network.apply",
     ),
     "apply for capture": (
-        aligned(method="activation_matching", capture=NET.apply, batch=(X, Y)),
-        "capture must give .*is passed as apply",
+        align("activation_matching", dwalign.Network(NET.apply, SPEC, NET.params, X[:1], NET.apply), data=Data(X)),
+        r"activation_matching: capture must give \(outputs, Units\)",
     ),
-    "apply for capture, not certified": (
-        aligned(method="activation_matching", capture=NET.apply, batch=(X, Y), certified=False),
-        "activation_matching: capture must give .*is passed as apply",
-    ),
-    "neither apply nor capture": (aligned(method="activation_matching", batch=(X, Y)), "exactly one .* got neither"),
 }
 
 
@@ -225,9 +252,8 @@ def test_errors_say_what_to_do(case):
 
 
 def test_errors_of_arguments_come_before_the_certificate():
-    wrong = PermutationSpec(
-        jax.tree.map(lambda axes: Axes(None) if axes == Axes("h0") else axes, NET.spec.axes), NET.spec.sizes
-    )
-    for options, message in (({"steps": -1}, "steps must be"), ({"loss": 3}, "loss must be"), ({}, "group 'h0'")):
+    axes = jax.tree.map(lambda axes: Axes(None) if axes == Axes("h0") else axes, NET.spec.axes)
+    wrong = dwalign.Network(NET.apply, PermutationSpec(axes, NET.spec.sizes), NET.params, NET.example)
+    for options, message in (({"steps": -1}, "steps must be"), ({"task": 3}, "task must be"), ({}, "group 'h0'")):
         with pytest.raises(ValueError, match=message):
-            door.align(wrong, A, B, method="refine", apply=NET.apply, batch=(X, Y), **options)
+            dwalign.align(wrong, A, B, "refine", data=Data(X, Y), **options)

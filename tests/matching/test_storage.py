@@ -1,13 +1,16 @@
 """Every method on networks whose arrays are stored in every way, beside arrays that are no weights."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwalign import apply
-from dwalign.program import infer_spec, make_capture
-from dwalign.symmetry import permute, random_perms
+import dwalign
+from dwalign import Data
+from dwalign.symmetry import permute
+from tests import drawn
 
 X = np.random.default_rng(0).standard_normal((24, 6)).astype(np.float32)
 Y = np.arange(24) % 3
@@ -34,28 +37,38 @@ def network(seed):
     }
 
 
-DATA = {"apply": forward, "batch": (jnp.asarray(X), jnp.asarray(Y))}
 METHODS = {
     "weight_matching": {"restarts": 2},
     "features": {},
-    "activation_matching_correlation": {"capture": make_capture(forward), "batch": DATA["batch"]},
-    "straight_through": {"iterations": 3} | DATA,
-    "sinkhorn": {"iterations": 2} | DATA,
-    "refine": {"steps": 2} | DATA,
+    "activation_matching_correlation": {},
+    "straight_through": {"iterations": 2},
+    "sinkhorn": {"iterations": 2},
+    "refine": {"steps": 2},
 }
 
 
+@functools.cache
+def inferred(wide):
+    return dwalign.network(forward, network(0), X)
+
+
+# what x64 changes for the other methods is in test_arguments.py
 @pytest.mark.parametrize(
-    "method, wide", [*((name, False) for name in METHODS), *((name, True) for name in METHODS if name != "features")]
+    "method, wide",
+    [
+        *((name, False) for name in METHODS),
+        *((name, True) for name in ("weight_matching", "straight_through", "refine")),
+    ],
 )
 def test_methods_take_every_storage(method, wide):
     with jax.enable_x64(wide):
         a = network(0)
-        spec = infer_spec(forward, a, X)
+        net = inferred(wide)
+        spec = net.spec
         assert set(spec.sizes.values()) == {7, 5}
-        b = permute(spec, a, random_perms(spec, jax.random.key(1))) | {n: network(1)[n] for n in ("step", "rngs")}
-        found = apply.align(spec, a, b, method=method, certified=False, **METHODS[method])
+        b = permute(spec, a, drawn.perms(spec, 1)) | {n: network(1)[n] for n in ("step", "rngs")}
+        found = dwalign.align(net, a, b, method, data=Data(X, Y), certified=False, **METHODS[method])
         if method not in ("sinkhorn", "refine"):  # which are not done after two steps
-            assert apply.distance(spec, a, b, perms=found.perms) == 0
-        merged = apply.interpolate(spec, a, b, 0.5, perms=found.perms)
+            assert dwalign.distance(spec, a, b, perms=found.perms) == 0
+        merged = dwalign.interpolate(spec, a, b, 0.5, perms=found.perms)
         assert {n: leaf.dtype for n, leaf in merged.items()} == {n: leaf.dtype for n, leaf in a.items()}

@@ -3,13 +3,12 @@
 Sizes differ from each other where they may, so that what is confused does not fit.
 """
 
+import functools
 import itertools
-import math
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dwalign.networks import (
@@ -28,12 +27,13 @@ from dwalign.networks import (
     ViT,
 )
 from dwalign.symmetry import Axes, PermutationSpec, Sum
+from tests import drawn
 
 
 class Case(NamedTuple):
     """Attributes:
     module: the linen module, usable without its builder.
-    example: inputs `[3, ...]`.
+    example: inputs `[3, ...]`, of NumPy.
     spec: the declared symmetries.
     config: what `dwalign.networks.build` makes the same network of.
     """
@@ -45,19 +45,20 @@ class Case(NamedTuple):
 
 
 def randomised(module, example, seed=0):
-    """Parameters of which none is zero, one, or the same for two units."""
-    abstract = jax.eval_shape(module.init, jax.random.key(0), example)
-    rng = np.random.default_rng(seed)
+    return drawn.started(module.init, example, seed=seed)
 
-    def draw(path, leaf):
-        name = jax.tree_util.keystr(path)
-        noise = rng.standard_normal(leaf.shape)
-        if "scale" in name or "var" in name:
-            return jnp.asarray(np.exp(0.3 * noise), leaf.dtype)
-        fan_in = math.prod(leaf.shape[:-1]) if "kernel" in name else 1
-        return jnp.asarray(noise / math.sqrt(fan_in), leaf.dtype)
 
-    return jax.tree_util.tree_map_with_path(draw, abstract)
+class Traced(NamedTuple):
+    """What several tests ask of a case, traced once: its shapes, and its function, compiled when it is first called."""
+
+    params: Any
+    apply: Any
+
+
+@functools.cache
+def traced(name):
+    module, example, *_ = CASES[name]
+    return Traced(jax.eval_shape(module.init, jax.random.key(0), example), jax.jit(module.apply))
 
 
 # --- pieces -----------------------------------------------------------------------------------------------------------
@@ -80,7 +81,7 @@ def stats(units):
 
 
 def images(*shape):
-    return jax.random.normal(jax.random.key(7), (3, *shape))
+    return drawn.normal(3, *shape, seed=7)
 
 
 # --- dense and convolutional ------------------------------------------------------------------------------------------
@@ -264,10 +265,10 @@ def gnn():
         "node_1": dense("a", "b"),
         "head": dense("b", None),
     }
-    adjacency = jnp.broadcast_to(jnp.eye(6) + jnp.eye(6, k=1) + jnp.eye(6, k=-1), (3, 6, 6))
+    adjacency = np.broadcast_to(np.eye(6) + np.eye(6, k=1) + np.eye(6, k=-1), (3, 6, 6))
     return Case(
         GNN((4, 5), 3),
-        jnp.concatenate([adjacency, images(6, 2)], -1),
+        np.concatenate([adjacency, images(6, 2)], -1, dtype=np.float32),
         PermutationSpec({"params": axes}, {"a": 4, "b": 5}),
         {"kind": "gnn", "nodes": 6, "features": 2, "widths": [4, 5], "outputs": 3},
     )
@@ -365,7 +366,7 @@ def transformer(options, dim, tied=False, scan=False):
     rest = {"vocabulary": 11, "length": 5, "dim": dim, "depth": 2, "tied": tied, "scan": scan}
     return Case(
         Transformer(block=options, **rest),
-        jax.random.randint(jax.random.key(7), (3, 5), 0, 11),
+        np.random.default_rng(7).integers(0, 11, (3, 5), np.int32),
         stack(axes, options, dim, 2, scan),
         {"kind": "transformer", **rest, **described(options), "rotary": options.rotary},
     )

@@ -3,37 +3,43 @@
 import chex
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import pytest
 
 from dwalign.networks.convolution import convolve, halve
 from dwalign.program import certify, infer_spec
+from tests import drawn
+
+X = drawn.normal(2, 9, 8, 3)
 
 
-@pytest.mark.parametrize("padding", ["SAME", "VALID", ((1, 2), (0, 1))])
+def both(*options):
+    """What modules of these options give with and without the product, in one program."""
+    slow, fast = ([nn.Conv(conv_general_dilated=f, **one) for one in options] for f in (None, convolve))
+    params = [drawn.started(module.init, X) for module in slow]
+
+    def run(params, x):
+        return [[module.apply(p, x) for module, p in zip(side, params, strict=True)] for side in (fast, slow)]
+
+    return jax.jit(run)(params, X)
+
+
 @pytest.mark.parametrize("strides", [(1, 1), (2, 2), (2, 1)])
 @pytest.mark.parametrize("window", [(3, 3), (2, 2), (1, 1), (2, 3)])
-def test_it_is_the_convolution(window, strides, padding):
-    x = jax.random.normal(jax.random.key(0), (2, 9, 8, 3))
-    options = dict(strides=strides, padding=padding)
-    slow, fast = (nn.Conv(5, window, conv_general_dilated=f, **options) for f in (None, convolve))
-    params = slow.init(jax.random.key(1), x)
-    chex.assert_trees_all_close(fast.apply(params, x), slow.apply(params, x), atol=1e-5)
+def test_it_is_the_convolution(window, strides):
+    paddings = ("SAME", "VALID", ((1, 2), (0, 1)))
+    options = [dict(features=5, kernel_size=window, strides=strides, padding=padding) for padding in paddings]
+    chex.assert_trees_all_close(*both(*options), atol=1e-5)
 
 
 @pytest.mark.parametrize("options", [dict(feature_group_count=3), dict(kernel_dilation=2)])
 def test_others_are_left_to_xla(options):
-    x = jax.random.normal(jax.random.key(0), (2, 9, 8, 3))
-    slow, fast = (nn.Conv(6, (3, 3), conv_general_dilated=f, **options) for f in (None, convolve))
-    params = slow.init(jax.random.key(1), x)
-    chex.assert_trees_all_close(fast.apply(params, x), slow.apply(params, x), atol=1e-5)
+    chex.assert_trees_all_close(*both(dict(features=6, kernel_size=(3, 3), **options)), atol=1e-5)
 
 
 def test_halving_is_max_pooling():
-    x = jax.random.normal(jax.random.key(0), (2, 9, 8, 3))
-    weights = jax.random.normal(jax.random.key(1), (2, 4, 4, 3))
+    weights = drawn.normal(2, 4, 4, 3, seed=1)
     slow, fast = (
-        jax.value_and_grad(lambda x, pool=pool: (weights * pool(x)).sum())(x)
+        jax.jit(jax.value_and_grad(lambda x, pool=pool: (weights * pool(x)).sum()))(X)
         for pool in (lambda x: nn.max_pool(x, (2, 2), (2, 2)), halve)
     )
     chex.assert_trees_all_close(fast, slow, atol=1e-5)
@@ -50,8 +56,8 @@ class Two(nn.Module):
 
 
 def test_the_same_symmetries_are_found():
-    x = jnp.zeros((2, 8, 8, 3))
-    params = Two(True).init(jax.random.key(0), x)
+    x = drawn.normal(2, 8, 8, 3)
+    params = drawn.started(Two(True).init, x)
     specs = [infer_spec(Two(fast).apply, params, x) for fast in (False, True)]
     assert specs[0] == specs[1] and list(specs[0].sizes.values()) == [4]
     certify(specs[1], Two(True).apply, params, x)

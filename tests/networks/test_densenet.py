@@ -1,14 +1,15 @@
 """DenseNets: layers add channels, transitions halve them."""
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from dwalign.networks import DenseNet, densenet
 
 
 def test_channels_add_up():
-    shapes = jax.eval_shape(DenseNet(6, 4, (2, 3), 5).init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
+    images = np.zeros((1, 8, 8, 3), np.float32)
+    shapes = jax.eval_shape(DenseNet(6, 4, (2, 3), 5).init, jax.random.key(0), images)["params"]
     assert [shapes[f"conv_0_{k}"]["kernel"].shape[2] for k in range(2)] == [6, 10]
     assert shapes["transition_1"]["kernel"].shape == (1, 1, 14, 7)
     assert [shapes[f"conv_1_{k}"]["kernel"].shape[2] for k in range(3)] == [7, 11, 15]

@@ -4,37 +4,38 @@ import chex
 import jax
 import numpy as np
 
-from dwalign.networks import mlp, reset_statistics, resnet20, with_batch_statistics
-from dwalign.symmetry import permute, random_perms
+from dwalign.networks import mlp, resnet20
+from dwalign.program import reset_statistics
+from dwalign.symmetry import permute
+from tests import drawn
+
+NET = resnet20((8, 8, 1), width=4, depth=8)
+PARAMS, INPUTS = drawn.started(NET.init), 3.0 + drawn.normal(12, 8, 8, 1)
+renew = jax.jit(lambda params, inputs: reset_statistics(NET, params, inputs))
 
 
 def test_new_statistics_are_those_of_the_inputs():
-    net = resnet20((8, 8, 1), width=4, depth=8)
-    params, inputs = net.init(jax.random.key(0)), 3.0 + jax.random.normal(jax.random.key(1), (12, 8, 8, 1))
-    fresh = with_batch_statistics(net)(params, inputs)
-    renewed = reset_statistics(net, params, inputs)
-    np.testing.assert_allclose(net.apply(renewed, inputs), fresh, rtol=1e-4, atol=1e-5)
-    assert np.abs(net.apply(params, inputs) - fresh).max() > 0.1
-    chex.assert_trees_all_equal(renewed["params"], params["params"])
+    apply = jax.jit(NET.apply)
+    fresh = jax.jit(NET.respond)(PARAMS, INPUTS)
+    renewed = renew(PARAMS, INPUTS)
+    np.testing.assert_allclose(apply(renewed, INPUTS), fresh, rtol=1e-4, atol=1e-4)
+    assert np.abs(apply(PARAMS, INPUTS) - fresh).max() > 0.1
+    chex.assert_trees_all_equal(renewed["params"], PARAMS["params"])
     # the mean of those of two halves, and a remainder that is left out
-    halves = [reset_statistics(net, params, half)["batch_stats"] for half in (inputs[:5], inputs[5:10])]
-    mean = jax.tree.map(lambda x, y: 0.5 * (x + y), *halves)
-    chex.assert_trees_all_close(
-        reset_statistics(net, params, inputs, chunk=5)["batch_stats"], mean, rtol=1e-5, atol=1e-6
-    )
+    halves = [renew(PARAMS, half)["batch_stats"] for half in (INPUTS[:5], INPUTS[5:10])]
+    mean = jax.tree.map(lambda x, y: 0.5 * (np.asarray(x) + y), *halves)
+    chunked = jax.jit(lambda params, inputs: reset_statistics(NET, params, inputs, chunk=5))(PARAMS, INPUTS)
+    chex.assert_trees_all_close(chunked["batch_stats"], mean, rtol=1e-4, atol=1e-5)
 
 
 def test_statistics_move_with_their_units():
-    net = resnet20((8, 8, 1), width=4, depth=8)
-    params, inputs = net.init(jax.random.key(0)), jax.random.normal(jax.random.key(1), (6, 8, 8, 1))
-    perms = random_perms(net.spec, jax.random.key(2))
-    one = reset_statistics(net, permute(net.spec, params, perms), inputs)
-    other = permute(net.spec, reset_statistics(net, params, inputs), perms)
-    chex.assert_trees_all_close(one, other, rtol=1e-4, atol=1e-5)
+    perms = drawn.perms(NET.spec)
+    one = renew(permute(NET.spec, PARAMS, perms), INPUTS)
+    other = permute(NET.spec, jax.tree.map(np.asarray, renew(PARAMS, INPUTS)), perms)
+    chex.assert_trees_all_close(one, other, rtol=1e-4, atol=1e-4)
 
 
 def test_networks_without_statistics_stay_as_they_are():
     net = mlp(4, (3,), 2)
-    params = net.init(jax.random.key(0))
-    assert with_batch_statistics(net) is net.apply
+    params = drawn.started(net.init)
     assert reset_statistics(net, params, np.zeros((5, 4))) is params

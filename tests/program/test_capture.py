@@ -1,18 +1,21 @@
 """Units observed without hooks: what the next layer reads, moved by permutations as the group says."""
 
+import functools
+
 import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from dwalign.networks.convolution import halve
 from dwalign.program import infer_spec, make_capture
-from dwalign.symmetry import SpecError, inverse, permute, permute_batch, random_perms
+from dwalign.symmetry import SpecError, permute, permute_batch
+from tests import drawn
 
-KEY = jax.random.key(0)
-IMAGES = jax.random.normal(KEY, (3, 8, 8, 2))
-SERIES = jax.random.normal(KEY, (3, 4, 5))
+IMAGES = drawn.normal(3, 8, 8, 2)
+SERIES = drawn.normal(3, 4, 5)
 
 
 class Convolutions(nn.Module):
@@ -39,52 +42,65 @@ class Recurrent(nn.Module):
 MODELS = {"cnn": (Convolutions(), IMAGES), "attention": (Attention(), SERIES), "gru": (Recurrent(), SERIES)}
 
 
+def read(outputs):
+    return jnp.sum(jnp.sin(outputs))
+
+
+@functools.cache
 def make(name):
     model, x = MODELS[name]
-    params = jax.jit(model.init)(KEY, x)
-    params = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(jax.random.key(1), leaf.shape), params)
+    params = drawn.started(model.init, x)
     apply = lambda p, x: model.apply(p, x)
     return infer_spec(apply, params, x), apply, make_capture(apply), params, x
 
 
+@functools.cache
+def compiled(name):
+    capture = make(name)[2]
+    return jax.jit(lambda params, x: capture(params, x, read))
+
+
+def observed(name, params, x):
+    """Outputs and units as NumPy arrays."""
+    return jax.tree.map(np.asarray, compiled(name)(params, x))
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_units_move_with_their_permutation_and_outputs_are_those_of_the_network(name):
-    spec, apply, capture, params, x = make(name)
-    perms = random_perms(spec, jax.random.key(2))
-    read = lambda outputs: jnp.sum(jnp.sin(outputs))
-    run = jax.jit(lambda p: capture(p, x, read))
-    (out, units), (moved_out, moved) = run(params), run(permute(spec, params, perms))
-    chex.assert_trees_all_close(out, apply(params, x), atol=1e-5)
+    spec, apply, _, params, x = make(name)
+    perms = drawn.perms(spec)
+    (out, units), (moved_out, moved) = (observed(name, p, x) for p in (params, permute(spec, params, perms)))
+    chex.assert_trees_all_close(out, jax.jit(apply)(params, x), atol=1e-5)
     chex.assert_trees_all_close(moved_out, out, atol=1e-4)
     for before, after in zip(units, moved, strict=True):
+        assert before.keys() == after.keys() == spec.sizes.keys()
         for g, n in spec.sizes.items():
             chex.assert_axis_dimension(before[g], 0, 3)
             chex.assert_axis_dimension(before[g], -1, n)
             rows = len(spec.batch_shape(g)) + 1
-            front = lambda z, rows=rows: jnp.moveaxis(z, range(-rows, 0), range(rows))
+            front = lambda z, rows=rows: np.moveaxis(z, range(-rows, 0), range(rows))
             # units of a batched group move with their own permutation first, then with what they are batched over
-            index = jnp.argsort(inverse(spec, perms)[g], -1)
             outer = {h: p for h, p in perms.items() if h in spec.batch.get(g, ())}
             own = perms[g].reshape(*perms[g].shape, *(1,) * (before[g].ndim - rows))
-            expected = permute_batch(spec, g, jnp.take_along_axis(front(before[g]), own, rows - 1), outer)
+            expected = permute_batch(spec, g, np.take_along_axis(front(before[g]), own, rows - 1), outer)
             chex.assert_trees_all_close(front(after[g]), expected, atol=1e-4)
-            assert index.shape == perms[g].shape and float(jnp.std(before[g])) > 0
+            assert np.std(before[g]) > 0
 
 
 def test_convolutional_units_answer_at_every_position():
-    _, _, capture, params, x = make("cnn")
-    _, units = capture(params, x)
+    *_, params, x = make("cnn")
+    _, units = observed("cnn", params, x)
     assert units.pre["h0"].shape == (3, 64, 6) and units.post["h0"].shape == (3, 16, 6)
-    assert float(units.pre["h0"].min()) < 0 <= float(units.post["h0"].min())
+    assert units.pre["h0"].min() < 0 <= units.post["h0"].min()
 
 
 def test_pre_activations_lie_before_pooling_however_it_is_written():
     def apply(params, images, pool):
         return pool(nn.relu(nn.Conv(6, (3, 3)).apply(params["conv"], images))).reshape(3, -1) @ params["dense"]
 
-    params = {"conv": nn.Conv(6, (3, 3)).init(KEY, IMAGES), "dense": jax.random.normal(KEY, (96, 4))}
+    params = {"conv": drawn.started(nn.Conv(6, (3, 3)).init, IMAGES), "dense": drawn.normal(96, 4)}
     windows, maxima = (
-        make_capture(lambda p, x, pool=pool: apply(p, x, pool))(params, IMAGES, jnp.sum)[1]
+        jax.jit(make_capture(lambda p, x, pool=pool: apply(p, x, pool)), static_argnums=2)(params, IMAGES, jnp.sum)[1]
         for pool in (lambda x: nn.max_pool(x, (2, 2), (2, 2)), halve)
     )
     chex.assert_trees_all_close(windows, maxima, atol=1e-5)
@@ -92,40 +108,53 @@ def test_pre_activations_lie_before_pooling_however_it_is_written():
 
 
 def test_recurrent_units_answer_at_every_step():
-    _, _, capture, params, x = make("gru")
-    assert capture(params, x)[1].post["h0"].shape[1] >= SERIES.shape[1]
+    *_, params, x = make("gru")
+    assert observed("gru", params, x)[1].post["h0"].shape[1] >= SERIES.shape[1]
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_examples_do_not_depend_on_one_another(name):
-    _, _, capture, params, x = make(name)
-    whole = capture(params, x, jnp.sum)
-    one = capture(params, x[:1], jnp.sum)
+    *_, params, x = make(name)
+    whole, one = observed(name, params, x), observed(name, params, x[:1])
+    for part in whole[1]:
+        assert part.keys() == make(name)[0].sizes.keys()
     chex.assert_trees_all_close(one, jax.tree.map(lambda leaf: leaf[:1], whole), atol=1e-5)
 
 
 def test_sensitivity_is_what_finite_differences_say():
     apply = lambda p, x: jnp.tanh(x @ p["up"] + p["bias"][None]) @ p["down"]
     params = {
-        "up": jnp.ones((2, 3)) * 0.3,
-        "bias": jnp.array([0.1, 0.2, 0.3]),
-        "down": jnp.array([[1.0], [2.0], [3.0]]),
+        "up": np.full((2, 3), 0.3, np.float32),
+        "bias": np.float32([0.1, 0.2, 0.3]),
+        "down": np.float32([[1.0], [2.0], [3.0]]),
     }
-    x = jax.random.normal(KEY, (4, 2))
-    _, units = make_capture(apply)(params, x, jnp.sum)
-    total = jax.grad(lambda b: jnp.sum(apply({**params, "bias": b}, x)))(params["bias"])
-    chex.assert_trees_all_close(units.sensitivity["h0"].sum((0, 1)), total, atol=1e-5)
+    x = drawn.normal(4, 2)
+    _, units = jax.jit(lambda p, x: make_capture(apply)(p, x, jnp.sum))(params, x)
+    total = lambda bias: (np.tanh(x @ params["up"] + bias) @ params["down"].astype(float)).sum()
+    steps = 1e-4 * np.eye(3)
+    slopes = [(total(params["bias"] + step) - total(params["bias"] - step)) / 2e-4 for step in steps]
+    chex.assert_trees_all_close(np.asarray(units.sensitivity["h0"]).sum((0, 1)), np.float32(slopes), atol=1e-4)
 
 
 def test_vmapped_over_networks():
     _, _, capture, params, x = make("cnn")
-    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), params)
-    both = jax.vmap(capture, in_axes=(0, None))(stacked, x)
-    chex.assert_trees_all_close(jax.tree.map(lambda leaf: leaf[0], both), capture(params, x), atol=1e-4)
+    stacked = jax.tree.map(lambda leaf: np.stack([leaf, 2 * leaf]), params)
+    outputs, units = jax.jit(jax.vmap(capture, in_axes=(0, None)))(stacked, x)
+    assert units.sensitivity is None
+    first = jax.tree.map(lambda leaf: np.asarray(leaf)[0], (outputs, units[:2]))
+    alone = observed("cnn", params, x)
+    chex.assert_trees_all_close(first, (alone[0], alone[1][:2]), atol=1e-4)
+
+
+def test_a_call_outside_of_a_program_observes_the_same():
+    apply = lambda p, x: jnp.tanh(x @ p["up"]) @ p["down"]
+    params, x = drawn.named(up=(5, 4), down=(4, 2)), drawn.normal(3, 5)
+    capture = make_capture(apply)
+    chex.assert_trees_all_close(capture(params, x, read), jax.jit(lambda p: capture(p, x, read))(params), atol=1e-6)
 
 
 def test_units_that_no_example_reaches():
     apply = lambda p, x: x * jnp.sum(p["up"] @ p["down"])
-    params = {"up": jnp.ones((2, 3)), "down": jnp.ones((3, 2))}
+    params = {"up": np.ones((2, 3)), "down": np.ones((3, 2))}
     with pytest.raises(SpecError, match="no value that depends on the examples carries group"):
-        make_capture(apply)(params, jnp.ones((4, 2)))
+        make_capture(apply)(params, np.ones((4, 2)))

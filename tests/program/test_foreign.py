@@ -5,12 +5,14 @@ from typing import NamedTuple
 import flax.nnx as nnx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from dwalign.program import InferenceError, infer_spec
+from tests import drawn
 
-X = jnp.ones((3, 5))
-WEIGHTS = {"one": {"kernel": jnp.ones((5, 6)), "bias": jnp.ones((1, 6))}, "two": {"kernel": jnp.ones((6, 2))}}
+X = drawn.normal(3, 5)
+WEIGHTS = {"one": drawn.named(kernel=(5, 6), bias=(1, 6)), "two": drawn.named(kernel=(6, 2))}
 AXES = ["_, h0", "_, h0", "h0, _"]
 
 
@@ -25,10 +27,10 @@ class Moments(NamedTuple):
 
 
 def test_moments_and_averages_of_weights_follow_them():
-    state = (Moments(jnp.zeros(()), WEIGHTS, WEIGHTS), ())
+    state = (Moments(np.zeros(()), WEIGHTS, WEIGHTS), ())
     spec = infer_spec(lambda p, x: apply(p["params"], x), {"params": WEIGHTS, "optimiser": state}, X)
     assert [str(axes) for axes in spec.leaves] == ["", *AXES, *AXES, *AXES]
-    average = {"average": jnp.ones((1, 6)), "counter": jnp.zeros((), int), "hidden": jnp.ones((1, 6))}
+    average = {"average": drawn.normal(1, 6), "counter": np.zeros((), int), "hidden": drawn.normal(1, 6)}
     program = lambda p, x: (
         apply(p["params"], x) + (jnp.tanh(x @ p["params"]["one"]["kernel"]) * p["mean"]["average"]).sum()
     )
@@ -39,13 +41,13 @@ def test_moments_and_averages_of_weights_follow_them():
 def test_arrays_that_only_look_alike_stay():
     spare = {**WEIGHTS, "three": WEIGHTS["one"], "four": WEIGHTS["two"]}
     assert str(infer_spec(apply, spare, X).axes["three"]["kernel"]) == "_, _"
-    larger = jax.tree.map(lambda leaf: jnp.ones((*leaf.shape[:-1], 8)), WEIGHTS)
+    larger = jax.tree.map(lambda leaf: drawn.normal(*leaf.shape[:-1], 8), WEIGHTS)
     spec = infer_spec(lambda p, x: apply(p["params"], x), {"params": WEIGHTS, "other": larger}, X)
     assert str(spec.axes["other"]["one"]["kernel"]) == "_, _"
 
 
 def test_new_state_among_the_outputs_is_named():
-    params = {"params": WEIGHTS, "state": {"norm": {"mean": jnp.ones((1, 6))}}}
+    params = {"params": WEIGHTS, "state": {"norm": {"mean": drawn.normal(1, 6)}}}
 
     def stateful(p, x):
         mean = (x @ p["params"]["one"]["kernel"]).mean(0, keepdims=True)

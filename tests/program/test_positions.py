@@ -8,17 +8,18 @@ import pytest
 from dwalign.program import certify, infer_spec
 from dwalign.program.inference.atoms import UNIFORM, concatenation, find, fresh, leaves, product
 from dwalign.program.inference.structure import split_product, unify
+from tests import drawn
 
-X = jax.random.normal(jax.random.key(0), (4, 5))
-
-
-def weights(**shapes):
-    keys = jax.random.split(jax.random.key(1), len(shapes))
-    return {name: jax.random.normal(k, shape) for k, (name, shape) in zip(keys, shapes.items(), strict=True)}
+X = drawn.normal(4, 5)
+weights = drawn.named
 
 
 def largest(scores):
     return jnp.argmax(scores, -1)
+
+
+def ranks(scores):
+    return jnp.argsort(jnp.argsort(scores, -1), -1)
 
 
 def kept(scores, count=2):
@@ -41,6 +42,9 @@ FOLLOWED = {
     "median": lambda h, t: (h - jnp.median(h, -1, keepdims=True)) @ t,
     "sorted positions": lambda h, t: t[jnp.argsort(h, -1)[:, -2:]].sum(1),
     "the second": lambda h, t: t[largest(h - 1e3 * jax.nn.one_hot(largest(h), 6))],
+    "ranks": lambda h, t: (h * (ranks(h) > 2)) @ t,
+    "looked up by rank": lambda h, t: jnp.take_along_axis(jnp.cumsum(jnp.sort(h, -1), -1), ranks(h), -1) @ t,
+    "sorted and put back": lambda h, t: jax.lax.sort([jnp.argsort(h, -1), jnp.cumsum(jnp.sort(h, -1), -1)])[1] @ t,
     "in a loop": lambda h, t: jax.lax.scan(lambda c, at: (c + t[at], t[at]), jnp.zeros(2), largest(h))[1],
     "of either": lambda h, t: t[jax.lax.cond(h.sum() > 0, largest, lambda z: jnp.argmin(z, -1), h)],
     "identity": lambda h, t: h @ (t @ t.T + jnp.eye(6)) @ t,
@@ -50,6 +54,10 @@ COUNTED = {
     "signs": lambda h, t: t[largest(jnp.sign(h) * jnp.linalg.norm(h, axis=-1, keepdims=True))],
     "clipped from above": lambda h, t: t[largest(jax.nn.relu6(9 * h))],
     "the least of many zeros": lambda h, t: t[jnp.argmin(jax.nn.relu(h), -1)],
+    "ranks of truth values": lambda h, t: (h * (ranks(h > 0) > 2)) @ t,
+    "ranks of ranks of a part": lambda h, t: (h[:, :4] * jnp.argsort(jnp.argsort(h, -1)[:, :4], -1)) @ t[:4],
+    "put back along another axis": lambda h, t: h.T @ h @ jnp.argsort(jnp.argsort(h.T @ h, 1), 0) @ t,
+    "looked at by some": lambda h, t: (h - jax.lax.approx_max_k(h, 2)[0][:, 1:]) @ t,
     "the next": lambda h, t: t[(largest(h) + 1) % 6],
     "as a number": lambda h, t: t[:1] * largest(h)[:, None],
     "compared in order": lambda h, t: (h * (jnp.arange(6)[None] <= largest(h)[:, None])) @ t,
@@ -196,7 +204,7 @@ def convolve(h, kernel, groups=1):
 def test_convolutions_of_single_positions_treat_them_alike():
     params = weights(up=(5, 6), mix=(1, 4, 3), down=(6, 2))
     apply = lambda p, x: convolve(jnp.tanh(x @ p["up"]).swapaxes(1, 2), p["mix"]).swapaxes(1, 2) @ p["down"]
-    spec = infer_spec(apply, params, jnp.ones((3, 4, 5)))
+    spec = infer_spec(apply, params, np.ones((3, 4, 5), np.float32))
     assert [str(axes) for axes in spec.leaves] == ["h0, _", "_, _, _", "_, h0"]
 
 
@@ -208,7 +216,7 @@ def test_groups_that_do_not_fit_are_pinned_and_not_the_units_inside():
         shuffled = h.reshape(*h.shape[:-1], 3, 4).swapaxes(-1, -2).reshape(h.shape)
         return convolve(shuffled, p["c"], 3).mean(1) @ p["v"]
 
-    x = jax.random.normal(jax.random.key(2), (2, 4, 3))
+    x = drawn.normal(2, 4, 3, seed=2)
     spec = infer_spec(apply, params, x)
     (group,) = (name for name in spec.sizes if name in str(spec.axes["c"]))
     (around,) = spec.batch[group]
@@ -225,7 +233,7 @@ def test_channels_beside_transforms_windows_and_scatters():
         slopes = jax.grad(lambda h: pool(h).sum())(h)
         return (jnp.fft.irfft(jnp.fft.rfft(h * slopes, axis=1)[:, :2], n=4, axis=1) + h) @ p["down"]
 
-    x = jax.random.normal(jax.random.key(3), (3, 4, 5))
+    x = drawn.normal(3, 4, 5, seed=3)
     spec = infer_spec(apply, params, x)
     assert [str(axes) for axes in spec.leaves] == ["h0, _", "h0", "_, h0"] and not spec.unknown
     certify(spec, apply, params, x)

@@ -1,5 +1,7 @@
 """Made-up measurements; no alignment is computed for a report."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -36,6 +38,12 @@ def measured():
     }
 
 
-@pytest.fixture
-def results(measured):
+@pytest.fixture(scope="session")
+def made(measured):
     return make_results("mlp-made-up", {"widths": [32, 32]}, {"networks": 9}, measured, TARGETS)
+
+
+@pytest.fixture
+def results(made):
+    """A copy that a test may change."""
+    return copy.deepcopy(made)

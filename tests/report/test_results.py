@@ -8,8 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dwalign.report import ResultsError, Target, environment, make_results, read_results, validate, write_results
-from dwalign.report import results as module
+from dwalign.report import (
+    ResultsError,
+    Target,
+    environment,
+    make_results,
+    read_results,
+    results as module,
+    validate,
+    write_results,
+)
 
 
 def test_round_trip(results, tmp_path):

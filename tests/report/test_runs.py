@@ -40,6 +40,9 @@ def test_resume_with_other_options(tmp_path):
     folder = open_run(tmp_path / "a", CONFIG)
     with pytest.raises(RunError, match=r"steps was 10, is 20.*leave out --resume"):
         open_run(folder, CONFIG | {"steps": 20}, resume=True)
+    folder = open_run(tmp_path / "b", {"seeds": 1, "training": {"steps": 10, "images": 4}})
+    with pytest.raises(RunError, match=r"configuration \(training\.steps was 10, is 20\)"):
+        open_run(folder, {"seeds": 1, "training": {"steps": 20, "images": 4}}, resume=True)
 
 
 @pytest.mark.parametrize("text, message", [('{"steps"', "is broken"), ("[1]", "found a list")])

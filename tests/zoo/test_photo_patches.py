@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dwalign import zoo
+from dwalign.program import Data
 from dwalign.zoo import photo_patches
 
 
@@ -41,7 +42,7 @@ def test_no_pixel_is_in_both_splits(monkeypatch):
 
 def test_rotated_pictures_keep_their_labels(data):
     few = data._replace(
-        **{split: zoo.Batch(*(leaf[:20] for leaf in getattr(data, split))) for split in ("train", "validation", "test")}
+        **{split: Data(*(leaf[:20] for leaf in getattr(data, split))) for split in ("train", "validation", "test")}
     )
     from dwalign.zoo import datasets
 

@@ -1,10 +1,13 @@
 """What the walk over a program finds out, kept in one place."""
 
 import functools
+import itertools
 import sysconfig
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from dwalign.program.inference.atoms import Atom, Mismatch, Reason, find, fresh, pin
 from dwalign.program.inference.structure import unify
@@ -21,22 +24,47 @@ class Positions(NamedTuple):
 
     Attributes:
       atoms: the dimension of whose units they are positions; for index vectors one a column, None for other numbers.
-      kind: "at" for those of one dimension; "own" for those of a dimension of the value itself, in order; "columns" for
-        index vectors; "moved" for numbers computed from them, harmless until they are used; "never" for a truth value
-        that is false wherever they point.
+      kind: "at" for those of one dimension; "own" for those of a dimension of the value itself, in order; "each" for
+        those of one dimension, every one once along `axis`; "columns" for index vectors; "moved" for numbers computed
+        from them, harmless until they are used; "never" for a truth value that is false wherever they point.
       cause: the primitive that found them.
     """
 
     atoms: tuple[Atom | None, ...]
     kind: str
     cause: str
+    axis: int | None = None
+
+
+class Choice(NamedTuple):
+    """The units along a dimension of a value are those of one position of another, which an index picked (`picks`).
+
+    Attributes:
+      axis: of the value, along which the units are.
+      source: the dimension that was picked from.
+      number: of the index.
+      along: for each dimension of the index the axis of the value that runs along with it, None for one of size 1.
+    """
+
+    axis: int
+    source: Atom
+    number: int
+    along: tuple[int | None, ...]
+
+
+class Index(NamedTuple):
+    """A column of the index vectors in `value`, or all of `value` for None, that picks from the dimension `source`."""
+
+    source: Atom
+    value: "Occurrence"
+    column: int | None
 
 
 class Occurrence(NamedTuple):
     """A value: its dimensions, the scans it is inside of, and where the program computes it.
 
     `place` is the path of equation numbers and the number of the result; None where it cannot be observed.
-    `data` says whether it depends on the inputs of the program.
+    `data` says whether it depends on the inputs of the program. Values of the same `number` are the same.
     """
 
     dims: Dims
@@ -46,6 +74,8 @@ class Occurrence(NamedTuple):
     dtype: Any = None
     positions: Positions | None = None
     origin: "Origin | None" = None
+    number: int = -1
+    choices: tuple[Choice, ...] = ()
 
 
 class Origin(NamedTuple):
@@ -68,7 +98,10 @@ class Facts:
     `operands` are those of the equation at hand, `origins` those of every value that can be observed;
     `calls` are the equations around it;
     `carried` maps what enters a turn of a loop to what leaves it;
-    `used` are the dimensions of values with which something is computed.
+    `used` are the dimensions of values with which something is computed;
+    `numbers` are those of the values that are known to be the same when computed again, `indexed` for indices what
+    they pick from and where they are computed, `columns` for index vectors the values put side by side, `known` for
+    whole numbers that the program fixes these.
     """
 
     def __init__(self) -> None:
@@ -81,6 +114,18 @@ class Facts:
         self.used: list[Dims] = []
         self.carried: dict[Place, Occurrence] = {}
         self.origins: dict[Place, Origin] = {}
+        self.numbers: dict[Any, int] = {}
+        self.indexed: dict[int, Index] = {}
+        self.columns: dict[int, Sequence[Occurrence]] = {}
+        self.known: dict[int, np.ndarray] = {}
+        self._counted = itertools.count()
+
+    def number(self, key: Any = None) -> int:
+        """The number of the value that `key` describes in full; one of its own without, or where it cannot be told."""
+        try:
+            return next(self._counted) if key is None else self.numbers.setdefault(key, next(self._counted))
+        except TypeError:  # a parameter of an equation that has no hash
+            return next(self._counted)
 
     def unify(self, x: Atom | None, y: Atom | None, eqn=None) -> Atom | None:
         """Both are the same dimension, which is the result; where their structures forbid that both are pinned."""
@@ -135,6 +180,16 @@ class Facts:
         self._separate(left, [*contracted, *right])
         self._separate(right, [*contracted, *left])
 
+    def picked(self, *, batch: Dims, entries: Dims, windows: Dims, rows: Dims) -> None:
+        """As `roles` for single entries that indices in `rows` pick.
+
+        Whether `windows`, what lies beside them, may be permuted for each entry is seen from what they meet (`picks`).
+        """
+        self._separate(batch, [*entries, *windows, *rows])
+        self._separate(entries, [*windows, *rows])
+        self._separate(windows, rows)
+        self._separate(rows, [*entries, *windows])
+
     def _separate(self, atoms: Dims, others: Dims) -> None:
         self.separated += [(x, y) for x in atoms for y in others if x is not None and y is not None]
 
@@ -156,6 +211,7 @@ def source_line(eqn) -> str:
     return ""
 
 
+@functools.cache
 def installed(name: str) -> bool:
     """Whether a file belongs to the standard library, this package or an installed one.
 

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from dwalign.program.inference.atoms import Atom, factors, find, fresh, leaves
-from dwalign.program.inference.facts import Dims, Facts
+from dwalign.program.inference.facts import Dims, Facts, Occurrence
 from dwalign.program.inference.families import Layout, blocks, layout, settle
 from dwalign.program.inference.structure import parts
 
-Block = Counter  # of leaves, those that one part of a value carries
+# of leaves, those that one part of a value carries; for some also what its index picked from (`picks`)
+Block = tuple[Counter, dict[Atom, Counter]]
 
 
 class Groups(NamedTuple):
@@ -34,7 +35,7 @@ def find_groups(facts: Facts, params: Sequence[Dims]) -> Groups:
     # everywhere below dictionaries take the place of sets: the same program has the same groups in every process
     carried = dict.fromkeys(leaf for dims in params for atom in dims if atom is not None for leaf in leaves(atom))
     free = {leaf: None for leaf in carried if leaf.reason is None and leaf.size > 1}
-    found = [block for one in facts.occurrences for block in _blocks((*one.dims, *one.loops), free)]
+    found = [block for one in facts.occurrences for block in _blocks(one, free)]
     together = _together(found, free, carried, facts.separated)
     merged = _merge(layouts, free, together)
     order = {leaf: k for k, leaf in enumerate(_first_computed(facts))}
@@ -49,20 +50,46 @@ def find_groups(facts: Facts, params: Sequence[Dims]) -> Groups:
     return Groups(names, batch, merged, layouts)
 
 
-def _blocks(dims: Dims, free: dict[Atom, None]) -> list[Block]:
-    atoms = [atom for atom in dims if atom is not None]
+def _blocks(one: Occurrence, free: dict[Atom, None]) -> list[Block]:
+    atoms = [atom for atom in (*one.dims, *one.loops) if atom is not None]
     if not any(leaf in free for atom in atoms for leaf in leaves(atom)):
         return []
-    return [Counter(block) for block in blocks(atoms)]
+    picked = _picked(one)
+    return [(Counter(block), picked) for block in blocks(atoms)]
+
+
+def _picked(one: Occurrence) -> dict[Atom, Counter]:
+    """For leaves along which the units are those of a picked position, how often they are beside what it is one of.
+
+    Twice is never: along two dimensions they may be those of two positions.
+    """
+    if not one.choices:
+        return {}
+    each: dict[Atom, list[set]] = {}
+    for axis, atom in enumerate(one.dims):
+        by = {(choice.number, choice.along, choice.source) for choice in one.choices if choice.axis == axis}
+        for leaf in leaves(atom) if atom is not None else ():
+            each.setdefault(leaf, []).append(by)
+    out = {}
+    for leaf, found in each.items():
+        by = set().union(*found)
+        # along two dimensions units may go by two positions
+        times = 1 if all(one == by for one in found) else 2
+        out[leaf] = Counter([source for *_, picked in by for source in leaves(picked)] * times)
+    return out
 
 
 def _together(found: list[Block], free, carried, separated) -> dict[Atom, dict[Atom, None]]:
     """For each free leaf those that occur once wherever it occurs."""
     together: dict[Atom, dict[Atom, None]] = {}
-    for block in found:
-        once = {leaf: None for leaf, count in block.items() if count == 1 and leaf.size > 1}
+    for block, picked in found:
+        always = {leaf: None for leaf, count in block.items() if count == 1 and leaf.size > 1}
         for leaf in block:
             if leaf in free:
+                once = always
+                if leaf in picked:
+                    counts = block + picked[leaf]
+                    once = {other: None for other, count in counts.items() if count == 1 and other.size > 1}
                 before = together.get(leaf, once)
                 together[leaf] = {other: None for other in before if other in once and other is not leaf}
     for one, two in separated:
@@ -123,7 +150,6 @@ def _merge(layouts: list[Layout], free: dict[Atom, None], together) -> dict[tupl
                     if x in others or y in others:
                         together[leaf] = {h: None for h in others if h not in (x, y)} | {whole: None}
                 changed = True
-                break
     return merged
 
 

@@ -70,7 +70,7 @@ def columns(facts: Facts, one: Occurrence, number: int, eqn) -> list[Atom | None
 
 
 def _whole(one: Occurrence) -> bool:
-    return one.positions is not None and one.positions.kind in ("at", "own")
+    return one.positions is not None and one.positions.kind in ("at", "own", "each")
 
 
 def _literal(var) -> int | None:
@@ -109,27 +109,45 @@ def top_k(facts, eqn, operands, outs):
     return [None, _largest(facts, eqn, operands[0], eqn.params.get("axis", -1))]
 
 
+def put_back(eqn, operands: Sequence[Occurrence]) -> Atom | None:
+    """The units whose positions, each once, are the key of a sort: it puts its operands back beside them."""
+    positions, axis = operands[0].positions, eqn.params["dimension"]
+    if eqn.params["num_keys"] > 1 or positions is None or positions.kind != "each" or positions.axis != axis:
+        return None
+    return positions.atoms[0]
+
+
 @follow("sort")
 def sort(facts, eqn, operands, outs):
     """What is sorted by keys of different values keeps what it is."""
     axis, number = eqn.params["dimension"], eqn.params["num_keys"]
     keys, payload = operands[:number], operands[number:]
+    if put_back(eqn, operands) is not None:
+        count(facts, eqn, payload)
+        return [operands[0].positions._replace(kind="own", axis=None), *(None for _ in payload)]
     count(facts, eqn, [*keys, *(one for one in payload if one.positions and one.positions.kind == "columns")])
     if payload:
         by = [_largest(facts, eqn, key, axis) for key in keys]
         if not any(one is not None and one.kind == "at" for one in by):
             facts.pin([operand.dims[axis] for operand in operands], eqn, "may meet equal keys")
-    return [
-        *(None for _ in keys),
-        *(elsewhere(one.positions) if _whole(one) or _moved(one) else None for one in payload),
-    ]
+    return [*(None for _ in keys), *(_sorted(one, keys, axis) for one in payload)]
+
+
+def _sorted(one: Occurrence, keys: Sequence[Occurrence], axis: int) -> Positions | None:
+    positions = one.positions
+    if positions is None or positions.kind in ("columns", "never"):
+        return None
+    along = {atom and find(atom) for atom in (positions.atoms[0], one.dims[axis], keys[0].dims[axis])}
+    if positions.kind == "own" and len(along) == 1:
+        return positions._replace(kind="each", axis=axis)
+    return elsewhere(positions)
 
 
 def elsewhere(positions: Positions | None) -> Positions | None:
     """The same positions in another value."""
     if positions is None:
         return None
-    return positions._replace(kind="at") if positions.kind == "own" else positions
+    return positions._replace(kind="at", axis=None) if positions.kind in ("own", "each") else positions
 
 
 @follow(
@@ -153,6 +171,8 @@ def same(facts, eqn, operands, outs):
         (atom,) = positions.atoms
         alone = [sum(d is not None and find(d) is find(atom) for d in dims) == 1 for dims in outs]
         return [positions if is_own else elsewhere(positions) for is_own in alone]
+    if positions.kind == "each" and eqn.primitive.name not in ("convert_element_type", "copy", "stop_gradient"):
+        return [elsewhere(positions)] * len(outs)
     return [positions] * len(outs)
 
 

@@ -11,6 +11,8 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from dwalign.program.inference.atoms import Atom, Reason, fresh, leaves, opened, pin, uniform
 from dwalign.program.inference.facts import CONSTANT, Dims, Facts, Occurrence, Origin, Place
 from dwalign.program.inference.families import families
+from dwalign.program.inference.known import constant_number, numbers
+from dwalign.program.inference.picks import choices, of_either, of_row
 from dwalign.program.inference.positions import again, count, elsewhere, numbered, together
 from dwalign.program.inference.rules import RULES, shapes, unknown
 from dwalign.program.inference.structure import tie
@@ -37,7 +39,10 @@ def walk_program(closed: ClosedJaxpr, arguments: int, outputs: Sequence[Reason])
         *(Occurrence(dims, (), None, False) for dims in params),
         *(Occurrence(dims, (), (-1 - k, 0), True) for k, dims in enumerate(inputs)),
     ]
-    values = [value._replace(dtype=var.aval.dtype) for var, value in zip(jaxpr.invars, values, strict=True)]
+    values = [
+        value._replace(dtype=var.aval.dtype, number=facts.number())
+        for var, value in zip(jaxpr.invars, values, strict=True)
+    ]
     facts.occurrences += values
     for out, why in zip(_walk(facts, closed, values, (), (), True), outputs, strict=True):
         _pin_all([*out.dims, *_numbered(out)], why)
@@ -91,12 +96,14 @@ def _walk(facts: Facts, closed, values, place: Place, loops: tuple[Atom, ...], o
     consts = closed.consts if isinstance(closed, ClosedJaxpr) else ()
     env: dict[Any, Occurrence] = {}
     for var, value in zip(jaxpr.constvars, consts, strict=True):
-        env[var] = Occurrence(_constant_dims(value), loops, None, False)
+        env[var] = Occurrence(_constant_dims(value), loops, None, False, number=constant_number(facts, value))
         facts.occurrences.append(env[var])
     env.update(zip(jaxpr.invars, values, strict=True))
 
     def read(var) -> Occurrence:
-        return Occurrence(_constant_dims(var.val), loops, None, False) if isinstance(var, Literal) else again(env[var])
+        if isinstance(var, Literal):
+            return Occurrence(_constant_dims(var.val), loops, None, False, number=constant_number(facts, var.val))
+        return again(env[var])
 
     for number, eqn in _live(jaxpr):
         ins = [read(var) for var in eqn.invars]
@@ -107,7 +114,7 @@ def _walk(facts: Facts, closed, values, place: Place, loops: tuple[Atom, ...], o
             env[var] = out._replace(loops=loops, place=(*here, k) if observable else None, data=data)
             facts.origins[*here, k] = Origin(eqn.primitive.name, ins)
             facts.occurrences.append(env[var])
-            if out.positions is not None and out.positions.kind in ("at", "columns"):
+            if out.positions is not None and out.positions.kind in ("at", "each", "columns"):
                 # the units that are numbered go together with what the value goes together with, not the reverse
                 facts.occurrences += [Occurrence([*out.dims, atom], loops, None, False) for atom in out.positions.atoms]
     return [read(var) for var in jaxpr.outvars]
@@ -128,7 +135,9 @@ def _apply(facts: Facts, eqn, ins, here: Place, loops, observable) -> list[Occur
     if name in CONTROL or body is not None:
         facts.calls.append(eqn)
         if name in CONTROL:
-            outs = CONTROL[name](facts, eqn, ins, here, loops, observable)
+            outs = [
+                one._replace(number=facts.number()) for one in CONTROL[name](facts, eqn, ins, here, loops, observable)
+            ]
         else:
             outs = _walk(facts, body, ins, here, loops, observable)
         facts.calls.pop()
@@ -142,15 +151,23 @@ def _apply(facts: Facts, eqn, ins, here: Place, loops, observable) -> list[Occur
     if name not in RULES:
         facts.unknown.setdefault(name, facts.reason(eqn))
     facts.operands = ins
-    if name not in MOVES:
+    fixed = name in ("gather", "dynamic_slice") and all(one.number in facts.known for one in ins[1:])
+    if name not in MOVES and not fixed:
         facts.used += [operand.dims for operand in ins]
     dims = RULES.get(name, unknown)(facts, eqn, [operand.dims for operand in ins])
-    positions = numbered(facts, eqn, ins, dims)
-    return [one._replace(dims=d, positions=p) for one, d, p in zip(made, dims, positions, strict=True)]
+    found = dims, numbered(facts, eqn, ins, dims), numbers(facts, eqn, ins), choices(facts, eqn, ins, len(dims))
+    return [
+        one._replace(dims=d, positions=p, number=n, choices=c) for one, d, p, n, c in zip(made, *found, strict=True)
+    ]
 
 
 def called(eqn) -> ClosedJaxpr | Jaxpr | None:
     """The program that a call-like equation (jit, remat, custom derivatives, ...) runs on its operands, or None."""
+    high = eqn.params.get("_prim")
+    if high is not None and hasattr(high, "expand"):
+        # newer versions of JAX keep some functions whole, such as searchsorted
+        types = [jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype) for var in eqn.invars]
+        return jax.make_jaxpr(lambda *flat: jax.tree.leaves(high.expand(*high.in_tree.unflatten(flat))))(*types)
     for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
         body = eqn.params.get(key)
         if isinstance(body, ClosedJaxpr | Jaxpr) and eqn.primitive.name not in (*CONTROL, "pallas_call"):
@@ -181,7 +198,7 @@ def _entering(facts: Facts, eqn, carry: Sequence[Occurrence], body, consts: int)
         if before is not after:
             count(facts, eqn, [one])
             dims = [None if atom is None else opened(atom) for atom in one.dims]
-            one = one._replace(dims=dims, positions=None, origin=Origin("carry", ()))
+            one = one._replace(dims=dims, positions=None, origin=Origin("carry", ()), number=facts.number(), choices=())
         out.append(one)
     return out
 
@@ -191,17 +208,29 @@ def _leaving(facts: Facts, eqn, state: Sequence[Occurrence], outs: Sequence[Occu
     changed = [after for before, after in zip(state, outs, strict=True) if before.positions is None]
     count(facts, eqn, changed)
     return [
-        after._replace(dims=facts.unify_all([before.dims, after.dims], eqn), positions=before.positions)
+        after._replace(
+            dims=facts.unify_all([before.dims, after.dims], eqn), positions=before.positions, choices=before.choices
+        )
         for before, after in zip(state, outs, strict=True)
     ]
 
 
-def _row(facts: Facts, eqn, x: Occurrence, loops) -> Occurrence:
+def _row(facts: Facts, eqn, x: Occurrence, loops, turn: int) -> Occurrence:
     """What one turn of a scan sees of the values that it runs over."""
     if x.positions is not None and x.positions.kind == "columns" and len(x.dims) == 1:
         count(facts, eqn, [x])
         x = x._replace(positions=None)
-    return x._replace(dims=x.dims[1:], loops=loops, place=None, positions=elsewhere(x.positions))
+    row = x._replace(
+        dims=x.dims[1:],
+        loops=loops,
+        place=None,
+        positions=elsewhere(x.positions),
+        number=facts.number(),
+        choices=of_row(facts, x, turn),
+    )
+    if x.choices:
+        facts.occurrences.append(row)
+    return row
 
 
 def _scan(facts: Facts, eqn, ins: Sequence[Occurrence], here, loops, observable) -> list[Occurrence]:
@@ -212,7 +241,8 @@ def _scan(facts: Facts, eqn, ins: Sequence[Occurrence], here, loops, observable)
     for x in xs:
         facts.unify(loop, x.dims[0], eqn)
     inner = loops if loop is None else (*loops, loop)
-    rows = [_row(facts, eqn, x, inner) for x in xs]
+    turn = facts.number()
+    rows = [_row(facts, eqn, x, inner, turn) for x in xs]
     # what is carried is data: it differs between turns; it is observed where the turn before computes it
     state = [
         one._replace(place=(*here, -1 - k) if observable else None, data=True)
@@ -223,7 +253,9 @@ def _scan(facts: Facts, eqn, ins: Sequence[Occurrence], here, loops, observable)
     outs = _walk(facts, body, [*fixed, *state, *rows], here, inner, observable)
     left = _leaving(facts, eqn, state, outs[:carries])
     facts.carried |= {one.place: out for one, out in zip(state, outs, strict=False) if one.place is not None}
-    collected = [one._replace(dims=[loop, *one.dims], positions=elsewhere(one.positions)) for one in outs[carries:]]
+    collected = [
+        one._replace(dims=[loop, *one.dims], positions=elsewhere(one.positions), choices=()) for one in outs[carries:]
+    ]
     return [*left, *collected]
 
 
@@ -243,6 +275,7 @@ def _cond(facts: Facts, eqn, ins: Sequence[Occurrence], here, loops, observable)
         cases[0]._replace(
             dims=facts.unify_all([one.dims for one in cases], eqn),
             positions=together(facts, eqn, cases),
+            choices=of_either(facts, cases),
             origin=Origin("cond", cases),
         )
         for cases in zip(*branches, strict=True)

@@ -39,8 +39,9 @@ def ragged_dot(facts, eqn, ins):
     if any(k in (*contract_l, *batch_l) for k in rows):
         return unknown(facts, eqn, ins)
     left, right, counts, *_ = ins
-    for dims, axes in ((left, rows), (right, groups), (counts, range(len(counts)))):
+    for dims, axes in ((left, rows), (counts, range(len(counts)))):
         facts.ordered(dims, axes, eqn, "takes rows by their number")
+    facts.pin([right[k] for k in groups], eqn, "takes rows by their number")
     return [_contract(facts, eqn, left, right, numbers.dot_dimension_numbers, groups)]
 
 

@@ -7,9 +7,12 @@ the dimension an order.
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from dwalign.program.inference.atoms import Atom, is_uniform, uniform
 from dwalign.program.inference.facts import Dims, Facts
 from dwalign.program.inference.positions import columns
+from dwalign.program.inference.rules.pieces import taken
 from dwalign.program.inference.rules.registry import rule, shapes
 
 INDEXED = "is indexed by a value"
@@ -29,6 +32,16 @@ def _picked(facts: Facts, eqn, dims: Dims, at: dict[int, Atom | None], sizes: Se
     return found
 
 
+def _taken(facts: Facts, eqn, dims: Dims, at: dict[int, Atom | None], sizes: Sequence[int]) -> dict[int, Atom]:
+    """As `_picked`; an index of which nothing is known gives its dimension an order, and nothing that lies beside."""
+    found = _picked(facts, eqn, dims, at, sizes)
+    for k in at:
+        if k not in found and (one := dims[k]) is not None and sizes[k] == 1:
+            facts.pin([one], eqn, INDEXED)
+            found[k] = one
+    return found
+
+
 def _window(facts: Facts, eqn, atom: Atom | None, size: int) -> Atom | None:
     """What a stretch at some place looks like along its dimension."""
     return uniform(size) if atom is not None and is_uniform(atom) else facts.fresh_pinned(size, eqn)
@@ -36,13 +49,19 @@ def _window(facts: Facts, eqn, atom: Atom | None, size: int) -> Atom | None:
 
 @rule("dynamic_slice")
 def dynamic_slice(facts, eqn, ins):
-    dims, source, kept = ins[0], shapes(eqn.invars)[0], eqn.params["slice_sizes"]
+    kept, bounds = eqn.params["slice_sizes"], []
+    for start, size, whole in zip(facts.operands[1:], kept, *shapes(eqn.invars[:1]), strict=True):
+        first = facts.known.get(start.number)
+        bounds.append((0, whole, 1) if first is None else (at := int(np.clip(first, 0, whole - size)), at + size, 1))
+    # where a program fixes the start this is a slice
+    dims = taken(facts, eqn, ins[0], bounds)
+    source = [stop - start for start, stop, _ in bounds]
     at = {k: columns(facts, operand, 1, eqn)[0] for k, operand in enumerate(facts.operands[1:])}
-    picked = _picked(facts, eqn, dims, at, kept)
+    picked = _taken(facts, eqn, dims, at, kept)
     moved = [k for k, n in enumerate(source) if kept[k] != n and k not in picked]
     facts.ordered(dims, moved, eqn, INDEXED)
     rest = [atom for k, atom in enumerate(dims) if k not in picked]
-    facts.roles(batch=[], contracted=list(picked.values()), free=(rest, []))
+    facts.picked(batch=[], entries=list(picked.values()), windows=rest, rows=[])
     return [
         [
             None if k in picked else _window(facts, eqn, atom, kept[k]) if k in moved else atom
@@ -72,32 +91,62 @@ def dynamic_update_slice(facts, eqn, ins):
     return [out]
 
 
+def _fixed(facts: Facts, eqn) -> tuple[list[tuple[int, int, int]], int | None] | None:
+    """The slice that a gather takes whose index vectors the program fixes, and the dimension that rows run along.
+
+    They are a single one, or follow one another along one dimension.
+    """
+    numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
+    vectors = facts.known.get(facts.operands[1].number)
+    if vectors is None or not vectors.size or bool(getattr(numbers, "operand_batching_dims", False)):
+        return None
+    first, *others = (flat := vectors.reshape(-1, vectors.shape[-1])).tolist()
+    axis = None
+    if others:
+        axis = numbers.start_index_map[0]
+        in_a_row = (
+            flat.shape[1] == 1 and len(flat) == max(vectors.shape[:-1]) and bool(np.all(np.diff(flat[:, 0]) == 1))
+        )
+        if not in_a_row or sizes[axis] != 1:
+            return None
+    starts = dict(zip(numbers.start_index_map, first, strict=True))
+    stretch = [len(flat) if k == axis else size for k, size in enumerate(sizes)]
+    bounds = [(starts.get(k, 0), starts.get(k, 0) + size, 1) for k, size in enumerate(stretch)]
+    (whole, _) = shapes(eqn.invars)
+    inside = all(start >= 0 and stop <= size for (start, stop, _), size in zip(bounds, whole, strict=True))
+    return (bounds, axis) if inside else None
+
+
 @rule("gather")
 def gather(facts, eqn, ins):
     numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
     operand, indices = list(ins[0]), list(ins[1])
     source, table = shapes(eqn.invars)
     batching = tuple(getattr(numbers, "operand_batching_dims", ()))
+    windows = [k for k in range(len(source)) if k not in (*batching, *numbers.collapsed_slice_dims)]
+    (shape,) = shapes(eqn.outvars)
+    if (fixed := _fixed(facts, eqn)) is not None:
+        bounds, axis = fixed
+        operand = taken(facts, eqn, operand, bounds)
+        kept = iter([None if k == axis else operand[k] for k in windows])
+        rows = (None if size == 1 else operand[axis] for size in table[:-1])
+        return [[next(kept) if d in numbers.offset_dims else next(rows) for d in range(len(shape))]]
     partners = dict(zip(batching, getattr(numbers, "start_indices_batching_dims", ()), strict=True))
     for k, m in partners.items():
         operand[k] = indices[m] = facts.unify(operand[k], indices[m], eqn)
     at = dict(zip(numbers.start_index_map, columns(facts, facts.operands[1], table[-1], eqn), strict=True))
-    picked = _picked(facts, eqn, operand, at, sizes)
+    picked = _taken(facts, eqn, operand, at, sizes)
     moved = [k for k in range(len(source)) if k not in (*batching, *picked) and sizes[k] != source[k]]
     facts.ordered(operand, moved, eqn, INDEXED)
     # the positions of the last dimension stand for different dimensions of the operand
     facts.ordered(indices, [-1], eqn, "selects positions")
-    windows = [k for k in range(len(source)) if k not in (*batching, *numbers.collapsed_slice_dims)]
     if picked:
-        facts.roles(
+        facts.picked(
             batch=[operand[k] for k in batching],
-            contracted=list(picked.values()),
-            free=(
-                [operand[k] for k in windows if k not in (*picked, *moved)],
-                [atom for m, atom in enumerate(indices[:-1]) if m not in partners.values()],
-            ),
+            entries=list(picked.values()),
+            windows=[operand[k] for k in windows if k not in (*picked, *moved)],
+            rows=[atom for m, atom in enumerate(indices[:-1]) if m not in partners.values()],
         )
-    (shape,) = shapes(eqn.outvars)
     rows, kept = iter(indices[:-1]), iter(windows)
     out: Dims = []
     for d, size in enumerate(shape):

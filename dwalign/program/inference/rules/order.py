@@ -1,5 +1,6 @@
 """Primitives along dimensions: those that treat all positions alike, and those for which their order matters."""
 
+from dwalign.program.inference.positions import put_back
 from dwalign.program.inference.rules.registry import resized, rule, shapes
 
 
@@ -31,7 +32,7 @@ def sort(facts, eqn, ins):
     """Which unit is the first does not depend on how units are numbered: the ranks are new, fixed positions."""
     dims, axis = facts.unify_all(ins, eqn), eqn.params["dimension"]
     facts.mixed(dims, [axis])
-    dims[axis] = facts.fresh_pinned(shapes(eqn.invars)[0][axis], eqn)
+    dims[axis] = put_back(eqn, facts.operands) or facts.fresh_pinned(shapes(eqn.invars)[0][axis], eqn)
     return [list(dims) for _ in eqn.outvars]
 
 
@@ -41,6 +42,12 @@ def top_k(facts, eqn, ins):
     facts.mixed(ins[0], [axis])
     ranks = facts.fresh_pinned(shapes(eqn.outvars)[0][axis], eqn)
     return [[*ins[0][:axis], ranks, *ins[0][axis + 1 :]] for _ in eqn.outvars]
+
+
+@rule("approx_top_k")
+def approximate_top_k(facts, eqn, ins):
+    """Looks at some of the places: which it misses depends on the order."""
+    return resized(facts, eqn, ins[0], [eqn.params["reduction_dimension"]], "may miss the largest")
 
 
 @rule("fft")

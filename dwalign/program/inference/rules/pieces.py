@@ -17,9 +17,9 @@ from dwalign.program.inference.atoms import (
     pinned,
     uniform,
 )
-from dwalign.program.inference.facts import Dims
+from dwalign.program.inference.facts import Dims, Facts
 from dwalign.program.inference.rules.registry import rule, shapes
-from dwalign.program.inference.structure import beside, pieces, spans, split_sum
+from dwalign.program.inference.structure import beside, pieces, spans, split_product, split_sum
 
 
 @rule("concatenate")
@@ -99,19 +99,39 @@ def split(facts, eqn, ins):
 
 @rule("slice")
 def static_slice(facts, eqn, ins):
-    (source,), strides = shapes(eqn.invars), eqn.params["strides"]
-    out = list(ins[0])
-    for k, (start, stop) in enumerate(zip(eqn.params["start_indices"], eqn.params["limit_indices"], strict=True)):
-        size = source[k]
-        if strides is not None and strides[k] != 1 and stop - start > 1:
-            alike = out[k] is not None and is_uniform(out[k])
-            facts.ordered(out, [k], eqn)
-            size = -(-(stop - start) // strides[k])
-            out[k] = uniform(size) if alike else facts.fresh_pinned(size, eqn)
+    starts, stops = eqn.params["start_indices"], eqn.params["limit_indices"]
+    return [
+        taken(facts, eqn, ins[0], list(zip(starts, stops, eqn.params["strides"] or [1] * len(starts), strict=True)))
+    ]
+
+
+def taken(facts: Facts, eqn, dims: Dims, bounds: Sequence[tuple[int, int, int]]) -> list[Atom | None]:
+    """What is left of a value from start to stop, by steps, of each of its dimensions."""
+    out = list(dims)
+    for k, (start, stop, step) in enumerate(bounds):
+        size = 1 if (atom := out[k]) is None else atom.size
+        if step != 1 and stop - start > 1:
+            out[k] = _every(facts, eqn, out, k, start, -(-(stop - start) // step), step)
         elif (start, stop) != (0, size):
             sizes = [n for n in (start, stop - start, size - stop) if n]
             out = _cut(facts, eqn, out, k, sizes)[1 if start else 0]
-    return [out]
+    return out
+
+
+def _every(facts: Facts, eqn, dims: Dims, axis: int, start: int, count: int, step: int) -> Atom | None:
+    """One position of every `step`, such as the gates in a kernel where they take turns with what they let through."""
+    atom = dims[axis]
+    if atom is not None and is_uniform(atom):
+        return uniform(count)
+    if atom is not None and start < step and count * step == atom.size and not pinned(atom):
+        try:
+            head, tail = split_product(atom, step)
+            facts.ordered([*dims[:axis], head, tail, *dims[axis + 1 :]], [axis + 1], eqn, "takes a single position")
+            return head if count > 1 else None
+        except Mismatch:
+            pass
+    facts.ordered(dims, [axis], eqn)
+    return facts.fresh_pinned(count, eqn)
 
 
 @rule("pad")

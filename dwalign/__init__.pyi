@@ -1,0 +1,72 @@
+from dwalign import (
+    apply as apply,
+    assignment as assignment,
+    deepalign as deepalign,
+    encoders as encoders,
+    evaluation as evaluation,
+    files as files,
+    matching as matching,
+    networks as networks,
+    program as program,
+    report as report,
+    symmetry as symmetry,
+    zoo as zoo,
+)
+from dwalign.apply import (
+    align as align,
+    distance as distance,
+    interpolate as interpolate,
+    merge as merge,
+)
+from dwalign.deepalign import (
+    Aligner as Aligner,
+    AlignerConfig as AlignerConfig,
+    deep_align as deep_align,
+    fit_aligner as fit_aligner,
+    load_aligner as load_aligner,
+)
+from dwalign.evaluation import curve as curve
+from dwalign.files import load_params as load_params, save_params as save_params
+from dwalign.matching import (
+    Method as Method,
+    activation_matching as activation_matching,
+    activation_matching_correlation as activation_matching_correlation,
+    chain as chain,
+    feature_matching as feature_matching,
+    find_method as find_method,
+    known_methods as known_methods,
+    method as method,
+    naive as naive,
+    refine as refine,
+    sinkhorn_rebasin as sinkhorn_rebasin,
+    straight_through as straight_through,
+    weight_matching as weight_matching,
+)
+from dwalign.program import (
+    CLASSIFICATION as CLASSIFICATION,
+    REGRESSION as REGRESSION,
+    Certificate as Certificate,
+    CertificateError as CertificateError,
+    Data as Data,
+    InferenceError as InferenceError,
+    Network as Network,
+    Task as Task,
+    certify as certify,
+    infer_spec as infer_spec,
+    make_capture as make_capture,
+    network as network,
+    reset_statistics as reset_statistics,
+)
+from dwalign.symmetry import (
+    Alignment as Alignment,
+    Axes as Axes,
+    PermutationSpec as PermutationSpec,
+    SpecError as SpecError,
+    compose as compose,
+    identity as identity,
+    inverse as inverse,
+    permute as permute,
+    random_perms as random_perms,
+)
+
+__version__: str

@@ -1,0 +1,22 @@
+from dwalign.deepalign.aligner import Aligner as Aligner, deep_align as deep_align
+from dwalign.deepalign.build import (
+    AlignerConfig as AlignerConfig,
+    describe as describe,
+    fit_aligner as fit_aligner,
+    load_aligner as load_aligner,
+    make_model as make_model,
+)
+from dwalign.deepalign.checkpoints import CheckpointError as CheckpointError, Checkpoints as Checkpoints
+from dwalign.deepalign.model import DeepAlign as DeepAlign
+from dwalign.deepalign.step import (
+    METRICS as METRICS,
+    LossWeights as LossWeights,
+    Optimisation as Optimisation,
+    Targets as Targets,
+    TrainState as TrainState,
+    device_mesh as device_mesh,
+    init_state as init_state,
+    make_step as make_step,
+)
+from dwalign.deepalign.targets import find_targets as find_targets
+from dwalign.deepalign.training import Trained as Trained, train_aligner as train_aligner

@@ -1,0 +1,350 @@
+"""A method as a value: a function with its name, what it asks for, and how tables and figures show it.
+
+>>> import jax
+>>> from dwalign.matching import chain, find_method, refine, weight_matching
+>>> method = chain(weight_matching.using(restarts=5), refine)
+>>> str(method), method.label, method.needs
+('weight_matching@5+refine', 'weight matching (best of 5) + refinement', 'labels')
+>>> find_method("weight_matching@5+refine") == method
+True
+"""
+
+import dataclasses
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from dwalign.matching.options import check_options
+from dwalign.program import CLASSIFICATION, Data, Network, Task, check_data, check_network, check_task, spec_of
+from dwalign.symmetry import Alignment, PermutationSpec, SpecError, check_perms
+
+PyTree = Any
+# what a method asks for beside two networks, each with all before it
+NEEDS = ("nothing", "weights", "inputs", "labels", "aligner")
+GIVEN = {"spec", "network", "a", "b", "key", "data", "task", "start"}
+
+
+@jax.tree_util.register_pytree_node_class
+@dataclasses.dataclass(frozen=True, eq=False)
+class Method:
+    """Made by `method`, the decorator of a method's function; immutable.
+
+    It is called as `(network, a, b, *, key=None, data=None, task=CLASSIFICATION, start=None) -> Alignment`, where a
+    `PermutationSpec` serves in place of the network if the method reads weights alone. Programs that it compiles are
+    kept for each network, task, options, shapes and types; a method with `host` compiles nothing unless it is traced.
+
+    Attributes:
+      name: by which it is found.
+      function: `(spec or network, a, b, *, key, ...) -> Alignment`; its parameters `data`, `task` and `start` say
+        whether it takes them, all others are options.
+      title: its name in tables and figures.
+      colour: in figures.
+      asks: what it asks for itself, one of `NEEDS`.
+      host: it runs in NumPy.
+      count: the option that counts its iterations or the like, and how tables put it, `("steps", "{} steps")`.
+      options: those that are set.
+      first: the method that runs before this one and gives its start.
+    """
+
+    name: str
+    function: Callable[..., Alignment]
+    title: str
+    colour: str
+    asks: str
+    host: bool = False
+    count: tuple[str, str] | None = None
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    first: "Method | None" = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "__doc__", self.function.__doc__)
+        object.__setattr__(self, "__wrapped__", self.function)
+
+    def using(self, **options: Any) -> "Method":
+        """The method with these options set.
+
+        Raises:
+          ValueError: it takes no such option, or a value that cannot be meant.
+        """
+        free = [name for name in _parameters(self.function) if name not in GIVEN]
+        for name in options:
+            if name not in free:
+                raise ValueError(f"{self.name}: takes the options {free}, got {name!r}{_misplaced(name)}")
+        check_options(self.name, **options)
+        return dataclasses.replace(self, options={**self.options, **options})
+
+    def after(self, first: "Method") -> "Method":
+        """The method that starts from what `first` finds.
+
+        Raises:
+          ValueError: this one cannot start from another.
+        """
+        earliest = self
+        while earliest.first is not None:
+            earliest = earliest.first
+        if "start" not in _parameters(earliest.function):
+            raise ValueError(f"{earliest.name}: cannot start from another method and must come first in a chain")
+        before = first if self.first is None else self.first.after(first)
+        return dataclasses.replace(self, first=before)
+
+    def __str__(self):
+        """Names joined by `+`, each with `@` and its count where that is set."""
+        own = self.name
+        if self.count and self.count[0] in self.options:
+            own += f"@{self.options[self.count[0]]}"
+        return own if self.first is None else f"{self.first}+{own}"
+
+    @property
+    def label(self) -> str:
+        """What tables and figures call it, with its count and with what runs before it."""
+        own = self.title
+        if self.count and self.count[0] in self.options:
+            own += f" ({self.count[1].format(self.options[self.count[0]])})"
+        return own if self.first is None else f"{self.first.label} + {own}"
+
+    @property
+    def needs(self) -> str:
+        """What the whole chain asks for, one of `NEEDS`."""
+        return max([self.asks, *([self.first.needs] if self.first else [])], key=NEEDS.index)
+
+    def check(
+        self,
+        network: Network | PermutationSpec,
+        a: PyTree,
+        b: PyTree,
+        *,
+        data: Data | None = None,
+        task: Task = CLASSIFICATION,
+        start: Alignment | None = None,
+        key: jax.Array | None = None,
+    ) -> None:
+        """Raise `ValueError` (or `SpecError`, which is one) for the first argument that cannot be meant."""
+        if self.first is not None:
+            self.first.check(network, a, b, data=data, task=task, start=start, key=key)
+            start = None
+        spec = spec_of(self.name, network)
+        spec.check_pair(a, b)
+        if key is not None and not isinstance(key, jax.Array):
+            raise ValueError(f"{self.name}: key must be a random key, jax.random.key(0), got {type(key).__name__}")
+        parameters = _parameters(self.function)
+        if "network" in parameters:
+            check_network(self.name, network)
+        free = {name: p for name, p in parameters.items() if name not in GIVEN}
+        needed = [name for name, p in free.items() if p.default is inspect.Parameter.empty]
+        if missing := [name for name in needed if name not in self.options]:
+            raise ValueError(f"{self.name}: needs the option {missing[0]!r}, but got none")
+        if "data" in parameters:
+            read = check_data(self.name, data, labels="task" in parameters)
+            if "task" in parameters and isinstance(network, Network):
+                check_task(self.name, task, network.apply, a, read)
+        if start is not None:
+            _check_start(self.name, spec, start, takes="start" in parameters)
+
+    def __call__(
+        self,
+        network: Network | PermutationSpec,
+        a: PyTree,
+        b: PyTree,
+        *,
+        key: jax.Array | None = None,
+        data: Data | None = None,
+        task: Task = CLASSIFICATION,
+        start: Alignment | None = None,
+        **options: Any,
+    ) -> Alignment:
+        """Match the units of `b` to those of `a`.
+
+        Args:
+          network: or the spec of one, for methods that read weights alone.
+          a, b: parameters.
+          key: `jax.random.key(0)` by default.
+          data: training data, for methods that need them.
+          task: what the networks are for, for methods that need labels.
+          start: what another method found.
+          options: of the method, as `using` takes them.
+
+        Raises:
+          ValueError: an argument that cannot be meant; the message says what must hold.
+        """
+        if options:
+            return self.using(**options)(network, a, b, key=key, data=data, task=task, start=start)
+        self.check(network, a, b, data=data, task=task, start=start, key=key)
+        return self.run(network, a, b, key=key, data=data, task=task, start=start)
+
+    def run(
+        self,
+        network: Network | PermutationSpec,
+        a: PyTree,
+        b: PyTree,
+        *,
+        key: jax.Array | None = None,
+        data: Data | None = None,
+        task: Task = CLASSIFICATION,
+        start: Alignment | None = None,
+    ) -> Alignment:
+        """The call without `check`, for those who checked before."""
+        data = None if data is None else Data(*data)
+        if self.first is not None:
+            first_key, key = jax.random.split(jax.random.key(0) if key is None else key)
+            start = self.first.run(network, a, b, key=first_key, data=data, task=task, start=start)
+        parameters = _parameters(self.function)
+        subject = network if "network" in parameters else spec_of(self.name, network)
+        own = dataclasses.replace(self, first=None)
+        given = {"data": data, "start": start}
+        given = {name: value for name, value in given.items() if name in parameters}
+        if self.host:
+            return self.function(subject, a, b, key=key, **given, **self.options)
+        key = jax.random.key(0) if key is None else key
+        return _compiled(subject, task if "task" in parameters else None, own, a, b, key, given)
+
+    def tree_flatten(self):
+        # arrays among the options are arguments of compiled programs
+        dynamic = {name: value for name, value in self.options.items() if _is_arrays(value)}
+        static = {name: value for name, value in self.options.items() if name not in dynamic}
+        return (dynamic, self.first), (dataclasses.replace(self, options={}, first=None), tuple(sorted(static.items())))
+
+    @classmethod
+    def tree_unflatten(cls, about, parts):
+        bare, static = about
+        dynamic, first = parts
+        return dataclasses.replace(bare, options={**dict(static), **dynamic}, first=first)
+
+    def __eq__(self, other):
+        return isinstance(other, Method) and self._key == other._key
+
+    def __hash__(self):
+        return hash(self._key[:2])
+
+    @property
+    def _key(self):
+        return self.function, self.name, dict(self.options), self.first
+
+
+def method(
+    title: str,
+    colour: str,
+    *,
+    needs: str,
+    name: str | None = None,
+    host: bool = False,
+    count: tuple[str, str] | None = None,
+) -> Callable[[Callable[..., Alignment]], Method]:
+    """Declare a function as a method.
+
+    Args:
+      title, colour, host, count: see `Method`.
+      needs: its `Method.asks`.
+      name: by which it is found; that of the function by default.
+
+    Raises:
+      ValueError: there is a method of this name.
+
+    >>> @method("reversed order", "#333333", needs="nothing", host=True)
+    ... def backwards(spec, a, b, *, key=None):
+    ...     return Alignment({group: np.arange(n)[::-1] for group, n in spec.sizes.items()})
+    >>> find_method("backwards") is backwards
+    True
+    """
+
+    def declare(function):
+        own = name or function.__name__
+        if own in _DECLARED and _DECLARED[own].function.__module__ != function.__module__:
+            raise ValueError(f"method: names must be unique, but {_DECLARED[own].function.__module__} has a {own!r}")
+        _DECLARED[own] = Method(own, function, title, colour, needs, host, count)
+        return _DECLARED[own]
+
+    return declare
+
+
+_DECLARED: dict[str, Method] = {}
+
+
+def known_methods() -> dict[str, Method]:
+    """The declared methods by name, those that ask for least first."""
+    return {one.name: one for one in sorted(_DECLARED.values(), key=lambda one: (NEEDS.index(one.asks), one.name))}
+
+
+def chain(*methods: Method) -> Method:
+    """One method after another, each from what the one before it finds.
+
+    Raises:
+      ValueError: a method that cannot start from another follows one, or there is none.
+    """
+    if not methods or not all(isinstance(one, Method) for one in methods):
+        raise ValueError(f"chain: takes methods, such as chain(weight_matching, refine), got {methods!r}")
+    return functools.reduce(lambda first, then: then.after(first), methods)
+
+
+def find_method(text: str | Method) -> Method:
+    """The method of a text such as "weight_matching@5+refine"; `str(method)` is the inverse.
+
+    Raises:
+      ValueError: no method of this name, or a count where it has none.
+    """
+    if isinstance(text, Method):
+        return text
+    if not isinstance(text, str):
+        found = getattr(text, "__name__", type(text).__name__)
+        raise ValueError(f"method: must be a method or its name, one of {list(known_methods())}, got {found}")
+    return chain(*map(_find_one, text.split("+")))
+
+
+def _find_one(text: str) -> Method:
+    name, _, count = text.partition("@")
+    if name not in _DECLARED:
+        near = difflib.get_close_matches(name, _DECLARED, 1)
+        raise ValueError(
+            f"method: must be one of {list(known_methods())}, or several joined by +, got {name!r}"
+            f"{f'; did you mean {near[0]!r}?' if near else ''}"
+        )
+    found = _DECLARED[name]
+    if not count:
+        return found
+    if found.count is None or not count.isdigit():
+        raise ValueError(f"method: {text!r} must be {name!r} alone{', or with a number' if found.count else ''}")
+    return found.using(**{found.count[0]: int(count)})
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _compiled(subject, task, method, a, b, key, given) -> Alignment:
+    settings = {} if task is None else {"task": task}
+    return method.function(subject, a, b, key=key, **settings, **given, **method.options)
+
+
+def _check_start(caller: str, spec: PermutationSpec, start: Any, *, takes: bool) -> None:
+    if not takes:
+        raise ValueError(f"{caller}: cannot start from another method; pass no start")
+    if not isinstance(start, Alignment):
+        raise ValueError(
+            f"{caller}: start must be an Alignment, the result of another method, got {type(start).__name__}"
+        )
+    check_perms(f"{caller}: start", spec, start.perms)
+    if missing := set(spec.sizes) - set(start.perms):
+        raise SpecError(f"{caller}: start must name every group of the spec, found none for {sorted(missing)}")
+
+
+@functools.cache
+def _parameters(function: Callable) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(function).parameters
+
+
+def _is_arrays(value: Any) -> bool:
+    leaves = jax.tree.leaves(value)
+    return bool(leaves) and all(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves)
+
+
+def _misplaced(name: str) -> str:
+    if name in ("apply", "capture", "program"):
+        return "; what a network computes is told by dwalign.network(apply, params, inputs), the first argument"
+    if name in ("batch", "inputs", "labels"):
+        return "; pass data=Data(inputs, labels)"
+    if name in ("loss", "hits"):
+        return "; pass task=Task(loss, hits)"
+    if name in _DECLARED:
+        return f"; options of the parts of a chain are set on these, chain({name}.using(...), ...)"
+    return ""

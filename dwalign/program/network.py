@@ -1,0 +1,177 @@
+"""A network: a program, its symmetries, and all else that is asked of it."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dwalign.program.capture import Units, make_capture
+from dwalign.program.data import count_examples, take_examples
+from dwalign.program.inference import infer_spec
+from dwalign.symmetry import PermutationSpec, SpecError, part_of
+
+PyTree = Any
+Apply = Callable[[PyTree, PyTree], PyTree]
+
+
+def _nobody_knows(key: jax.Array) -> PyTree:
+    raise ValueError(
+        "network: how parameters are initialised is not known; pass init=, key -> params, to dwalign.network"
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Network:
+    """A network as pure functions, the first argument of everything that asks for more than weights.
+
+    Attributes:
+      apply: `(params, inputs) -> outputs`; several inputs are a tuple.
+      spec: its permutation symmetries.
+      params: the shapes and types of its parameters, a tree of `jax.ShapeDtypeStruct`.
+      example: inputs `[1, ...]` that show the shape and the type it takes.
+      capture: `(params, inputs, readout=None) -> (outputs, Units)`: what its hidden units compute; read off `apply`
+        by default.
+      train: `(params, inputs) -> (outputs, params)` as in training: batch normalisation uses the statistics of these
+        inputs and puts them into the params that it returns. None where that makes no difference.
+      init: `key -> params`; a network without one raises `ValueError` and cannot be trained into a zoo.
+      config: what a registry needs to make it again, plain JSON values: `dwalign.networks.build` for those of this
+        package. Empty where none can.
+
+    Networks are equal that have one program, one spec and one program in training: what was compiled or certified for
+    one of them holds for the other.
+    """
+
+    apply: Apply
+    spec: PermutationSpec
+    params: PyTree
+    example: PyTree
+    capture: Callable[..., tuple[PyTree, Units]] = None  # type: ignore[assignment]
+    train: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]] | None = None
+    init: Callable[[jax.Array], PyTree] = _nobody_knows
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.capture is None:
+            object.__setattr__(self, "capture", _capture_of(self.apply))
+
+    def respond(self, params: PyTree, inputs: PyTree) -> PyTree:
+        """Outputs, normalised by the batch statistics of the very inputs where the network has any.
+
+        How a network is judged while its weights are still being mixed: stored statistics are those of other weights.
+        """
+        return self.apply(params, inputs) if self.train is None else self.train(params, inputs)[0]
+
+    def __eq__(self, other):
+        return isinstance(other, Network) and self._key == other._key
+
+    def __hash__(self):
+        return hash(self._key)
+
+    @property
+    def _key(self):
+        return self.apply, self.capture, self.train, self.spec
+
+
+def network(
+    apply: Callable[..., PyTree],
+    params: PyTree,
+    *inputs: PyTree,
+    train: Callable[..., tuple[PyTree, PyTree]] | None = None,
+    init: Callable[[jax.Array], PyTree] | None = None,
+    config: Mapping[str, Any] | None = None,
+    statistics: PyTree | Callable[[str], bool] | None = None,
+) -> Network:
+    """The network of any JAX program: its symmetries and its hidden units are read off it, nothing is run.
+
+    Args:
+      apply: `(params, *inputs) -> outputs`.
+      params: its parameters, or their shapes and types.
+      inputs: examples `[m, ...]` of any content; arrays. A program of several inputs is one of a tuple of them
+        everywhere else: `Data((tokens, mask), labels)`.
+      train: `(params, *inputs) -> (outputs, params)`, of a network with batch statistics; see `Network`.
+      init, config: see `Network`.
+      statistics: which arrays are batch statistics, see `dwalign.symmetry.find_statistics`; by default those that are
+        named as such.
+
+    Raises:
+      InferenceError: apply fails on the inputs, returns things that are not arrays, or ignores all its parameters.
+
+    >>> params = {"up": jnp.ones((3, 4)), "down": jnp.ones((4, 2))}
+    >>> net = network(lambda params, x: jax.nn.relu(x @ params["up"]) @ params["down"], params, jnp.ones((1, 3)))
+    >>> dict(net.spec.sizes)
+    {'h0': 4}
+    """
+    example = inputs[0] if len(inputs) == 1 else inputs
+    if count_examples(example) == 1:
+        # a single example has no axis to tell from the others
+        twice = lambda leaf: jax.ShapeDtypeStruct((2, *jnp.shape(leaf)[1:]), jnp.result_type(leaf))
+        inputs = jax.tree.map(lambda leaf: twice(leaf) if jnp.ndim(leaf) else leaf, inputs)
+    unpack = len(inputs) != 1
+    return Network(
+        _of_one(apply) if unpack else apply,
+        infer_spec(apply, params, *inputs, statistics=statistics),
+        jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), params),
+        take_examples(example, slice(1)) if count_examples(example) else example,
+        train=_of_one(train) if unpack and train else train,
+        init=init or _nobody_knows,
+        config=config or {},
+    )
+
+
+def spec_of(caller: str, network: Any) -> PermutationSpec:
+    """The spec of a network, or the spec itself; `SpecError` for what is neither."""
+    spec = network.spec if isinstance(network, Network) else network
+    if not isinstance(spec, PermutationSpec):
+        raise SpecError(
+            f"{caller}: the first argument must be a Network or a PermutationSpec, got {type(spec).__name__}; the "
+            "order is (network, a, b), and dwalign.network(apply, params, inputs) makes a network of any program"
+        )
+    return spec
+
+
+def check_network(caller: str, network: Any) -> None:
+    """Raise `SpecError` where more is needed than the spec that was given."""
+    spec_of(caller, network)
+    if not isinstance(network, Network):
+        raise SpecError(
+            f"{caller}: needs the network, not only its spec; dwalign.network(apply, params, inputs) makes one of any "
+            "program"
+        )
+
+
+@functools.lru_cache(maxsize=128)
+def _of_one(function: Callable) -> Callable:
+    """`function` as one of a tuple of inputs; the same one each time, so that what is known of it is found again."""
+    return lambda params, inputs: function(params, *inputs)
+
+
+@functools.lru_cache(maxsize=128)
+def _capture_of(apply: Callable) -> Callable:
+    # kept, for a capture keeps what it has read off the program
+    return make_capture(apply)
+
+
+def reset_statistics(network: Network, params: PyTree, inputs: PyTree, *, chunk: int = 500) -> PyTree:
+    """Recompute batch statistics on data, as networks need it after merging (Jordan et al. 2023, REPAIR).
+
+    Args:
+      network, params: networks without batch statistics come back as they are.
+      inputs: `[m, ...]`, training inputs.
+      chunk: inputs of one batch; statistics are averaged over the batches, a last smaller one is left out.
+
+    Returns:
+      params with the statistics of the hidden units on these inputs.
+    """
+    if network.train is None:
+        return params
+    train, count = network.train, count_examples(inputs)
+    if count is None:
+        raise ValueError("reset_statistics: all arrays of inputs must hold equally many examples [m, ...]")
+    chunk = min(chunk, count)
+    batches = jnp.arange(count // chunk * chunk).reshape(-1, chunk)
+    statistics = lambda params: part_of(network.spec, params, "statistic")
+    renewed = jax.lax.map(lambda index: statistics(train(params, take_examples(inputs, index))[1])[0], batches)
+    return statistics(params)[1]([leaf.mean(0) for leaf in renewed])

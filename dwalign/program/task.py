@@ -1,0 +1,104 @@
+"""What networks are for: the loss that is lowered, and the examples that count as right."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from dwalign.program.capture import Units
+from dwalign.program.data import Data
+
+PyTree = Any
+
+
+def cross_entropy(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+    """Mean softmax cross-entropy in nats; outputs `[m, classes]`, integer labels `[m]`."""
+    return optax.softmax_cross_entropy_with_integer_labels(outputs, labels).mean()
+
+
+def mean_squared_error(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+    """Mean over examples and values; outputs and labels `[m, d]`."""
+    return ((outputs - labels) ** 2).mean()
+
+
+def correct(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+    """Which predictions are right, `[m]`; outputs `[m, classes]`, integer labels `[m]`."""
+    return jnp.argmax(outputs, -1) == labels
+
+
+def within(outputs: jax.Array, labels: jax.Array, *, tolerance: float = 0.1) -> jax.Array:
+    """Which examples are met to `tolerance` in every value, `[m]`; outputs and labels `[m, d]`."""
+    return jnp.abs(outputs - labels).max(-1) <= tolerance
+
+
+class Task(NamedTuple):
+    """What networks are for; functions of the module, so that programs compiled for a task are found again.
+
+    Attributes:
+      loss: `(outputs, labels) -> scalar`, a mean over examples.
+      hits: `(outputs, labels) -> [m]`, the examples that count as right.
+    """
+
+    loss: Callable[[PyTree, PyTree], jax.Array] = cross_entropy
+    hits: Callable[[PyTree, PyTree], jax.Array] = correct
+
+    def lost(self, outputs: PyTree, labels: PyTree) -> jax.Array:
+        """The loss as a float32 scalar, whatever the network computes in."""
+        return jnp.asarray(self.loss(outputs, labels), jnp.float32)
+
+
+CLASSIFICATION = Task()
+REGRESSION = Task(mean_squared_error, within)
+
+
+def check_task(caller: str, task: Any, apply: Callable, params: PyTree, data: Data) -> None:
+    """Raise `ValueError` unless the task can judge `apply(params, inputs)` by the labels.
+
+    Args:
+      caller: named in errors.
+      task: what was given.
+      apply: `(params, inputs) -> outputs`.
+      params: of one network.
+      data: as `check_data` gives them.
+    """
+    if not isinstance(task, Task) or not all(callable(part) for part in task):
+        raise ValueError(f"{caller}: task must be a Task(loss, hits) of two functions, got {_shown(task)}")
+    outputs = jax.eval_shape(apply, params, data.inputs)
+    if isinstance(outputs, tuple) and any(isinstance(part, Units) for part in outputs):
+        raise ValueError(f"{caller}: apply must give the outputs alone, found outputs and Units; pass network.apply")
+    if task.loss is cross_entropy:
+        _check_labels(caller, outputs, data.labels)
+    if (found := jax.eval_shape(task.loss, outputs, data.labels)) is None or jnp.shape(found):
+        raise ValueError(
+            f"{caller}: loss(outputs, labels) must be a scalar, found {found and jnp.shape(found)}; take the mean over "
+            "examples"
+        )
+
+
+def _shown(task: Any) -> str:
+    return f"Task({', '.join(map(repr, task))})" if isinstance(task, Task) else repr(task)
+
+
+def _check_labels(caller: str, outputs: PyTree, labels: PyTree) -> None:
+    fit = "; pass task=Task(loss, hits) where the task is another"
+    one = lambda tree: jax.tree.structure(tree) == jax.tree.structure(0)
+    if not one(outputs) or not one(labels):
+        raise ValueError(f"{caller}: cross-entropy needs one array of outputs and one of labels, found trees{fit}")
+    dtype, shape = jnp.result_type(labels), jnp.shape(labels)
+    if not jnp.issubdtype(dtype, jnp.integer) or not outputs.shape or shape != outputs.shape[:-1]:
+        raise ValueError(
+            f"{caller}: cross-entropy needs integer labels of shape {outputs.shape[:-1]} for outputs {outputs.shape}, "
+            f"found {dtype} {shape}{fit}"
+        )
+    if isinstance(labels, jax.core.Tracer):
+        return
+    known = np.asarray(labels)  # of NumPy, for inside a traced function JAX would trace what it computes
+    least, most = int(known.min()), int(known.max())
+    if least < 0 or most >= outputs.shape[-1]:
+        raise ValueError(
+            f"{caller}: labels must be classes of the outputs, 0 to {outputs.shape[-1] - 1}, found {least} to "
+            f"{most}{fit}"
+        )

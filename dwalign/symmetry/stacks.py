@@ -1,0 +1,26 @@
+"""Many networks of one architecture, stacked along a leading axis of every array."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+PyTree = Any
+
+
+def count_networks(stacked: PyTree) -> int:
+    """The number of networks in a stacked tree."""
+    return jax.tree.leaves(stacked)[0].shape[0]
+
+
+def take_networks(stacked: PyTree, index: Any) -> PyTree:
+    """The networks with these indices; an integer gives one network, an array or a slice a stack.
+
+    >>> import numpy as np
+    >>> stacked = {"w": np.array([[1, 2], [3, 4], [5, 6]])}
+    >>> count_networks(stacked), take_networks(stacked, 1)["w"].tolist(), take_networks(stacked, [0, 2])["w"].tolist()
+    (3, [3, 4], [[1, 2], [5, 6]])
+    """
+    # a traced index needs an array of JAX
+    traced = isinstance(index, jax.core.Tracer)
+    return jax.tree.map(lambda leaf: (jnp.asarray(leaf) if traced else leaf)[index], stacked)

@@ -1,0 +1,106 @@
+"""What a second `align` costs beside the function that a user would jit: every method that compiles.
+
+    python experiments/bench_align.py      some minutes, most of them compilation
+
+Two randomly initialised MLPs, on arrays that are on the device. Calls of both alternate, medians are compared; the
+first call of `align`, certificate and compilation included, is told apart. Writes runs/bench-align/: config.json,
+results.json.
+"""
+
+import dataclasses
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import study
+import tyro
+
+import dwalign
+from dwalign import deepalign, report
+from dwalign.networks import mlp
+from dwalign.program import Data
+
+NETWORKS = {"MLP 64-32-32-32-10": (64, (32,) * 3, 10), "MLP 784-128-128-128-10": (784, (128,) * 3, 10)}
+ALIGNER = deepalign.AlignerConfig("graph", channels=32, depth=2, features=32, updates=3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Time second calls."""
+
+    out: str = "runs"
+    methods: tuple[str, ...] = (
+        "features",
+        "activation_matching",
+        "activation_matching_correlation",
+        "straight_through@20",
+        "sinkhorn@50",
+        "refine",
+        "activation_matching_correlation+refine",
+        "deep_align",
+    )
+    examples: int = 1000
+    repeats: int = 15
+
+
+def seconds(run: Callable[[], Any]) -> float:
+    """Of one call, until its result is there."""
+    begin = time.perf_counter()
+    jax.block_until_ready(run())
+    return time.perf_counter() - begin
+
+
+def measure(config: Config, network: dwalign.Network, name: str) -> dict[str, float]:
+    """Of one method: the first call, later ones, and those of its jitted function."""
+    a, b = (network.init(jax.random.key(seed)) for seed in range(2))
+    rng = np.random.default_rng(0)
+    inputs = rng.standard_normal((config.examples, *network.example.shape[1:])).astype(np.float32)
+    data = Data(jnp.asarray(inputs), jnp.asarray(rng.integers(0, 10, config.examples)))
+    method = dwalign.find_method(name)
+    if method.needs == "aligner":
+        model = deepalign.make_model(network, ALIGNER, data.inputs)
+        method = method.using(aligner=deepalign.Aligner(model, jax.jit(model.init)(jax.random.key(2), a, b)))
+    key = jax.random.key(3)
+    ours = lambda: dwalign.align(network, a, b, method, data=data, key=key).perms
+    jitted = jax.jit(lambda a, b, data, key: method(network, a, b, data=data, key=key).perms)
+    alone = lambda: jitted(a, b, data, key)
+    first = seconds(ours)
+    alone()
+    pairs = [(seconds(ours), seconds(alone)) for _ in range(config.repeats)]
+    again, compiled = (statistics.median(times) for times in zip(*pairs, strict=True))
+    return {"first call": first, "later calls": again, "jitted function": compiled, "ratio": again / compiled}
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Run the benchmark; returns what results.json holds."""
+    folder = report.open_run(Path(config.out) / "bench-align", dataclasses.asdict(config))
+    found = {}
+    for name, shape in NETWORKS.items():
+        network = mlp(*shape)
+        for method in config.methods:
+            found[f"{name}, {method}"] = one = measure(config, network, method)
+            print(f"{name}, {method}: first {one['first call']:.2f} s, later {one['ratio']:.2f} x the jitted function")
+    results = {
+        "experiment": "bench-align",
+        "config": {"examples": config.examples, "repeats": config.repeats, "networks": list(NETWORKS)},
+        "environment": report.environment(),
+        "seconds": found,
+        "targets": [{"text": "later calls / jitted function, at most", "factor": 1.2, "worst": worst(found)}],
+    }
+    report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    return results
+
+
+def worst(found: dict[str, dict[str, float]]) -> float:
+    """The largest ratio."""
+    return max(one["ratio"] for one in found.values())
+
+
+if __name__ == "__main__":
+    study.run(main, lambda args: tyro.cli(Config, args=args, description=__doc__))

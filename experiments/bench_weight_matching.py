@@ -1,0 +1,261 @@
+"""What weight matching on the host costs, beside the code that one would write in an afternoon.
+
+    python experiments/bench_weight_matching.py      some ten minutes
+
+Two randomly initialised networks of each kind are matched by `weight_matching` and by plain NumPy and scipy, from the
+same orders of the groups. A first call is the only one of its process, after everything is imported and the networks
+exist; later calls of both alternate in one process. Memory is the peak of the process, beyond networks and result.
+Writes runs/bench-weight-matching/: config.json, results.json.
+"""
+
+import dataclasses
+import json
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import study
+import tyro
+from scipy.optimize import linear_sum_assignment
+
+from dwalign import report
+from dwalign.matching import weight_matching
+from dwalign.networks import build
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "MLP 64-32-32-32-10": dict(kind="mlp", inputs=64, widths=[32] * 3, outputs=10),
+    "MLP 784-128-128-128-10": dict(kind="mlp", inputs=784, widths=[128] * 3, outputs=10),
+    "ResNet20": dict(kind="resnet20"),
+    "MLP 784-1024-1024-1024-10": dict(kind="mlp", inputs=784, widths=[1024] * 3, outputs=10),
+}
+GPT2 = dict(kind="transformer", vocabulary=50257, length=1024, dim=768, depth=12, heads=12, width=3072, tied=True)
+LARGE = {"GPT-2 small, fused": GPT2 | dict(fused=True), "GPT-2 small, separate": GPT2}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Time weight matching, and measure its memory."""
+
+    out: str = "runs"
+    processes: int = 7
+    repeats: int = 51
+    large: bool = True
+
+
+def plain_mlp(a: Any, b: Any, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Weight matching of MLPs, layer by layer; `rng` draws the order of the layers in every sweep."""
+    layers = [[tree["params"][f"dense_{k}"] for k in range(len(tree["params"]))] for tree in (a, b)]
+    kernels_a, kernels_b = ([np.asarray(layer["kernel"]) for layer in of] for of in layers)
+    biases_a, biases_b = ([np.asarray(layer["bias"]) for layer in of] for of in layers)
+    perms = [np.arange(len(bias)) for bias in biases_a[:-1]]
+    progress = True
+    while progress:
+        progress = False
+        for k in rng.permutation(len(perms)):
+            into = kernels_b[k] if k == 0 else kernels_b[k][perms[k - 1]]
+            out = kernels_b[k + 1] if k + 1 == len(perms) else kernels_b[k + 1][:, perms[k + 1]]
+            scores = np.outer(biases_a[k], biases_b[k]) + kernels_a[k].T @ into + kernels_a[k + 1] @ out.T
+            rows, new = linear_sum_assignment(scores, maximize=True)
+            before, after = scores[rows, perms[k]].sum(), scores[rows, new].sum()
+            progress |= bool(after > before + 1e-6 * abs(before))
+            perms[k] = new
+    return {f"h{k}": perm for k, perm in enumerate(perms)}
+
+
+def resnet20_axes() -> dict[str, tuple[str | None, ...]]:
+    """The group on each dimension of each weight of ResNet20, by hand."""
+    norm = lambda name, group: {f"{name}/scale": (group,), f"{name}/bias": (group,)}
+    axes = {"stem/kernel": (None, None, None, "stage_0"), **norm("norm", "stage_0")}
+    for stage in range(3):
+        for block in range(3):
+            name, inner, outer = f"block_{stage}_{block}", f"inner_{stage}_{block}", f"stage_{stage}"
+            before = f"stage_{stage - 1}" if stage and not block else outer
+            axes[f"{name}/conv_0/kernel"] = (None, None, before, inner)
+            axes |= norm(f"{name}/norm_0", inner)
+            axes[f"{name}/conv_1/kernel"] = (None, None, inner, outer)
+            axes |= norm(f"{name}/norm_1", outer)
+            if before != outer:
+                axes[f"{name}/shortcut/kernel"] = (None, None, before, outer)
+                axes |= norm(f"{name}/norm_shortcut", outer)
+    return {**axes, "head/kernel": ("stage_2", None)}
+
+
+def plain_resnet20(a: Any, b: Any, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Weight matching of ResNet20, array by array; `rng` draws the order of the groups in every sweep."""
+    axes = resnet20_axes()
+    weights_a, weights_b = ({name: _leaf(tree, name) for name in axes} for tree in (a, b))
+    places: dict[str, list[tuple[str, int]]] = {}
+    sizes: dict[str, int] = {}
+    for name, groups in axes.items():
+        for axis, group in enumerate(groups):
+            if group is not None:
+                places.setdefault(group, []).append((name, axis))
+                sizes[group] = weights_a[name].shape[axis]
+    in_order = list(places)
+    perms = {group: np.arange(n) for group, n in sizes.items()}
+    progress = True
+    while progress:
+        progress = False
+        for k in rng.permutation(len(in_order)):
+            group = in_order[k]
+            n = sizes[group]
+            scores = np.zeros((n, n), np.float32)
+            for name, axis in places[group]:
+                moved = weights_b[name]
+                for other, neighbour in enumerate(axes[name]):
+                    if neighbour is not None and other != axis:
+                        moved = np.take(moved, perms[neighbour], axis=other)
+                one = np.moveaxis(weights_a[name], axis, 0).reshape(n, -1)
+                two = np.moveaxis(moved, axis, 0).reshape(n, -1)
+                scores += one @ two.T
+            rows, new = linear_sum_assignment(scores, maximize=True)
+            before, after = scores[rows, perms[group]].sum(), scores[rows, new].sum()
+            progress |= bool(after > before + 1e-6 * abs(before))
+            perms[group] = new
+    # an inferred spec numbers its groups as they appear
+    return {f"h{k}": perms[group] for k, group in enumerate(in_order)}
+
+
+def _leaf(tree: Any, name: str) -> np.ndarray:
+    tree = tree["params"]
+    for key in name.split("/"):
+        tree = tree[key]
+    return np.asarray(tree)
+
+
+PLAIN: dict[str, Callable[[Any, Any, np.random.Generator], dict[str, np.ndarray]]] = {
+    "mlp": plain_mlp,
+    "resnet20": plain_resnet20,
+}
+
+
+def runs_of(name: str) -> dict[str, Callable[[], Any]]:
+    """Both ways to match a pair of networks, from the same orders of the groups."""
+    network = build(NETWORKS[name])
+    a, b = (network.init(jax.random.key(seed)) for seed in (0, 1))
+    jax.block_until_ready((a, b))
+    return {
+        "dwalign": lambda: weight_matching(network.spec, a, b, key=None),
+        "plain": lambda: PLAIN[NETWORKS[name]["kind"]](a, b, np.random.default_rng(0)),
+    }
+
+
+def seconds(run: Callable[[], Any]) -> float:
+    """Of one call."""
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin
+
+
+def first_call(name: str, which: str) -> float:
+    """Seconds of the first call, in a process that has made none."""
+    return seconds(runs_of(name)[which])
+
+
+def later_calls(name: str, repeats: int) -> dict[str, list[float]]:
+    """Seconds of both ways by turns."""
+    runs = runs_of(name)
+    for run in runs.values():
+        run()
+    found: dict[str, list[float]] = {which: [] for which in runs}
+    for _ in range(repeats):
+        for which, run in runs.items():
+            found[which].append(seconds(run))
+    return found
+
+
+def large_pair(name: str) -> dict[str, float]:
+    """Seconds and memory of one pair of random weights, as large as those that an initialisation draws."""
+    network = build(LARGE[name])
+    shapes = jax.eval_shape(network.init, jax.random.key(0))
+    rng = np.random.default_rng(0)
+    draw = lambda leaf: 0.02 * rng.standard_normal(leaf.shape, np.float32)
+    a, b = (jax.tree.map(draw, shapes) for _ in range(2))
+    before = _memory("VmRSS")
+    begin = time.perf_counter()
+    found = weight_matching(network.spec, a, b, key=None)
+    spent = time.perf_counter() - begin
+    size = lambda tree: sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+    return {
+        "seconds": spent,
+        "sweeps": int(np.sum(np.diff(found.history) > 0)) + 1,
+        "checkpoint": size(a),
+        "result": size(found),
+        "share of a checkpoint": (_memory("VmHWM") - before - size(found)) / size(a),
+    }
+
+
+def _memory(name: str) -> int:
+    """Bytes of memory of this process, as Linux counts them."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{name}:"))
+    return 1024 * int(line.split()[1])
+
+
+def alone(function: Callable, *args: Any) -> Any:
+    """The result of a function in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, args)
+
+
+def measure(config: Config) -> dict[str, Any]:
+    """Medians of seconds of both ways, and what the large pairs took."""
+    found: dict[str, Any] = {"first": {}, "later": {}, "large": {}}
+    for name in NETWORKS:
+        firsts: dict[str, list[float]] = {"dwalign": [], "plain": []}
+        for _ in range(config.processes):
+            for which, times in firsts.items():
+                times.append(alone(first_call, name, which))
+        found["first"][name] = {which: statistics.median(times) for which, times in firsts.items()}
+        later = alone(later_calls, name, config.repeats)
+        found["later"][name] = {which: statistics.median(times) for which, times in later.items()}
+        print(name, {when: found[when][name] for when in ("first", "later")}, flush=True)
+    for name in LARGE if config.large else ():
+        found["large"][name] = alone(large_pair, name)
+        print(name, found["large"][name], flush=True)
+    return found
+
+
+def panels(found: Mapping[str, Any]) -> dict[str, Any]:
+    """As `report.series_table` shows them."""
+    of = lambda rows: {name: report.point([[value]]) for name, value in rows.items()}
+    out: dict[str, Any] = {}
+    for when in ("first", "later"):
+        rows = found[when]
+        out[f"{when} call"] = {
+            f"{which}, ms": of({name: 1000 * row[which] for name, row in rows.items()})
+            for which in ("dwalign", "plain")
+        } | {"ratio": of({name: row["dwalign"] / row["plain"] for name, row in rows.items()})}
+    for figure in ("seconds", "sweeps", "share of a checkpoint"):
+        out[figure] = {figure: of({name: row[figure] for name, row in found["large"].items()})}
+    return out
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Run the experiment; returns what results.json holds."""
+    folder = report.open_run(Path(config.out) / "bench-weight-matching", dataclasses.asdict(config))
+    found = measure(config)
+    results = {
+        "experiment": "bench-weight-matching",
+        "config": {"processes": config.processes, "repeats": config.repeats, "networks": {**NETWORKS, **LARGE}},
+        "environment": report.environment(),
+        "axis": "network",
+        "settings": [*NETWORKS, *found["large"]],
+        "panels": panels(found),
+        "measured": found,
+        "caption": (
+            f"bench-weight-matching: medians of {config.processes} first calls and of {config.repeats} later ones; "
+            "memory beyond the two networks and the result."
+        ),
+    }
+    report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    print(report.series_table(results))
+    return results
+
+
+if __name__ == "__main__":
+    study.run(main, lambda args: tyro.cli(Config, args=args, description=__doc__))
