@@ -6,6 +6,7 @@ from dwalign import (
     evaluation as evaluation,
     files as files,
     matching as matching,
+    merging as merging,
     networks as networks,
     program as program,
     report as report,
@@ -42,6 +43,7 @@ from dwalign.matching import (
     straight_through as straight_through,
     weight_matching as weight_matching,
 )
+from dwalign.merging import average as average, reset_statistics as reset_statistics
 from dwalign.program import (
     CLASSIFICATION as CLASSIFICATION,
     REGRESSION as REGRESSION,
@@ -55,7 +57,6 @@ from dwalign.program import (
     infer_spec as infer_spec,
     make_capture as make_capture,
     network as network,
-    reset_statistics as reset_statistics,
 )
 from dwalign.symmetry import (
     Alignment as Alignment,

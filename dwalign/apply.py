@@ -15,7 +15,6 @@ methods that read weights alone); a method compiles once for each network, optio
 """
 
 import functools
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,6 +25,7 @@ import numpy as np
 from dwalign import symmetry
 from dwalign.deepalign import deep_align, load_aligner
 from dwalign.matching import Method, chain, find_method, known_methods
+from dwalign.merging import average
 from dwalign.program import (
     CLASSIFICATION,
     Data,
@@ -34,7 +34,6 @@ from dwalign.program import (
     certify,
     count_examples,
     infer_spec,
-    reset_statistics,
     spec_of,
     take_examples,
 )
@@ -181,22 +180,8 @@ def merge(
     >>> merge(spec, {"w": jnp.array([0.0, 4.0])}, {"w": jnp.array([8.0, 0.0])})["w"].tolist()
     [0.0, 6.0]
     """
-    spec = spec_of("merge", network)
-    merged = interpolate(spec, a, b, weight, perms=align(network, a, b, method, data=data, **options).perms)
-    if renew is not None:
-        return renew(merged)
-    if isinstance(network, Network) and network.train is not None and data is not None:
-        return reset_statistics(network, merged, data[0])
-    leaves = zip(spec.paths, spec.leaves, leaf_roles(spec, a), strict=True)
-    if stale := [path for path, axes, role in leaves if role == "statistic" and axes.names() & set(spec.sizes)]:
-        more = f" and {len(stale) - 3} more" if len(stale) > 3 else ""
-        warnings.warn(
-            f"merge: the statistics {', '.join(stale[:3])}{more} are the average of those of a and b, but must be "
-            "renewed for the merged weights: pass a Network with train and data=Data(inputs), or renew=, your own "
-            "function of params that computes them on training inputs (renew=lambda params: params keeps the average)",
-            stacklevel=2,
-        )
-    return merged
+    perms = align(network, a, b, method, data=data, **options).perms
+    return average(network, a, b, perms, weight=weight, data=data, renew=renew)
 
 
 def distance(spec: PermutationSpec, a: PyTree, b: PyTree, *, perms: Mapping | None = None) -> jax.Array:

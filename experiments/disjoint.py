@@ -26,7 +26,8 @@ from dwalign.matching import (
     naive,
     weight_matching,
 )
-from dwalign.program import CLASSIFICATION, Data, Network, reset_statistics
+from dwalign.merging import reset_statistics
+from dwalign.program import CLASSIFICATION, Data, Network
 from dwalign.symmetry import interpolate, permute, take_networks
 
 

@@ -11,6 +11,7 @@ LAYERS = (
     "apply",
     "report",
     "evaluation",
+    "merging",
     "deepalign",
     "zoo",
     "networks",

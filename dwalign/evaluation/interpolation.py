@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dwalign.merging import reset_statistics
 from dwalign.program import (
     CLASSIFICATION,
     Data,
@@ -14,7 +15,6 @@ from dwalign.program import (
     check_network,
     check_task,
     count_examples,
-    reset_statistics,
     take_examples,
 )
 from dwalign.symmetry import interpolate

@@ -194,11 +194,10 @@ class Method:
             start = self.first.run(network, a, b, key=first_key, data=data, task=task, start=start)
         parameters = _parameters(self.function)
         subject = network if "network" in parameters else spec_of(self.name, network)
-        own = dataclasses.replace(self, first=None)
-        given = {"data": data, "start": start}
-        given = {name: value for name, value in given.items() if name in parameters}
+        given = {name: value for name, value in (("data", data), ("start", start)) if name in parameters}
         if self.host:
             return self.function(subject, a, b, key=key, **given, **self.options)
+        own = dataclasses.replace(self, first=None)
         key = jax.random.key(0) if key is None else key
         return _compiled(subject, task if "task" in parameters else None, own, a, b, key, given)
 

@@ -4,7 +4,7 @@ from dwalign.program.data import Data, check_data, count_examples, take_examples
 from dwalign.program.double import widen
 from dwalign.program.inference import InferenceError, infer_spec
 from dwalign.program.interpret import interpret
-from dwalign.program.network import Network, check_network, network, reset_statistics, spec_of
+from dwalign.program.network import Network, check_network, network, spec_of
 from dwalign.program.task import (
     CLASSIFICATION,
     REGRESSION,
@@ -43,7 +43,6 @@ __all__ = [
     "make_capture",
     "mean_squared_error",
     "network",
-    "reset_statistics",
     "take_examples",
     "spec_of",
     "trials",

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from dwalign.program.capture import Units, make_capture
 from dwalign.program.data import count_examples, take_examples
 from dwalign.program.inference import infer_spec
-from dwalign.symmetry import PermutationSpec, SpecError, part_of
+from dwalign.symmetry import PermutationSpec, SpecError
 
 PyTree = Any
 Apply = Callable[[PyTree, PyTree], PyTree]
@@ -152,26 +152,3 @@ def _of_one(function: Callable) -> Callable:
 def _capture_of(apply: Callable) -> Callable:
     # kept, for a capture keeps what it has read off the program
     return make_capture(apply)
-
-
-def reset_statistics(network: Network, params: PyTree, inputs: PyTree, *, chunk: int = 500) -> PyTree:
-    """Recompute batch statistics on data, as networks need it after merging (Jordan et al. 2023, REPAIR).
-
-    Args:
-      network, params: networks without batch statistics come back as they are.
-      inputs: `[m, ...]`, training inputs.
-      chunk: inputs of one batch; statistics are averaged over the batches, a last smaller one is left out.
-
-    Returns:
-      params with the statistics of the hidden units on these inputs.
-    """
-    if network.train is None:
-        return params
-    train, count = network.train, count_examples(inputs)
-    if count is None:
-        raise ValueError("reset_statistics: all arrays of inputs must hold equally many examples [m, ...]")
-    chunk = min(chunk, count)
-    batches = jnp.arange(count // chunk * chunk).reshape(-1, chunk)
-    statistics = lambda params: part_of(network.spec, params, "statistic")
-    renewed = jax.lax.map(lambda index: statistics(train(params, take_examples(inputs, index))[1])[0], batches)
-    return statistics(params)[1]([leaf.mean(0) for leaf in renewed])

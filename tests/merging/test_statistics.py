@@ -4,8 +4,8 @@ import chex
 import jax
 import numpy as np
 
+from dwalign.merging import reset_statistics
 from dwalign.networks import mlp, resnet20
-from dwalign.program import reset_statistics
 from dwalign.symmetry import permute
 from tests import drawn
 

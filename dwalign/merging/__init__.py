@@ -1,0 +1,4 @@
+from dwalign.merging.statistics import reset_statistics
+from dwalign.merging.two import average
+
+__all__ = ["average", "reset_statistics"]

@@ -1,0 +1,48 @@
+"""Batch statistics of merged networks: those of averaged weights are not the average of those of the two."""
+
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dwalign.program import Network, count_examples, take_examples
+from dwalign.symmetry import PermutationSpec, leaf_roles, part_of
+
+PyTree = Any
+
+
+def reset_statistics(network: Network, params: PyTree, inputs: PyTree, *, chunk: int = 500) -> PyTree:
+    """Recompute batch statistics on data, as networks need it after merging (Jordan et al. 2023, REPAIR).
+
+    Args:
+      network, params: networks without batch statistics come back as they are.
+      inputs: `[m, ...]`, training inputs.
+      chunk: inputs of one batch; statistics are averaged over the batches, a last smaller one is left out.
+
+    Returns:
+      params with the statistics of the hidden units on these inputs.
+    """
+    if network.train is None:
+        return params
+    train, count = network.train, count_examples(inputs)
+    if count is None:
+        raise ValueError("reset_statistics: all arrays of inputs must hold equally many examples [m, ...]")
+    chunk = min(chunk, count)
+    batches = jnp.arange(count // chunk * chunk).reshape(-1, chunk)
+    statistics = lambda params: part_of(network.spec, params, "statistic")
+    renewed = jax.lax.map(lambda index: statistics(train(params, take_examples(inputs, index))[1])[0], batches)
+    return statistics(params)[1]([leaf.mean(0) for leaf in renewed])
+
+
+def warn_of_stale_statistics(spec: PermutationSpec, params: PyTree, *, stacklevel: int = 3) -> None:
+    """Warn where merged params hold statistics of units, which nobody has renewed."""
+    leaves = zip(spec.paths, spec.leaves, leaf_roles(spec, params), strict=True)
+    if stale := [path for path, axes, role in leaves if role == "statistic" and axes.names() & set(spec.sizes)]:
+        more = f" and {len(stale) - 3} more" if len(stale) > 3 else ""
+        warnings.warn(
+            f"merge: the statistics {', '.join(stale[:3])}{more} are the average of those of a and b, but must be "
+            "renewed for the merged weights: pass a Network with train and data=Data(inputs), or renew=, your own "
+            "function of params that computes them on training inputs (renew=lambda params: params keeps the average)",
+            stacklevel=stacklevel,
+        )
