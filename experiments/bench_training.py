@@ -19,7 +19,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import study
 import tyro
 
 from dwalign import report
@@ -124,4 +123,6 @@ def main(config: Config) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    import study  # not of the other tree, whose processes import this file too
+
     study.run(main, lambda args: tyro.cli(Config, args=args, description=__doc__))
