@@ -221,7 +221,7 @@ class _Point:
         return 0
 
 
-@functools.lru_cache(maxsize=128)
+@functools.lru_cache(maxsize=1024)
 def _certify_once(network: Network, treedef, shapes, tolerance, point: _Point) -> None:
     params, inputs = point.value
     # the cache keeps the key, not what was checked

@@ -1,7 +1,7 @@
-"""How many programs XLA compiles inside a block."""
+"""The programs that XLA compiles inside a block."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import jax
 
@@ -9,16 +9,16 @@ EVENT = "/jax/core/compile/backend_compile_duration"
 
 
 @contextlib.contextmanager
-def count_compilations() -> Iterator[Callable[[], int]]:
-    """Yields a function that says how many there were."""
+def compilations() -> Iterator[list[str]]:
+    """Yields their names, as they are compiled."""
     seen: list[str] = []
 
-    def listen(event, duration, **_):
+    def listen(event, duration, **about):
         if event == EVENT:
-            seen.append(event)
+            seen.append(str(about.get("fun_name")))
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
-        yield lambda: len(seen)
+        yield seen
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)

@@ -32,8 +32,7 @@ class Network:
       spec: its permutation symmetries.
       params: the shapes and types of its parameters, a tree of `jax.ShapeDtypeStruct`.
       example: inputs `[1, ...]` that show the shape and the type it takes.
-      capture: `(params, inputs, readout=None) -> (outputs, Units)`: what its hidden units compute; read off `apply`
-        by default.
+      own_capture: `capture` where it is not read off `apply`.
       train: `(params, inputs) -> (outputs, params)` as in training: batch normalisation uses the statistics of these
         inputs and puts them into the params that it returns. None where that makes no difference.
       init: `key -> params`; a network without one raises `ValueError` and cannot be trained into a zoo.
@@ -48,14 +47,15 @@ class Network:
     spec: PermutationSpec
     params: PyTree
     example: PyTree
-    capture: Callable[..., tuple[PyTree, Units]] = None  # type: ignore[assignment]
+    own_capture: Callable[..., tuple[PyTree, Units]] | None = None
     train: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]] | None = None
     init: Callable[[jax.Array], PyTree] = _nobody_knows
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-    def __post_init__(self):
-        if self.capture is None:
-            object.__setattr__(self, "capture", _capture_of(self.apply))
+    @functools.cached_property
+    def capture(self) -> Callable[..., tuple[PyTree, Units]]:
+        """`(params, inputs, readout=None) -> (outputs, Units)`: what its hidden units compute."""
+        return self.own_capture or _capture_of(self.apply)
 
     def respond(self, params: PyTree, inputs: PyTree) -> PyTree:
         """Outputs, normalised by the batch statistics of the very inputs where the network has any.
@@ -72,7 +72,7 @@ class Network:
 
     @property
     def _key(self):
-        return self.apply, self.capture, self.train, self.spec
+        return self.apply, self.own_capture, self.train, self.spec
 
 
 def network(
@@ -111,11 +111,11 @@ def network(
         inputs = jax.tree.map(lambda leaf: twice(leaf) if jnp.ndim(leaf) else leaf, inputs)
     unpack = len(inputs) != 1
     return Network(
-        _of_one(apply) if unpack else apply,
+        _OfOne(apply) if unpack else apply,
         infer_spec(apply, params, *inputs, statistics=statistics),
         jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), params),
         take_examples(example, slice(1)) if count_examples(example) else example,
-        train=_of_one(train) if unpack and train else train,
+        train=_OfOne(train) if unpack and train else train,
         init=init or _nobody_knows,
         config=config or {},
     )
@@ -142,10 +142,14 @@ def check_network(caller: str, network: Any) -> None:
         )
 
 
-@functools.lru_cache(maxsize=128)
-def _of_one(function: Callable) -> Callable:
-    """`function` as one of a tuple of inputs; the same one each time, so that what is known of it is found again."""
-    return lambda params, inputs: function(params, *inputs)
+@dataclasses.dataclass(frozen=True)
+class _OfOne:
+    """A function of several inputs as one of a tuple of them; of one function they are equal."""
+
+    function: Callable
+
+    def __call__(self, params: PyTree, inputs: PyTree) -> PyTree:
+        return self.function(params, *inputs)
 
 
 @functools.lru_cache(maxsize=128)

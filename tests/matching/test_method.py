@@ -9,7 +9,7 @@ import pytest
 
 from dwalign import Alignment, Data, chain, find_method, known_methods, network
 from dwalign.matching import NEEDS, activation_matching, method, naive, refine, weight_matching
-from tests.compiled import count_compilations
+from tests.compiled import compilations
 
 X = np.random.default_rng(0).standard_normal((12, 4)).astype(np.float32)
 DATA = Data(X, np.arange(12) % 3)
@@ -70,26 +70,38 @@ def test_a_second_call_compiles_nothing(text):
     # made again of the same function, it is the same network
     again = network(forward, params(0), X)
     solve(A, B, key=jax.random.key(0))
-    with count_compilations() as count:
+    with compilations() as compiled:
         solve(B, A, key=jax.random.key(1))
         find_method(text)(again, A, B, data=Data(X + 1, DATA.labels))
-    assert count() == 0
+    assert not compiled
+
+
+def test_networks_of_one_program_are_equal_however_many_there_were_between():
+    scaled = lambda params, x, scale: forward(params, scale[:, None] * x)
+    make = lambda: (network(forward, A, X), network(scaled, A, X, X[:, 0]))
+    one = make()
+    for net in one:
+        assert net.capture is not None
+    for _ in range(200):
+        assert network(lambda params, x: x @ params["w"], {"w": np.ones((4, 2), np.float32)}, X).capture
+    other = make()
+    assert one == other and [*map(hash, one)] == [*map(hash, other)] and one[0] != one[1]
 
 
 def test_weights_alone_compile_nothing():
     a, b = params(3), params(4)
-    with count_compilations() as count:
+    with compilations() as compiled:
         found = weight_matching(NET, a, b, restarts=2)
         naive(NET, a, b)
-    assert count() == 0 and sorted(found.perms["h0"].tolist()) == list(range(5))
+    assert not compiled and sorted(found.perms["h0"].tolist()) == list(range(5))
 
 
 def test_arrays_among_the_options_are_arguments_of_the_program():
     run = lambda rate: refine(NET, A, B, data=DATA, steps=2, learning_rate=rate, key=jax.random.key(0))
     slow = run(jax.numpy.float32(0.1))
-    with count_compilations() as count:
+    with compilations() as compiled:
         fast = run(jax.numpy.float32(0.3))
-    assert count() == 0 and np.abs(slow.scores["h0"] - fast.scores["h0"]).max() > 1e-3
+    assert not compiled and np.abs(slow.scores["h0"] - fast.scores["h0"]).max() > 1e-3
     chex.assert_trees_all_close(fast.scores, run(0.3).scores, atol=1e-5)
 
 
