@@ -42,6 +42,7 @@ from dwalign.symmetry import (
     PermutationSpec,
     check_spec,
     compose,
+    count_values,
     identity,
     inverse,
     leaf_roles,
@@ -129,7 +130,7 @@ def align(
         _check_finite(spec, params, name)
     if certified and isinstance(network, Network):
         _certify(network, a, data, tolerance)
-    return chosen.run(network, a, b, data=data, task=task, key=key)
+    return chosen(network, a, b, data=data, task=task, key=key, checked=True)
 
 
 def interpolate(
@@ -248,11 +249,7 @@ def _check_finite(spec: PermutationSpec, params: PyTree, name: str) -> None:
     for path, role, leaf in zip(spec.paths, leaf_roles(spec, params), jax.tree.leaves(params), strict=True):
         if role == "carried" or _traced(leaf):
             continue
-        array = np.asarray(leaf)
-        # a sum passes on what is not finite, and reads a large array several times faster than all values are judged
-        if np.isfinite(array.sum()):
-            continue
-        if bad := int(np.sum(wrong[role](array))):
+        if bad := count_values(np.asarray(leaf), wrong[role]):
             raise ValueError(
                 f"align: all weights must be finite, but {name}{path} holds {bad} NaN or infinite values; did its "
                 "training diverge?"

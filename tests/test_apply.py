@@ -179,3 +179,12 @@ def test_only_weights_must_be_finite():
     apply.align(spec, a, a)
     with pytest.raises(ValueError, match=r"b\['mask'\] holds 1 NaN"):
         apply.align(spec, a, a | {"mask": jnp.array([0, jnp.nan])})
+
+
+@pytest.mark.filterwarnings("error")
+def test_halves_whose_sum_overflows_are_finite():
+    spec = PermutationSpec({"w": Axes("h", None), "mask": Axes(None)}, {"h": 2})
+    a = {"w": np.full((2, 3), 6e4, np.float16), "mask": np.array([-np.inf, np.inf], np.float32)}
+    assert apply.align(spec, a, a).perms["h"].tolist() == [0, 1]
+    with pytest.raises(ValueError, match=r"b\['w'\] holds 1 NaN or inf"):
+        apply.align(spec, a, a | {"w": np.array([[6e4, np.inf, 6e4], [1, 2, 3]], np.float16)})

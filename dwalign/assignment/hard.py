@@ -10,6 +10,8 @@ import numpy as np
 from jax.experimental.buffer_callback import buffer_callback
 from scipy.optimize import linear_sum_assignment
 
+from dwalign.symmetry import count_values
+
 PyTree = Any
 # the sum of n^3 that repays the start of a thread: some milliseconds of work
 WORTH_A_THREAD = 2e7
@@ -64,8 +66,7 @@ def _inside_a_program(scores: list[jax.Array]) -> list[jax.Array]:
 def _solve(scores) -> list[np.ndarray]:
     """The permutations of arrays on the host, `[..., n, n]` to `[..., n]` each."""
     arrays = [np.asarray(matrix) for matrix in scores]
-    if not all(map(_finite, arrays)):
-        bad = sum(int(np.sum(~np.isfinite(array))) for array in arrays)
+    if bad := sum(count_values(array, lambda x: ~np.isfinite(x)) for array in arrays):
         raise ValueError(f"hungarian: scores must be finite, found {bad} NaN or infinite values")
     perms = [np.empty(array.shape[:-1], np.int32) for array in arrays]
     flat = [array.reshape(-1, *array.shape[-2:]) for array in arrays]
@@ -73,11 +74,6 @@ def _solve(scores) -> list[np.ndarray]:
     for row, solved in zip(rows, _in_threads([matrix for batch in flat for matrix in batch]), strict=True):
         row[:] = solved
     return perms
-
-
-def _finite(array: np.ndarray) -> bool:
-    # a sum that is finite has no other terms, and no array of bools is made
-    return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
 
 
 def _in_threads(problems: list[np.ndarray]) -> list[np.ndarray]:

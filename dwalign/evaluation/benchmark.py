@@ -82,8 +82,10 @@ def benchmark(
         [jax.tree.map(lambda leaf, k=k: leaf[k : k + chunk], (a, b, keys, own)) for k in range(0, pairs, chunk)]
     )
 
-    # keys apart: of these NumPy has no arrays
-    on_host = [(*jax.tree.map(np.asarray, part[:2]), list(part[2]), part[3]) for part in parts]
+    # of random keys NumPy has no arrays
+    is_key = lambda leaf: jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    bring = lambda leaf: leaf if is_key(leaf) else np.asarray(leaf)
+    on_host = [(*jax.tree.map(bring, part[:2]), list(part[2]), part[3]) for part in parts]
 
     @jax.jit
     def judge(a, b, perms, own):

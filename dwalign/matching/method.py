@@ -155,6 +155,7 @@ class Method:
         data: Data | None = None,
         task: Task = CLASSIFICATION,
         start: Alignment | None = None,
+        checked: bool = False,
         **options: Any,
     ) -> Alignment:
         """Match the units of `b` to those of `a`.
@@ -166,6 +167,7 @@ class Method:
           data: training data, for methods that need them.
           task: what the networks are for, for methods that need labels.
           start: what another method found.
+          checked: `check` has seen these arguments.
           options: of the method, as `using` takes them.
 
         Raises:
@@ -173,25 +175,12 @@ class Method:
         """
         if options:
             return self.using(**options)(network, a, b, key=key, data=data, task=task, start=start)
-        self.check(network, a, b, data=data, task=task, start=start, key=key)
-        return self.run(network, a, b, key=key, data=data, task=task, start=start)
-
-    def run(
-        self,
-        network: Network | PermutationSpec,
-        a: PyTree,
-        b: PyTree,
-        *,
-        key: jax.Array | None = None,
-        data: Data | None = None,
-        task: Task = CLASSIFICATION,
-        start: Alignment | None = None,
-    ) -> Alignment:
-        """The call without `check`, for those who checked before."""
+        if not checked:
+            self.check(network, a, b, data=data, task=task, start=start, key=key)
         data = None if data is None else Data(*data)
         if self.first is not None:
             first_key, key = jax.random.split(jax.random.key(0) if key is None else key)
-            start = self.first.run(network, a, b, key=first_key, data=data, task=task, start=start)
+            start = self.first(network, a, b, key=first_key, data=data, task=task, start=start, checked=True)
         parameters = _parameters(self.function)
         subject = network if "network" in parameters else spec_of(self.name, network)
         given = {name: value for name, value in (("data", data), ("start", start)) if name in parameters}
@@ -244,9 +233,9 @@ def method(
       ValueError: there is a method of this name.
 
     >>> @method("reversed order", "#333333", needs="nothing", host=True)
-    ... def backwards(spec, a, b, *, key=None):
+    ... def reversed_order(spec, a, b, *, key=None):
     ...     return Alignment({group: np.arange(n)[::-1] for group, n in spec.sizes.items()})
-    >>> find_method("backwards") is backwards
+    >>> find_method("reversed_order") is reversed_order
     True
     """
 

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dwalign.symmetry import count_values
+
 PyTree = Any
 
 
@@ -97,8 +99,4 @@ def check_data(caller: str, data: Any, *, labels: bool = False) -> Data:
 
 
 def _count_nan(leaf: Any) -> int:
-    if isinstance(leaf, jax.core.Tracer):
-        return 0
-    array = np.asarray(leaf)
-    # a sum passes NaN on, and reads a large array several times faster than all its values are looked at
-    return int(np.isnan(array).sum()) if np.isnan(array.sum()) else 0
+    return 0 if isinstance(leaf, jax.core.Tracer) else count_values(np.asarray(leaf), np.isnan)

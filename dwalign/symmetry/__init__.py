@@ -14,6 +14,7 @@ from dwalign.symmetry.alignment import Alignment
 from dwalign.symmetry.arithmetic import distance, inner_product, interpolate, permute_blocks, perturb
 from dwalign.symmetry.axes import Axes, SpecError, Sum, contract, namespace
 from dwalign.symmetry.compare import correspondence
+from dwalign.symmetry.finite import count_values
 from dwalign.symmetry.guards import check_perms, check_spec
 from dwalign.symmetry.parts import part_of
 from dwalign.symmetry.roles import block_roles, group_roles
@@ -38,6 +39,7 @@ __all__ = [
     "compose",
     "correspondence",
     "count_networks",
+    "count_values",
     "distance",
     "find_statistics",
     "group_roles",

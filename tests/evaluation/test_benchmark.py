@@ -11,7 +11,7 @@ import pytest
 from dwalign.evaluation import benchmark
 from dwalign.matching import method, naive, weight_matching
 from dwalign.networks import mlp
-from dwalign.program import Data, Task
+from dwalign.program import Data, Task, network
 from dwalign.symmetry import Alignment, permute, random_perms
 from tests import drawn
 
@@ -99,3 +99,11 @@ def test_each_pair_on_its_own_data():
         chex.assert_trees_all_close(alone.curve.accuracy[0], jnp.full(5, (labels[k] == 1).mean()), rtol=1e-6)
     with pytest.raises(ValueError, match="each of the 4 pairs, found 3"):
         benchmark(NET, [], A, B, Data(inputs[:3], labels[:3]), chunk=2, per_pair=True, **options)
+
+
+def test_networks_that_hold_random_keys_are_judged():
+    a = {"w": drawn.normal(4, 5, 3), "key": jax.random.split(jax.random.key(0), 4)}
+    net = network(lambda params, x: x @ params["w"], jax.tree.map(lambda leaf: leaf[0], a), INPUTS)
+    data = Data(INPUTS, np.arange(len(INPUTS)) % 3)
+    found = benchmark(net, [naive], a, a, data, key=jax.random.key(2), chunk=2, points=3)
+    assert found["naive"].seconds.shape == (2,)

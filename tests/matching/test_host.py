@@ -28,11 +28,8 @@ from dwalign.symmetry import (
     transpose,
     weight_blocks,
 )
+from tests.compiled import compilations
 
-COMPILED: list[str] = []
-jax.monitoring.register_event_duration_secs_listener(
-    lambda event, *_, **__: COMPILED.append(event) if "backend_compile" in event else None
-)
 TYPES = ["float32", "float64", "float16", "bfloat16", "float8_e4m3fn", "int8", "complex64"]
 
 
@@ -40,14 +37,16 @@ TYPES = ["float32", "float64", "float16", "bfloat16", "float8_e4m3fn", "int8", "
 def compiles_nothing():
     """The test that asks for it compiles nothing from its call on."""
     begun = []
+    with compilations() as compiled:
 
-    def begin():
-        # what another test compiled would not be seen
-        jax.clear_caches()
-        begun.append(len(COMPILED))
+        def begin():
+            # what another test compiled would not be seen
+            jax.clear_caches()
+            compiled.clear()
+            begun.append(True)
 
-    yield begin
-    assert begun and len(COMPILED) == begun[0], COMPILED[begun[0] :]
+        yield begin
+    assert begun and not compiled
 
 
 def on_host(tree):
@@ -165,9 +164,9 @@ def test_scores_are_the_same_in_numpy_and_in_jax(spec, kind):
     chex.assert_trees_all_close(here, there, rtol=1e-4, atol=1e-4)
 
 
-def test_the_action_and_the_arithmetic_keep_numpy_in_numpy(spec, compiles_nothing):
+def test_the_action_and_the_arithmetic_keep_numpy_in_numpy(spec):
     a, b = random(spec, 0), random(spec, 1)
-    compiles_nothing()
+    jax.clear_caches()
 
     def everything(a, b, g, h):
         moved, soft = permute(spec, b, g), {name: 0.5 * q + 0.1 for name, q in to_matrices(g).items()}
@@ -178,13 +177,12 @@ def test_the_action_and_the_arithmetic_keep_numpy_in_numpy(spec, compiles_nothin
             "numbers": (distance(spec, a, b), interpolate(spec, a, b, 0.3), inner_product(*blocks)),
         }
 
-    g, h = (random_perms(spec, np.random.default_rng(seed)) for seed in (2, 3))
-    here = everything(a, b, g, h)
-    assert all(isinstance(leaf, np.ndarray | np.generic) for leaf in jax.tree.leaves(here))
-    before = len(COMPILED)
+    with compilations() as compiled:
+        g, h = (random_perms(spec, np.random.default_rng(seed)) for seed in (2, 3))
+        here = everything(a, b, g, h)
+    assert not compiled and all(isinstance(leaf, np.ndarray | np.generic) for leaf in jax.tree.leaves(here))
     there = everything(*(jax.tree.map(jnp.asarray, tree) for tree in (a, b, g, h)))
     chex.assert_trees_all_close(here, there, rtol=1e-4, atol=1e-4)
-    del COMPILED[before:]
 
 
 def test_memory_is_that_of_a_few_pieces(monkeypatch):

@@ -1,0 +1,17 @@
+"""Values that nothing can be computed with, counted in arrays on the host."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+
+def count_values(array: np.ndarray, wrong: Callable[[np.ndarray], np.ndarray]) -> int:
+    """How many values are `wrong`, such as `np.isnan`: an array to bools that finite numbers are False for.
+
+    >>> count_values(np.array([1.0, np.inf, np.nan]), np.isnan), count_values(np.ones(3), np.isnan)
+    (1, 0)
+    """
+    # a sum that is finite has no other terms, and reads a large array several times faster than all values are judged
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = array.sum()
+    return 0 if np.isfinite(total) else int(np.sum(wrong(array)))
