@@ -13,10 +13,15 @@ from dwalign import (
     symmetry as symmetry,
     zoo as zoo,
 )
+
+# those of dwalign.apply know the aligner's method, too
 from dwalign.apply import (
     align as align,
+    chain as chain,
     distance as distance,
+    find_method as find_method,
     interpolate as interpolate,
+    known_methods as known_methods,
     merge as merge,
 )
 from dwalign.deepalign import (
@@ -32,10 +37,7 @@ from dwalign.matching import (
     Method as Method,
     activation_matching as activation_matching,
     activation_matching_correlation as activation_matching_correlation,
-    chain as chain,
     feature_matching as feature_matching,
-    find_method as find_method,
-    known_methods as known_methods,
     method as method,
     naive as naive,
     refine as refine,
