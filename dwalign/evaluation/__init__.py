@@ -1,3 +1,4 @@
+from dwalign.evaluation.assessment import Assessment, assess
 from dwalign.evaluation.benchmark import Measured, benchmark
 from dwalign.evaluation.interpolation import Curve, curve
 from dwalign.evaluation.intervals import Interval, interval
@@ -5,11 +6,13 @@ from dwalign.evaluation.planted import Recovery, planted_recovery
 from dwalign.evaluation.weight_space import aligned_distances, cluster_agreement, planar_map, retrieval_precision
 
 __all__ = [
+    "Assessment",
     "Curve",
     "Interval",
     "Measured",
     "Recovery",
     "aligned_distances",
+    "assess",
     "benchmark",
     "cluster_agreement",
     "curve",

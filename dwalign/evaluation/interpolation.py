@@ -5,18 +5,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dwalign.evaluation.assessment import assess, check_judged
 from dwalign.merging import reset_statistics
-from dwalign.program import (
-    CLASSIFICATION,
-    Data,
-    Network,
-    Task,
-    check_data,
-    check_network,
-    check_task,
-    count_examples,
-    take_examples,
-)
+from dwalign.program import CLASSIFICATION, Data, Network, Task
 from dwalign.symmetry import interpolate
 
 PyTree = Any
@@ -83,33 +74,13 @@ def curve(
     """
     if points < 3 or points % 2 == 0:
         raise ValueError(f"curve: points must be odd and at least 3, so that the midpoint is one, got {points}")
-    if chunk < 1:
-        raise ValueError(f"curve: chunk must be at least 1 example, got {chunk}")
-    check_network("curve", network)
-    data = check_data("curve", data, labels=True)
-    check_task("curve", task, network.apply, a, data)
-    data = jax.tree.map(jnp.asarray, data)
-    alone = lambda tree: jax.tree.map(lambda leaf: leaf[None], tree)
-    each = jax.vmap(lambda output, label: task.lost(alone(output), alone(label)))
-    count: Any = count_examples(data)
-    chunk = min(chunk, count)
-    padding = -count % chunk
-    index = jnp.arange(count + padding).reshape(-1, chunk)
+    data = check_judged("curve", network, a, data, task, chunk)
     lambdas = jnp.linspace(0.0, 1.0, points)
 
     def at(weight):
         params = interpolate(network.spec, a, b, weight)
         params = params if renew is None else reset_statistics(network, params, renew)
-
-        def part(index):
-            inside = index < count
-            inputs, labels = take_examples(data, jnp.minimum(index, count - 1))
-            outputs = network.apply(params, inputs)
-            right = task.hits(outputs, labels).astype(jnp.float32)
-            lost = each(outputs, labels)
-            return jnp.stack([jnp.where(inside, lost, 0.0).sum(), (right * inside).sum()])
-
-        return jax.lax.map(part, index).sum(0) / count
+        return jnp.stack(assess(network, params, data, task=task, chunk=chunk))
 
     values = jax.lax.map(at, lambdas)
     return Curve(lambdas, values[:, 0], values[:, 1])
