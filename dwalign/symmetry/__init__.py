@@ -21,6 +21,7 @@ from dwalign.symmetry.roles import block_roles, group_roles
 from dwalign.symmetry.spec import Block, Note, PermutationSpec, kind
 from dwalign.symmetry.stacks import count_networks, take_networks
 from dwalign.symmetry.statistics import find_statistics
+from dwalign.symmetry.summary import moving_share, pins
 from dwalign.symmetry.weights import Role, leaf_roles, numbers, store, voting_blocks, weight_blocks, wide, widen
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "inverse",
     "kind",
     "leaf_roles",
+    "moving_share",
     "namespace",
     "numbers",
     "part_of",
@@ -57,6 +59,7 @@ __all__ = [
     "permute_block",
     "permute_blocks",
     "perturb",
+    "pins",
     "random_perms",
     "restore_block",
     "store",

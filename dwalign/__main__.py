@@ -1,0 +1,5 @@
+import sys
+
+from dwalign.cli import main
+
+sys.exit(main())

@@ -1,0 +1,52 @@
+"""`dwalign align`: one network in the order of another."""
+
+import dataclasses
+
+import dwalign
+from dwalign.cli import options
+from dwalign.cli.narrate import answer, size, stage
+from dwalign.cli.plan import plan, plan_text
+from dwalign.cli.recipe import write_recipe
+from dwalign.cli.subject import choose_method, open_subject
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(options.Matched):
+    """Write the second network in the order of the first.
+
+    The function stays the same; no number is changed, only moved. The output is laid out as the second file is.
+    """
+
+    files: options.Files
+    """the network whose order is taken, and the network that is written in it"""
+    output: options.Output
+    """where the second network goes in the order of the first"""
+    overwrite: bool = False
+    """replace an output that exists"""
+
+
+def main(asked: Options) -> None:
+    """Run the command."""
+    if len(asked.files) != 2:
+        raise ValueError(f"FILES must be two networks, got {len(asked.files)}")
+    dwalign.files.check_output(asked.output, inputs=asked.files, overwrite=asked.overwrite)
+    subject = open_subject(asked, asked.files)
+    method = choose_method(asked.method, subject.data)
+    found = plan(subject, method)
+    if asked.dry_run:
+        answer(found, plan_text(found), as_json=asked.json)
+        return
+    network, (a, b) = subject.network, subject.in_memory(method)
+    with stage(f"matching by {method.label}"):
+        perms = dwalign.align(network, a, b, method, data=subject.data, task=subject.task, key=subject.key).perms
+    aligned = dwalign.permute(network.spec, b, perms)
+    with stage(f"writing {asked.output}"):
+        subject.write(asked.output, aligned, like=1, overwrite=asked.overwrite)
+    before, after = (float(dwalign.distance(network.spec, a, one)) for one in (b, aligned))
+    found |= {"output": str(asked.output), "distance": {"before": before, "after": after}}
+    recipe = write_recipe("align", asked, asked.files, found)
+    text = (
+        f"distance of the two {before:.4g}, after alignment {after:.4g}\n{asked.output}, "
+        f"{size(asked.output.stat().st_size)}; {recipe.name} makes it again"
+    )
+    answer(found, text, as_json=asked.json)

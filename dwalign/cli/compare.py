@@ -1,0 +1,59 @@
+"""`dwalign compare`: how far networks are from one another, before and after alignment."""
+
+import dataclasses
+import itertools
+from typing import Any
+
+import dwalign
+from dwalign.cli import options
+from dwalign.cli.narrate import answer, stage, table
+from dwalign.cli.plan import plan, plan_text
+from dwalign.cli.subject import Subject, choose_method, open_subject
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(options.Matched):
+    """Compare networks pair by pair: distance of weights and, with labels, the barrier between them.
+
+    A barrier is the rise of the loss on the straight line between two networks, above that between their ends; before
+    alignment and after. Two networks merge well where it is small after alignment.
+    """
+
+    files: options.Files
+    """weights of the networks, two or more"""
+    points: int = 11
+    """networks on the path that are judged, both ends included; an odd number"""
+
+
+def main(asked: Options) -> None:
+    """Run the command."""
+    if len(asked.files) < 2:
+        raise ValueError(f"FILES must be two networks or more, got {len(asked.files)}")
+    subject = open_subject(asked, asked.files)
+    method = choose_method(asked.method, subject.data)
+    found = plan(subject, method)
+    if asked.dry_run:
+        answer(found, plan_text(found), as_json=asked.json)
+        return
+    networks = subject.named(subject.in_memory(method))
+    pairs = []
+    for one, two in itertools.combinations(networks, 2):
+        with stage(f"{one} and {two}"):
+            pairs.append({"a": one, "b": two} | _compared(asked, subject, method, networks[one], networks[two]))
+    columns = [key for key in pairs[0] if key not in ("a", "b")]
+    rows = [(f"{pair['a']} - {pair['b']}", *(f"{pair[key]:.4g}" for key in columns)) for pair in pairs]
+    answer({"method": str(method), "pairs": pairs}, table(("", *columns), rows), as_json=asked.json)
+
+
+def _compared(asked: Options, subject: Subject, method: Any, a: Any, b: Any) -> dict[str, float]:
+    network, spec, data = subject.network, subject.network.spec, subject.data
+    perms = dwalign.align(network, a, b, method, data=data, task=subject.task, key=subject.key).perms
+    aligned = dwalign.permute(spec, b, perms)
+    found = {"distance": float(dwalign.distance(spec, a, b)), "aligned": float(dwalign.distance(spec, a, aligned))}
+    if data is not None and data.labels is not None:
+        for name, end in (("barrier", b), ("aligned barrier", aligned)):
+            walk = dwalign.curve(
+                network, a, end, data, task=subject.task, points=asked.points, renew=data.inputs, chunk=256
+            )
+            found[name] = float(walk.barrier)
+    return found

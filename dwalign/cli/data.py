@@ -1,0 +1,53 @@
+"""Data of commands: an .npz with `inputs` and `labels`."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import dwalign
+
+
+def read_data(file: Path) -> Any:
+    """The `Data` of an .npz; a program of several inputs has `inputs.NAME`, or `inputs.0` and so on.
+
+    Raises:
+      FileError: the file is missing or damaged, or holds something else.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        reason = "there is no such file" if not file.exists() else "a folder" if file.is_dir() else str(error)
+        raise dwalign.files.FileError(
+            f"{file} must be an .npz of arrays, inputs and labels ({reason}); np.savez(file, inputs=..., labels=...)"
+        ) from error
+    parts = {"inputs": _part(arrays, "inputs"), "labels": _part(arrays, "labels")}
+    known = [name for name in arrays if name.split(".")[0] in parts]
+    if parts["inputs"] is None or len(known) < len(arrays):
+        raise dwalign.files.FileError(
+            f"{file} must hold `inputs` (or inputs.NAME) and, where there are any, `labels`, found {sorted(arrays)}"
+        )
+    return dwalign.program.check_data(str(file), dwalign.Data(**parts))
+
+
+def task_of(data: Any) -> Any:
+    """Classification where labels are integers, regression where they are not."""
+    labels = data.labels
+    return dwalign.REGRESSION if labels is not None and _real(labels) else dwalign.CLASSIFICATION
+
+
+def _real(labels: Any) -> bool:
+    return not isinstance(labels, np.ndarray) or labels.dtype.kind == "f"
+
+
+def _part(arrays: dict[str, np.ndarray], name: str) -> Any:
+    if name in arrays:
+        return arrays[name]
+    named = {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
+    if not named:
+        return None
+    if set(named) == set(map(str, range(len(named)))):
+        return tuple(named[str(k)] for k in range(len(named)))
+    return named

@@ -1,0 +1,107 @@
+"""`dwalign merge`: two or more networks into one file."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dwalign
+from dwalign.cli import options
+from dwalign.cli.data import read_data
+from dwalign.cli.judged import Judged, judge, judged_table
+from dwalign.cli.narrate import answer, size, stage
+from dwalign.cli.plan import plan, plan_text
+from dwalign.cli.recipe import write_card, write_recipe
+from dwalign.cli.subject import Subject, choose_method, open_subject
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(options.Matched):
+    """Merge two or more networks of one architecture into one file.
+
+    The units of each network are brought into the order of the first, weights are averaged, and batch statistics
+    computed anew on the data. The output is laid out as the first file is: types, order, metadata, shards. A recipe
+    that makes it again and a model card lie beside it.
+    """
+
+    files: options.Files
+    """weights of the networks: safetensors (one file, or a folder with shards), .npz, .msgpack, an Orbax folder,
+    .weights.h5, .keras, .pt"""
+    output: options.Output
+    """where the merged weights go"""
+    weights: tuple[float, ...] = ()
+    """of the networks in the average, one a file; equal if not given"""
+    keep: tuple[str, ...] = ()
+    """patterns of arrays that are left as the first network has them, such as 'head.*'"""
+    test: Path | None = None
+    """.npz that the result is judged on, in place of --data"""
+    overwrite: bool = False
+    """replace an output that exists"""
+
+
+def main(asked: Options) -> None:
+    """Run the command."""
+    if len(asked.files) < 2:
+        raise ValueError(f"FILES must be two networks or more, got {len(asked.files)}")
+    if asked.weights and len(asked.weights) != len(asked.files):
+        raise ValueError(f"--weights must be one number a file, got {len(asked.weights)} for {len(asked.files)} files")
+    dwalign.files.check_output(asked.output, inputs=asked.files, overwrite=asked.overwrite)
+    test = None if asked.test is None else read_data(asked.test)
+    subject = open_subject(asked, asked.files)
+    method = choose_method(asked.method, subject.data)
+    found = plan(subject, method)
+    if asked.dry_run:
+        answer(found, plan_text(found), as_json=asked.json)
+        return
+    params = subject.in_memory(method)
+    with stage(f"matching by {method.label}"):
+        merged = _merge(asked, subject, params, method)
+    with stage(f"writing {asked.output}"):
+        subject.write(asked.output, merged, like=0, overwrite=asked.overwrite)
+    judged = _judge(subject, params, merged, test or subject.data)
+    found |= {"output": str(asked.output), "judged": {name: one._asdict() for name, one in judged.items()}}
+    recipe = write_recipe("merge", asked, asked.files, found)
+    card = write_card(asked.output, asked.output.name, _card(asked, found, method, judged))
+    text = [
+        f"{asked.output}, {size(asked.output.stat().st_size)}; {recipe.name} makes it again, {card.name} describes it"
+    ]
+    answer(found, "\n".join([judged_table(judged)] * bool(judged) + text), as_json=asked.json)
+
+
+def _merge(asked: Options, subject: Subject, params: tuple[PyTree, ...], method: Any) -> PyTree:
+    merged = dwalign.merging.merge_many(
+        subject.network,
+        params,
+        method,
+        weights=asked.weights or None,
+        keep=asked.keep,
+        data=subject.data,
+        task=subject.task,
+        key=subject.key,
+    )
+    return merged.params
+
+
+def _judge(subject: Subject, params: tuple[PyTree, ...], merged: PyTree, data: Any) -> dict[str, Judged]:
+    """The networks, their average as they are, and the merged one; nothing without labels."""
+    if data is None or data.labels is None:
+        return {}
+    plain = dwalign.merging.merge_many(subject.network, params, "naive", data=subject.data).params
+    return judge(subject, {**subject.named(params), "average without matching": plain, "merged": merged}, data)
+
+
+def _card(asked: Options, found: Mapping[str, Any], method: Any, judged: Mapping[str, Judged]) -> list[str]:
+    names = ", ".join(file.name for file in asked.files)
+    about = (
+        f"The networks {names} ({asked.network}) as one: units matched by {method.label}, weights averaged"
+        f"{' with the weights ' + ', '.join(map(str, asked.weights)) if asked.weights else ''}. "
+        f"{found['moving']:.1%} of the numbers lie on axes that were matched."
+    )
+    lines = [f"| {name} | {one.loss:.4f} | {one.accuracy:.4f} |" for name, one in judged.items()]
+    rows = "\n".join(["| network | loss | accuracy |", "| - | - | - |", *lines])
+    where = (
+        f"Judged on {(asked.test or asked.data)}{'' if asked.test else ', which it was matched on'}." if judged else ""
+    )
+    return [about, *([rows, where] if judged else []), f"Made by dwalign {dwalign.__version__}."]

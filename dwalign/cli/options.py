@@ -1,0 +1,38 @@
+"""What commands can be told alike."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+Files = tyro.conf.Positional[tuple[Path, ...]]
+Output = Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Asked:
+    """Of every command that reads networks."""
+
+    network: str
+    """what the files hold: timm:resnet18, torchvision:resnet18, keras:MobileNetV2, hf:FOLDER, with options after commas
+    (timm:resnet18,num_classes=10); or package.module:factory or FILE.py:factory, a function without arguments that
+    returns a model, or a model and example inputs"""
+    data: Path | None = None
+    """.npz that holds `inputs` and, where there are any, `labels`; several inputs are called `inputs.NAME`, or
+    `inputs.0`, `inputs.1`, ..."""
+    seed: int = 0
+    """of all that is drawn at random"""
+    json: bool = False
+    """print one JSON object in place of text"""
+    dry_run: bool = False
+    """say what would be matched, what is fixed and why, and the memory and time to expect, and do nothing"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Matched(Asked):
+    """Of every command that aligns networks."""
+
+    method: str = "auto"
+    """weight_matching, activation_matching_correlation, refine, ..., or several joined by +; auto takes what suits the
+    data: refinement after activation matching with labels, activation matching with inputs, else weight matching"""

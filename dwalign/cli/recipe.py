@@ -1,0 +1,76 @@
+"""Beside each output: the recipe that makes it again, and a card that says what it is."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dwalign
+
+ELSEWHERE = {"json", "dry_run"}
+
+
+def beside(output: Path, ending: str) -> Path:
+    """The file beside an output: merged.safetensors, merged.recipe.yaml."""
+    return output.with_name(f"{output.name.split('.')[0] if output.suffix else output.name}.{ending}")
+
+
+def write_recipe(command: str, options: Any, files: Sequence[Path], found: Mapping[str, Any]) -> Path:
+    """Write OUTPUT.recipe.yaml: the command with its options, what it read by SHA-256, and what it found."""
+    import yaml
+
+    asked = {f.name: _plain(getattr(options, f.name)) for f in dataclasses.fields(options) if f.name not in ELSEWHERE}
+    text = yaml.safe_dump(
+        {
+            "dwalign": dwalign.__version__,
+            "command": command,
+            "options": asked,
+            "read": {str(file): digest for file in files if (digest := sha256(file))},
+            "found": dict(found),
+        },
+        sort_keys=False,
+    )
+    recipe = beside(options.output, "recipe.yaml")
+    dwalign.files.write_bytes(recipe, text.encode())
+    return recipe
+
+
+def read_recipe(file: Path) -> dict[str, Any]:
+    """What `write_recipe` wrote.
+
+    Raises:
+      FileError: the file is missing, or holds something else.
+    """
+    import yaml
+
+    try:
+        recipe = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise dwalign.files.FileError(f"{file} must be a recipe that dwalign wrote ({error})") from error
+    if not isinstance(recipe, dict) or not {"command", "options"} <= set(recipe):
+        raise dwalign.files.FileError(f"{file} must be a recipe that dwalign wrote, with a command and its options")
+    return recipe
+
+
+def write_card(output: Path, title: str, paragraphs: Sequence[str]) -> Path:
+    """Write OUTPUT.md, a model card."""
+    card = beside(output, "md")
+    dwalign.files.write_bytes(card, "\n\n".join([f"# {title}", *paragraphs, ""]).encode())
+    return card
+
+
+def sha256(file: Path) -> str | None:
+    """Of a file, read in parts; None for a folder."""
+    if not file.is_file():
+        return None
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return value

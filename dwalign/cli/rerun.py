@@ -1,0 +1,54 @@
+"""`dwalign rerun`: do again what a recipe says."""
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+import dwalign
+from dwalign.cli.recipe import read_recipe, sha256
+
+COMMANDS = ("align", "merge", "train")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Run the command of a recipe again, on files that must be those that it was made from."""
+
+    recipe: tyro.conf.Positional[Path]
+    """OUTPUT.recipe.yaml"""
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """in place of the recipe's own"""
+    overwrite: bool = False
+    """replace an output that exists"""
+
+
+def main(asked: Options) -> None:
+    """Run the command."""
+    recipe = read_recipe(asked.recipe)
+    if recipe["command"] not in COMMANDS:
+        raise dwalign.files.FileError(
+            f"{asked.recipe}: command must be one of {list(COMMANDS)}, found {recipe['command']!r}"
+        )
+    for file, digest in dict(recipe.get("read") or {}).items():
+        if Path(file).exists() and sha256(Path(file)) != digest:
+            raise dwalign.files.FileError(f"{file} must be the file that {asked.recipe} was made from, but has changed")
+    command = importlib.import_module(f"dwalign.cli.{recipe['command']}")
+    changed = {"overwrite": asked.overwrite} | ({} if asked.output is None else {"output": str(asked.output)})
+    command.main(_options(asked.recipe, command.Options, recipe["options"] | changed))
+
+
+def _options(file: Path, kind: Any, values: Mapping[str, Any]) -> Any:
+    known = {field.name: field.type for field in dataclasses.fields(kind)}
+    if unknown := sorted(set(values) - set(known)):
+        raise dwalign.files.FileError(f"{file}: options must be those of this version of dwalign, found {unknown}")
+    args: list[str] = []
+    for name, value in values.items():
+        if value is None or value == [] or value is False:
+            continue
+        flag = [] if name == "files" else [f"--{name.replace('_', '-')}"]
+        args += [*flag, *([] if value is True else map(str, value if isinstance(value, list) else [value]))]
+    return tyro.cli(kind, args=args)

@@ -1,0 +1,92 @@
+"""What a command is about: a network, and files of its weights."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import dwalign
+from dwalign.cli.data import read_data, task_of
+from dwalign.cli.narrate import stage
+from dwalign.cli.options import Asked
+
+
+class Subject(NamedTuple):
+    """JAX is loaded where it is used, since `--help` shall not wait for it.
+
+    Attributes:
+    network: the `Network`.
+    weights: an opened file for each network, `dwalign.files.Weights`.
+    params: their trees; leaves are read when they are asked for.
+    data: what is matched on, or None.
+    task: what the networks are for, told by the labels.
+    key: of all that is drawn at random.
+    """
+
+    network: Any
+    weights: tuple[Any, ...]
+    params: tuple[Any, ...]
+    data: Any
+    task: Any
+    key: Any
+
+    def in_memory(self, method: Any) -> tuple[Any, ...]:
+        """The networks as `method` needs them: arrays, unless it reads weights on the host, one array at a time."""
+        if method.host and self.data is None:
+            return self.params
+        import jax
+
+        return tuple(jax.tree.map(np.asarray, one) for one in self.params)
+
+    def named(self, networks: Sequence[Any]) -> dict[str, Any]:
+        """Networks, one a file, by the names of the files."""
+        names = [one.path.name for one in self.weights]
+        own = [name if names.count(name) == 1 else f"{name} ({k + 1})" for k, name in enumerate(names)]
+        return dict(zip(own, networks, strict=True))
+
+    def write(self, output: Path, params: Any, *, like: int, overwrite: bool) -> None:
+        """Write a network as the file of number `like` is laid out."""
+        import jax
+
+        names = [leaf.name for leaf in jax.tree.leaves(self.params[like])]
+        tensors = dict(zip(names, jax.tree.leaves(params), strict=True))
+        dwalign.files.write_weights(output, tensors, like=self.weights[like], overwrite=overwrite)
+
+
+def open_subject(asked: Asked, files: Sequence[Path]) -> Subject:
+    """Open files, data and model, what is quickest first.
+
+    Raises:
+      FileError: a file is missing or damaged, or is none of this network.
+      ValueError: there is no such network, or no inputs to trace it with.
+    """
+    import jax
+
+    weights = tuple(dwalign.files.open_weights(file) for file in files)
+    data = None if asked.data is None else read_data(asked.data)
+    with stage(f"reading the program of {asked.network}"):
+        model, example = dwalign.frontends.find_model(asked.network)
+        if data is not None:
+            few = dwalign.program.take_examples(data.inputs, slice(2))
+            example = few if isinstance(few, tuple) else (few,)
+        if example is None:
+            raise ValueError(
+                f"--network {asked.network}: the shape of its inputs must be known, pass --data images.npz or let the "
+                "factory return (model, inputs)"
+            )
+        network, _ = dwalign.from_model(model, *example)
+    params = tuple(dwalign.files.bind(one, network.params) for one in weights)
+    task = task_of(data) if data else dwalign.CLASSIFICATION
+    return Subject(network, weights, params, data, task, jax.random.key(asked.seed))
+
+
+def choose_method(name: str, data: Any) -> Any:
+    """The method of a name; "auto" is the best that the data allow, by the tables of the README."""
+    if name != "auto":
+        return dwalign.find_method(name)
+    if data is None:
+        return dwalign.find_method("weight_matching")
+    if data.labels is None:
+        return dwalign.find_method("activation_matching_correlation")
+    return dwalign.find_method("activation_matching_correlation+refine")
