@@ -31,7 +31,7 @@ def main(asked: Options) -> None:
         raise ValueError(f"FILES must be two networks, got {len(asked.files)}")
     dwalign.files.check_output(asked.output, inputs=asked.files, overwrite=asked.overwrite)
     subject = open_subject(asked, asked.files)
-    method = choose_method(asked.method, subject.data)
+    method = choose_method(asked, subject)
     found = plan(subject, method)
     if asked.dry_run:
         answer(found, plan_text(found), as_json=asked.json)

@@ -30,7 +30,7 @@ def main(asked: Options) -> None:
     if len(asked.files) < 2:
         raise ValueError(f"FILES must be two networks or more, got {len(asked.files)}")
     subject = open_subject(asked, asked.files)
-    method = choose_method(asked.method, subject.data)
+    method = choose_method(asked, subject)
     found = plan(subject, method)
     if asked.dry_run:
         answer(found, plan_text(found), as_json=asked.json)

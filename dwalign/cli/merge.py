@@ -50,7 +50,7 @@ def main(asked: Options) -> None:
     dwalign.files.check_output(asked.output, inputs=asked.files, overwrite=asked.overwrite)
     test = None if asked.test is None else read_data(asked.test)
     subject = open_subject(asked, asked.files)
-    method = choose_method(asked.method, subject.data)
+    method = choose_method(asked, subject)
     found = plan(subject, method)
     if asked.dry_run:
         answer(found, plan_text(found), as_json=asked.json)

@@ -36,3 +36,5 @@ class Matched(Asked):
     method: str = "auto"
     """weight_matching, activation_matching_correlation, refine, ..., or several joined by +; auto takes what suits the
     data: refinement after activation matching with labels, activation matching with inputs, else weight matching"""
+    aligner: Path | None = None
+    """a trained aligner, for methods that need one: the folder that `dwalign train` made"""

@@ -81,12 +81,8 @@ def _operations(subject: Subject, method: Any) -> float:
     cost = jax.jit(network.apply).lower(network.params, few).cost_analysis() or {}
     one = float(cost.get("flops", 0.0)) / 2
     examples = dwalign.program.count_examples(subject.data.inputs) or 1
-    steps = sum(int(part.options.get("steps", 20)) for part in _parts(method) if part.asks == "labels")
+    steps = sum(int(part.options.get("steps", 20)) for part in method.parts if part.asks == "labels")
     return total + one * examples * (2 * FORWARD + 2 * GRADIENT * steps)
-
-
-def _parts(method: Any) -> list[Any]:
-    return [] if method is None else [*_parts(method.first), method]
 
 
 def _speed() -> float:

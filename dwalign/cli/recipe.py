@@ -20,7 +20,7 @@ def write_recipe(command: str, options: Any, files: Sequence[Path], found: Mappi
     """Write OUTPUT.recipe.yaml: the command with its options, what it read by SHA-256, and what it found."""
     import yaml
 
-    asked = {f.name: _plain(getattr(options, f.name)) for f in dataclasses.fields(options) if f.name not in ELSEWHERE}
+    asked = {name: value for name, value in _flat(dataclasses.asdict(options)).items() if name not in ELSEWHERE}
     text = yaml.safe_dump(
         {
             "dwalign": dwalign.__version__,
@@ -68,9 +68,13 @@ def sha256(file: Path) -> str | None:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, tuple):
-        return [_plain(one) for one in value]
-    return value
+def _flat(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as the command line calls them, `training.steps`, in values that YAML knows."""
+    flat: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{rest}": one for rest, one in _flat(value).items()}
+        else:
+            plain = lambda one: str(one) if isinstance(one, Path) else one
+            flat[name] = [plain(one) for one in value] if isinstance(value, tuple) else plain(value)
+    return flat

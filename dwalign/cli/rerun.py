@@ -42,13 +42,15 @@ def main(asked: Options) -> None:
 
 
 def _options(file: Path, kind: Any, values: Mapping[str, Any]) -> Any:
-    known = {field.name: field.type for field in dataclasses.fields(kind)}
-    if unknown := sorted(set(values) - set(known)):
+    known = {field.name for field in dataclasses.fields(kind)}
+    if unknown := sorted(name for name in values if name.split(".")[0] not in known):
         raise dwalign.files.FileError(f"{file}: options must be those of this version of dwalign, found {unknown}")
     args: list[str] = []
     for name, value in values.items():
-        if value is None or value == [] or value is False:
+        if value is None or value == []:
             continue
-        flag = [] if name == "files" else [f"--{name.replace('_', '-')}"]
-        args += [*flag, *([] if value is True else map(str, value if isinstance(value, list) else [value]))]
+        *outer, last = name.replace("_", "-").split(".")
+        flag = "--" + ".".join([*outer, f"no-{last}" if value is False else last])
+        args += [] if name == "files" else [flag]
+        args += [] if isinstance(value, bool) else map(str, value if isinstance(value, list) else [value])
     return tyro.cli(kind, args=args)

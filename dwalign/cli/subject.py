@@ -9,7 +9,7 @@ import numpy as np
 import dwalign
 from dwalign.cli.data import read_data, task_of
 from dwalign.cli.narrate import stage
-from dwalign.cli.options import Asked
+from dwalign.cli.options import Asked, Matched
 
 
 class Subject(NamedTuple):
@@ -81,12 +81,15 @@ def open_subject(asked: Asked, files: Sequence[Path]) -> Subject:
     return Subject(network, weights, params, data, task, jax.random.key(asked.seed))
 
 
-def choose_method(name: str, data: Any) -> Any:
-    """The method of a name; "auto" is the best that the data allow, by the tables of the README."""
-    if name != "auto":
-        return dwalign.find_method(name)
-    if data is None:
-        return dwalign.find_method("weight_matching")
-    if data.labels is None:
-        return dwalign.find_method("activation_matching_correlation")
-    return dwalign.find_method("activation_matching_correlation+refine")
+def choose_method(asked: Matched, subject: Subject) -> Any:
+    """The method that is asked for; "auto" is the best that the data allow, by the tables of the README."""
+    if asked.method == "auto":
+        labels = subject.data is not None and subject.data.labels is not None
+        inputs = "activation_matching_correlation"
+        return dwalign.find_method(f"{inputs}+refine" if labels else inputs if subject.data else "weight_matching")
+    method = dwalign.find_method(asked.method)
+    if asked.aligner is None:
+        return method
+    folder = asked.aligner / "checkpoints" / "best"
+    aligner = dwalign.load_aligner(folder if folder.exists() else asked.aligner, network=subject.network)
+    return dwalign.chain(*(one.using(aligner=aligner) if one.asks == "aligner" else one for one in method.parts))

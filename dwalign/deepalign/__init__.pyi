@@ -1,6 +1,5 @@
 from dwalign.deepalign.aligner import Aligner as Aligner, deep_align as deep_align
 from dwalign.deepalign.build import (
-    AlignerConfig as AlignerConfig,
     describe as describe,
     fit_aligner as fit_aligner,
     load_aligner as load_aligner,
@@ -8,10 +7,13 @@ from dwalign.deepalign.build import (
 )
 from dwalign.deepalign.checkpoints import CheckpointError as CheckpointError, Checkpoints as Checkpoints
 from dwalign.deepalign.model import DeepAlign as DeepAlign
-from dwalign.deepalign.step import (
-    METRICS as METRICS,
+from dwalign.deepalign.settings import (
+    AlignerConfig as AlignerConfig,
     LossWeights as LossWeights,
     Optimisation as Optimisation,
+)
+from dwalign.deepalign.step import (
+    METRICS as METRICS,
     Targets as Targets,
     TrainState as TrainState,
     device_mesh as device_mesh,

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,36 +11,13 @@ import jax.numpy as jnp
 from dwalign.deepalign.aligner import Aligner
 from dwalign.deepalign.checkpoints import CheckpointError, Checkpoints
 from dwalign.deepalign.model import DeepAlign
+from dwalign.deepalign.settings import AlignerConfig
 from dwalign.encoders import ENCODERS, EncoderShape
 from dwalign.networks import build
 from dwalign.program import Network
 from dwalign.symmetry import SpecError
 
 PyTree = Any
-
-
-@dataclasses.dataclass(frozen=True)
-class AlignerConfig:
-    """The aligner's shape."""
-
-    encoder: str = "probe"
-    """dws, graph or probe; the default is as good as any by measurement at equal training time."""
-    channels: int | None = None
-    """width of the encoder; its own default if not given."""
-    depth: int | None = None
-    """rounds of messages (graph, and the correction of probe) or hidden layers (dws); likewise."""
-    features: int = 128
-    """of a unit (graph, dws); the probe encoder has one for each response."""
-    updates: int = 3
-    """unrolled score updates."""
-    descent: int = 0
-    """unrolled steps of midpoint refinement on learned inputs."""
-    outputs: Literal["logits", "values"] = "logits"
-    """of the networks, which descent compares."""
-    probes: int = 128
-    """inputs that the aligner learns, for the probe encoder and for descent."""
-    shared: bool = False
-    """layers of one role share parameters, so that an aligner fits networks of other widths and depths."""
 
 
 def make_model(network: Network, config: AlignerConfig, inputs: PyTree) -> DeepAlign:

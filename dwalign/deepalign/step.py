@@ -1,6 +1,5 @@
 """One training step of Deep-Align, jitted over a device mesh."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 from dwalign.assignment import hungarian, soft_assign
 from dwalign.deepalign import losses
 from dwalign.deepalign.model import DeepAlign
+from dwalign.deepalign.settings import LossWeights, Optimisation
 from dwalign.matching.objective import loss_of, standardise
 from dwalign.matching.refine import SPREAD, refine_scores
 from dwalign.program import CLASSIFICATION, Data, Network, Task
@@ -20,50 +20,6 @@ from dwalign.zoo import Augmentation, augment, random_pairs
 
 PyTree = Any
 METRICS = ("supervised", "alignment", "mode_connectivity", "distillation")
-
-
-@dataclasses.dataclass(frozen=True)
-class LossWeights:
-    """Weights of the losses; 0 switches one off."""
-
-    supervised: float = 1.0
-    """to the permutation of a relabelled and disturbed copy."""
-    alignment: float = 1.0
-    """distance of the weights after soft alignment."""
-    mode_connectivity: float = 1.0
-    """task loss between the networks."""
-    distillation: float = 1.0
-    """cross-entropy to solutions that an optimiser found for pairs of training networks."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Optimisation:
-    """How the aligner is trained: AdamW with linear warm-up, cosine decay and gradient clipping."""
-
-    steps: int = 1000
-    batch_size: int = 16
-    """pairs of networks in each step."""
-    learning_rate: float = 1e-3
-    warmup: int = 50
-    weight_decay: float = 5e-4
-    clip: float = 1.0
-    images: int = 256
-    """drawn in each step for the mode-connectivity loss."""
-    temperature: float = 1.0
-    """of Sinkhorn."""
-    iterations: int = 20
-    """likewise."""
-    solver: str = "scaling"
-    """likewise, see `dwalign.assignment.soft_assign`."""
-    midpoint: bool = True
-    """take the mode-connectivity loss at the midpoint; otherwise at a random point of the path, as the paper does."""
-    refine: int = 0
-    """steps of midpoint refinement between the scores and the losses that take plans, so that the aligner learns to be
-    a good start for it. First order: the gradient at the refined scores is taken for that at the scores."""
-    hard: bool = False
-    """the losses that take plans are those of the permutation that the plans stand for, with the gradient of the plans
-    (straight-through). Otherwise an aligner can lower them by averaging units, which no permutation does; networks with
-    few, wide groups leave most room for that."""
 
 
 class Targets(NamedTuple):

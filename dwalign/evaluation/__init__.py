@@ -3,6 +3,7 @@ from dwalign.evaluation.benchmark import Measured, benchmark
 from dwalign.evaluation.interpolation import Curve, curve
 from dwalign.evaluation.intervals import Interval, interval
 from dwalign.evaluation.planted import Recovery, planted_recovery
+from dwalign.evaluation.validation import mean_barrier
 from dwalign.evaluation.weight_space import aligned_distances, cluster_agreement, planar_map, retrieval_precision
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "cluster_agreement",
     "curve",
     "interval",
+    "mean_barrier",
     "planar_map",
     "planted_recovery",
     "retrieval_precision",

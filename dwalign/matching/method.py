@@ -92,6 +92,11 @@ class Method:
         before = first if self.first is None else self.first.after(first)
         return dataclasses.replace(self, first=before)
 
+    @property
+    def parts(self) -> tuple["Method", ...]:
+        """The methods of a chain, each alone; `chain(*parts)` is the method again."""
+        return (*(self.first.parts if self.first else ()), dataclasses.replace(self, first=None))
+
     def __str__(self):
         """Names joined by `+`, each with `@` and its count where that is set."""
         own = self.name

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import jax
 
 from dwalign import deepalign, report, zoo
-from dwalign.evaluation import curve
+from dwalign.evaluation import mean_barrier
 from dwalign.matching import activation_matching_correlation, chain
 from dwalign.networks import build
 from dwalign.program import CLASSIFICATION, Data, Network, Task
-from dwalign.symmetry import permute, take_networks
+from dwalign.symmetry import take_networks
 from study.methods import refinement
 from study.options import C, Options, change
 from study.zoos import shrink
@@ -38,7 +38,7 @@ def train_aligners(
       task, views: of the zoo.
       model: what is trained, in place of the one that the options describe.
     """
-    network, spec = nets.network, nets.network.spec
+    network = nets.network
     inputs = data.inputs if views is None else few.inputs
     model = model or deepalign.make_model(network, options.aligner, inputs)
     targets = None
@@ -60,18 +60,8 @@ def train_aligners(
     )
     first, second = zoo.held_out_pairs(options.networks.validation, views=views)
     pairs = take_networks(nets.validation, first), take_networks(nets.validation, second)
-    own = () if views is None else (take_networks(held_out, first // views),)
-
-    @jax.jit
-    def validate(aligner):
-        predict = deepalign.deep_align.using(aligner=aligner)
-
-        def one(pair):
-            a, b, *on = pair
-            moved = permute(spec, b, predict(network, a, b).perms)
-            return curve(network, a, moved, *(on or (held_out,)), points=3, task=task, renew=few.inputs).barrier
-
-        return jax.lax.map(one, (*pairs, *own)).mean()
+    judged_on = held_out if views is None else take_networks(held_out, first // views)
+    barrier = mean_barrier(network, *pairs, judged_on, task=task, renew=few.inputs, per_pair=views is not None)
 
     aligners = []
     for seed in range(options.seeds):
@@ -80,7 +70,7 @@ def train_aligners(
             step,
             deepalign.init_state(model, options.training, take_networks(nets.train, 0), seed),
             steps=options.training.steps,
-            validate=validate,
+            validate=lambda aligner: barrier(deepalign.deep_align.using(aligner=aligner)),
             validate_every=options.validate_every,
             folder=folder / f"seed-{seed}",
             info=deepalign.describe(network, options.aligner, inputs),
