@@ -3,13 +3,14 @@
 import fnmatch
 import functools
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 
 from dwalign.symmetry.spec import PermutationSpec
 
-Weight = float | jax.Array
+Weight: TypeAlias = float | jax.Array
 UNNAMED = 0.5
 
 
