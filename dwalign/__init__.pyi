@@ -45,7 +45,12 @@ from dwalign.matching import (
     straight_through as straight_through,
     weight_matching as weight_matching,
 )
-from dwalign.merging import average as average, reset_statistics as reset_statistics
+from dwalign.merging import (
+    Merged as Merged,
+    average as average,
+    merge_many as merge_many,
+    reset_statistics as reset_statistics,
+)
 from dwalign.program import (
     CLASSIFICATION as CLASSIFICATION,
     REGRESSION as REGRESSION,

@@ -178,7 +178,8 @@ def main(config: Config) -> dict[str, Any]:
         "bytes_per_round": sent,
         "curves": curves,
         "caption": f"federated-{config.dataset}: means and 95 % intervals over {config.seeds} seeds of data and "
-        f"starts; {config.clients} clients; every round sends {sent / 1e6:.3g} MB in all, whatever the server does with it.",
+        f"starts; {config.clients} clients; every round sends {sent / 1e6:.3g} MB in all, whatever the server "
+        "does with it.",
     }
     report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
     report.series_figure(results, folder / "rounds.png")
