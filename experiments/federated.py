@@ -62,16 +62,20 @@ class Config:
 
 
 class Setting(NamedTuple):
-    """One way to train together: whether clients start from one network, and how the server aligns."""
+    """One way to train together: whether clients start from one network, how the server aligns, and how often.
+
+    After the first round all networks come from one, and alignment may do harm.
+    """
 
     shared: bool
     method: Method
+    aligned: int | None = None
 
     @property
     def label(self) -> str:
-        if self.method == naive:
-            return "one start" if self.shared else "own starts"
-        return f"{'one start' if self.shared else 'own starts'}, {self.method.label}"
+        start = "one start" if self.shared else "own starts"
+        once = " in the first round" if self.aligned == 1 else ""
+        return start if self.method == naive else f"{start}, {self.method.label}{once}"
 
 
 SETTINGS = (
@@ -80,7 +84,9 @@ SETTINGS = (
     Setting(False, naive),
     Setting(False, weight_matching),
     Setting(False, activation_matching_correlation),
-    Setting(False, chain(activation_matching_correlation, refine)),
+    Setting(False, weight_matching, 1),
+    Setting(False, activation_matching_correlation, 1),
+    Setting(False, chain(activation_matching_correlation, refine), 1),
 )
 
 
@@ -101,14 +107,24 @@ def split(data: Data, classes: int, clients: int, concentration: float, rng: np.
     return Data(data.inputs[index], data.labels[index])
 
 
+def trainings(config: Config, network: Network, clients: Data) -> tuple[Callable, Callable]:
+    """The first round of all clients at once, and a later one: `(networks, keys, numbers of clients) -> networks`."""
+    recipes = (zoo.Recipe(n, config.batch_size, config.learning_rate) for n in (config.first_epochs, config.epochs))
+    first, later = (jax.jit(jax.vmap(zoo.train_further(network, clients, one, signals=True))) for one in recipes)
+    return first, later
+
+
 def train_together(
-    config: Config, network: Network, setting: Setting, clients: Data, public: Any, judge: Callable, seed: int
+    config: Config,
+    network: Network,
+    setting: Setting,
+    train: tuple[Callable, Callable],
+    public: Any,
+    judge: Callable,
+    seed: int,
 ) -> list[float]:
-    """Accuracy on the test set after each round."""
-    key = jax.random.key(seed)
-    recipe = zoo.Recipe(config.epochs, config.batch_size, config.learning_rate)
-    train = lambda recipe: jax.jit(jax.vmap(zoo.train_further(network, clients, recipe, signals=True)))
-    first, later = train(recipe.__class__(config.first_epochs, config.batch_size, config.learning_rate)), train(recipe)
+    """Accuracy on the test set after each round; `train` as `trainings` gives them."""
+    key, (first, later) = jax.random.key(seed), train
     each = jnp.arange(config.clients)
     starts = jax.random.split(jax.random.fold_in(key, 0), config.clients)
     networks = jax.vmap(network.init)(starts[jnp.zeros_like(each)] if setting.shared else starts)
@@ -119,7 +135,8 @@ def train_together(
         members = [take_networks(networks, k) for k in range(config.clients)]
         answers = jnp.mean(jnp.stack([network.apply(params, public) for params in members]), 0)
         data = Data(public, jnp.argmax(answers, -1))
-        one = merge_many(network, members, setting.method, how="running_mean", data=data, key=key).params
+        method = setting.method if setting.aligned is None or number < setting.aligned else naive
+        one = merge_many(network, members, method, how="running_mean", data=data, key=key).params
         found.append(float(judge(one)))
         networks = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (config.clients, *leaf.shape)), one)
     return found
@@ -155,8 +172,10 @@ def main(config: Config) -> dict[str, Any]:
         for seed in range(config.seeds):
             rng = np.random.default_rng(seed)
             clients = split(train, data.classes, config.clients, config.concentration, rng)
+            train_clients = trainings(config, network, clients)
             for setting in SETTINGS:
-                curves[setting.label].append(train_together(config, network, setting, clients, public, judge, seed))
+                run = train_together(config, network, setting, train_clients, public, judge, seed)
+                curves[setting.label].append(run)
                 bar.update()
 
     numbers = [k + 1 for k in range(config.rounds)]

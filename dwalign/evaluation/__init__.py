@@ -1,5 +1,6 @@
 from dwalign.evaluation.assessment import Assessment, assess
 from dwalign.evaluation.benchmark import Measured, benchmark
+from dwalign.evaluation.forecast import Forecast, forecast, predict_barrier, traits
 from dwalign.evaluation.interpolation import Curve, curve
 from dwalign.evaluation.intervals import Interval, interval
 from dwalign.evaluation.planted import Recovery, planted_recovery
@@ -9,6 +10,7 @@ from dwalign.evaluation.weight_space import aligned_distances, cluster_agreement
 __all__ = [
     "Assessment",
     "Curve",
+    "Forecast",
     "Interval",
     "Measured",
     "Recovery",
@@ -17,9 +19,12 @@ __all__ = [
     "benchmark",
     "cluster_agreement",
     "curve",
+    "forecast",
     "interval",
     "mean_barrier",
     "planar_map",
+    "predict_barrier",
     "planted_recovery",
     "retrieval_precision",
+    "traits",
 ]
