@@ -5,6 +5,7 @@ from dwalign import (
     encoders as encoders,
     evaluation as evaluation,
     files as files,
+    frontends as frontends,
     matching as matching,
     merging as merging,
     networks as networks,
@@ -33,6 +34,7 @@ from dwalign.deepalign import (
 )
 from dwalign.evaluation import curve as curve
 from dwalign.files import load_params as load_params, save_params as save_params
+from dwalign.frontends import from_model as from_model, into_model as into_model
 from dwalign.matching import (
     Method as Method,
     activation_matching as activation_matching,
