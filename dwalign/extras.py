@@ -7,6 +7,8 @@ EXTRAS = {
     "train": ("orbax", "ott", "tqdm"),
     "data": ("tensorflow_datasets", "sklearn", "skimage", "PIL"),
     "figures": ("matplotlib",),
+    "keras": ("h5py",),
+    "torch": ("torch",),
 }
 
 

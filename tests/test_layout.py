@@ -24,7 +24,7 @@ LAYERS = (
     "extras",
     "lazy",
 )
-HEAVY = {"PIL", "matplotlib", "orbax", "ott", "skimage", "sklearn", "tensorflow_datasets", "torch", "tqdm"}
+HEAVY = {"PIL", "h5py", "matplotlib", "orbax", "ott", "skimage", "sklearn", "tensorflow_datasets", "torch", "tqdm"}
 UNSAFE_MODULES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
 
