@@ -23,7 +23,7 @@ class Layout(NamedTuple):
 
 
 def is_checkpoint(path: Path) -> bool:
-    return path.is_dir() and any((path / name).exists() for name in ("_METADATA", "manifest.ocdbt"))
+    return (path / "_METADATA").is_file()
 
 
 def open(path: Path) -> Weights:
