@@ -8,7 +8,7 @@ EXTRAS = {
     "data": ("tensorflow_datasets", "sklearn", "skimage", "PIL"),
     "figures": ("matplotlib",),
     "torch": ("torch", "torchax"),
-    "keras": ("keras",),
+    "keras": ("keras", "h5py"),
     "equinox": ("equinox",),
     "haiku": ("haiku",),
     "transformers": ("transformers",),

@@ -26,7 +26,7 @@ LAYERS = (
     "lazy",
 )
 HEAVY = {"PIL", "matplotlib", "orbax", "ott", "skimage", "sklearn", "tensorflow_datasets", "tqdm"}
-HEAVY |= {"equinox", "haiku", "keras", "timm", "torch", "torchax", "torchvision", "transformers"}
+HEAVY |= {"equinox", "h5py", "haiku", "keras", "timm", "torch", "torchax", "torchvision", "transformers"}
 UNSAFE_MODULES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
 
