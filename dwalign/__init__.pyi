@@ -49,7 +49,9 @@ from dwalign.matching import (
 )
 from dwalign.merging import (
     Merged as Merged,
+    align_unequal as align_unequal,
     average as average,
+    embed as embed,
     merge_many as merge_many,
     reset_statistics as reset_statistics,
 )
