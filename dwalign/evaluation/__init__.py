@@ -1,5 +1,6 @@
 from dwalign.evaluation.assessment import Assessment, assess
 from dwalign.evaluation.benchmark import Measured, benchmark
+from dwalign.evaluation.confidence import Confidence, confidence
 from dwalign.evaluation.interpolation import Curve, curve
 from dwalign.evaluation.intervals import Interval, interval
 from dwalign.evaluation.planted import Recovery, planted_recovery
@@ -8,6 +9,7 @@ from dwalign.evaluation.weight_space import aligned_distances, cluster_agreement
 
 __all__ = [
     "Assessment",
+    "Confidence",
     "Curve",
     "Interval",
     "Measured",
@@ -16,6 +18,7 @@ __all__ = [
     "assess",
     "benchmark",
     "cluster_agreement",
+    "confidence",
     "curve",
     "interval",
     "mean_barrier",
