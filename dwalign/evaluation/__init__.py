@@ -1,5 +1,6 @@
 from dwalign.evaluation.assessment import Assessment, assess
 from dwalign.evaluation.benchmark import Measured, benchmark
+from dwalign.evaluation.confidence import Confidence, confidence
 from dwalign.evaluation.forecast import Forecast, forecast, predict_barrier, traits
 from dwalign.evaluation.interpolation import Curve, curve
 from dwalign.evaluation.intervals import Interval, interval
@@ -9,6 +10,7 @@ from dwalign.evaluation.weight_space import aligned_distances, cluster_agreement
 
 __all__ = [
     "Assessment",
+    "Confidence",
     "Curve",
     "Forecast",
     "Interval",
@@ -18,6 +20,7 @@ __all__ = [
     "assess",
     "benchmark",
     "cluster_agreement",
+    "confidence",
     "curve",
     "forecast",
     "interval",

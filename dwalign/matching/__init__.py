@@ -3,12 +3,12 @@
 import importlib
 import pkgutil
 
-from dwalign.matching.activation import activation_matching, activation_matching_correlation
+from dwalign.matching.activation import activation_matching, activation_matching_correlation, correlations
 from dwalign.matching.features import feature_matching
 from dwalign.matching.method import NEEDS, Method, chain, find_method, known_methods, method
 from dwalign.matching.naive import naive
 from dwalign.matching.refine import refine
-from dwalign.matching.scores import match_scores
+from dwalign.matching.scores import match_scores, unit_cosines
 from dwalign.matching.sinkhorn import sinkhorn_rebasin
 from dwalign.matching.straight_through import straight_through
 from dwalign.matching.weight import weight_matching
@@ -19,6 +19,7 @@ __all__ = [
     "activation_matching",
     "activation_matching_correlation",
     "chain",
+    "correlations",
     "feature_matching",
     "find_method",
     "known_methods",
@@ -28,6 +29,7 @@ __all__ = [
     "refine",
     "sinkhorn_rebasin",
     "straight_through",
+    "unit_cosines",
     "weight_matching",
 ]
 

@@ -44,6 +44,11 @@ def activation_matching_correlation(
     return _match(network, a, b, data.inputs, True, chunk)
 
 
+def correlations(network: Network, a: PyTree, b: PyTree, inputs: PyTree, *, chunk: int = 1000) -> dict[str, jax.Array]:
+    """For each group the Pearson correlations `[*batch, n, n]` of the units of a and of b, which is aligned to a."""
+    return _compare(network.spec, list(network.spec.sizes), a, b, network.capture, inputs, True, chunk)
+
+
 def _match(network, a, b, inputs, correlation, chunk) -> Alignment:
     spec = network.spec
     perms: dict[str, jax.Array] = {}

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -165,6 +165,30 @@ def feature_scores(spec: PermutationSpec, features_a: Scores, features_b: Scores
             x, y = _unit(permute_batch(spec, g, features_a[g], partners)), _unit(features_b[g])
             scores[g] = x @ jnp.swapaxes(y, -1, -2)
     return {g: scores[g] for g in spec.sizes}
+
+
+def unit_cosines(spec: PermutationSpec, a: PyTree, b: PyTree) -> Iterator[tuple[str, jax.Array]]:
+    """For each group the cosines `[*batch, n, n]` of the units of a and of b over all weights they touch.
+
+    b must be aligned to a. One group is computed at a time.
+    """
+    pair = read_pair(spec, a, b)
+    for group, kinds in pair.places.items():
+        places = [place for kind in kinds for place in kind]
+        products = sum_products(spec, pair, {}, group, places)
+        lengths = (_lengths(spec, blocks, group, places) for blocks in (pair.a, pair.b))
+        yield group, products / functools.reduce(lambda x, y: x[..., :, None] * y[..., None, :], lengths)
+
+
+def _lengths(spec: PermutationSpec, blocks: Sequence[Block], group: str, places: Sequence[Place]) -> jax.Array:
+    """The lengths `[*batch, n]` of the vectors that `sum_products` multiplies."""
+    squares = np.float32(EPS)
+    for number, axis in places:
+        block = widen(blocks[number])
+        axes = tuple(range(block.array.ndim))
+        kept = (*map(block.factors.index, spec.batch.get(group, ())), axis)
+        squares = squares + contract(block.array, axes, block.array, axes, kept)
+    return squares**0.5 + np.zeros((*spec.batch_shape(group), spec.sizes[group]), np.float32)
 
 
 def _unit(x):

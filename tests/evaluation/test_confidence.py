@@ -1,0 +1,89 @@
+"""Partners of a planted matching are as alike as can be; relabelling the networks relabels what is said of their units."""
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from dwalign import Data, SpecError
+from dwalign.evaluation import confidence
+from dwalign.networks import mlp, transformer
+from dwalign.symmetry import Axes, PermutationSpec, compose, identity, inverse, permute, permute_batch
+from tests import drawn
+
+NET = mlp(6, (5, 4), 3)
+ATTENTION = transformer(length=3, dim=4, depth=1, heads=2, width=5, vocabulary=7)
+A, B = drawn.weights(NET.params, 0), drawn.weights(NET.params, 1)
+X = drawn.normal(30, 6)
+
+
+@pytest.mark.parametrize("net", [NET, ATTENTION], ids=["mlp", "attention"])
+def test_partners_of_a_planted_matching_are_alike(net):
+    params = drawn.weights(net.params)
+    hidden = drawn.perms(net.spec)
+    assert any(net.spec.batch_shape(group) for group in net.spec.sizes) == (net is ATTENTION)
+    found = confidence(net.spec, params, permute(net.spec, params, hidden), inverse(net.spec, hidden))
+    for group, similarity in found.similarity.items():
+        np.testing.assert_allclose(similarity, 1, atol=1e-5)
+        assert np.shape(similarity) == (*net.spec.batch_shape(group), net.spec.sizes[group])
+        assert (np.asarray(found.margin[group]) > 0.05).all(), group
+
+
+@pytest.mark.parametrize("net", [NET, ATTENTION], ids=["mlp", "attention"])
+def test_relabelling_relabels(net):
+    """Of b it changes nothing, of a the order."""
+    spec, a, b = net.spec, *(drawn.weights(net.params, seed) for seed in (0, 1))
+    perms, g = drawn.perms(spec, 1), drawn.perms(spec, 2)
+    plain = confidence(spec, a, b, perms)
+    other = confidence(spec, a, permute(spec, b, g), compose(spec, perms, inverse(spec, g)))
+    chex.assert_trees_all_close(other, plain, atol=1e-5)
+    other = confidence(spec, permute(spec, a, g), b, compose(spec, g, perms))
+    move = lambda group, values: permute_batch(spec, group, np.take_along_axis(np.asarray(values), g[group], -1), g)
+    expected = type(plain)(*({group: move(group, values) for group, values in part.items()} for part in plain))
+    chex.assert_trees_all_close(other, expected, atol=1e-5)
+
+
+def test_cosines_are_those_of_all_weights_that_a_unit_touches():
+    found = confidence(NET.spec, A, B, identity(NET.spec))
+    layers = [[tree["params"][f"dense_{k}"] for k in range(3)] for tree in (A, B)]
+    touched = lambda net: np.concatenate([net[0]["kernel"].T, net[0]["bias"][:, None], net[1]["kernel"]], 1)
+    x, y = ((v := touched(net)) / np.linalg.norm(v, axis=1, keepdims=True) for net in layers)
+    cosines = x @ y.T
+    np.testing.assert_allclose(found.similarity["h0"], np.diag(cosines), atol=1e-5)
+    for i in range(5):
+        best = max(cosines[i, j] for j in range(5) if j != i)
+        assert found.margin["h0"][i] == pytest.approx(cosines[i, i] - best, abs=1e-5)
+
+
+def test_with_data_units_that_respond_alike_are_alike():
+    found = confidence(NET, A, B, identity(NET.spec), data=Data(X))
+    hidden = [
+        np.maximum(X @ net["params"]["dense_0"]["kernel"] + net["params"]["dense_0"]["bias"], 0) for net in (A, B)
+    ]
+    expected = np.corrcoef(hidden[0].T, hidden[1].T)[:5, 5:]
+    np.testing.assert_allclose(found.similarity["h0"], np.diag(expected), atol=1e-4)
+    with pytest.raises(SpecError, match="needs the network"):
+        confidence(NET.spec, A, B, identity(NET.spec), data=Data(X))
+
+
+def test_what_nothing_is_known_of_is_unclear():
+    """A group without votes, a unit without weights; and one unit has no other to be mistaken for."""
+    spec = PermutationSpec({"w": Axes(None, "h0"), "one": Axes("h1"), "mask": Axes("h2")}, {"h0": 3, "h1": 1, "h2": 2})
+    a = {"w": np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), "one": np.ones(1), "mask": np.array([True, False])}
+    found = confidence(spec, a, a, identity(spec))
+    np.testing.assert_allclose(found.similarity["h0"], [1, 1, 0], atol=1e-5)
+    np.testing.assert_allclose(found.margin["h0"], [1, 1, 0], atol=1e-5)
+    np.testing.assert_allclose(found.margin["h1"], [2], atol=1e-5)
+    assert not found.similarity["h2"].any() and not found.margin["h2"].any()
+
+
+def test_a_wrong_partner_has_a_negative_margin():
+    wrong = {group: np.roll(perm, 1, -1) for group, perm in identity(NET.spec).items()}
+    assert all((np.asarray(margin) < 0).all() for margin in confidence(NET.spec, A, A, wrong).margin.values())
+
+
+def test_compiled_it_is_the_same():
+    perms = identity(NET.spec)
+    chex.assert_trees_all_close(
+        jax.jit(lambda a, b: confidence(NET.spec, a, b, perms))(A, B), confidence(NET.spec, A, B, perms), atol=1e-5
+    )
