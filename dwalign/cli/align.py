@@ -29,7 +29,7 @@ def main(asked: Options) -> None:
     """Run the command."""
     if len(asked.files) != 2:
         raise ValueError(f"FILES must be two networks, got {len(asked.files)}")
-    dwalign.files.check_output(asked.output, inputs=asked.files, overwrite=asked.overwrite)
+    dwalign.files.check_output(asked.output, asked.files, asked.overwrite)
     subject = open_subject(asked, asked.files)
     method = choose_method(asked, subject)
     found = plan(subject, method)

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dwalign
 from dwalign.cli import options
@@ -34,7 +34,12 @@ class Options(options.Matched):
     weights: tuple[float, ...] = ()
     """of the networks in the average, one a file; equal if not given"""
     keep: tuple[str, ...] = ()
-    """patterns of arrays that are left as the first network has them, such as 'head.*'"""
+    """arrays that are left as the first network has them: patterns of their names, such as '*fc.weight*', or groups"""
+    layers: tuple[str, ...] = ()
+    """of two networks, PATTERN=WEIGHT of the second in some of the arrays, such as '*layer4*=0.3'"""
+    how: Literal["auto", "first", "running_mean", "merge_many", "universe"] = "auto"
+    """of more than two networks: each is matched to the first, to the mean of those before it, to that of all others
+    until none moves (MergeMany), or all at once (C2M3); auto is the last for methods that read weights, else the third"""
     test: Path | None = None
     """.npz that the result is judged on, in place of --data"""
     overwrite: bool = False
@@ -47,7 +52,9 @@ def main(asked: Options) -> None:
         raise ValueError(f"FILES must be two networks or more, got {len(asked.files)}")
     if asked.weights and len(asked.weights) != len(asked.files):
         raise ValueError(f"--weights must be one number a file, got {len(asked.weights)} for {len(asked.files)} files")
-    dwalign.files.check_output(asked.output, inputs=asked.files, overwrite=asked.overwrite)
+    if asked.layers and len(asked.files) != 2:
+        raise ValueError(f"--layers is for two networks, got {len(asked.files)} files")
+    dwalign.files.check_output(asked.output, asked.files, asked.overwrite)
     test = None if asked.test is None else read_data(asked.test)
     subject = open_subject(asked, asked.files)
     method = choose_method(asked, subject)
@@ -71,24 +78,34 @@ def main(asked: Options) -> None:
 
 
 def _merge(asked: Options, subject: Subject, params: tuple[PyTree, ...], method: Any) -> PyTree:
-    merged = dwalign.merging.merge_many(
-        subject.network,
-        params,
-        method,
-        weights=asked.weights or None,
-        keep=asked.keep,
-        data=subject.data,
-        task=subject.task,
-        key=subject.key,
-    )
-    return merged.params
+    network, common = subject.network, {"data": subject.data, "task": subject.task, "key": subject.key}
+    if len(params) == 2:
+        shares = asked.weights or (1.0, 1.0)
+        perms = dwalign.align(network, *params, method, **common).perms
+        weight = {"*": shares[1] / sum(shares), **dict(map(_layer, asked.layers))}
+        return dwalign.average(network, *params, perms, weight=weight, keep=asked.keep, data=subject.data)
+    how = asked.how
+    if how == "auto":
+        how = "universe" if method.needs in ("nothing", "weights") else "merge_many"
+    weights = asked.weights or None
+    return dwalign.merging.merge_many(
+        network, params, method, how=how, weights=weights, keep=asked.keep, **common
+    ).params
+
+
+def _layer(text: str) -> tuple[str, float]:
+    pattern, _, weight = text.rpartition("=")
+    try:
+        return pattern, float(weight)
+    except ValueError as error:
+        raise ValueError(f"--layers must be PATTERN=WEIGHT, such as '*layer4*=0.3', got {text!r}") from error
 
 
 def _judge(subject: Subject, params: tuple[PyTree, ...], merged: PyTree, data: Any) -> dict[str, Judged]:
     """The networks, their average as they are, and the merged one; nothing without labels."""
     if data is None or data.labels is None:
         return {}
-    plain = dwalign.merging.merge_many(subject.network, params, "naive", data=subject.data).params
+    plain = dwalign.merging.merge_many(subject.network, params, "naive", how="first", data=subject.data).params
     return judge(subject, {**subject.named(params), "average without matching": plain, "merged": merged}, data)
 
 

@@ -47,11 +47,9 @@ class Subject(NamedTuple):
 
     def write(self, output: Path, params: Any, *, like: int, overwrite: bool) -> None:
         """Write a network as the file of number `like` is laid out."""
-        import jax
-
-        names = [leaf.name for leaf in jax.tree.leaves(self.params[like])]
-        tensors = dict(zip(names, jax.tree.leaves(params), strict=True))
-        dwalign.files.write_weights(output, tensors, like=self.weights[like], overwrite=overwrite)
+        files = [one.path for one in self.weights]
+        tensors = dwalign.files.unbind(params)
+        dwalign.files.write_weights(output, tensors, like=self.weights[like], overwrite=overwrite, inputs=files)
 
 
 def open_subject(asked: Asked, files: Sequence[Path]) -> Subject:

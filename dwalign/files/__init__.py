@@ -1,7 +1,7 @@
 from dwalign.files.atomic import write_bytes
 from dwalign.files.errors import FileError
 from dwalign.files.names import bind, names, unbind
-from dwalign.files.opened import open_weights, write_weights
+from dwalign.files.opened import check_output, open_weights, write_weights
 from dwalign.files.tensors import LazyArray, Weights
 from dwalign.files.weights import load_params, save_params
 
@@ -10,6 +10,7 @@ __all__ = [
     "LazyArray",
     "Weights",
     "bind",
+    "check_output",
     "load_params",
     "names",
     "open_weights",

@@ -103,7 +103,7 @@ def write_weights(
         sources = match(path, tensors, like, str(like.path), like.ties)
         inputs = [*inputs, like.path]
     lazy = [array for known in (values, like or {}) for array in known.values() if isinstance(array, LazyArray)]
-    _check_free(path, {Path(file) for file in inputs} | {array.file for array in lazy if array.file}, overwrite)
+    check_output(path, {Path(file) for file in inputs} | {array.file for array in lazy if array.file}, overwrite)
     shown = {name: values[source] for name, source in sources.items()} if values else like or {}
     known = {name: _known(path, name, shown[name], like) for name in sources if shown}
     _check_space(path, known)
@@ -175,8 +175,8 @@ def _format_to_write(path: Path, like: Weights | None) -> str:
     return kind
 
 
-def _check_free(path: Path, inputs: set[Path], overwrite: bool) -> None:
-    """The output has a folder, takes no input's place, and no other's unless it may."""
+def check_output(path: Path, inputs: Iterable[Path] = (), overwrite: bool = False) -> None:
+    """Raise `FileError` unless the output has a folder, takes no input's place, and no other's unless it may."""
     if not path.parent.is_dir():
         raise FileError(f"{path} must lie in a folder that exists; make {path.parent}")
     if not os.path.lexists(path):

@@ -9,7 +9,7 @@ from dwalign.matching import Method, find_method
 from dwalign.merging.statistics import renewed
 from dwalign.merging.universe import HOW, in_order_of_first
 from dwalign.program import CLASSIFICATION, Data, Network, Task, spec_of
-from dwalign.symmetry import PermutationSpec, mean, permute
+from dwalign.symmetry import PermutationSpec, interpolate, mean, permute
 
 PyTree = Any
 
@@ -32,6 +32,7 @@ def merge_many(
     *,
     how: str = "universe",
     weights: Sequence[float] | None = None,
+    keep: Sequence[str] = (),
     data: Data | None = None,
     task: Task = CLASSIFICATION,
     key: jax.Array | None = None,
@@ -49,6 +50,7 @@ def merge_many(
         pairs of the inner products of their weights is largest (C2M3, Crisostomi et al. 2024; their start is the method
         "naive").
       weights: one a network, of which shares are taken for the average; equal by default.
+      keep: layers that stay those of the first network, as for `average`.
       data: training data, for methods that need them and to renew batch statistics.
       task: what the networks are for, for methods that need labels.
       key: `jax.random.key(0)` by default.
@@ -86,4 +88,7 @@ def merge_many(
 
     perms = in_order_of_first(spec, HOW[how](spec, networks, pairwise, key))
     moved = [permute(spec, params, perm) for params, perm in zip(networks, perms, strict=True)]
-    return Merged(renewed(network, mean(spec, moved, weights), data, renew), tuple(perms))
+    merged = mean(spec, moved, weights)
+    if keep:
+        merged = interpolate(spec, networks[0], merged, {"*": 1.0, **dict.fromkeys(keep, 0.0)})
+    return Merged(renewed(network, merged, data, renew), tuple(perms))
