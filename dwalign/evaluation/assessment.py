@@ -14,6 +14,7 @@ from dwalign.program import (
     check_network,
     check_task,
     count_examples,
+    loops,
     take_examples,
 )
 
@@ -55,7 +56,7 @@ def assess(
         right = task.hits(outputs, labels).astype(jnp.float32)
         return jnp.stack([jnp.where(inside, each(outputs, labels), 0.0).sum(), (right * inside).sum()])
 
-    return Assessment(*jax.lax.map(part, index).sum(0) / count)
+    return Assessment(*loops.map(part, index).sum(0) / count)
 
 
 def check_judged(caller: str, network: Network, params: PyTree, data: Data, task: Task, chunk: int) -> Data:

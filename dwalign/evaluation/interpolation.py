@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from dwalign.evaluation.assessment import assess, check_judged
 from dwalign.merging import reset_statistics
-from dwalign.program import CLASSIFICATION, Data, Network, Task
+from dwalign.program import CLASSIFICATION, Data, Network, Task, loops
 from dwalign.symmetry import interpolate
 
 PyTree = Any
@@ -82,5 +82,5 @@ def curve(
         params = params if renew is None else reset_statistics(network, params, renew)
         return jnp.stack(assess(network, params, data, task=task, chunk=chunk))
 
-    values = jax.lax.map(at, lambdas)
+    values = loops.map(at, lambdas)
     return Curve(lambdas, values[:, 0], values[:, 1])

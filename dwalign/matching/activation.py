@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from dwalign.assignment import hungarian
 from dwalign.matching.method import method
-from dwalign.program import Data, Network, Units, count_examples, take_examples
+from dwalign.program import Data, Network, Units, count_examples, loops, take_examples
 from dwalign.symmetry import Alignment, SpecError, inverse, permute, permute_batch
 
 PyTree = Any
@@ -92,7 +92,7 @@ def _compare(spec, groups, a, b, capture, inputs, correlation, chunk) -> dict[st
         return jax.tree.map(jnp.add, sums, {g: _sums(us[g], vs[g]) for g in groups}), None
 
     zeros = jax.tree.map(lambda u, v: jax.tree.map(jnp.zeros_like, _sums(u[None], v[None])), *center)
-    sums = jax.lax.scan(moments, zeros, chunks)[0]
+    sums = loops.scan(moments, zeros, chunks)[0]
     scores = {}
     for g in groups:
         q = _correlation(sums[g], float(count) * center[0][g].shape[0]) if correlation else sums[g][0] / count

@@ -17,7 +17,7 @@ from dwalign.matching.objective import (
     start_perms,
     start_scores,
 )
-from dwalign.program import CLASSIFICATION, Data, Network, Task, take_examples
+from dwalign.program import CLASSIFICATION, Data, Network, Task, loops, take_examples
 from dwalign.symmetry import Alignment, PermutationSpec, transpose
 
 PyTree = Any
@@ -100,5 +100,5 @@ def refine_scores(
         return (scores, velocity), 0.5 * value
 
     rates = learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * jnp.arange(steps) / max(steps, 1)))
-    (scores, _), history = jax.lax.scan(step, (scores, jax.tree.map(jnp.zeros_like, scores)), rates)
+    (scores, _), history = loops.scan(step, (scores, jax.tree.map(jnp.zeros_like, scores)), rates)
     return scores, history

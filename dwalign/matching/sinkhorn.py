@@ -16,7 +16,7 @@ from dwalign.matching.objective import (
     start_perms,
     start_scores,
 )
-from dwalign.program import CLASSIFICATION, Data, Network, Task, count_examples, take_examples
+from dwalign.program import CLASSIFICATION, Data, Network, Task, count_examples, loops, take_examples
 from dwalign.symmetry import Alignment, identity, interpolate, permute
 
 PyTree = Any
@@ -85,7 +85,7 @@ def sinkhorn_rebasin(
         return (optax.apply_updates(scores, updates), opt), value
 
     keys = jax.random.split(loop_key, iterations)
-    (last, _), history = jax.lax.scan(step, (scores, optimiser.init(scores)), keys)
+    (last, _), history = loops.scan(step, (scores, optimiser.init(scores)), keys)
     before, after = hungarian((scores, last))
     begun = before if start is None else start_perms(spec, start)
 
@@ -93,7 +93,7 @@ def sinkhorn_rebasin(
         # as many at once as in a step; the last few that fill no part are left out
         part = jax.random.permutation(start_key, count)[: count - count % min(images, count)]
         parts = part.reshape(-1, min(images, count))
-        return jax.lax.map(lambda index: loss(params, take_examples(data, index)), parts).mean()
+        return loops.map(lambda index: loss(params, take_examples(data, index)), parts).mean()
 
     perms, kept = better_of(spec, a, b, (begun, scores), (after, last), on_all)
     return Alignment(perms, kept, history)

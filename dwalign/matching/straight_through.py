@@ -9,7 +9,7 @@ import optax
 from dwalign.matching.method import method
 from dwalign.matching.objective import loss_of, start_perms
 from dwalign.matching.weight import weight_matching
-from dwalign.program import CLASSIFICATION, Data, Network, Task, count_examples, take_examples
+from dwalign.program import CLASSIFICATION, Data, Network, Task, count_examples, loops, take_examples
 from dwalign.symmetry import Alignment, interpolate, part_of, permute, wide
 
 PyTree = Any
@@ -74,5 +74,5 @@ def straight_through(
 
     perms = start_perms(spec, start)
     state = (part(a), optimiser.init(part(a)), perms, perms, jnp.float32(jnp.inf))
-    (_, _, _, best, _), history = jax.lax.scan(step, state, jax.random.split(loop_key, iterations))
+    (_, _, _, best, _), history = loops.scan(step, state, jax.random.split(loop_key, iterations))
     return Alignment(best, None, history)

@@ -4,10 +4,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
-from dwalign.program import Data, Network, count_examples, spec_of, take_examples
+from dwalign.program import Data, Network, count_examples, loops, spec_of, take_examples
 from dwalign.symmetry import PermutationSpec, leaf_roles, part_of
 
 PyTree = Any
@@ -32,7 +31,7 @@ def reset_statistics(network: Network, params: PyTree, inputs: PyTree, *, chunk:
     chunk = min(chunk, count)
     batches = jnp.arange(count // chunk * chunk).reshape(-1, chunk)
     statistics = lambda params: part_of(network.spec, params, "statistic")
-    renewed = jax.lax.map(lambda index: statistics(train(params, take_examples(inputs, index))[1])[0], batches)
+    renewed = loops.map(lambda index: statistics(train(params, take_examples(inputs, index))[1])[0], batches)
     return statistics(params)[1]([leaf.mean(0) for leaf in renewed])
 
 

@@ -12,19 +12,26 @@ from dwalign.program.inference.walk import called, scan_parts
 Equation = Callable[[Any, list], Sequence]
 
 
-def interpret(program: ClosedJaxpr | Jaxpr, equation: Equation, cast: Callable[[Any, Any], Any]) -> Callable[..., list]:
+def interpret(
+    program: ClosedJaxpr | Jaxpr,
+    equation: Equation,
+    cast: Callable[[Any, Any], Any] = lambda value, aval: value,
+    *,
+    enter: Callable[[Any], bool] = lambda eqn: True,
+) -> Callable[..., list]:
     """A function of the flat arguments of a program.
 
     Args:
       program: what `jax.make_jaxpr` gives.
       equation: `(eqn, values) -> results` for each equation that is no loop, branch or call.
       cast: `(value, aval) -> value` for arguments, constants and literals, that are declared as `aval`.
+      enter: which loops, branches and calls are gone into; the others are equations like any.
 
     >>> import jax.numpy as jnp
     >>> program = jax.make_jaxpr(lambda x: jax.jit(jnp.sin)(x) + 1)(2.0)
     >>> names = []
     >>> plain = lambda eqn, values: names.append(eqn.primitive.name) or [eqn.primitive.bind(*values, **eqn.params)]
-    >>> float(interpret(program, plain, lambda value, aval: value)(0.0)[0]), names
+    >>> float(interpret(program, plain)(0.0)[0]), names
     (1.0, ['sin', 'add'])
     """
 
@@ -36,9 +43,9 @@ def interpret(program: ClosedJaxpr | Jaxpr, equation: Equation, cast: Callable[[
         read = lambda var: cast(np.asarray(var.val, var.aval.dtype), var.aval) if isinstance(var, Literal) else env[var]
         for eqn in jaxpr.eqns:
             ins = [read(var) for var in eqn.invars]
-            if eqn.primitive.name in CONTROL:
+            if eqn.primitive.name in CONTROL and enter(eqn):
                 outs = CONTROL[eqn.primitive.name](eqn.params, ins, run, eqn)
-            elif (body := called(eqn)) is not None and eqn.primitive.name != "shard_map":
+            elif enter(eqn) and (body := called(eqn)) is not None and eqn.primitive.name != "shard_map":
                 outs = run(body, ins)
             else:
                 outs = equation(eqn, ins)

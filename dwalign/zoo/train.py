@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dwalign.program import CLASSIFICATION, Data, Network, Task
+from dwalign.program import CLASSIFICATION, Data, Network, Task, loops
 from dwalign.symmetry import part_of
 
 PyTree = Any
@@ -81,7 +81,7 @@ def train_further(
 
         def epoch(state, key):
             order = jax.random.permutation(key, count)[: steps * recipe.batch_size]
-            return jax.lax.scan(step, state, order.reshape(steps, recipe.batch_size))
+            return loops.scan(step, state, order.reshape(steps, recipe.batch_size))
 
         keys = jax.random.split(order_key, recipe.epochs)
         return jax.lax.scan(epoch, (params, optimizer.init(part_of(spec, params, "weight", "fixed")[0])), keys)[0][0]
