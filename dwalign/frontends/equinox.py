@@ -50,7 +50,7 @@ def open_model(model: Any, *inputs: PyTree, params: PyTree, key: Any, call: dict
         return outputs, dict(zip(names, jax.tree.leaves(renewed), strict=True))
 
     # all arrays of the state, the second of a pair; as a path of a dictionary
-    is_state = lambda path: stateful and path.startswith("['1.")
+    is_state = (lambda path: path.startswith("['1.")) if stateful else None
     return Opened(apply, names if params is None else params, train if norms else None, statistics=is_state)
 
 

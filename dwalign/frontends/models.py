@@ -52,6 +52,8 @@ def from_model(
 ) -> tuple[Network, PyTree]:
     """The network of a model and its parameters. The model itself stays as it is.
 
+    Of a second model of the same kind only the parameters are wanted: `open_model(other).params`.
+
     | model | params |
     |-|-|
     | torch module | the state dict, `{name: array}`; of tied tensors the first name |
@@ -105,7 +107,7 @@ def open_model(
     key: jax.Array | None = None,
     call: Mapping[str, Any] | None = None,
 ) -> Opened:
-    """What `from_model` makes a network of, before any symmetry is looked for."""
+    """What `from_model` makes a network of, before any symmetry is looked for; inputs only where it needs them."""
     opened = _frontend(model).open_model(model, *inputs, params=params, key=key, call=dict(call or {}))
     functions = {name: _free(getattr(opened, name)) for name in ("apply", "train", "init")}
     return opened._replace(**functions)

@@ -130,7 +130,10 @@ def _hugging_face(text: str) -> tuple[Any, Any]:
     kind = getattr(transformers, f"Flax{named[0]}" if flax else named[0], None)
     if kind is None:
         raise ValueError(f"transformers {transformers.__version__} must have the class {named[0]}, which it has not")
-    model = kind(config, _do_init=False) if flax else kind(config)
+    from dwalign.frontends.transformers import older_names
+
+    with older_names():
+        model = kind(config, _do_init=False) if flax else kind(config)
     return model, _dummies(config, kind.main_input_name)
 
 

@@ -4,9 +4,11 @@ torchax 0.0.13 asks for overloads that torch 2.13 dropped; 0.0.14.dev20261026 wo
 Importing it renames torch's spare device to `jax` and switches a fast path of attention off, in the whole process.
 """
 
+import contextlib
 import copy
 import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -19,12 +21,21 @@ from dwalign.frontends.models import Opened
 PyTree = Any
 
 
-def open_model(module: Any, *inputs: PyTree, params: PyTree, key: Any, call: dict[str, Any]) -> Opened:
+def open_model(
+    module: Any,
+    *inputs: PyTree,
+    params: PyTree,
+    key: Any,
+    call: dict[str, Any],
+    around: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
+) -> Opened:
+    """`around()` is entered for each call, where modules of a package cannot be traced without."""
     torch = load("torch")
     names = _names(module)
     own = {name: _array(tensor) for name, tensor in names.items()}
     # tables of positions and the like, which a state dict leaves out
     kept = {id(tensor) for tensor in names.values()}
+    buffers = [name for name, _ in module.named_buffers() if name in names]
     tables = {name: _array(tensor) for name, tensor in module.named_buffers() if id(tensor) not in kept}
     evaluated = _skeleton(module).eval()
     norms = [part for part in evaluated.modules() if _has_statistics(part)]
@@ -40,15 +51,16 @@ def open_model(module: Any, *inputs: PyTree, params: PyTree, key: Any, call: dic
         known, args, kwargs = environment.j2t_iso(jax.tree.map(jnp.asarray, (params | tables, args, kwargs)))
         # some modules remember what they computed
         fresh = copy.deepcopy(skeleton)
-        with environment:
+        with environment, around():
             outputs = torch.func.functional_call(fresh, known, args, {**kwargs, **call})
-        return _outputs(environment.t2j_iso(outputs)), {name: environment.t2j_iso(known[name]) for name in params}
+        return _outputs(environment.t2j_iso(outputs)), {name: environment.t2j_iso(known[name]) for name in buffers}
 
     def apply(params, *inputs):
         return run(evaluated, params, inputs)[0]
 
     def train(params, *inputs):
-        return run(trained, params, inputs)
+        outputs, new = run(trained, params, inputs)
+        return outputs, {**params, **new}
 
     return Opened(apply, own if params is None else params, train if norms else None)
 
@@ -73,11 +85,12 @@ def into_model(module: Any, params: PyTree) -> Any:
 
 def _names(module: Any) -> dict[str, Any]:
     """The state dict, of tied tensors the first name."""
-    first: dict[int, str] = {}
-    state = module.state_dict(keep_vars=True)
-    for name, tensor in state.items():
-        first.setdefault(id(tensor), name)
-    return {name: state[name] for name in first.values()}
+    first: dict[int, tuple[str, Any]] = {}
+    for name, value in module.state_dict(keep_vars=True).items():
+        # a state dict may hold anything else, too
+        if isinstance(value, load("torch").Tensor):
+            first.setdefault(id(value), (name, value))
+    return dict(first.values())
 
 
 def _skeleton(module: Any) -> Any:

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dwalign.extras import load
 from dwalign.frontends import torch as torch_modules
 from dwalign.frontends.linen import renew, with_statistics
 from dwalign.frontends.models import Opened
@@ -22,7 +23,7 @@ def open_model(model: Any, *inputs: PyTree, params: PyTree, key: Any, call: dict
         quiet = {"use_cache": False} if hasattr(model.config, "use_cache") else {}
         taken = inspect.signature(model.forward).parameters
         call = {name: value for name, value in quiet.items() if name in taken} | call
-        return torch_modules.open_model(model, *inputs, params=params, key=key, call=call)
+        return torch_modules.open_model(model, *inputs, params=params, key=key, call=call, around=_compiling)
 
     init = lambda key: model.init_weights(key, model.input_shape)
     if params is None:
@@ -34,7 +35,7 @@ def open_model(model: Any, *inputs: PyTree, params: PyTree, key: Any, call: dict
 
     def run(params, inputs, **options):
         args, kwargs = ((), inputs[0]) if len(inputs) == 1 and isinstance(inputs[0], dict) else (inputs, {})
-        with _clip():
+        with older_names():
             return model(*args, **kwargs, params=params, **off | call | options)
 
     def apply(params, *inputs):
@@ -64,16 +65,27 @@ def _arrays(outputs: Any) -> PyTree:
     return found[0] if len(found) == 1 else found
 
 
-@contextlib.contextmanager
-def _clip() -> Iterator[None]:
-    """`jnp.clip` with the names of arguments that jax has changed since 4.57, for as long as a model is traced."""
+def _compiling() -> contextlib.AbstractContextManager:
+    """Models of torch look at masks and tokens, which a trace has no numbers of, unless they are being compiled."""
+    return _replaced(load("torch").compiler, "is_compiling", lambda: True)
+
+
+def older_names() -> contextlib.AbstractContextManager:
+    """Models of Flax, also while they are made, call `jnp.clip` with names of arguments that jax has changed since."""
     clip = jnp.clip
 
     def renamed(x, min=None, max=None, *, a_min=None, a_max=None):
         return clip(x, a_min if min is None else min, a_max if max is None else max)
 
-    jnp.clip = renamed
+    return _replaced(jnp, "clip", renamed)
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Another value there, for as long as a model is traced."""
+    own = getattr(owner, name)
+    setattr(owner, name, value)
     try:
         yield
     finally:
-        jnp.clip = clip
+        setattr(owner, name, own)

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dwalign.frontends import open_model
+
 PyTree = Any
 
 
@@ -21,6 +23,12 @@ class Case(NamedTuple):
     apply: Callable[..., PyTree]
     params: PyTree
     inputs: tuple[PyTree, ...]
+
+
+def opened(model: Any, *inputs: PyTree, **options: Any) -> Case:
+    """What the library makes of a model, see `dwalign.frontends.open_model`."""
+    found = open_model(model, *inputs, **options)
+    return Case(found.apply, found.params, inputs)
 
 
 def drawn(params: PyTree, seed: int = 0) -> PyTree:

@@ -6,27 +6,26 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from covered.case import Case, images, vectors
+from covered.case import Case, images, opened, vectors
 
 NEEDS = ("equinox",)
 
 
 def model(make: Callable[[Any, Any], Any], *inputs: Any, call: Callable[..., Any] | None = None) -> Callable[[], Case]:
-    """`make(eqx, keys)` gives the module; it is written for one example and mapped over them."""
+    """`make(eqx, keys)` gives the module, or parts of one that `call(parts, *inputs)` calls."""
 
     def build() -> Case:
         import equinox as eqx
 
         built = make(eqx, iter(jax.random.split(jax.random.key(0), 32)))
-        params, static = eqx.partition(built, eqx.is_array)
-        run = call or (lambda module, *inputs: module(*inputs))
-        leaves, treedef = jax.tree.flatten(params)
 
-        def apply(params, *inputs):
-            module = eqx.combine(treedef.unflatten(params), static)
-            return jax.vmap(lambda *one: run(module, *one))(*inputs)
+        class Whole(eqx.Module):
+            parts: Any
 
-        return Case(apply, leaves, inputs)
+            def __call__(self, *inputs):
+                return call(self.parts, *inputs)
+
+        return opened(Whole(built) if call else built, *inputs)
 
     return build
 
@@ -153,16 +152,7 @@ def statistics() -> Case:
         eqx.nn.BatchNorm(12, axis_name="batch", mode="batch"),
         eqx.nn.Linear(12, 4, key=two),
     )
-    net, state = eqx.nn.make_with_state(make)()
-    net = eqx.nn.inference_mode(net)
-    params, static = eqx.partition((net, state), eqx.is_array)
-    leaves, treedef = jax.tree.flatten(params)
-
-    def apply(params, inputs):
-        net, state = eqx.combine(treedef.unflatten(params), static)
-        return jax.vmap(lambda x: net(x, state)[0], axis_name="batch")(inputs)
-
-    return Case(apply, leaves, (images(8).transpose(0, 3, 1, 2),))
+    return opened(eqx.nn.make_with_state(make)(), images(8).transpose(0, 3, 1, 2))
 
 
 NUMBERS = jnp.arange(12, dtype=jnp.int32).reshape(2, 6) + 3

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from covered.case import Case, images, tokens, vectors
+from covered.case import Case, images, opened, tokens, vectors
 
 NEEDS = ("dm-haiku",)
 
@@ -19,9 +19,7 @@ def model(forward: Callable[..., Any], *inputs: Any) -> Callable[[], Case]:
         import haiku as hk
 
         train, test = (hk.transform_with_state(functools.partial(forward, hk, training)) for training in (True, False))
-        params, state = jax.eval_shape(train.init, jax.random.key(0), *inputs)
-        apply = lambda both, *inputs: test.apply(both["params"], both["state"], None, *inputs)[0]
-        return Case(apply, {"params": params, "state": state}, inputs)
+        return opened(test, *inputs, params=jax.eval_shape(train.init, jax.random.key(0), *inputs))
 
     return build
 

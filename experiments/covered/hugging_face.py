@@ -1,15 +1,13 @@
 """The Flax models of Hugging Face transformers (the last of them are in 4.57), small and with random weights."""
 
-import inspect
 import os
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from covered.case import Case, images, tokens, vectors
+from covered.case import Case, images, opened, tokens, vectors
+from dwalign.frontends import transformers as frontend
 
 NEEDS = ("transformers",)
 
@@ -44,34 +42,18 @@ def open_transformers() -> Any:
     os.environ |= {"USE_TORCH": "0", "USE_TF": "0", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
     import transformers
 
-    # it asks for an argument of jnp.clip that jax has renamed since
-    clip = jnp.clip
-    if not hasattr(clip, "renamed"):
-        jnp.clip = lambda x, min=None, max=None, *, a_min=None, a_max=None: clip(
-            x, a_min if min is None else min, a_max if max is None else max
-        )
-        jnp.clip.renamed = True
     return transformers
 
 
 def case(kind: Any, config: Any, inputs: dict[str, Any], **options: Any) -> Case:
     """A model of transformers as a function of its weights (and batch statistics) and of the inputs by name."""
-    try:
-        built = kind(config, _do_init=False, **options)
-        params = built.params_shape_tree
-    except ValueError:
-        # two models in one are made with their weights or not at all
-        built = kind(config, seed=0, **options)
-        params = built.params
-
-    # a few models have no such argument, and never train where they are called
-    off = {"train": False} if "train" in inspect.signature(built.__call__).parameters else {}
-
-    def apply(params, inputs):
-        outputs = built(**inputs, params=params, **off)
-        return [leaf for leaf in jax.tree.leaves(outputs.to_tuple()) if leaf is not None]
-
-    return Case(apply, dict(params), (inputs,))
+    with frontend.older_names():
+        try:
+            built = kind(config, _do_init=False, **options)
+        except ValueError:
+            # two models in one are made with their weights or not at all
+            built = kind(config, seed=0, **options)
+    return opened(built, inputs)
 
 
 def composite(

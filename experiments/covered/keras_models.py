@@ -5,21 +5,9 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from covered.case import Case, images, tokens, vectors
+from covered.case import Case, images, opened, tokens, vectors
 
 NEEDS = ("keras",)
-
-
-def case(built: Any, *inputs: Any) -> Case:
-    """A Keras model as a function of its variables."""
-    count = len(built.trainable_variables)
-
-    def apply(params, *inputs):
-        fed = inputs[0] if len(inputs) == 1 else list(inputs)
-        return built.stateless_call(params[:count], params[count:], fed, training=False)[0]
-
-    variables = [*built.trainable_variables, *built.non_trainable_variables]
-    return Case(apply, [variable.value for variable in variables], inputs)
 
 
 def open_keras() -> Any:
@@ -34,7 +22,7 @@ def application(name: str, size: int = 32, **options: Any) -> Callable[[], Case]
     def build() -> Case:
         make = getattr(open_keras().applications, name)
         head = {} if "include_top" in options else {"classes": 10}
-        return case(make(weights=None, input_shape=(size, size, 3), **head, **options), images(size))
+        return opened(make(weights=None, input_shape=(size, size, 3), **head, **options), images(size))
 
     return build
 
@@ -45,7 +33,7 @@ def family(module: str, kind: str, size: int = 32, **options: Any) -> Callable[[
     def build() -> Case:
         open_keras()
         make = getattr(importlib.import_module(f"keras.src.applications.{module}"), kind)
-        return case(make(weights=None, input_shape=(size, size, 3), classes=10, **options), images(size))
+        return opened(make(weights=None, input_shape=(size, size, 3), classes=10, **options), images(size))
 
     return build
 
@@ -58,7 +46,7 @@ def residual(version: int) -> Callable[[], Case]:
         stage = getattr(resnet, f"stack_residual_blocks_v{version}")
         blocks = lambda x: stage(stage(x, 16, 2, stride1=1, name="one"), 24, 2, name="two")
         sizes = dict(use_bias=True, weights=None, input_shape=(32, 32, 3), classes=10, weights_name="none")
-        return case(resnet.ResNet(blocks, version == 2, **sizes), images(32))
+        return opened(resnet.ResNet(blocks, version == 2, **sizes), images(32))
 
     return build
 
@@ -70,7 +58,7 @@ def stack(make: Callable[[Any], list[Any]], *inputs: Any) -> Callable[[], Case]:
         keras = open_keras()
         (first,) = inputs
         model = keras.Sequential([keras.Input(first.shape[1:], dtype=str(first.dtype)), *make(keras.layers)])
-        return case(model, first)
+        return opened(model, first)
 
     return build
 
@@ -87,7 +75,7 @@ def transformer() -> Case:
         y = layers.Dense(32)(layers.Dense(48, activation="relu")(x))
         x = layers.LayerNormalization(epsilon=1e-6)(x + y)
     x = layers.Dense(20, activation="relu")(layers.GlobalAveragePooling1D()(x))
-    return case(keras.Model(numbers, layers.Dense(2, activation="softmax")(x)), tokens(6, 20))
+    return opened(keras.Model(numbers, layers.Dense(2, activation="softmax")(x)), tokens(6, 20))
 
 
 def grouped_attention() -> Case:
@@ -96,7 +84,7 @@ def grouped_attention() -> Case:
     entry = keras.Input((6, 7))
     x = layers.Dense(32)(entry)
     x = layers.RMSNormalization()(x + layers.GroupQueryAttention(8, 4, 2)(x, x))
-    return case(keras.Model(entry, layers.Dense(3)(x)), vectors(2, 6, 7))
+    return opened(keras.Model(entry, layers.Dense(3)(x)), vectors(2, 6, 7))
 
 
 SERIES = vectors(2, 5, 7)

@@ -5,15 +5,14 @@ from typing import Any
 
 import jax
 
-from covered.case import Case, images, vectors
+from covered.case import Case, images, opened, vectors
 
 NEEDS = ("flax",)
 
 
 def module(make: Callable[[], Any], *inputs: Any) -> Case:
     """A linen module, applied to inputs."""
-    built = make()
-    return Case(built.apply, built.init(jax.random.key(0), *inputs), inputs)
+    return opened(make(), *inputs, key=jax.random.key(0))
 
 
 def recurrent(cell: str, **options: Any) -> Callable[[], Case]:

@@ -1,32 +1,20 @@
-"""Modules of flax.nnx: the state of a module, keys and counters too, is what apply takes."""
+"""Modules of flax.nnx."""
 
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
-from covered.case import Case, images, vectors
+from covered.case import Case, images, opened, vectors
 
 NEEDS = ("flax",)
 
 
-def module(make: Callable[[Any, Any], Any], *inputs: Any, call: Callable[..., Any] | None = None) -> Callable[[], Case]:
-    """`make(nnx, rngs)` gives the module, `call(module, *inputs)` its outputs."""
+def module(make: Callable[[Any, Any], Any], *inputs: Any) -> Callable[[], Case]:
+    """`make(nnx, rngs)` gives the module."""
 
     def build() -> Case:
         from flax import nnx
 
-        built = make(nnx, nnx.Rngs(0))
-        built.eval()
-        graph, weights, rest = nnx.split(built, nnx.Not(nnx.RngState), ...)
-        run = call or (lambda module, *inputs: module(*inputs))
-
-        def apply(params, *inputs):
-            # a counter of keys must be made where it is counted up
-            return run(nnx.merge(graph, params, jax.tree.map(jnp.array, rest)), *inputs)
-
-        return Case(apply, nnx.to_pure_dict(weights), inputs)
+        return opened(make(nnx, nnx.Rngs(0)), *inputs)
 
     return build
 

@@ -3,10 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from covered import torch_adapter
-from covered.case import Case, images
+from covered.case import Case, images, opened
 
-NEEDS = ("timm", *torch_adapter.NEEDS)
+NEEDS = ("timm", "torch", "torchvision", "torchax")
 
 
 def model(name: str, size: int = 32, **options: Any) -> Callable[[], Case]:
@@ -15,7 +14,7 @@ def model(name: str, size: int = 32, **options: Any) -> Callable[[], Case]:
         import torch
 
         torch.manual_seed(0)
-        return torch_adapter.case(timm.create_model(name, num_classes=10, **options), images(size, first=True))
+        return opened(timm.create_model(name, num_classes=10, **options), images(size, first=True))
 
     return build
 
@@ -37,7 +36,7 @@ def direct(
             key: [getattr(source, one) for one in names] if isinstance(names, list) else getattr(source, names)
             for key, names in (layers or {}).items()
         }
-        return torch_adapter.case(getattr(source, kind)(num_classes=10, **found, **options), images(size, first=True))
+        return opened(getattr(source, kind)(num_classes=10, **found, **options), images(size, first=True))
 
     return build
 
@@ -48,7 +47,7 @@ def mvit() -> Case:
 
     torch.manual_seed(0)
     sizes = MultiScaleVitCfg(depths=(1, 1, 1, 1), embed_dim=(16, 32, 48, 64), num_heads=(1, 2, 3, 4))
-    return torch_adapter.case(MultiScaleVit(sizes, img_size=64, num_classes=10), images(64, first=True))
+    return opened(MultiScaleVit(sizes, img_size=64, num_classes=10), images(64, first=True))
 
 
 PLAIN = dict(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=4)

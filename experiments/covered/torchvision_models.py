@@ -4,10 +4,9 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from covered import torch_adapter
-from covered.case import Case, images, vectors
+from covered.case import Case, images, opened, vectors
 
-NEEDS = torch_adapter.NEEDS
+NEEDS = ("torch", "torchvision", "torchax")
 
 
 def model(name: str, size: int = 32, **options: Any) -> Callable[[], Case]:
@@ -17,7 +16,7 @@ def model(name: str, size: int = 32, **options: Any) -> Callable[[], Case]:
 
         torch.manual_seed(0)
         built = getattr(torchvision.models, name)(weights=None, num_classes=10, **options)
-        return torch_adapter.case(built, images(size, first=True))
+        return opened(built, images(size, first=True))
 
     return build
 
@@ -31,7 +30,7 @@ def direct(path: str, size: int = 32, **options: Any) -> Callable[[], Case]:
         torch.manual_seed(0)
         module, kind = path.split(".")
         source = importlib.import_module(f"torchvision.models.{module}")
-        return torch_adapter.case(getattr(source, kind)(num_classes=10, **options), images(size, first=True))
+        return opened(getattr(source, kind)(num_classes=10, **options), images(size, first=True))
 
     return build
 
@@ -61,7 +60,7 @@ def vit() -> Case:
 
     torch.manual_seed(0)
     sizes = dict(image_size=32, patch_size=8, num_layers=2, num_heads=4, hidden_dim=32, mlp_dim=48, num_classes=10)
-    return torch_adapter.case(VisionTransformer(**sizes), images(32, first=True))
+    return opened(VisionTransformer(**sizes), images(32, first=True))
 
 
 def swin() -> Case:
@@ -70,7 +69,7 @@ def swin() -> Case:
 
     torch.manual_seed(0)
     sizes = dict(patch_size=[4, 4], embed_dim=16, depths=[2, 1], num_heads=[2, 4], window_size=[4, 4], num_classes=10)
-    return torch_adapter.case(SwinTransformer(**sizes), images(32, first=True))
+    return opened(SwinTransformer(**sizes), images(32, first=True))
 
 
 def convnext() -> Case:
@@ -79,7 +78,7 @@ def convnext() -> Case:
 
     torch.manual_seed(0)
     stages = [CNBlockConfig(16, 24, 1), CNBlockConfig(24, 32, 2), CNBlockConfig(32, None, 1)]
-    return torch_adapter.case(ConvNeXt(stages, num_classes=10), images(32, first=True))
+    return opened(ConvNeXt(stages, num_classes=10), images(32, first=True))
 
 
 def vgg() -> Case:
@@ -90,7 +89,7 @@ def vgg() -> Case:
     torch.manual_seed(0)
     layers = make_layers([16, "M", 24, "M", 32, 32, "M"], batch_norm=True)
     head = [torch.nn.Flatten(), torch.nn.Linear(32 * 16, 24), torch.nn.ReLU(), torch.nn.Linear(24, 10)]
-    return torch_adapter.case(torch.nn.Sequential(layers, *head), images(32, first=True))
+    return opened(torch.nn.Sequential(layers, *head), images(32, first=True))
 
 
 def series(kind: str, **options: Any) -> Callable[[], Case]:
@@ -111,7 +110,7 @@ def series(kind: str, **options: Any) -> Callable[[], Case]:
             def forward(self, x):
                 return self.head(self.core(x)[0])
 
-        return torch_adapter.case(Net(), vectors(2, 5, 7))
+        return opened(Net(), vectors(2, 5, 7))
 
     return build
 
@@ -122,9 +121,7 @@ def encoder() -> Case:
     torch.manual_seed(0)
     layer = torch.nn.TransformerEncoderLayer(32, 4, 48, batch_first=True)
     blocks = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-    return torch_adapter.case(
-        torch.nn.Sequential(torch.nn.Linear(7, 32), blocks, torch.nn.Linear(32, 3)), vectors(2, 5, 7)
-    )
+    return opened(torch.nn.Sequential(torch.nn.Linear(7, 32), blocks, torch.nn.Linear(32, 3)), vectors(2, 5, 7))
 
 
 def decoder() -> Case:
@@ -142,7 +139,7 @@ def decoder() -> Case:
         def forward(self, x, memory):
             return self.head(self.blocks(self.first(x), self.second(memory)))
 
-    return torch_adapter.case(Net(), vectors(2, 5, 7), vectors(2, 6, 7))
+    return opened(Net(), vectors(2, 5, 7), vectors(2, 6, 7))
 
 
 MODELS: dict[str, Callable[[], Case]] = {

@@ -13,7 +13,6 @@ X = drawn.normal(8, 5)
 
 
 def test_a_function_without_state():
-    model = hk.without_apply_rng(hk.transform(lambda x: hk.nets.MLP([6, 3])(x)))
     model = hk.transform(lambda x: hk.nets.MLP([6, 3])(x))
     net, _ = laws.there_and_back(model, X, answer=lambda params: model.apply(params, None, X), key=jax.random.key(0))
     assert net.spec.sizes == {"h0": 6} and net.train is None

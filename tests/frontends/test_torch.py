@@ -56,6 +56,10 @@ def test_a_module_with_all_of_these():
         assert one.device.type == "cpu" and (one == two).all()
     assert "one.weight" in params and not {"two.weight", "table"} & params.keys()
 
+    # of a second module only the params are asked for
+    other = dwalign.frontends.open_model(same).params
+    assert all(np.array_equal(params[name], other[name]) for name in params | other)
+
     net, params = laws.there_and_back(model, X, answer=evaluated)
     assert model.two.weight is model.one.weight and model.norm.num_batches_tracked.dtype == torch.int64
     assert set(net.spec.sizes.values()) == {6, 5}
