@@ -13,7 +13,7 @@ import numpy as np
 
 from dwalign.files import keras, msgpack, npz, orbax, safetensors, torch
 from dwalign.files.atomic import whole
-from dwalign.files.errors import FileError, said
+from dwalign.files.errors import FileError, few, said
 from dwalign.files.names import match
 from dwalign.files.tensors import LazyArray, Weights, Writing
 
@@ -103,7 +103,9 @@ def write_weights(
         sources = match(path, tensors, like, str(like.path), like.ties)
         inputs = [*inputs, like.path]
     lazy = [array for known in (values, like or {}) for array in known.values() if isinstance(array, LazyArray)]
-    _check_free(path, {Path(file) for file in inputs} | {array.file for array in lazy if array.file}, overwrite)
+    _check_free(path, {Path(file) for file in inputs} | {array.file for array in lazy if array.file})
+    if os.path.lexists(path):
+        _check_replaceable(path, kind, overwrite)
     shown = {name: values[source] for name, source in sources.items()} if values else like or {}
     known = {name: _known(path, name, shown[name], like) for name in sources if shown}
     _check_space(path, known)
@@ -170,23 +172,30 @@ def _format_to_write(path: Path, like: Weights | None) -> str:
         return like.format
     else:
         raise FileError(f"{path} must end in one of {LISTED}, or be a folder written like one; rename it")
-    if kind == "safetensors" and like is not None and like.path.is_dir() and like.format == kind and path.is_dir():
-        raise FileError(f"{path} must be a file by its name, found a folder; name a new file or folder")
     return kind
 
 
-def _check_free(path: Path, inputs: set[Path], overwrite: bool) -> None:
-    """The output has a folder, takes no input's place, and no other's unless it may."""
+def _check_free(path: Path, inputs: set[Path]) -> None:
+    """The output has a folder, and takes no input's place."""
     if not path.parent.is_dir():
         raise FileError(f"{path} must lie in a folder that exists; make {path.parent}")
-    if not os.path.lexists(path):
-        return
     for file in inputs:
         here, there = path.resolve(), file.resolve()
         if here == there or here in there.parents or (file.exists() and path.exists() and path.samefile(file)):
             raise FileError(f"{path} must not be an input, which is never written over; choose another name")
+
+
+def _check_replaceable(path: Path, kind: str, overwrite: bool) -> None:
+    """What is there may go, and is of the kind that will be there: nothing but weights."""
     if not overwrite:
         raise FileError(f"{path} exists; choose another name, or say that it may be written over (overwrite=True)")
+    folder = kind == "orbax" or path.suffix.lower() not in SUFFIXES
+    if folder != path.is_dir():
+        raise FileError(f"{path} must be a {'folder' if folder else 'file'} to be written over; choose another name")
+    if folder and not orbax.is_checkpoint(path):
+        other = [file.name for file in path.iterdir() if not file.name.endswith((".safetensors", safetensors.INDEX))]
+        if other:
+            raise FileError(f"{path} must hold nothing but weights to be written over, found {few(other)}; move them")
 
 
 def _check_space(path: Path, known: Mapping[str, jax.ShapeDtypeStruct]) -> None:

@@ -107,7 +107,10 @@ NPZ = {
     "a nameless type": ({"w.npy": npy(np.zeros(3, "V1"))}, "w must be numbers of a known type, found |V1"),
     "no array": ({"w.npy": b"hello"}, "could not be read (ValueError"),
     "other files": ({"w.npy": npy(np.ones(2)), "readme": b"hello"}, "a zip of other files"),
-    "code": ({"w.npy": b"\x93NUMPY\x01\x00\x20\x00" + b"__import__('os').system('true')".ljust(32)}, "could not be read"),
+    "code": (
+        {"w.npy": b"\x93NUMPY\x01\x00\x20\x00" + b"__import__('os').system('true')".ljust(32)},
+        "could not be read",
+    ),
     "torch": ({"w/data.pkl": b"\x80"}, "looks like torch"),
     "keras": ({"model.weights.h5": b""}, "looks like keras"),
 }

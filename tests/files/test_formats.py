@@ -127,7 +127,10 @@ def test_shards_stay_shards(tmp_path):
     found = open_weights(tmp_path / "merged")
     assert list(found) == list(weights) and all(same(found[name], doubled[name]) for name in doubled)
     write_weights(tmp_path / "one.safetensors", found, like=weights)
-    assert list(open_weights(tmp_path / "one.safetensors")) == list(weights)
+    one = open_weights(tmp_path / "one.safetensors")
+    assert (tmp_path / "one.safetensors").is_file() and list(one) == list(weights)
+    write_weights(tmp_path / "one", one, like=weights)
+    assert listing(tmp_path / "one") == listing(tmp_path / "model")
 
 
 def test_types_that_numpy_lacks_are_found_in_an_npz(tmp_path):
