@@ -4,8 +4,11 @@ import contextlib
 import os
 import resource
 import signal
-import tracemalloc
+import subprocess
+import sys
+import textwrap
 from collections.abc import Mapping
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -197,23 +200,41 @@ def test_metadata_needs_a_place(tmp_path):
         write_weights(tmp_path / "w.npz", TENSORS, metadata={"merged": "yes"})
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".msgpack", ".h5"])
-def test_memory_is_that_of_few_tensors(suffix, tmp_path):
-    needs(suffix)
-    size, count = 1_000_000, 16
+MERGE = """
+    import sys, tracemalloc
+    from pathlib import Path
+    import numpy as np
+    from dwalign.files import LazyArray, open_weights, write_weights
+
+    folder, size, count = Path(sys.argv[1]), 1_000_000, 16
     made = {f"w{k}": LazyArray((size,), np.dtype("f4"), lambda k=k: np.full(size, k, "f4")) for k in range(count)}
-    write_weights(tmp_path / f"warm{suffix}", {"w": np.zeros(9)})
-    tracemalloc.start()
-    try:
-        write_weights(tmp_path / f"a{suffix}", made)
-        a = open_weights(tmp_path / f"a{suffix}")
+    for suffix in sys.argv[2:]:
+        write_weights(folder / f"warm{suffix}", {"w": np.zeros(9)})
+        tracemalloc.start()
+        write_weights(folder / f"a{suffix}", made)
+        a = open_weights(folder / f"a{suffix}")
         half = lambda name: np.asarray(a[name]) * np.float32(0.5)
         merged = {name: LazyArray(t.shape, t.dtype, lambda name=name: half(name)) for name, t in a.items()}
-        write_weights(tmp_path / f"b{suffix}", merged, like=a)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
+        write_weights(folder / f"b{suffix}", merged, like=a)
+        print(suffix, tracemalloc.get_traced_memory()[1] / (4 * size))
         tracemalloc.stop()
-    # halving takes two tensors at a time, the buffers of an npz or msgpack two or three more
-    assert peak < 5.5 * 4 * size
-    assert float(np.asarray(open_weights(tmp_path / f"b{suffix}")["w8"])[5]) == 4
-    print(suffix, peak / 4 / size)
+        assert float(np.asarray(open_weights(folder / f"b{suffix}")["w8"])[5]) == 4
+"""
+
+
+def test_memory_is_that_of_few_tensors(tmp_path):
+    # in a process of its own: tracemalloc crashes when it stops beside the threads that Orbax leaves
+    most = {
+        ".safetensors": 2.2,
+        ".npz": 2.2,
+        ".msgpack": 5.5,
+    }  # halving takes two tensors, Flax copies each three times
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(MERGE), tmp_path, *most],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert done.returncode == 0, done.stderr
+    found = dict(line.split() for line in done.stdout.splitlines())
+    assert all(float(found[suffix]) < tensors for suffix, tensors in most.items()), found
