@@ -19,11 +19,10 @@ import numpy as np
 
 from dwalign.extras import load
 from dwalign.files.errors import FileError, reading
-from dwalign.files.tensors import LazyArray, Weights, Writing, is_foreign
+from dwalign.files.tensors import MOST_PACKED, LazyArray, Weights, Writing, is_foreign
 
 MEMBER = "model.weights.h5"
 WHAT = "a whole file of Keras"
-MOST_DEFLATED = 1100
 
 
 def open(path: Path) -> Weights:
@@ -33,7 +32,7 @@ def open(path: Path) -> Weights:
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and item.dtype.kind in "biufcV" and item.shape is not None:
             dtype = _type(path, name, item)
-            if item.external or item.is_virtual or item.nbytes > MOST_DEFLATED * item.id.get_storage_size() + 64:
+            if item.external or item.is_virtual or item.nbytes > MOST_PACKED * item.id.get_storage_size() + 64:
                 raise FileError(
                     f"{path}: {name} must have its {item.nbytes} bytes in this file; write it again with Keras"
                 )

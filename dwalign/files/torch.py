@@ -21,17 +21,18 @@ import numpy as np
 from dwalign.extras import load
 from dwalign.files.errors import FileError, reading, said
 from dwalign.files.tensors import LazyArray, Weights, Writing, is_foreign
+from dwalign.files.zips import seal
 
 # what scripts call the state dict inside of what they save
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "params")
-Path_ = tuple[Any, ...]
+Place = tuple[Any, ...]
 
 
 class Layout(NamedTuple):
     """The object that was saved, and where in it each name lies."""
 
     content: Any
-    places: dict[str, Path_]
+    places: dict[str, Place]
 
 
 def open(path: Path) -> Weights:
@@ -90,14 +91,15 @@ def write(file: Path, writing: Writing) -> None:
     try:
         with torch.serialization.skip_data():
             torch.save(_replaced(content, room), file)
-        with file.open("r+b") as handle:  # a disk that is full says so here, not when memory is written
-            os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
+        if hasattr(os, "posix_fallocate"):  # a full disk says so here, not by a signal when memory is written
+            with file.open("r+b") as handle:
+                os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
         with torch.serialization.set_default_mmap_options(mmap.MAP_SHARED):
             target = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except RuntimeError as error:
         raise FileError(f"{writing.path} could not be written by torch ({said(error)}); free space") from error
     old = dict(_tensors(content))
-    written: dict[Path_, bytes] = {}
+    written: dict[Place, bytes] = {}
     for place, tensor in _tensors(target):
         array = pull(named[place]) if place in named else _numpy(old[place])
         if array.shape != tuple(tensor.shape):
@@ -108,6 +110,7 @@ def write(file: Path, writing: Writing) -> None:
         _numpy(tensor)[...] = array
         written[place] = _digest(array)
         del array
+    seal(file)
     for place, tensor in _tensors(target):
         if _digest(_numpy(tensor)) != written[place]:
             raise FileError(
@@ -116,7 +119,7 @@ def write(file: Path, writing: Writing) -> None:
             )
 
 
-def _wrapped(content: Any) -> Path_:
+def _wrapped(content: Any) -> Place:
     """The keys that lead to the state dict."""
     torch = load("torch")
     if isinstance(content, dict) and not any(isinstance(value, torch.Tensor) for value in content.values()):
@@ -126,7 +129,7 @@ def _wrapped(content: Any) -> Path_:
     return ()
 
 
-def _tensors(node: Any, place: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
+def _tensors(node: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
     if isinstance(node, load("torch").Tensor):
         yield place, node
     elif isinstance(node, dict | list | tuple):
@@ -134,7 +137,7 @@ def _tensors(node: Any, place: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
             yield from _tensors(value, (*place, key))
 
 
-def _replaced(node: Any, new: Callable[[Path_, Any], Any], place: Path_ = ()) -> Any:
+def _replaced(node: Any, new: Callable[[Place, Any], Any], place: Place = ()) -> Any:
     """The same object with other tensors. Shallow copies keep what an ordered dictionary carries, such as versions."""
     if isinstance(node, load("torch").Tensor):
         return new(place, node)
@@ -149,13 +152,13 @@ def _replaced(node: Any, new: Callable[[Path_, Any], Any], place: Path_ = ()) ->
     return node
 
 
-def _room(wanted: Callable[[Path_], tuple[tuple[int, ...], Any] | None]) -> Callable[[Path_, Any], Any]:
+def _room(wanted: Callable[[Place], tuple[tuple[int, ...], Any] | None]) -> Callable[[Place, Any], Any]:
     """Makes tensors without numbers, which share memory where the old ones did, if shapes and types are theirs."""
     torch = load("torch")
     storages: dict[int, Any] = {}
     same: dict[Any, Any] = {}
 
-    def new(place: Path_, old: Any) -> Any:
+    def new(place: Place, old: Any) -> Any:
         shape, dtype = wanted(place) or (tuple(old.shape), old.dtype)
         if not old.numel() or (shape, dtype) != (tuple(old.shape), old.dtype):
             made = torch.empty(shape, dtype=dtype)

@@ -169,10 +169,10 @@ def test_lists_of_orbax_stay_in_order(tmp_path):
         "pair": (np.ones(1), 2.5),
     }
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(tmp_path / "theirs", tree)
+        checkpointer.save(tmp_path / "theirs", tree, custom_metadata={"run": 3})
     weights = open_weights(tmp_path / "theirs")
     assert all(same(weights[f"layers/{k}/w"], tree["layers"][k]["w"]) for k in range(12))
-    assert same(weights["step"], np.asarray(3))
+    assert same(weights["step"], np.asarray(3)) and weights.metadata == {"run": "3"}
     write_weights(tmp_path / "ours", weights, like=weights)
     with ocp.StandardCheckpointer() as checkpointer:
         found = checkpointer.restore(tmp_path / "ours")
@@ -180,7 +180,7 @@ def test_lists_of_orbax_stay_in_order(tmp_path):
         targeted = checkpointer.restore(tmp_path / "ours", like)
     assert [float(layer["w"][0]) for layer in found["layers"]] == list(range(12)) and found["step"] == 3
     assert jax.tree.structure(targeted) == jax.tree.structure(tree)
-    assert not list(tmp_path.glob(".*"))
+    assert open_weights(tmp_path / "ours").metadata == {"run": "3"} and not list(tmp_path.glob(".*"))
 
 
 def test_trees_are_bound_and_read(tmp_path):
@@ -266,6 +266,22 @@ class TestTorch:
             write_weights(tmp_path / "out.pt", values | {"tied": values["tied"] + 1}, like=weights)
         assert [file.name for file in tmp_path.iterdir()] == ["w.pt"]
         write_weights(tmp_path / "out.safetensors", values | {"tied": values["tied"] + 1}, like=weights)
+
+    def test_other_shapes_stay_tied(self, tmp_path):
+        values = self.save(tmp_path / "w.pt")
+        wider = {name: np.concatenate([array, array]) for name, array in values.items()}
+        write_weights(tmp_path / "out.pt", wider, like=open_weights(tmp_path / "w.pt"))
+        found = open_weights(tmp_path / "out.pt")
+        assert found.ties == {"tied": "base"} and all(
+            same(found[name], wider[name]) for name in wider if name != "half"
+        )
+
+    def test_any_reader_of_zips_finds_the_numbers_right(self, tmp_path):
+        self.save(tmp_path / "w.pt")
+        weights = open_weights(tmp_path / "w.pt")
+        write_weights(tmp_path / "out.pt", weights, like=weights)
+        with zipfile.ZipFile(tmp_path / "out.pt") as archive:
+            assert archive.testzip() is None
 
     def test_all_of_an_object_without_a_known_name(self, tmp_path):
         import torch
