@@ -211,6 +211,7 @@ def test_shards(tmp_path):
     refused(folder, "must hold one index or one file, found model-00002-of-00002.safetensors, other.safetensors")
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of the loops that Orbax leaves
 def test_orbax(tmp_path):
     write_weights(tmp_path / "run.orbax", SMALL)
     (tmp_path / "run").mkdir()

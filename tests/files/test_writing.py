@@ -97,10 +97,11 @@ def full_disk(room):
         signal.signal(signal.SIGXFSZ, handler)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of the loops that Orbax leaves
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_full_disk_leaves_nothing(suffix, tmp_path):
     needs(suffix)
-    large = {name: np.random.default_rng(0).random(30_000) for name in "abc"}
+    large = {name: np.random.default_rng(0).random(60_000) for name in "abc"}
     with full_disk(300_000), pytest.raises(FileError, match=r"w\.\w+ could not be written") as caught:
         write_weights(tmp_path / f"w{suffix}", large)
     assert "\n" not in str(caught.value) and not listing(tmp_path)
@@ -224,11 +225,8 @@ MERGE = """
 
 def test_memory_is_that_of_few_tensors(tmp_path):
     # in a process of its own: tracemalloc crashes when it stops beside the threads that Orbax leaves
-    most = {
-        ".safetensors": 2.2,
-        ".npz": 2.2,
-        ".msgpack": 5.5,
-    }  # halving takes two tensors, Flax copies each three times
+    # halving takes two tensors, Flax copies one three times
+    most = {".safetensors": 2.2, ".npz": 2.2, ".msgpack": 4.5}
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(MERGE), tmp_path, *most],
         capture_output=True,
