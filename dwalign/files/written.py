@@ -119,12 +119,8 @@ def _cast(path: Path, name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarr
 
 
 def _format_to_write(path: Path, like: Weights | None) -> str:
-    suffix = path.suffix.lower()
-    if suffix in SUFFIXES:
-        kind = SUFFIXES[suffix]
-    elif like is not None and like.path.is_dir():
-        return like.format
-    else:
+    kind = SUFFIXES.get(path.suffix.lower(), like.format if like is not None and like.path.is_dir() else None)
+    if kind is None:
         raise FileError(f"{path} must end in one of {LISTED}, or be a folder written like one; rename it")
     return kind
 

@@ -201,6 +201,7 @@ def test_keras_keeps_its_configuration(tmp_path):
         group.create_dataset("0", data=half).attrs["dtype"] = "bfloat16"
         group.create_dataset("1", data=np.ones((300, 3)), compression="gzip")
         file["note"] = "text"
+        file["optimizer/vars/0"] = 5
         file["again"] = h5py.SoftLink("/layers/dense")
     with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
         archive.writestr("config.json", '{"name": "dense"}')
@@ -217,6 +218,7 @@ def test_keras_keeps_its_configuration(tmp_path):
         assert archive.read("config.json") == b'{"name": "dense"}'
     with h5py.File(tmp_path / "merged.w.weights.h5") as file:
         assert file["layers/dense/vars"].attrs["name"] == "dense" and file["note"][()] == b"text"
+        assert file["optimizer/vars/0"][()] == 5
         assert file["again/vars/1"].compression == "gzip"
     with pytest.raises(FileError, match=r"new\.keras needs the configuration of a \.keras file"):
         write_weights(tmp_path / "new.keras", tensors)
