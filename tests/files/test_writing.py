@@ -119,7 +119,7 @@ def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.replace", fail)
     before = listing(tmp_path)
-    with pytest.raises(FileError, match="out could not be written .*no space left"):
+    with pytest.raises(FileError, match=r"out could not be written .*no space left"):
         write_weights(
             tmp_path / "out", {name: 2 * array for name, array in tensors.items()}, like=weights, overwrite=True
         )
