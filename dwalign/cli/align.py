@@ -29,8 +29,7 @@ def main(asked: Options) -> None:
     """Run the command."""
     if len(asked.files) != 2:
         raise ValueError(f"FILES must be two networks, got {len(asked.files)}")
-    dwalign.files.check_output(asked.output, asked.files, asked.overwrite)
-    subject = open_subject(asked, asked.files)
+    subject = open_subject(asked, asked.files, output=asked.output, like=1, overwrite=asked.overwrite)
     method = choose_method(asked, subject)
     found = plan(subject, method)
     if asked.dry_run:

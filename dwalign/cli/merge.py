@@ -54,9 +54,8 @@ def main(asked: Options) -> None:
         raise ValueError(f"--weights must be one number a file, got {len(asked.weights)} for {len(asked.files)} files")
     if asked.layers and len(asked.files) != 2:
         raise ValueError(f"--layers is for two networks, got {len(asked.files)} files")
-    dwalign.files.check_output(asked.output, asked.files, asked.overwrite)
     test = None if asked.test is None else read_data(asked.test)
-    subject = open_subject(asked, asked.files)
+    subject = open_subject(asked, asked.files, output=asked.output, like=0, overwrite=asked.overwrite)
     method = choose_method(asked, subject)
     found = plan(subject, method)
     if asked.dry_run:

@@ -52,8 +52,10 @@ class Subject(NamedTuple):
         dwalign.files.write_weights(output, tensors, like=self.weights[like], overwrite=overwrite, inputs=files)
 
 
-def open_subject(asked: Asked, files: Sequence[Path]) -> Subject:
-    """Open files, data and model, what is quickest first.
+def open_subject(
+    asked: Asked, files: Sequence[Path], *, output: Path | None = None, like: int = 0, overwrite: bool = False
+) -> Subject:
+    """Open files, data and model, what is quickest first; an output, as `Subject.write` takes it, must be free.
 
     Raises:
       FileError: a file is missing or damaged, or is none of this network.
@@ -62,6 +64,8 @@ def open_subject(asked: Asked, files: Sequence[Path]) -> Subject:
     import jax
 
     weights = tuple(dwalign.files.open_weights(file) for file in files)
+    if output is not None:
+        dwalign.files.check_output(output, like=weights[like], inputs=files, overwrite=overwrite)
     data = None if asked.data is None else read_data(asked.data)
     with stage(f"reading the program of {asked.network}"):
         model, example = dwalign.frontends.find_model(asked.network)
@@ -73,7 +77,7 @@ def open_subject(asked: Asked, files: Sequence[Path]) -> Subject:
                 f"--network {asked.network}: the shape of its inputs must be known, pass --data images.npz or let the "
                 "factory return (model, inputs)"
             )
-        network, _ = dwalign.from_model(model, *example)
+        network, _ = dwalign.from_model(model, *example, key=jax.random.key(asked.seed))
     params = tuple(dwalign.files.bind(one, network.params) for one in weights)
     task = task_of(data) if data else dwalign.CLASSIFICATION
     return Subject(network, weights, params, data, task, jax.random.key(asked.seed))

@@ -1,9 +1,10 @@
 from dwalign.files.atomic import write_bytes
 from dwalign.files.errors import FileError
 from dwalign.files.names import bind, names, unbind
-from dwalign.files.opened import check_output, open_weights, write_weights
+from dwalign.files.opened import open_weights
 from dwalign.files.tensors import LazyArray, Weights
 from dwalign.files.weights import load_params, save_params
+from dwalign.files.written import check_output, write_weights
 
 __all__ = [
     "FileError",

@@ -3,39 +3,36 @@
 import contextlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A free path beside `path`, for a file or a folder: it gets that name at the end, or goes on an error."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Where to write a file or folder that takes the place of `path` in the end; on an error nothing is left of it.
+
+    It has the same name in a folder of its own, which takes whatever else a library leaves there with it.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    old = folder / f"{path.name}.old"
     try:
-        yield temporary
-        if temporary.is_dir() and path.is_dir():
-            _replace_folder(temporary, path)
-        else:
-            os.replace(temporary, path)
+        yield folder / path.name
+        if path.is_dir():
+            # no system replaces a folder that holds files in one step: the old one steps aside first
+            os.replace(path, old)
+        try:
+            os.replace(folder / path.name, path)
+        except OSError:
+            if old.exists():
+                os.replace(old, path)
+            raise
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        temporary.unlink(missing_ok=True)
+        if path.exists() or not old.exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_bytes(file: Path, data: bytes) -> None:
     """Write a file so that it appears whole or not at all."""
     with whole(file) as temporary:
         temporary.write_bytes(data)
-
-
-def _replace_folder(new: Path, old: Path) -> None:
-    """No system replaces a folder that holds files in one step: the old one steps aside until the new one is there."""
-    aside = old.with_name(f".{old.name}.{os.getpid()}.old")
-    os.replace(old, aside)
-    try:
-        os.replace(new, old)
-    except OSError:
-        os.replace(aside, old)
-        raise
-    shutil.rmtree(aside)

@@ -1,7 +1,7 @@
 """Keras: `.weights.h5`, and `.keras`, a zip of one beside the model's configuration; names are paths inside the HDF5.
 
-HDF5 has no bfloat16: Keras stores the bytes, and the type in an attribute. What is no array is copied from the file
-that is written alike.
+HDF5 has no bfloat16: Keras stores the bytes, and the type in an attribute. What is no array, and
+what an optimizer keeps, is no weight: it is copied from the file that is written alike.
 """
 
 import contextlib
@@ -19,11 +19,11 @@ import numpy as np
 
 from dwalign.extras import load
 from dwalign.files.errors import FileError, reading
-from dwalign.files.tensors import LazyArray, Weights, Writing, is_foreign
+from dwalign.files.tensors import MOST_PACKED, LazyArray, Weights, Writing, is_foreign
 
 MEMBER = "model.weights.h5"
+OPTIMIZER = ("optimizer/", "optimizer_weights/")
 WHAT = "a whole file of Keras"
-MOST_DEFLATED = 1100
 
 
 def open(path: Path) -> Weights:
@@ -31,9 +31,11 @@ def open(path: Path) -> Weights:
     arrays: dict[str, LazyArray] = {}
 
     def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and item.dtype.kind in "biufcV" and item.shape is not None:
+        if not isinstance(item, h5py.Dataset) or name.startswith(OPTIMIZER):
+            return
+        if item.dtype.kind in "biufcV" and item.shape is not None:
             dtype = _type(path, name, item)
-            if item.external or item.is_virtual or item.nbytes > MOST_DEFLATED * item.id.get_storage_size() + 64:
+            if item.external or item.is_virtual or item.nbytes > MOST_PACKED * item.id.get_storage_size() + 64:
                 raise FileError(
                     f"{path}: {name} must have its {item.nbytes} bytes in this file; write it again with Keras"
                 )

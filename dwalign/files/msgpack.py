@@ -1,7 +1,7 @@
 """Flax's msgpack: nested maps whose leaves are arrays, as `flax.serialization.to_bytes` writes them.
 
-Flax reads a file as a whole. Here maps are walked and arrays are skipped, so that one can be read alone; Flax decodes
-and encodes each.
+Flax reads a file as a whole. Here maps are walked and arrays are skipped, so that one can be read alone; to write, Flax
+encodes each.
 """
 
 import math
@@ -25,12 +25,11 @@ CHUNKED = "__msgpack_chunked_array__"
 
 
 class Slot(NamedTuple):
-    """Where an array lies: its place in the file, whether Flax had it as a NumPy scalar."""
+    """Where an array lies: begin and length of its bytes, in parts if it is large; whether it was a NumPy scalar."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
-    begin: int
-    end: int
+    parts: list[tuple[int, int]]
     scalar: bool = False
 
 
@@ -86,19 +85,18 @@ def _node(unpacker, fd: int, path: Path) -> Any:
             if key in tree:
                 raise FileError(f"{path} must name each array once, found {key} twice; write it again")
             tree[key] = _node(unpacker, fd, path)
-        return _joined(fd, tree, begin, unpacker.tell()) if CHUNKED in tree else tree
+        return _joined(tree) if CHUNKED in tree else tree
     unpacker.skip()
     end = unpacker.tell()
     if head in EXTENSIONS:
         code = os.pread(fd, EXTENSIONS[head], begin)[-1]
         if code in (ARRAY, SCALAR):
-            shape, dtype = _described(fd, begin + EXTENSIONS[head], end, path)
-            return Slot(shape, dtype, begin, end, code == SCALAR)
+            return _slot(fd, begin + EXTENSIONS[head], end, path)._replace(scalar=code == SCALAR)
     return os.pread(fd, end - begin, begin)
 
 
-def _described(fd: int, begin: int, end: int, path: Path) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and type of an array, which its content (shape, type, numbers) begins with."""
+def _slot(fd: int, begin: int, end: int, path: Path) -> Slot:
+    """Of an array, whose content is (shape, type, numbers)."""
     from msgpack import Unpacker
 
     unpacker = Unpacker()
@@ -107,21 +105,22 @@ def _described(fd: int, begin: int, end: int, path: Path) -> tuple[tuple[int, ..
         raise FileError(f"{path} must hold arrays as (shape, type, numbers); write it again with Flax")
     shape, dtype = tuple(unpacker.unpack()), np.dtype(unpacker.unpack())
     numbers = begin + unpacker.tell()
-    found = end - numbers - BINARY[os.pread(fd, 1, numbers)[0]]
+    numbers += BINARY[os.pread(fd, 1, numbers)[0]]
+    found = end - numbers
     if dtype.hasobject or math.prod(shape) * dtype.itemsize != found:
         raise FileError(f"{path}: an array of shape {shape} and type {dtype} cannot be {found} bytes; fetch it again")
-    return shape, dtype
+    return Slot(shape, dtype, [(numbers, found)])
 
 
-def _joined(fd: int, tree: dict, begin: int, end: int) -> Slot:
+def _joined(tree: dict) -> Slot:
     """An array that Flax has cut since it is larger than a gigabyte."""
     from msgpack import unpackb
 
     shape = tuple(unpackb(tree["shape"][str(k)]) for k in range(len(tree["shape"])))
-    chunks = list(tree["chunks"].values())
+    chunks = [tree["chunks"][str(k)] for k in range(len(tree["chunks"]))]
     if sum(math.prod(chunk.shape) for chunk in chunks) != math.prod(shape):
         raise ValueError(f"the parts of an array of shape {shape} do not add up")
-    return Slot(shape, chunks[0].dtype, begin, end)
+    return Slot(shape, chunks[0].dtype, [part for chunk in chunks for part in chunk.parts])
 
 
 def _named(path: Path, tree: dict, outer: tuple[str, ...], arrays: dict[str, LazyArray]) -> dict:
@@ -134,17 +133,13 @@ def _named(path: Path, tree: dict, outer: tuple[str, ...], arrays: dict[str, Laz
         elif isinstance(value, Slot):
             if name in arrays:
                 raise FileError(f"{path} must give each array a name of its own, found {name} twice; rename one")
-            read = partial(_read, path, value.begin, value.end)
-            arrays[name] = LazyArray(value.shape, value.dtype, read, name, path)
+            arrays[name] = LazyArray(value.shape, value.dtype, partial(_read, path, value), name, path)
             layout[key] = (name, value.scalar)
         else:
             layout[key] = value
     return layout
 
 
-def _read(path: Path, begin: int, end: int) -> np.ndarray:
-    from flax.serialization import msgpack_restore
-
-    with path.open("rb") as handle:
-        handle.seek(begin)
-        return np.asarray(msgpack_restore(ONE + handle.read(end - begin))[""])
+def _read(path: Path, slot: Slot) -> np.ndarray:
+    parts = [np.fromfile(path, np.uint8, length, offset=begin) for begin, length in slot.parts]
+    return (parts[0] if len(parts) == 1 else np.concatenate(parts)).view(slot.dtype).reshape(slot.shape)

@@ -13,10 +13,9 @@ import ml_dtypes
 import numpy as np
 
 from dwalign.files.errors import FileError, reading
-from dwalign.files.tensors import LazyArray, Weights, Writing, is_foreign
+from dwalign.files.tensors import MOST_PACKED, LazyArray, Weights, Writing, is_foreign
 
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-MOST_DEFLATED = 1100  # deflate makes nothing smaller than this
 
 
 def open(path: Path) -> Weights:
@@ -60,7 +59,7 @@ def write(file: Path, writing: Writing) -> None:
 
 def _stored(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, name: str) -> tuple[np.dtype, tuple[int, ...]]:
     """Type and shape that the header of an array says, when so many bytes are there."""
-    if info.file_size > MOST_DEFLATED * info.compress_size + 64:
+    if info.file_size > MOST_PACKED * info.compress_size + 64:
         raise FileError(
             f"{path}: {name} cannot be {info.file_size} bytes, packed in {info.compress_size}; fetch it again"
         )

@@ -14,12 +14,13 @@ from dwalign.files.tensors import LazyArray, Weights, Writing
 
 
 class Layout(NamedTuple):
-    """The tree, the name of each leaf, which ones were numbers of Python, and text that is kept."""
+    """The tree, the name of each leaf, which ones were numbers of Python, text and metadata."""
 
     structure: Any
     names: list[str]
     scalars: frozenset[str] = frozenset()
     kept: dict[str, Any] = {}  # noqa: RUF012
+    about: dict[str, Any] = {}  # noqa: RUF012
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -32,7 +33,8 @@ def open(path: Path) -> Weights:
     kept, scalars = {}, set()
     with reading(path, "one whole Orbax checkpoint"):
         with ocp.PyTreeCheckpointer() as checkpointer:
-            tree = checkpointer.metadata(path.absolute()).item_metadata.tree
+            found = checkpointer.metadata(path.absolute())
+        tree, about = found.item_metadata.tree, dict(found.custom_metadata or {})
         structure, leaves = jax.tree.structure(tree), unbind(tree)
         for k, (name, leaf) in enumerate(leaves.items()):
             read = partial(_read, path, structure, k)
@@ -43,7 +45,8 @@ def open(path: Path) -> Weights:
             arrays[name] = LazyArray(tuple(leaf.shape or ()), np.dtype(dtype), read, name, path)
             if type(leaf).__name__ == "ScalarMetadata":
                 scalars.add(name)
-    return Weights(path, "orbax", arrays, layout=Layout(structure, list(leaves), frozenset(scalars), kept))
+    layout = Layout(structure, list(leaves), frozenset(scalars), kept, about)
+    return Weights(path, "orbax", arrays, {key: str(value) for key, value in about.items()}, layout=layout)
 
 
 def write(file: Path, writing: Writing) -> None:
@@ -53,19 +56,14 @@ def write(file: Path, writing: Writing) -> None:
     for name in layout.names:
         leaf = layout.kept[name] if name in layout.kept else writing.pull(name)
         leaves.append(leaf.item() if name in layout.scalars else leaf)
-    # Orbax puts what it has begun beside the folder that it writes
-    file.mkdir()
-    inner = file / "checkpoint"
+    tree = layout.structure.unflatten(leaves)
     try:
         with ocp.PyTreeCheckpointer() as checkpointer:
-            checkpointer.save(inner.absolute(), layout.structure.unflatten(leaves))
+            checkpointer.save(file.absolute(), tree, custom_metadata=layout.about)
     except Exception as error:  # of many kinds: tensorstore's for a full disk, ValueError for arrays without numbers
         raise FileError(
             f"{writing.path} could not be written by Orbax ({said(error)}); free space or choose .npz"
         ) from error
-    for entry in list(inner.iterdir()):
-        entry.rename(file / entry.name)
-    inner.rmdir()
 
 
 def _nested(writing: Writing) -> Layout:

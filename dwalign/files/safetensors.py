@@ -63,7 +63,7 @@ def open(path: Path) -> Weights:
 
 def write(file: Path, writing: Writing) -> None:
     layout: Layout | None = writing.layout
-    if layout is None or layout.listed is None:
+    if layout is None or layout.listed is None or writing.path.suffix.lower() == ".safetensors":
         names = writing.names
         if layout is None and all(name in writing.known for name in names):
             # readers that map the file want numbers at multiples of their size
@@ -180,7 +180,9 @@ def _write_file(file: Path, names: list[str], writing: Writing) -> tuple[int, in
 
     def append(handle, name: str) -> tuple[int, int]:
         array = writing.pull(name)
-        if array.dtype not in CODES or name == "__metadata__":
+        if name == "__metadata__":
+            raise FileError(f"{writing.path}: {name} must be named otherwise, safetensors keeps that name for itself")
+        if array.dtype not in CODES:
             raise FileError(
                 f"{writing.path}: {name} must be of a type that safetensors has "
                 f"({', '.join(sorted(map(str, CODES)))}), found {array.dtype}; convert it"

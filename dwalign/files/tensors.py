@@ -31,6 +31,7 @@ class LazyArray:
     _stamp: tuple[int, ...] = dataclasses.field(init=False, repr=False, default=())
 
     def __post_init__(self):
+        object.__setattr__(self, "dtype", np.dtype(self.dtype))
         if self.file is not None:
             object.__setattr__(self, "_stamp", _stamp(self.file))
 
@@ -60,6 +61,9 @@ class LazyArray:
         if array.shape != self.shape:
             raise FileError(f"{file}: {self.name} must have shape {self.shape}, found {array.shape}; fetch it again")
         return array
+
+
+MOST_PACKED = 1100  # deflate makes nothing so many times smaller
 
 
 def is_foreign(dtype: np.dtype) -> bool:

@@ -10,6 +10,7 @@ import mmap
 import os
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -21,17 +22,18 @@ import numpy as np
 from dwalign.extras import load
 from dwalign.files.errors import FileError, reading, said
 from dwalign.files.tensors import LazyArray, Weights, Writing, is_foreign
+from dwalign.files.zips import begins, seal
 
 # what scripts call the state dict inside of what they save
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "params")
-Path_ = tuple[Any, ...]
+Place = tuple[Any, ...]
 
 
 class Layout(NamedTuple):
     """The object that was saved, and where in it each name lies."""
 
     content: Any
-    places: dict[str, Path_]
+    places: dict[str, Place]
 
 
 def open(path: Path) -> Weights:
@@ -49,7 +51,7 @@ def open(path: Path) -> Weights:
             raise FileError(
                 f"{path} must hold tensors and plain values only, {what}; save model.state_dict()"
             ) from error
-        outer = _wrapped(content)
+        outer, place_of = _wrapped(content), _in_file(path, content)
         arrays: dict[str, LazyArray] = {}
         ties, places, first = {}, {}, {}
         for place, tensor in _tensors(content):
@@ -59,7 +61,7 @@ def open(path: Path) -> Weights:
             if name in places:
                 raise FileError(f"{path} must give each tensor a name of its own, found {name} twice; rename one")
             dtype = _dtype(path, name, tensor)
-            read = partial(_copied, tensor)
+            read = partial(_read, path, tensor, dtype, place_of(tensor))
             arrays[name] = LazyArray(tuple(tensor.shape), dtype, read, name, path)
             places[name] = place
             owner = first.setdefault(_view(tensor), name) if tensor.numel() else name
@@ -90,33 +92,38 @@ def write(file: Path, writing: Writing) -> None:
     try:
         with torch.serialization.skip_data():
             torch.save(_replaced(content, room), file)
-        with file.open("r+b") as handle:  # a disk that is full says so here, not when memory is written
-            os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
+        if hasattr(os, "posix_fallocate"):  # a full disk says so here, not by a signal when memory is written
+            with file.open("r+b") as handle:
+                os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
         with torch.serialization.set_default_mmap_options(mmap.MAP_SHARED):
             target = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except RuntimeError as error:
         raise FileError(f"{writing.path} could not be written by torch ({said(error)}); free space") from error
-    old = dict(_tensors(content))
-    written: dict[Path_, bytes] = {}
-    for place, tensor in _tensors(target):
+    old, new = dict(_tensors(content)), dict(_tensors(target))
+    users = Counter(tensor.untyped_storage().data_ptr() for tensor in new.values())
+    written: dict[Place, bytes] = {}
+    place_of = _in_file(file, target)
+    for place, tensor in new.items():
         array = pull(named[place]) if place in named else _numpy(old[place])
         if array.shape != tuple(tensor.shape):
             raise FileError(
                 f"{writing.path}: {named.get(place)} must keep its shape {tuple(tensor.shape)} in a file of torch "
                 f"that is written like another, found {array.shape}; write .safetensors"
             )
-        _numpy(tensor)[...] = array
-        written[place] = _digest(array)
+        _put(file, tensor, place_of(tensor), array)
+        if users[tensor.untyped_storage().data_ptr()] > 1:
+            written[place] = _digest(array)
         del array
-    for place, tensor in _tensors(target):
-        if _digest(_numpy(tensor)) != written[place]:
+    seal(file)
+    for place, digest in written.items():
+        if _digest(_numpy(new[place])) != digest:
             raise FileError(
                 f"{writing.path}: {named.get(place, place)} shares memory with another tensor and must agree with it, "
                 "but the two differ; write .safetensors to keep both"
             )
 
 
-def _wrapped(content: Any) -> Path_:
+def _wrapped(content: Any) -> Place:
     """The keys that lead to the state dict."""
     torch = load("torch")
     if isinstance(content, dict) and not any(isinstance(value, torch.Tensor) for value in content.values()):
@@ -126,7 +133,7 @@ def _wrapped(content: Any) -> Path_:
     return ()
 
 
-def _tensors(node: Any, place: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
+def _tensors(node: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
     if isinstance(node, load("torch").Tensor):
         yield place, node
     elif isinstance(node, dict | list | tuple):
@@ -134,7 +141,7 @@ def _tensors(node: Any, place: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
             yield from _tensors(value, (*place, key))
 
 
-def _replaced(node: Any, new: Callable[[Path_, Any], Any], place: Path_ = ()) -> Any:
+def _replaced(node: Any, new: Callable[[Place, Any], Any], place: Place = ()) -> Any:
     """The same object with other tensors. Shallow copies keep what an ordered dictionary carries, such as versions."""
     if isinstance(node, load("torch").Tensor):
         return new(place, node)
@@ -149,13 +156,13 @@ def _replaced(node: Any, new: Callable[[Path_, Any], Any], place: Path_ = ()) ->
     return node
 
 
-def _room(wanted: Callable[[Path_], tuple[tuple[int, ...], Any] | None]) -> Callable[[Path_, Any], Any]:
+def _room(wanted: Callable[[Place], tuple[tuple[int, ...], Any] | None]) -> Callable[[Place, Any], Any]:
     """Makes tensors without numbers, which share memory where the old ones did, if shapes and types are theirs."""
     torch = load("torch")
     storages: dict[int, Any] = {}
     same: dict[Any, Any] = {}
 
-    def new(place: Path_, old: Any) -> Any:
+    def new(place: Place, old: Any) -> Any:
         shape, dtype = wanted(place) or (tuple(old.shape), old.dtype)
         if not old.numel() or (shape, dtype) != (tuple(old.shape), old.dtype):
             made = torch.empty(shape, dtype=dtype)
@@ -194,8 +201,37 @@ def _numpy(tensor: Any) -> np.ndarray:
     return tensor.detach().numpy().view(dtype)
 
 
-def _copied(tensor: Any) -> np.ndarray:
-    return _numpy(tensor).copy()
+def _in_file(path: Path, content: Any) -> Callable[[Any], int | None]:
+    """Where the numbers of a mapped tensor begin in the file, None if they do not lie there one after the other.
+
+    What is read from there, not from the map, takes no memory of this process.
+    """
+    dense = (tensor for _, tensor in _tensors(content) if tensor.numel() and tensor.layout == load("torch").strided)
+    pointers = {tensor.untyped_storage().data_ptr() for tensor in dense}
+    members = begins(path) if zipfile.is_zipfile(path) else {}
+    places = {begin for name, begin in members.items() if "/data/" in name}
+    # storages lie in the map as members lie in the file
+    base = min(pointers, default=0) - min(places, default=0)
+    if {pointer - base for pointer in pointers} != places:
+        return lambda tensor: None
+    lies = lambda tensor: tensor.numel() and tensor.layout == load("torch").strided and tensor.is_contiguous()
+    return lambda tensor: tensor.data_ptr() - base if lies(tensor) else None
+
+
+def _read(path: Path, tensor: Any, dtype: np.dtype, begin: int | None) -> np.ndarray:
+    if begin is None:
+        return _numpy(tensor).copy()
+    found = np.fromfile(path, np.uint8, tensor.numel() * dtype.itemsize, offset=begin)
+    return found.view(dtype).reshape(tuple(tensor.shape))
+
+
+def _put(file: Path, tensor: Any, begin: int | None, array: np.ndarray) -> None:
+    if begin is None:
+        _numpy(tensor)[...] = array
+        return
+    with file.open("r+b") as handle:
+        handle.seek(begin)
+        handle.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
 
 
 def _digest(array: np.ndarray) -> bytes:

@@ -8,7 +8,7 @@ import numpy as np
 
 from dwalign.files import safetensors
 from dwalign.files.names import bound, unbind
-from dwalign.files.opened import write_weights
+from dwalign.files.written import write_weights
 
 PyTree = Any
 

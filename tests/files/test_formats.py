@@ -36,7 +36,7 @@ def test_all_types_come_back(suffix, tmp_path):
     for name, array in tensors.items():
         lazy = weights[name]
         assert (lazy.shape, lazy.dtype, lazy.size, lazy.ndim) == (array.shape, array.dtype, array.size, array.ndim)
-        assert same(lazy, array), name
+        assert same(lazy, array) and np.asarray(lazy).flags.writeable, name
     # asked for in another order, in wider types, and from what computes them
     wider = {name: np.asarray(weights[name], np.float64) for name in [*weights][::-1] if "float" in name}
     write_weights(again, {name: wider.get(name, weights[name]) for name in [*weights][::-1]}, like=weights)
@@ -127,7 +127,10 @@ def test_shards_stay_shards(tmp_path):
     found = open_weights(tmp_path / "merged")
     assert list(found) == list(weights) and all(same(found[name], doubled[name]) for name in doubled)
     write_weights(tmp_path / "one.safetensors", found, like=weights)
-    assert list(open_weights(tmp_path / "one.safetensors")) == list(weights)
+    one = open_weights(tmp_path / "one.safetensors")
+    assert (tmp_path / "one.safetensors").is_file() and list(one) == list(weights)
+    write_weights(tmp_path / "one", one, like=weights)
+    assert listing(tmp_path / "one") == listing(tmp_path / "model")
 
 
 def test_types_that_numpy_lacks_are_found_in_an_npz(tmp_path):
@@ -166,10 +169,10 @@ def test_lists_of_orbax_stay_in_order(tmp_path):
         "pair": (np.ones(1), 2.5),
     }
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(tmp_path / "theirs", tree)
+        checkpointer.save(tmp_path / "theirs", tree, custom_metadata={"run": 3})
     weights = open_weights(tmp_path / "theirs")
     assert all(same(weights[f"layers/{k}/w"], tree["layers"][k]["w"]) for k in range(12))
-    assert same(weights["step"], np.asarray(3))
+    assert same(weights["step"], np.asarray(3)) and weights.metadata == {"run": "3"}
     write_weights(tmp_path / "ours", weights, like=weights)
     with ocp.StandardCheckpointer() as checkpointer:
         found = checkpointer.restore(tmp_path / "ours")
@@ -177,7 +180,7 @@ def test_lists_of_orbax_stay_in_order(tmp_path):
         targeted = checkpointer.restore(tmp_path / "ours", like)
     assert [float(layer["w"][0]) for layer in found["layers"]] == list(range(12)) and found["step"] == 3
     assert jax.tree.structure(targeted) == jax.tree.structure(tree)
-    assert not list(tmp_path.glob(".*"))
+    assert open_weights(tmp_path / "ours").metadata == {"run": "3"} and not list(tmp_path.glob(".*"))
 
 
 def test_trees_are_bound_and_read(tmp_path):
@@ -198,6 +201,7 @@ def test_keras_keeps_its_configuration(tmp_path):
         group.create_dataset("0", data=half).attrs["dtype"] = "bfloat16"
         group.create_dataset("1", data=np.ones((300, 3)), compression="gzip")
         file["note"] = "text"
+        file["optimizer/vars/0"] = 5
         file["again"] = h5py.SoftLink("/layers/dense")
     with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
         archive.writestr("config.json", '{"name": "dense"}')
@@ -214,6 +218,7 @@ def test_keras_keeps_its_configuration(tmp_path):
         assert archive.read("config.json") == b'{"name": "dense"}'
     with h5py.File(tmp_path / "merged.w.weights.h5") as file:
         assert file["layers/dense/vars"].attrs["name"] == "dense" and file["note"][()] == b"text"
+        assert file["optimizer/vars/0"][()] == 5
         assert file["again/vars/1"].compression == "gzip"
     with pytest.raises(FileError, match=r"new\.keras needs the configuration of a \.keras file"):
         write_weights(tmp_path / "new.keras", tensors)
@@ -263,6 +268,22 @@ class TestTorch:
             write_weights(tmp_path / "out.pt", values | {"tied": values["tied"] + 1}, like=weights)
         assert [file.name for file in tmp_path.iterdir()] == ["w.pt"]
         write_weights(tmp_path / "out.safetensors", values | {"tied": values["tied"] + 1}, like=weights)
+
+    def test_other_shapes_stay_tied(self, tmp_path):
+        values = self.save(tmp_path / "w.pt")
+        wider = {name: np.concatenate([array, array]) for name, array in values.items()}
+        write_weights(tmp_path / "out.pt", wider, like=open_weights(tmp_path / "w.pt"))
+        found = open_weights(tmp_path / "out.pt")
+        assert found.ties == {"tied": "base"} and all(
+            same(found[name], wider[name]) for name in wider if name != "half"
+        )
+
+    def test_any_reader_of_zips_finds_the_numbers_right(self, tmp_path):
+        self.save(tmp_path / "w.pt")
+        weights = open_weights(tmp_path / "w.pt")
+        write_weights(tmp_path / "out.pt", weights, like=weights)
+        with zipfile.ZipFile(tmp_path / "out.pt") as archive:
+            assert archive.testzip() is None
 
     def test_all_of_an_object_without_a_known_name(self, tmp_path):
         import torch
