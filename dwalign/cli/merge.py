@@ -7,11 +7,13 @@ from typing import Any
 
 import dwalign
 from dwalign.cli import options
+from dwalign.cli.between import between
 from dwalign.cli.data import read_data
 from dwalign.cli.judged import Judged, judge, judged_table
 from dwalign.cli.narrate import answer, size, stage
 from dwalign.cli.plan import plan, plan_text
-from dwalign.cli.recipe import write_card, write_recipe
+from dwalign.cli.recipe import read_recipe, write_card, write_recipe
+from dwalign.cli.report import write_page
 from dwalign.cli.subject import Subject, choose_method, open_subject
 
 PyTree = Any
@@ -37,6 +39,8 @@ class Options(options.Matched):
     """patterns of arrays that are left as the first network has them, such as 'head.*'"""
     test: Path | None = None
     """.npz that the result is judged on, in place of --data"""
+    report: Path | None = None
+    """also write one HTML page, such as page.html: how the result does, and how clear the matching of each group is"""
     overwrite: bool = False
     """replace an output that exists"""
 
@@ -48,6 +52,8 @@ def main(asked: Options) -> None:
     if asked.weights and len(asked.weights) != len(asked.files):
         raise ValueError(f"--weights must be one number a file, got {len(asked.weights)} for {len(asked.files)} files")
     dwalign.files.check_output(asked.output, inputs=asked.files, overwrite=asked.overwrite)
+    if asked.report is not None:
+        dwalign.files.check_output(asked.report, inputs=(*asked.files, asked.output), overwrite=asked.overwrite)
     test = None if asked.test is None else read_data(asked.test)
     subject = open_subject(asked, asked.files)
     method = choose_method(asked, subject)
@@ -59,19 +65,23 @@ def main(asked: Options) -> None:
     with stage(f"matching by {method.label}"):
         merged = _merge(asked, subject, params, method)
     with stage(f"writing {asked.output}"):
-        subject.write(asked.output, merged, like=0, overwrite=asked.overwrite)
-    judged = _judge(subject, params, merged, test or subject.data)
+        subject.write(asked.output, merged.params, like=0, overwrite=asked.overwrite)
+    judged = _judge(subject, params, merged.params, test or subject.data)
     found |= {"output": str(asked.output), "judged": {name: one._asdict() for name, one in judged.items()}}
+    if asked.report is not None:
+        found |= between(subject, params, merged.perms, test or subject.data)
     recipe = write_recipe("merge", asked, asked.files, found)
     card = write_card(asked.output, asked.output.name, _card(asked, found, method, judged))
+    if asked.report is not None:
+        write_page(asked.report, read_recipe(recipe))
     text = [
         f"{asked.output}, {size(asked.output.stat().st_size)}; {recipe.name} makes it again, {card.name} describes it"
     ]
     answer(found, "\n".join([judged_table(judged)] * bool(judged) + text), as_json=asked.json)
 
 
-def _merge(asked: Options, subject: Subject, params: tuple[PyTree, ...], method: Any) -> PyTree:
-    merged = dwalign.merging.merge_many(
+def _merge(asked: Options, subject: Subject, params: tuple[PyTree, ...], method: Any) -> Any:
+    return dwalign.merging.merge_many(
         subject.network,
         params,
         method,
@@ -81,7 +91,6 @@ def _merge(asked: Options, subject: Subject, params: tuple[PyTree, ...], method:
         task=subject.task,
         key=subject.key,
     )
-    return merged.params
 
 
 def _judge(subject: Subject, params: tuple[PyTree, ...], merged: PyTree, data: Any) -> dict[str, Judged]:
