@@ -11,6 +11,8 @@ from dwalign.report.style import STYLE
 Element = ElementTree.Element
 # a browser loads and runs nothing for a page, whatever came into it
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+# characters that XML cannot hold
+CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 # longer cells are sentences, which may be broken
 SENTENCE = 28
 
@@ -25,12 +27,10 @@ def element(tag: str, /, *children: "Element | str | None", **attributes: str) -
     last = None
     for child in children:
         if isinstance(child, str):
-            # halves of characters, as names of files may hold, cannot be written
-            text = child.encode("utf-8", "replace").decode()
             if last is None:
-                made.text = (made.text or "") + text
+                made.text = (made.text or "") + child
             else:
-                last.tail = (last.tail or "") + text
+                last.tail = (last.tail or "") + child
         elif child is not None:
             made.append(child)
             last = child
@@ -55,7 +55,7 @@ def figure(draw: Callable[[io.BytesIO], None], alt: str, caption: str | None = N
     """What `draw` draws into a stream as SVG, part of the page; `alt` says what it shows to those who do not see it."""
     stream = io.BytesIO()
     draw(stream)
-    drawing = ElementTree.fromstring(stream.getvalue())
+    drawing = ElementTree.fromstring(CONTROLS.sub("", stream.getvalue().decode()))
     for part in drawing.iter():
         # a page knows the names of SVG without their namespaces
         part.tag = part.tag.rpartition("}")[2]

@@ -27,7 +27,7 @@ def recipe_story(recipe: Record) -> Story:
         "Made from",
         table([["file", "SHA-256"], *read]) if read else None,
         element("details", element("summary", "options"), table([["option", "value"], *settings_rows(options)])),
-        element("p", f"dwalign {recipe.get('dwalign', '')}; `dwalign rerun` does it again.", class_="quiet"),
+        element("p", f"By dwalign {recipe.get('dwalign', '')}; ", element("code", "dwalign rerun"), " does it again."),
     )
     return Story(title, lead, [*sections, made])
 
@@ -127,7 +127,7 @@ def _matched(record: Record) -> Element:
             f"{record['weights']:,} numbers in {record['arrays']} arrays, {record['moving']:.1%} of them in units that "
             f"can be permuted; matched by {display_name(record['method'])}.",
         ),
-        table([["group", "units", "times"], *groups]),
+        table([["group", "units", "in each of"], *groups]),
         element("h3", "What is fixed, and why") if fixed else None,
         table([["why", "dimensions"], *fixed]) if fixed else None,
         element("h3", "Primitives without a rule, which fix what they touch") if unknown else None,

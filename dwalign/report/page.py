@@ -1,5 +1,6 @@
 """One HTML page of a merge or of an experiment, that needs nothing beside it: no network, no scripts, no files."""
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -48,6 +49,8 @@ def page(results: Mapping[str, Any]) -> str:
     kind = next((key for key in STORIES if key in results), None)
     if kind is None:
         raise ResultsError(f"results must hold one of {list(STORIES)}, found {sorted(map(str, results))}")
+    # halves of characters, as names of files may hold, cannot be written
+    results = json.loads(json.dumps(results, ensure_ascii=False, default=str).encode("utf-8", "replace"))
     try:
         title, lead, sections = STORIES[kind](results)
     except (KeyError, IndexError, TypeError, AttributeError) as error:

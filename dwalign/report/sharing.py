@@ -29,7 +29,8 @@ def sharing_figure(spec: PermutationSpec, file: File) -> None:
 def draw_sharing(sharing: Mapping[str, Any], file: File) -> None:
     """`sharing_figure` of what `make_sharing` found."""
     groups, arrays = sharing["groups"], sharing["arrays"]
-    width, height = 3.5 + 0.55 * len(groups), 1.2 + 0.22 * len(arrays)
+    # at least as wide as the title
+    width, height = max(6.0, 3.5 + 0.55 * len(groups)), 1.2 + 0.22 * len(arrays)
     figure, axis = _pyplot().subplots(figsize=(width, height), layout="constrained")
     colours = _pyplot().get_cmap("tab20")
     for row, carried in enumerate(arrays.values()):

@@ -24,7 +24,7 @@ p { max-width: 46rem; margin: 0.75rem 0; overflow-wrap: anywhere; }
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; vertical-align: top; padding: 0.3rem 1.25rem 0.3rem 0; border-bottom: 1px solid var(--line);
   white-space: nowrap; }
-thead th { color: var(--quiet); font-weight: normal; vertical-align: bottom; white-space: normal; min-width: 3.5rem; }
+thead th { color: var(--quiet); font-weight: normal; vertical-align: bottom; white-space: normal; min-width: 4.5rem; }
 tbody th { font-weight: 600; }
 .sentence { white-space: normal; min-width: 14rem; overflow-wrap: anywhere; }
 figure { margin: 1rem 0; }
