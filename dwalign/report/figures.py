@@ -242,9 +242,10 @@ def _save(figure, file: File) -> None:
     picture = io.BytesIO()
     kind = {"format": "svg", "transparent": True, "metadata": BARE} if page else {"format": "png"}
     if page:
-        # with halos letters would be outlines, ten times as long and no text
-        for text in figure.findobj(load("matplotlib.text").Text):
-            text.set_path_effects([])
+        # with halos letters would be outlines, ten times as long and no text: the style of pages draws them by name
+        haloed = (text for text in figure.findobj(load("matplotlib.text").Text) if text.get_path_effects())
+        for number, text in enumerate(haloed):
+            text.set(path_effects=[], gid=f"halo-{number}")
     with load("matplotlib").rc_context({"svg.fonttype": "none", "svg.hashsalt": "dwalign"}):
         figure.savefig(picture, dpi=150, **kind)
     _pyplot().close(figure)

@@ -32,11 +32,11 @@ def draw_sharing(sharing: Mapping[str, Any], file: File) -> None:
     # at least as wide as the title
     width, height = max(6.0, 3.5 + 0.55 * len(groups)), 1.2 + 0.22 * len(arrays)
     figure, axis = _pyplot().subplots(figsize=(width, height), layout="constrained")
-    colours = _pyplot().get_cmap("tab20")
+    colours = _pyplot().get_cmap("tab10")
     for row, carried in enumerate(arrays.values()):
         for column, group in enumerate(groups):
             if group in carried:
-                axis.plot(column, row, "s", markersize=11, color=colours(column % 20))
+                axis.plot(column, row, "s", markersize=11, color=colours(column % 10))
                 text = ",".join(map(str, carried[group]))
                 axis.text(column, row, text, ha="center", va="center", fontsize=7, color="white")
     names = []

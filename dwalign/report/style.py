@@ -6,7 +6,7 @@ STYLE = """
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6e6e6; --quiet: #a6a6a6; --paper: #161616; --line: #3a3a3a; --good: #5fd0a8; --bad: #ff8a80; }
   /* light becomes dark, and colours stay what they are called; scales of colour keep their light */
-  svg { filter: invert(0.91) hue-rotate(180deg); }
+  svg { filter: invert(0.91) hue-rotate(180deg) brightness(1.3); }
   svg:has(image) { filter: none; background: #f2f2f2; }
 }
 body { margin: 0; background: var(--paper); color: var(--ink); line-height: 1.5;
@@ -29,6 +29,7 @@ tbody th { font-weight: 600; }
 .sentence { white-space: normal; min-width: 14rem; overflow-wrap: anywhere; }
 figure { margin: 1rem 0; }
 svg { display: block; max-width: 100%; height: auto; }
+[id*="-halo-"] text { paint-order: stroke; stroke: #ffffff; stroke-width: 2.5px; stroke-linejoin: round; }
 figcaption { margin: 0.5rem 0; max-width: 46rem; }
 details { margin: 1rem 0; }
 summary { cursor: pointer; }

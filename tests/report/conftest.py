@@ -7,7 +7,7 @@ import pytest
 
 from dwalign.evaluation import Curve, Measured, confidence
 from dwalign.networks import mlp
-from dwalign.report import Target, make_clearness, make_results, make_sharing
+from dwalign.report import Target, make_clearness, make_results, make_sharing, page
 from dwalign.symmetry import identity
 from tests import drawn
 
@@ -55,9 +55,9 @@ def results(made):
 HOSTILE = "<script>alert(1)</script> & \"b\" 'c' $x$ \ud800.safetensors"
 
 
-@pytest.fixture
-def recipe():
-    """Of a merge of two made-up networks, one of which has a name that is markup."""
+@pytest.fixture(scope="session")
+def merged():
+    """The recipe of a merge of two made-up networks, one of which has a name that is markup."""
     net = mlp(4, (3, 2), 2)
     a, b = (drawn.weights(net.params, seed) for seed in (0, 1))
     line = lambda height: {"lambdas": [0.0, 0.5, 1.0], "loss": [0.2, height, 0.3], "accuracy": [0.97, 0.5, 0.968]}
@@ -88,3 +88,19 @@ def recipe():
         "read": {"a.safetensors": "ab" * 32},
         "found": found,
     }
+
+
+@pytest.fixture
+def recipe(merged):
+    """A copy that a test may change."""
+    return copy.deepcopy(merged)
+
+
+@pytest.fixture(scope="session")
+def experiment_page(made):
+    return page(made)
+
+
+@pytest.fixture(scope="session")
+def merge_page(merged):
+    return page(merged)

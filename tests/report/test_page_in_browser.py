@@ -6,7 +6,6 @@ import subprocess
 import matplotlib.pyplot as plt
 import pytest
 
-from dwalign.report import page
 from tests.report.test_page import Reader
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -42,8 +41,8 @@ def show(text, folder, *, dark=False, width=1000):
     return Reader(done.stdout), plt.imread(picture)[..., :3], said
 
 
-def test_an_experiment(results, tmp_path):
-    read, pixels, said = show(page(results), tmp_path)
+def test_an_experiment(results, experiment_page, tmp_path):
+    read, pixels, said = show(experiment_page, tmp_path)
     assert not said
     assert read.texts["h2"] == [
         "Targets",
@@ -58,8 +57,8 @@ def test_an_experiment(results, tmp_path):
     assert pixels[300:900].std() > 0.05, "not the head alone"
 
 
-def test_a_merge_at_night_on_a_telephone(recipe, tmp_path):
-    read, pixels, said = show(page(recipe), tmp_path, dark=True, width=500)
+def test_a_merge_at_night_on_a_telephone(merge_page, tmp_path):
+    read, pixels, said = show(merge_page, tmp_path, dark=True, width=500)
     assert not said
     assert "script" not in read.tags and read.tags.count("svg") == 3
     assert "How well it does" in read.texts["h2"] and "What was matched" in read.texts["h2"]
@@ -67,9 +66,9 @@ def test_a_merge_at_night_on_a_telephone(recipe, tmp_path):
     assert pixels.max() > 0.8, "light letters"
 
 
-def test_the_browser_tells_what_a_page_asks_for(recipe, tmp_path):
+def test_the_browser_tells_what_a_page_asks_for(merge_page, tmp_path):
     """Or the tests above could not fail; and what came in by other ways would neither be loaded nor run."""
     asking = '<img src="http://localhost:9/x.png"><script>document.title = "run"</script></body>'
-    read, _, said = show(page(recipe).replace("</body>", asking), tmp_path)
+    read, _, said = show(merge_page.replace("</body>", asking), tmp_path)
     assert len(said) == 2 and "localhost:9" in said[0] and "script" in said[1]
     assert read.texts["title"] == ["merged.safetensors"]
