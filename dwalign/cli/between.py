@@ -27,7 +27,7 @@ def between(subject: Subject, params: Sequence[Any], perms: Sequence[Mapping[str
     renew = None if subject.data is None else subject.data.inputs
 
     @jax.jit
-    def walk(a, b):
+    def walk(a, b, data, renew):
         return dwalign.curve(network, a, b, data, task=subject.task, points=POINTS, renew=renew, chunk=256)
 
     for (name, other), perm in zip(others, perms[1:], strict=True):
@@ -37,7 +37,7 @@ def between(subject: Subject, params: Sequence[Any], perms: Sequence[Mapping[str
             found["confidence"][name] = told.make_clearness(clear, of)
             if "curve" in found:
                 ends = {"before": other, "after": dwalign.permute(network.spec, other, perm)}
-                found["curve"][name] = {side: _plain(walk(first[1], end)) for side, end in ends.items()}
+                found["curve"][name] = {side: _plain(walk(first[1], end, data, renew)) for side, end in ends.items()}
     return found
 
 

@@ -14,6 +14,7 @@ body { margin: 0; background: var(--paper); color: var(--ink); line-height: 1.5;
 main { max-width: 72rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 0.75rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.25rem; margin: 2.5rem 0 0.75rem; }
+h3 { font-size: 1rem; margin: 1.5rem 0 0.5rem; }
 p { max-width: 46rem; margin: 0.75rem 0; overflow-wrap: anywhere; }
 .lead { font-size: 1.2rem; }
 .quiet, figcaption, footer { color: var(--quiet); font-size: 0.9rem; }
@@ -41,6 +42,7 @@ footer { margin-top: 3rem; border-top: 1px solid var(--line); padding-top: 0.75r
   .sentence { min-width: 9rem; }
 }
 @media print {
+  :root { --ink: #000000; --quiet: #444444; --paper: #ffffff; --line: #bbbbbb; --good: #00694d; --bad: #b3261e; }
   main { max-width: none; padding: 0; }
   .wide { overflow: visible; }
   svg { min-width: 0 !important; filter: none; }
