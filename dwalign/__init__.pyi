@@ -5,6 +5,7 @@ from dwalign import (
     encoders as encoders,
     evaluation as evaluation,
     files as files,
+    frontends as frontends,
     matching as matching,
     merging as merging,
     networks as networks,
@@ -33,6 +34,7 @@ from dwalign.deepalign import (
 )
 from dwalign.evaluation import curve as curve
 from dwalign.files import load_params as load_params, save_params as save_params
+from dwalign.frontends import from_model as from_model, into_model as into_model
 from dwalign.matching import (
     Method as Method,
     activation_matching as activation_matching,
@@ -45,7 +47,14 @@ from dwalign.matching import (
     straight_through as straight_through,
     weight_matching as weight_matching,
 )
-from dwalign.merging import average as average, reset_statistics as reset_statistics
+from dwalign.merging import (
+    Merged as Merged,
+    align_unequal as align_unequal,
+    average as average,
+    embed as embed,
+    merge_many as merge_many,
+    reset_statistics as reset_statistics,
+)
 from dwalign.program import (
     CLASSIFICATION as CLASSIFICATION,
     REGRESSION as REGRESSION,

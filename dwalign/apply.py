@@ -15,7 +15,7 @@ methods that read weights alone); a method compiles once for each network, optio
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -40,6 +40,7 @@ from dwalign.program import (
 from dwalign.symmetry import (
     Alignment,
     PermutationSpec,
+    Weight,
     check_spec,
     compose,
     count_values,
@@ -134,9 +135,16 @@ def align(
 
 
 def interpolate(
-    spec: PermutationSpec, a: PyTree, b: PyTree, weight: float | jax.Array, *, perms: Mapping | None = None
+    spec: PermutationSpec,
+    a: PyTree,
+    b: PyTree,
+    weight: Weight | Mapping[str, Weight],
+    *,
+    perms: Mapping | None = None,
 ) -> PyTree:
     """`(1 - weight) a + weight P.b`; without `perms` b is taken as it is.
+
+    The weight may be another for every layer, as for `average`.
 
     Computed in float32 or wider, stored in the types of a; integers that carry a group (quantised weights) are rounded
     to the nearest, masks, keys and counters are those of a. Batch statistics are averaged too, but have to be renewed:
@@ -159,7 +167,8 @@ def merge(
     b: PyTree,
     method: str | Method = "weight_matching",
     *,
-    weight: float = 0.5,
+    weight: Weight | Mapping[str, Weight] = 0.5,
+    keep: Sequence[str] = (),
     data: Data | None = None,
     renew: Callable[[PyTree], PyTree] | None = None,
     **options: Any,
@@ -168,7 +177,7 @@ def merge(
 
     Args:
       network, a, b, method, data, options: as for `align`.
-      weight: of b.
+      weight, keep: of b, and the layers that stay those of a; see `average`.
       renew: params to params, done to the result: batch statistics of averaged weights are not the average of those
         of the two networks (Jordan et al. 2023, REPAIR). By default they are computed anew on the inputs of `data`
         where the network can (`Network.train`); a function that changes nothing says that the average is wanted.
@@ -182,7 +191,7 @@ def merge(
     [0.0, 6.0]
     """
     perms = align(network, a, b, method, data=data, **options).perms
-    return average(network, a, b, perms, weight=weight, data=data, renew=renew)
+    return average(network, a, b, perms, weight=weight, keep=keep, data=data, renew=renew)
 
 
 def distance(spec: PermutationSpec, a: PyTree, b: PyTree, *, perms: Mapping | None = None) -> jax.Array:

@@ -7,6 +7,13 @@ EXTRAS = {
     "train": ("orbax", "ott", "tqdm"),
     "data": ("tensorflow_datasets", "sklearn", "skimage", "PIL"),
     "figures": ("matplotlib",),
+    "torch": ("torch", "torchax"),
+    "keras": ("keras", "h5py"),
+    "equinox": ("equinox",),
+    "haiku": ("haiku",),
+    "transformers": ("transformers",),
+    "timm": ("timm",),
+    "torchvision": ("torchvision",),
 }
 
 

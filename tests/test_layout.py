@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     "cli",
     "apply",
+    "frontends",
     "report",
     "evaluation",
     "merging",
@@ -24,7 +25,8 @@ LAYERS = (
     "extras",
     "lazy",
 )
-HEAVY = {"PIL", "matplotlib", "orbax", "ott", "skimage", "sklearn", "tensorflow_datasets", "torch", "tqdm"}
+HEAVY = {"PIL", "matplotlib", "orbax", "ott", "skimage", "sklearn", "tensorflow_datasets", "tqdm"}
+HEAVY |= {"equinox", "h5py", "haiku", "keras", "timm", "torch", "torchax", "torchvision", "transformers"}
 UNSAFE_MODULES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
 

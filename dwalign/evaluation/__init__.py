@@ -1,6 +1,7 @@
 from dwalign.evaluation.assessment import Assessment, assess
 from dwalign.evaluation.benchmark import Measured, benchmark
 from dwalign.evaluation.confidence import Confidence, confidence
+from dwalign.evaluation.forecast import Forecast, forecast, predict_barrier, traits
 from dwalign.evaluation.interpolation import Curve, curve
 from dwalign.evaluation.intervals import Interval, interval
 from dwalign.evaluation.planted import Recovery, planted_recovery
@@ -11,6 +12,7 @@ __all__ = [
     "Assessment",
     "Confidence",
     "Curve",
+    "Forecast",
     "Interval",
     "Measured",
     "Recovery",
@@ -20,9 +22,12 @@ __all__ = [
     "cluster_agreement",
     "confidence",
     "curve",
+    "forecast",
     "interval",
     "mean_barrier",
     "planar_map",
+    "predict_barrier",
     "planted_recovery",
     "retrieval_precision",
+    "traits",
 ]

@@ -1,12 +1,13 @@
 """Batch statistics of merged networks: those of averaged weights are not the average of those of the two."""
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from dwalign.program import Network, count_examples, take_examples
+from dwalign.program import Data, Network, count_examples, spec_of, take_examples
 from dwalign.symmetry import PermutationSpec, leaf_roles, part_of
 
 PyTree = Any
@@ -35,7 +36,22 @@ def reset_statistics(network: Network, params: PyTree, inputs: PyTree, *, chunk:
     return statistics(params)[1]([leaf.mean(0) for leaf in renewed])
 
 
-def warn_of_stale_statistics(spec: PermutationSpec, params: PyTree, *, stacklevel: int = 3) -> None:
+def renewed(
+    network: Network | PermutationSpec,
+    merged: PyTree,
+    data: Data | None,
+    renew: Callable[[PyTree], PyTree] | None,
+) -> PyTree:
+    """What merging does last: statistics by `renew`, or else on data where the network can, or else a warning."""
+    if renew is not None:
+        return renew(merged)
+    if isinstance(network, Network) and network.train is not None and data is not None:
+        return reset_statistics(network, merged, data[0])
+    _warn_of_stale(spec_of("merge", network), merged)
+    return merged
+
+
+def _warn_of_stale(spec: PermutationSpec, params: PyTree) -> None:
     """Warn where merged params hold statistics of units, which nobody has renewed."""
     leaves = zip(spec.paths, spec.leaves, leaf_roles(spec, params), strict=True)
     if stale := [path for path, axes, role in leaves if role == "statistic" and axes.names() & set(spec.sizes)]:
@@ -44,5 +60,5 @@ def warn_of_stale_statistics(spec: PermutationSpec, params: PyTree, *, stackleve
             f"merge: the statistics {', '.join(stale[:3])}{more} are the average of those of a and b, but must be "
             "renewed for the merged weights: pass a Network with train and data=Data(inputs), or renew=, your own "
             "function of params that computes them on training inputs (renew=lambda params: params keeps the average)",
-            stacklevel=stacklevel,
+            stacklevel=5,
         )

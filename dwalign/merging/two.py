@@ -1,13 +1,13 @@
 """Two networks into one, after their alignment."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 
-from dwalign.merging.statistics import reset_statistics, warn_of_stale_statistics
+from dwalign.merging.statistics import renewed
 from dwalign.program import Data, Network, spec_of
-from dwalign.symmetry import PermutationSpec, interpolate, permute
+from dwalign.symmetry import PermutationSpec, Weight, interpolate, permute
 
 PyTree = Any
 
@@ -18,7 +18,8 @@ def average(
     b: PyTree,
     perms: Mapping[str, jax.Array],
     *,
-    weight: float | jax.Array = 0.5,
+    weight: Weight | Mapping[str, Weight] = 0.5,
+    keep: Sequence[str] = (),
     data: Data | None = None,
     renew: Callable[[PyTree], PyTree] | None = None,
 ) -> PyTree:
@@ -28,7 +29,9 @@ def average(
       network: what both are, or its spec.
       a, b: parameters.
       perms: an alignment of b to a.
-      weight: of b.
+      weight: of b; or one for every layer, named by its groups or by patterns of paths, see
+        `dwalign.symmetry.leaf_weights`: `{"*": 0.5, "params/dense_0/*": 0.3}`.
+      keep: layers, named likewise, that stay those of a, such as heads of different tasks (Stoica et al. 2024).
       data: on their inputs statistics are computed anew, where the network can (`Network.train`).
       renew: params to params, in place of that; one that changes nothing says that the average of the statistics of
         both is wanted.
@@ -45,10 +48,6 @@ def average(
     """
     spec = spec_of("merge", network)
     spec.check_pair(a, b)
-    merged = interpolate(spec, a, permute(spec, b, perms), weight)
-    if renew is not None:
-        return renew(merged)
-    if isinstance(network, Network) and network.train is not None and data is not None:
-        return reset_statistics(network, merged, data[0])
-    warn_of_stale_statistics(spec, merged, stacklevel=4)
-    return merged
+    named = weight if isinstance(weight, Mapping) else {"*": weight}
+    merged = interpolate(spec, a, permute(spec, b, perms), {**named, **dict.fromkeys(keep, 0.0)})
+    return renewed(network, merged, data, renew)

@@ -7,6 +7,7 @@ from dwalign.report.figures import (
     quality_figure,
     training_figure,
 )
+from dwalign.report.forecast import forecast_figure, forecast_table
 from dwalign.report.generate import fill, generate
 from dwalign.report.maps import make_maps, maps_figure, maps_table
 from dwalign.report.methods import display_name, in_order
@@ -32,6 +33,8 @@ __all__ = [
     "draw_sharing",
     "environment",
     "fill",
+    "forecast_figure",
+    "forecast_table",
     "generate",
     "in_order",
     "interpolation_figure",

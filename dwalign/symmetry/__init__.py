@@ -11,11 +11,12 @@ from dwalign.symmetry.action import (
     transpose,
 )
 from dwalign.symmetry.alignment import Alignment
-from dwalign.symmetry.arithmetic import distance, inner_product, interpolate, permute_blocks, perturb
+from dwalign.symmetry.arithmetic import distance, inner_product, interpolate, mean, permute_blocks, perturb
 from dwalign.symmetry.axes import Axes, SpecError, Sum, contract, namespace
 from dwalign.symmetry.compare import correspondence
 from dwalign.symmetry.finite import count_values
 from dwalign.symmetry.guards import check_perms, check_spec
+from dwalign.symmetry.layers import Weight, leaf_weights
 from dwalign.symmetry.parts import part_of
 from dwalign.symmetry.roles import block_roles, group_roles
 from dwalign.symmetry.spec import Block, Note, PermutationSpec, kind
@@ -33,6 +34,7 @@ __all__ = [
     "Role",
     "SpecError",
     "Sum",
+    "Weight",
     "block_roles",
     "check_perms",
     "check_spec",
@@ -50,6 +52,8 @@ __all__ = [
     "inverse",
     "kind",
     "leaf_roles",
+    "leaf_weights",
+    "mean",
     "moving_share",
     "namespace",
     "numbers",

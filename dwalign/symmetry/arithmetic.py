@@ -4,8 +4,10 @@ All of it is done in float32 (float64 where an array holds that), whatever the a
 stored as the arrays of the first network were. `dwalign.symmetry.weights` says which arrays take part.
 """
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,20 +16,22 @@ import numpy as np
 
 from dwalign.symmetry.action import permute_block
 from dwalign.symmetry.axes import namespace
+from dwalign.symmetry.layers import Weight, leaf_weights
 from dwalign.symmetry.spec import Block, PermutationSpec
 from dwalign.symmetry.weights import leaf_roles, numbers, store
 
 PyTree = Any
 
 
-def interpolate(spec: PermutationSpec, a: PyTree, b: PyTree, weight: float | jax.Array = 0.5) -> PyTree:
+def interpolate(spec: PermutationSpec, a: PyTree, b: PyTree, weight: Weight | Mapping[str, Weight] = 0.5) -> PyTree:
     """`(1 - weight) a + weight b`, in the types of a.
 
-    Integer weights are rounded to the nearest. What nothing is computed with (masks, keys, counters) is that of a.
-    Differentiable in all but integers; NumPy arrays give NumPy arrays where the weight is not traced.
+    The weight may be another for every layer, see `leaf_weights`. Integer weights are rounded to the nearest. What
+    nothing is computed with (masks, keys, counters) is that of a. Differentiable in all but integers; NumPy arrays give
+    NumPy arrays where the weight is not traced.
 
     Raises:
-      ValueError: the weight is no scalar.
+      ValueError: the weight is no scalar, or names nothing.
 
     >>> from dwalign.symmetry import Axes, PermutationSpec
     >>> spec = PermutationSpec({"w": Axes("h"), "step": Axes()}, {"h": 2})
@@ -35,24 +39,49 @@ def interpolate(spec: PermutationSpec, a: PyTree, b: PyTree, weight: float | jax
     >>> interpolate(spec, a, b, 0.25)
     {'step': 7, 'w': array([ 5, -3], dtype=int8)}
     """
-    if jnp.ndim(weight):
-        raise ValueError(
-            f"interpolate: weight must be a scalar, found shape {jnp.shape(weight)}; jax.vmap over many of them"
-        )
-    traced = isinstance(weight, jax.core.Tracer)
+    weights = leaf_weights(spec, weight)
+    return _combine(spec, [a, b], [[1 - w for w in weights], weights])
 
-    def mix(role, x, y):
+
+def mean(spec: PermutationSpec, networks: Sequence[PyTree], weights: Sequence[Weight] | None = None) -> PyTree:
+    """The mean of networks, in the types of the first; all else as `interpolate`, the mean of two.
+
+    Args:
+      spec: of all of them.
+      networks: parameters, at least one.
+      weights: one a network, of which shares are taken; equal by default.
+
+    >>> from dwalign.symmetry import Axes, PermutationSpec
+    >>> spec = PermutationSpec({"w": Axes("h")}, {"h": 2})
+    >>> mean(spec, [{"w": np.float32([x, 0])} for x in (0, 3, 6)], weights=[1, 1, 2])
+    {'w': array([3.75, 0.  ], dtype=float32)}
+    """
+    weights = [1.0] * len(networks) if weights is None else weights
+    if len(weights) != len(networks) or not networks:
+        raise ValueError(f"mean: needs a weight for every network, found {len(weights)} for {len(networks)} networks")
+    total: Any = sum(weights)
+    return _combine(spec, networks, [leaf_weights(spec, weight / total) for weight in weights])
+
+
+def _combine(spec: PermutationSpec, networks: Sequence[PyTree], weights: Sequence[Sequence[Weight]]) -> PyTree:
+    """The sum of networks, each leaf with a weight of its own, `weights[network][leaf]`."""
+
+    def mix(role, leaves, weights):
         if role == "carried":
-            return x
-        xp = jnp if traced else namespace(x, y)
-        one, two = numbers(x, xp), numbers(y, xp)
-        w = xp.asarray(weight, one.dtype)
-        # nothing times infinity is no number, but a mask of minus infinity lies between two of its kind
-        masked = xp.isinf(one) & (one == two)
-        between = (1 - w) * xp.where(masked, 0, one) + w * xp.where(masked, 0, two)
-        return store(xp.where(masked, one, between), x, xp)
+            return leaves[0]
+        traced = any(isinstance(weight, jax.core.Tracer) for weight in weights)
+        xp = jnp if traced else namespace(*leaves)
+        first, *others = arrays = [numbers(leaf, xp) for leaf in leaves]
+        # nothing times infinity is no number, but a mask of minus infinity lies between those of its kind
+        masked = functools.reduce(lambda found, other: found & (first == other), others, xp.isinf(first))
+        terms = [
+            xp.asarray(weight, first.dtype) * xp.where(masked, 0, array)
+            for weight, array in zip(weights, arrays, strict=True)
+        ]
+        return store(xp.where(masked, first, functools.reduce(operator.add, terms)), leaves[0], xp)
 
-    return _leaf_by_leaf(mix, spec, a, b)
+    columns = (zip(*rows, strict=True) for rows in (map(spec.treedef.flatten_up_to, networks), weights))
+    return spec.treedef.unflatten(list(map(mix, leaf_roles(spec, networks[0]), *columns)))
 
 
 def distance(spec: PermutationSpec, a: PyTree, b: PyTree) -> jax.Array:
@@ -124,8 +153,3 @@ def perturb(
         return store(jnp.where(positive, x * jnp.exp(eps), x + eps * spread(x)).astype(x.dtype), leaf)
 
     return spec.treedef.unflatten([disturb(*one) for one in zip(leaves, arrays, ends.tolist(), strict=True)])
-
-
-def _leaf_by_leaf(function: Callable, spec: PermutationSpec, a: PyTree, b: PyTree) -> PyTree:
-    leaves = zip(leaf_roles(spec, a), *map(spec.treedef.flatten_up_to, (a, b)), strict=True)
-    return spec.treedef.unflatten([function(*leaf) for leaf in leaves])

@@ -2,7 +2,7 @@ from dwalign.zoo.augment import Augmentation, augment
 from dwalign.zoo.datasets import DataError, Dataset, load
 from dwalign.zoo.pairs import held_out_pairs, random_pairs
 from dwalign.zoo.storage import Zoo, ZooError, ZooSize, get_zoo
-from dwalign.zoo.train import Recipe, train_networks
+from dwalign.zoo.train import Recipe, train_further, train_networks
 
 __all__ = [
     "Augmentation",
@@ -17,5 +17,6 @@ __all__ = [
     "held_out_pairs",
     "load",
     "random_pairs",
+    "train_further",
     "train_networks",
 ]

@@ -41,17 +41,31 @@ def train_networks(
     Raises:
       ValueError: a batch larger than the data, or a network of which nobody knows how it is initialised.
     """
+    train = train_further(network, data, recipe, task, signals=signals)
+
+    def train_one(seed, *own):
+        init_key, order_key = jax.random.split(jax.random.key(seed))
+        return train(network.init(init_key), order_key, *own)
+
+    return jax.jit(jax.vmap(train_one))
+
+
+def train_further(
+    network: Network, data: Data, recipe: Recipe, task: Task = CLASSIFICATION, *, signals: bool = False
+) -> Callable[..., PyTree]:
+    """A function from one network, and the key that draws the order of its data, to the network after more training.
+
+    To be vmapped and jitted; the optimiser starts afresh. Arguments and errors are those of `train_networks`.
+    """
     count = jax.tree.leaves(data.labels)[0].shape[1 if signals else 0]
     steps = count // recipe.batch_size
     if steps < 1:
         raise ValueError(f"recipe: batch_size {recipe.batch_size} must not exceed the {count} training examples")
-    init, spec = network.init, network.spec
+    spec = network.spec
     train = network.train or (lambda params, x: (network.apply(params, x), params))
     optimizer = optax.adamw(recipe.learning_rate, weight_decay=recipe.weight_decay)
 
-    def train_one(seed, *own):
-        init_key, order_key = jax.random.split(jax.random.key(seed))
-
+    def train_one(params, order_key, *own):
         def step(state, index):
             params, opt = state
             learned, put = part_of(spec, params, "weight", "fixed")
@@ -69,8 +83,7 @@ def train_networks(
             order = jax.random.permutation(key, count)[: steps * recipe.batch_size]
             return jax.lax.scan(step, state, order.reshape(steps, recipe.batch_size))
 
-        params = init(init_key)
         keys = jax.random.split(order_key, recipe.epochs)
         return jax.lax.scan(epoch, (params, optimizer.init(part_of(spec, params, "weight", "fixed")[0])), keys)[0][0]
 
-    return jax.jit(jax.vmap(train_one))
+    return train_one

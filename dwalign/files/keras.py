@@ -1,0 +1,121 @@
+"""Keras: `.weights.h5`, and `.keras`, a zip of one beside the model's configuration; names are paths inside the HDF5.
+
+HDF5 has no bfloat16: Keras stores the bytes, and the type in an attribute. What is no array is copied from the file
+that is written alike.
+"""
+
+import contextlib
+import copy
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import ml_dtypes
+import numpy as np
+
+from dwalign.extras import load
+from dwalign.files.errors import FileError, reading
+from dwalign.files.tensors import LazyArray, Weights, Writing, is_foreign
+
+MEMBER = "model.weights.h5"
+WHAT = "a whole file of Keras"
+MOST_DEFLATED = 1100
+
+
+def open(path: Path) -> Weights:
+    h5py = load("h5py")
+    arrays: dict[str, LazyArray] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.dtype.kind in "biufcV" and item.shape is not None:
+            dtype = _type(path, name, item)
+            if item.external or item.is_virtual or item.nbytes > MOST_DEFLATED * item.id.get_storage_size() + 64:
+                raise FileError(
+                    f"{path}: {name} must have its {item.nbytes} bytes in this file; write it again with Keras"
+                )
+            arrays[name] = LazyArray(item.shape, dtype, partial(_read, path, name, dtype), name, path)
+
+    with reading(path, WHAT), _h5(path) as content, h5py.File(content, "r") as file:
+        file.visititems(visit)
+    return Weights(path, "keras", arrays, layout=path)
+
+
+def write(file: Path, writing: Writing) -> None:
+    h5py = load("h5py")
+    like: Path | None = writing.layout
+    archived = writing.path.suffix.lower() == ".keras"
+    if archived and (like is None or like.suffix.lower() != ".keras"):
+        raise FileError(
+            f"{writing.path} needs the configuration of a .keras file to be written like; write .weights.h5"
+        )
+    place: Any = partial(tempfile.TemporaryFile, dir=file.parent) if archived else partial(file.open, "w+b")
+    with contextlib.ExitStack() as stack:
+        content = stack.enter_context(place())
+        if like is not None:
+            shutil.copyfileobj(stack.enter_context(_h5(like)), content)
+        with h5py.File(content, "w" if like is None else "r+") as weights:
+            for name in writing.names:
+                _put(weights, name, writing.pull(name))
+        if archived and like is not None:
+            content.seek(0)
+            _archive(file, like, content)
+
+
+def _put(weights: Any, name: str, array: np.ndarray) -> None:
+    kind, stored = array.dtype.name, array
+    if is_foreign(array.dtype):
+        stored = array.view(f"V{array.dtype.itemsize}")
+    old = weights.get(name)
+    if old is not None and old.shape == array.shape:
+        old[...] = stored
+        return
+    attributes, options = {}, {}
+    if old is not None:
+        attributes, options = dict(old.attrs), {"compression": old.compression}
+        del weights[name]
+    new = weights.create_dataset(name, data=stored, **options)
+    if is_foreign(array.dtype):
+        attributes["dtype"] = kind
+    for key, value in attributes.items():
+        new.attrs[key] = value
+
+
+def _archive(file: Path, like: Path, content: IO[bytes]) -> None:
+    with zipfile.ZipFile(like) as old, zipfile.ZipFile(file, "w") as new:
+        for info in old.infolist():
+            # the one that is written is renewed
+            with new.open(copy.copy(info), "w", force_zip64=True) as to:
+                if info.filename == MEMBER:
+                    shutil.copyfileobj(content, to)
+                else:
+                    with old.open(info) as kept:
+                        shutil.copyfileobj(kept, to)
+
+
+@contextlib.contextmanager
+def _h5(path: Path) -> Iterator[IO[bytes]]:
+    with contextlib.ExitStack() as stack:
+        if path.suffix.lower() == ".keras":
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            yield stack.enter_context(archive.open(MEMBER))
+        else:
+            yield stack.enter_context(path.open("rb"))
+
+
+def _type(path: Path, name: str, item: Any) -> np.dtype:
+    if item.dtype.kind != "V":
+        return item.dtype.newbyteorder("=")
+    kind = getattr(ml_dtypes, str(item.attrs.get("dtype", "bfloat16" if item.dtype == "V2" else "")), None)
+    if not isinstance(kind, type) or np.dtype(kind).itemsize != item.dtype.itemsize:
+        raise FileError(f"{path}: {name} must be numbers of a known type, found {item.dtype}; save it as float32")
+    return np.dtype(kind)
+
+
+def _read(path: Path, name: str, dtype: np.dtype) -> np.ndarray:
+    with _h5(path) as content, load("h5py").File(content, "r") as file:
+        array = file[name][()]
+    return np.asarray(array).view(dtype) if is_foreign(dtype) else np.asarray(array, dtype)

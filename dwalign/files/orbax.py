@@ -1,0 +1,89 @@
+"""Orbax: a folder of arrays, as `StandardCheckpointer` writes it. It is saved in one piece."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from dwalign.extras import load
+from dwalign.files.errors import FileError, few, reading, said
+from dwalign.files.names import nest, unbind
+from dwalign.files.tensors import LazyArray, Weights, Writing
+
+
+class Layout(NamedTuple):
+    """The tree, the name of each leaf, which ones were numbers of Python, and text that is kept."""
+
+    structure: Any
+    names: list[str]
+    scalars: frozenset[str] = frozenset()
+    kept: dict[str, Any] = {}  # noqa: RUF012
+
+
+def is_checkpoint(path: Path) -> bool:
+    return (path / "_METADATA").is_file()
+
+
+def open(path: Path) -> Weights:
+    ocp = load("orbax.checkpoint")
+    arrays: dict[str, LazyArray] = {}
+    kept, scalars = {}, set()
+    with reading(path, "one whole Orbax checkpoint"):
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            tree = checkpointer.metadata(path.absolute()).item_metadata.tree
+        structure, leaves = jax.tree.structure(tree), unbind(tree)
+        for k, (name, leaf) in enumerate(leaves.items()):
+            read = partial(_read, path, structure, k)
+            dtype = getattr(leaf, "dtype", None)
+            if dtype is None:
+                kept[name] = read()
+                continue
+            arrays[name] = LazyArray(tuple(leaf.shape or ()), np.dtype(dtype), read, name, path)
+            if type(leaf).__name__ == "ScalarMetadata":
+                scalars.add(name)
+    return Weights(path, "orbax", arrays, layout=Layout(structure, list(leaves), frozenset(scalars), kept))
+
+
+def write(file: Path, writing: Writing) -> None:
+    ocp = load("orbax.checkpoint")
+    layout: Layout = writing.layout or _nested(writing)
+    leaves = []
+    for name in layout.names:
+        leaf = layout.kept[name] if name in layout.kept else writing.pull(name)
+        leaves.append(leaf.item() if name in layout.scalars else leaf)
+    # Orbax puts what it has begun beside the folder that it writes
+    file.mkdir()
+    inner = file / "checkpoint"
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            checkpointer.save(inner.absolute(), layout.structure.unflatten(leaves))
+    except Exception as error:  # of many kinds: tensorstore's for a full disk, ValueError for arrays without numbers
+        raise FileError(
+            f"{writing.path} could not be written by Orbax ({said(error)}); free space or choose .npz"
+        ) from error
+    for entry in list(inner.iterdir()):
+        entry.rename(file / entry.name)
+    inner.rmdir()
+
+
+def _nested(writing: Writing) -> Layout:
+    # Orbax keeps one of two arrays whose keys, joined by dots, are the same
+    dotted = [name.replace("/", ".") for name in writing.names]
+    same = [name for name, plain in zip(writing.names, dotted, strict=True) if dotted.count(plain) > 1]
+    if same:
+        raise FileError(f"{writing.path}: names must differ when joined by dots, found {few(same)}; rename one")
+    tree = nest(writing.path, {name: name for name in writing.names})
+    return Layout(jax.tree.structure(tree), jax.tree.leaves(tree))
+
+
+def _read(path: Path, structure: Any, k: int) -> Any:
+    ocp = load("orbax.checkpoint")
+    leaves = [ocp.PLACEHOLDER] * structure.num_leaves
+    leaves[k] = 0
+    item = structure.unflatten(leaves)
+    how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        found = checkpointer.restore(path.absolute(), args=ocp.args.PyTreeRestore(item=item, restore_args=how))
+    return jax.tree.leaves(found)[k]

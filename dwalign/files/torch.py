@@ -1,0 +1,202 @@
+"""torch: a state dict, alone or inside whatever a training script saved with it. Nothing in the file is executed.
+
+Tensors are mapped, not loaded. To write, torch saves the whole object with room for the numbers, which are then put
+there one tensor at a time; tensors that share their memory go on sharing it.
+"""
+
+import copy
+import hashlib
+import mmap
+import os
+import re
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ml_dtypes  # noqa: F401  its types get names in NumPy
+import numpy as np
+
+from dwalign.extras import load
+from dwalign.files.errors import FileError, reading, said
+from dwalign.files.tensors import LazyArray, Weights, Writing, is_foreign
+
+# what scripts call the state dict inside of what they save
+WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "params")
+Path_ = tuple[Any, ...]
+
+
+class Layout(NamedTuple):
+    """The object that was saved, and where in it each name lies."""
+
+    content: Any
+    places: dict[str, Path_]
+
+
+def open(path: Path) -> Weights:
+    torch = load("torch")
+    with reading(path, "a whole file of torch"):
+        try:
+            # files from before torch 1.6 are no zip and cannot be mapped
+            mapped = zipfile.is_zipfile(path)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        except Exception as error:
+            if type(error).__name__ != "UnpicklingError":
+                raise
+            found = re.search(r"GLOBAL (\S+)", str(error))
+            what = f"found {found[1]}" if found else "found something else, or damage"
+            raise FileError(
+                f"{path} must hold tensors and plain values only, {what}; save model.state_dict()"
+            ) from error
+        outer = _wrapped(content)
+        arrays: dict[str, LazyArray] = {}
+        ties, places, first = {}, {}, {}
+        for place, tensor in _tensors(content):
+            if place[: len(outer)] != outer or place == ():
+                continue
+            name = "/".join(map(str, place[len(outer) :]))
+            if name in places:
+                raise FileError(f"{path} must give each tensor a name of its own, found {name} twice; rename one")
+            dtype = _dtype(path, name, tensor)
+            read = partial(_copied, tensor)
+            arrays[name] = LazyArray(tuple(tensor.shape), dtype, read, name, path)
+            places[name] = place
+            owner = first.setdefault(_view(tensor), name) if tensor.numel() else name
+            if owner != name:
+                ties[name] = owner
+        if not arrays:
+            raise FileError(f"{path} must hold named tensors, found {type(content).__name__}; save model.state_dict()")
+    return Weights(path, "torch", arrays, ties=ties, layout=Layout(content, places))
+
+
+def write(file: Path, writing: Writing) -> None:
+    torch = load("torch")
+    pull, known = writing.pull, writing.known
+    if not all(name in known for name in writing.names):
+        arrays = {name: pull(name) for name in writing.names}
+        pull, known = arrays.__getitem__, arrays
+    layout: Layout | None = writing.layout
+    places = layout.places if layout else {name: (name,) for name in writing.names}
+    named = {place: name for name, place in places.items()}
+    typed = {name: getattr(torch, np.dtype(known[name].dtype).name, None) for name in writing.names}
+    for name, dtype in typed.items():
+        if not isinstance(dtype, torch.dtype):
+            raise FileError(
+                f"{writing.path}: {name} must be of a type that torch has, found {known[name].dtype}; convert it"
+            )
+    content = layout.content if layout else {name: torch.empty(0) for name in writing.names}
+    room = _room(lambda place: (tuple(known[named[place]].shape), typed[named[place]]) if place in named else None)
+    try:
+        with torch.serialization.skip_data():
+            torch.save(_replaced(content, room), file)
+        with file.open("r+b") as handle:  # a disk that is full says so here, not when memory is written
+            os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
+        with torch.serialization.set_default_mmap_options(mmap.MAP_SHARED):
+            target = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError as error:
+        raise FileError(f"{writing.path} could not be written by torch ({said(error)}); free space") from error
+    old = dict(_tensors(content))
+    written: dict[Path_, bytes] = {}
+    for place, tensor in _tensors(target):
+        array = pull(named[place]) if place in named else _numpy(old[place])
+        if array.shape != tuple(tensor.shape):
+            raise FileError(
+                f"{writing.path}: {named.get(place)} must keep its shape {tuple(tensor.shape)} in a file of torch "
+                f"that is written like another, found {array.shape}; write .safetensors"
+            )
+        _numpy(tensor)[...] = array
+        written[place] = _digest(array)
+        del array
+    for place, tensor in _tensors(target):
+        if _digest(_numpy(tensor)) != written[place]:
+            raise FileError(
+                f"{writing.path}: {named.get(place, place)} shares memory with another tensor and must agree with it, "
+                "but the two differ; write .safetensors to keep both"
+            )
+
+
+def _wrapped(content: Any) -> Path_:
+    """The keys that lead to the state dict."""
+    torch = load("torch")
+    if isinstance(content, dict) and not any(isinstance(value, torch.Tensor) for value in content.values()):
+        for key in WRAPPERS:
+            if isinstance(content.get(key), dict) and next(_tensors(content[key]), None):
+                return (key, *_wrapped(content[key]))
+    return ()
+
+
+def _tensors(node: Any, place: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
+    if isinstance(node, load("torch").Tensor):
+        yield place, node
+    elif isinstance(node, dict | list | tuple):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from _tensors(value, (*place, key))
+
+
+def _replaced(node: Any, new: Callable[[Path_, Any], Any], place: Path_ = ()) -> Any:
+    """The same object with other tensors. Shallow copies keep what an ordered dictionary carries, such as versions."""
+    if isinstance(node, load("torch").Tensor):
+        return new(place, node)
+    if isinstance(node, dict):
+        made = copy.copy(node)
+        for key, value in node.items():
+            made[key] = _replaced(value, new, (*place, key))
+        return made
+    if isinstance(node, list | tuple):
+        items = [_replaced(value, new, (*place, key)) for key, value in enumerate(node)]
+        return items if isinstance(node, list) else tuple(items)
+    return node
+
+
+def _room(wanted: Callable[[Path_], tuple[tuple[int, ...], Any] | None]) -> Callable[[Path_, Any], Any]:
+    """Makes tensors without numbers, which share memory where the old ones did, if shapes and types are theirs."""
+    torch = load("torch")
+    storages: dict[int, Any] = {}
+    same: dict[Any, Any] = {}
+
+    def new(place: Path_, old: Any) -> Any:
+        shape, dtype = wanted(place) or (tuple(old.shape), old.dtype)
+        if not old.numel() or (shape, dtype) != (tuple(old.shape), old.dtype):
+            made = torch.empty(shape, dtype=dtype)
+            return made if not old.numel() else same.setdefault((_view(old), shape, dtype), made)
+        storage = old.untyped_storage()
+        storage = storages.setdefault(storage.data_ptr(), torch.UntypedStorage(storage.nbytes()))
+        made = torch.empty(0, dtype=dtype).set_(storage, old.storage_offset(), old.shape, old.stride())
+        return torch.nn.Parameter(made, old.requires_grad) if isinstance(old, torch.nn.Parameter) else made
+
+    return new
+
+
+def _view(tensor: Any) -> tuple:
+    return tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype
+
+
+def _dtype(path: Path, name: str, tensor: Any) -> np.dtype:
+    torch = load("torch")
+    if tensor.layout == torch.strided and not tensor.is_quantized and tensor.device.type == "cpu":
+        try:
+            return np.dtype(str(tensor.dtype).removeprefix("torch."))
+        except TypeError:
+            pass
+    raise FileError(
+        f"{path}: {name} must be a dense tensor of a type that NumPy or ml_dtypes has, found {tensor.layout} "
+        f"{tensor.dtype} on {tensor.device.type}; convert it"
+    )
+
+
+def _numpy(tensor: Any) -> np.ndarray:
+    """The memory of a tensor as NumPy sees it: types that torch cannot hand over go as integers of their size."""
+    torch = load("torch")
+    dtype = np.dtype(str(tensor.dtype).removeprefix("torch."))
+    if is_foreign(dtype):
+        tensor = tensor.view({1: torch.uint8, 2: torch.int16}[dtype.itemsize])
+    return tensor.detach().numpy().view(dtype)
+
+
+def _copied(tensor: Any) -> np.ndarray:
+    return _numpy(tensor).copy()
+
+
+def _digest(array: np.ndarray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(array).reshape(-1).view(np.uint8)).digest()

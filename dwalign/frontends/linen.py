@@ -1,0 +1,78 @@
+"""Modules of flax.linen: their variables are the params."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from dwalign.frontends.models import Opened
+
+PyTree = Any
+# what modules call the switch between training and evaluation, and its value in evaluation
+EVALUATION = {
+    "train": False,
+    "training": False,
+    "is_training": False,
+    "deterministic": True,
+    "eval": True,
+    "inference": True,
+    "use_running_average": True,
+}
+
+
+def open_model(model: nn.Module, *inputs: PyTree, params: PyTree, key: Any, call: dict[str, Any]) -> Opened:
+    taken = inspect.signature(model.__call__).parameters
+    call = {name: value for name, value in EVALUATION.items() if name in taken} | call
+
+    def init(key):
+        return model.init(key, *inputs, **call)
+
+    def apply(params, *inputs):
+        return model.apply(params, *inputs, **call)
+
+    def train(params, *inputs):
+        with nn.intercept_methods(renew):
+            outputs, updated = model.apply(params, *inputs, **call, mutable=["batch_stats"])
+        return outputs, with_statistics(params, updated)
+
+    if params is None:
+        if key is None:
+            raise ValueError(
+                f"a linen module keeps no variables, and {type(model).__name__} came without; pass params= (its "
+                "variables) or key= to initialise them"
+            )
+        params = init(key)
+    return Opened(apply, params, train if "batch_stats" in params else None, init)
+
+
+def into_model(model: nn.Module, params: PyTree) -> PyTree:
+    """The variables, as `model.apply` takes them."""
+    return params
+
+
+def with_statistics(params: PyTree, updated: PyTree) -> PyTree:
+    """Variables with these in place of theirs, in the kind of mapping that they are."""
+    return jax.tree.unflatten(jax.tree.structure(params), jax.tree.leaves({**params, **updated}))
+
+
+def renew(call: Callable, args: Any, kwargs: Any, context: Any) -> Any:
+    """Intercepts batch normalisation: as in training, and its statistics become those of its inputs alone."""
+    module = context.module
+    if not isinstance(module, nn.BatchNorm) or context.method_name != "__call__":
+        return call(*args, **kwargs)
+    # linen takes the switch from the module or from the call, not from both
+    renewing = {"use_running_average": None, "momentum": 0.0}
+    own = {name: getattr(module, name) for name in renewing}
+    _set(module, renewing)
+    try:
+        return call(args[0], **{**kwargs, "use_running_average": False})
+    finally:
+        _set(module, own)
+
+
+def _set(module: nn.Module, values: dict[str, Any]) -> None:
+    # a module is frozen for everybody else
+    for name, value in values.items():
+        object.__setattr__(module, name, value)

@@ -1,0 +1,156 @@
+"""Modules of torch, traced by torchax: the params are the state dict, `{name: array}`, of tied tensors the first name.
+
+torchax 0.0.13 asks for overloads that torch 2.13 dropped; 0.0.14.dev20261026 works with torch 2.13.0 and 2.14.1.
+Importing it renames torch's spare device to `jax` and switches a fast path of attention off, in the whole process.
+"""
+
+import copy
+import functools
+import inspect
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dwalign.extras import load
+from dwalign.frontends.models import Opened
+
+PyTree = Any
+
+
+def open_model(module: Any, *inputs: PyTree, params: PyTree, key: Any, call: dict[str, Any]) -> Opened:
+    torch = load("torch")
+    names = _names(module)
+    own = {name: _array(tensor) for name, tensor in names.items()}
+    # tables of positions and the like, which a state dict leaves out
+    kept = {id(tensor) for tensor in names.values()}
+    tables = {name: _array(tensor) for name, tensor in module.named_buffers() if id(tensor) not in kept}
+    evaluated = _skeleton(module).eval()
+    norms = [part for part in evaluated.modules() if _has_statistics(part)]
+    trained = copy.deepcopy(evaluated)
+    for part in filter(_has_statistics, trained.modules()):
+        # statistics of these inputs alone
+        part.train().momentum = 1.0
+    by_name = _by_name(module, inputs)
+
+    def run(skeleton, params, inputs):
+        environment = _environment()
+        args, kwargs = ((), inputs[0]) if by_name else (inputs, {})
+        known, args, kwargs = environment.j2t_iso(jax.tree.map(jnp.asarray, (params | tables, args, kwargs)))
+        # some modules remember what they computed
+        fresh = copy.deepcopy(skeleton)
+        with environment:
+            outputs = torch.func.functional_call(fresh, known, args, {**kwargs, **call})
+        return _outputs(environment.t2j_iso(outputs)), {name: environment.t2j_iso(known[name]) for name in params}
+
+    def apply(params, *inputs):
+        return run(evaluated, params, inputs)[0]
+
+    def train(params, *inputs):
+        return run(trained, params, inputs)
+
+    return Opened(apply, own if params is None else params, train if norms else None)
+
+
+def into_model(module: Any, params: PyTree) -> Any:
+    """The module itself, which now holds these arrays; tied tensors stay tied, and all keep their types."""
+    torch, names = load("torch"), _names(module)
+    if names.keys() != params.keys():
+        raise ValueError(
+            f"params must hold the arrays {sorted(names)} of this module, found {sorted(params)}; load its state dict "
+            "with load_state_dict if it is not from from_model"
+        )
+    wrong = [name for name, tensor in names.items() if tuple(tensor.shape) != np.shape(params[name])]
+    if wrong:
+        name = wrong[0]
+        raise ValueError(f"{name} must have shape {tuple(names[name].shape)}, found {np.shape(params[name])}")
+    with torch.no_grad():
+        for name, tensor in names.items():
+            tensor.copy_(_tensor(params[name]))
+    return module
+
+
+def _names(module: Any) -> dict[str, Any]:
+    """The state dict, of tied tensors the first name."""
+    first: dict[int, str] = {}
+    state = module.state_dict(keep_vars=True)
+    for name, tensor in state.items():
+        first.setdefault(id(tensor), name)
+    return {name: state[name] for name in first.values()}
+
+
+def _skeleton(module: Any) -> Any:
+    """A copy without values, which shares nothing with the module; what was tied stays tied."""
+    torch = load("torch")
+    attributes = [value for part in module.modules() for value in vars(part).values()]
+    # what was computed in a call, and torch copies only without its history
+    computed = [value for value in attributes if isinstance(value, torch.Tensor) and value.grad_fn is not None]
+    parameter = lambda tensor: torch.nn.Parameter(tensor.data.to("meta"), tensor.requires_grad)
+    return copy.deepcopy(
+        module,
+        {id(tensor): parameter(tensor) for tensor in module.parameters()}
+        | {id(tensor): tensor.to("meta") for tensor in module.buffers()}
+        | {id(tensor): tensor.detach().clone() for tensor in computed},
+    )
+
+
+def _has_statistics(part: Any) -> bool:
+    norm = load("torch").nn.modules.batchnorm._NormBase
+    return isinstance(part, norm) and part.running_mean is not None
+
+
+def _by_name(module: Any, inputs: tuple[PyTree, ...]) -> bool:
+    """Whether the inputs are one dictionary of the arguments of `forward`."""
+    one = inputs[0] if len(inputs) == 1 else None
+    return isinstance(one, dict) and one.keys() <= inspect.signature(module.forward).parameters.keys()
+
+
+def _outputs(outputs: PyTree) -> PyTree:
+    """Outputs as JAX knows them: as they are, or the arrays in a container of somebody's own, one alone as itself."""
+    if all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(outputs)):
+        return outputs
+    leaves = load("torch.utils._pytree").tree_leaves(outputs)
+    arrays = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
+    return arrays[0] if len(arrays) == 1 else arrays
+
+
+@functools.cache
+def _environment() -> Any:
+    """An environment of torchax with two corrections, which nobody else sees."""
+    torch, tensor = load("torch"), load("torchax.tensor")
+    functional, linear_of = torch.nn.functional, load("torchax.ops.jtorch").functional_linear
+    environment = tensor.Environment()
+
+    def linear(input, weight, bias=None):
+        # torchax has other names for these arguments
+        return environment.j2t_iso(linear_of(*environment.t2j_iso((input, weight, bias))))
+
+    def batch_norm(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+        # torchax leaves the running statistics as they are
+        if training and running_mean is not None:
+            axes = [axis for axis in range(input.ndim) if axis != 1]
+            for running, found in ((running_mean, input.mean(axes)), (running_var, input.var(axes))):
+                running.copy_((1 - momentum) * running + momentum * found)
+        return torch.batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps, False)
+
+    environment.override_op_definition(functional.linear, linear)
+    environment.override_op_definition(functional.batch_norm, batch_norm)
+    return environment
+
+
+def _array(tensor: Any) -> np.ndarray:
+    """A copy, also of a type that torch does not give to NumPy (bfloat16, 8-bit floats)."""
+    torch, tensor = load("torch"), tensor.detach().cpu().contiguous()
+    kind = str(tensor.dtype).removeprefix("torch.")
+    if kind.startswith(("bfloat", "float8")):
+        bits = tensor.view({1: torch.uint8, 2: torch.int16}[tensor.element_size()])
+        return bits.numpy().view(jnp.dtype(kind)).copy()
+    return tensor.numpy().copy()
+
+
+def _tensor(array: Any) -> Any:
+    """The inverse, where torch has the type: exact, for it is only widened."""
+    array = np.asarray(array)
+    narrow = array.dtype.kind == "V" or array.dtype.name.startswith(("bfloat", "float8"))
+    return load("torch").from_numpy(np.array(array, np.float32 if narrow else None))

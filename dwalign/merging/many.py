@@ -1,0 +1,89 @@
+"""Any number of networks into one: all aligned to one universe, then averaged."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from dwalign.matching import Method, find_method
+from dwalign.merging.statistics import renewed
+from dwalign.merging.universe import HOW, in_order_of_first
+from dwalign.program import CLASSIFICATION, Data, Network, Task, spec_of
+from dwalign.symmetry import PermutationSpec, mean, permute
+
+PyTree = Any
+
+
+class Merged(NamedTuple):
+    """Attributes:
+    params: the merged network.
+    perms: for each network its alignment to the universe, whose units are in the order of the first network; that of
+      network j to network k is `compose(spec, inverse(spec, perms[k]), perms[j])`, whichever way it is reached.
+    """
+
+    params: PyTree
+    perms: tuple[dict[str, jax.Array], ...]
+
+
+def merge_many(
+    network: Network | PermutationSpec,
+    networks: Sequence[PyTree],
+    method: str | Method = "weight_matching",
+    *,
+    how: str = "universe",
+    weights: Sequence[float] | None = None,
+    data: Data | None = None,
+    task: Task = CLASSIFICATION,
+    key: jax.Array | None = None,
+    renew: Callable[[PyTree], PyTree] | None = None,
+) -> Merged:
+    """Align many networks to one order of their units and average them.
+
+    Args:
+      network: what all are, or its spec, for methods that read weights alone.
+      networks: parameters, a sequence of at least two.
+      method: of two networks, as for `align`; it is asked by all ways below.
+      how: "first" aligns each to the first network; "running_mean" each in turn to the mean of those before it;
+        "merge_many" each to the mean of all others, again and again until none moves (MergeMany of Git Re-Basin,
+        Ainsworth et al. 2023); "universe" goes on from the running mean and moves all at once to where the sum over all
+        pairs of the inner products of their weights is largest (C2M3, Crisostomi et al. 2024; their start is the method
+        "naive").
+      weights: one a network, of which shares are taken for the average; equal by default.
+      data: training data, for methods that need them and to renew batch statistics.
+      task: what the networks are for, for methods that need labels.
+      key: `jax.random.key(0)` by default.
+      renew: as for `average`.
+
+    Raises:
+      SpecError: a network does not fit the spec.
+      ValueError: fewer than two networks, an unknown way, or what the method says.
+
+    Warns:
+      UserWarning: as for `average`.
+
+    Not to be traced: loops end when nothing moves any more.
+
+    >>> import numpy as np
+    >>> from dwalign.symmetry import Axes
+    >>> spec = PermutationSpec({"w": Axes("h0")}, {"h0": 2})
+    >>> merge_many(spec, [{"w": np.float32(w)} for w in ([0, 3], [6, 0], [0, 9])]).params["w"].tolist()
+    [0.0, 6.0]
+    """
+    spec, chosen = spec_of("merge_many", network), find_method(method)
+    key = jax.random.key(0) if key is None else key
+    if how not in HOW:
+        raise ValueError(f"merge_many: how must be one of {list(HOW)}, got {how!r}")
+    if not isinstance(networks, list | tuple) or len(networks) < 2:
+        raise ValueError(
+            "merge_many: networks must be a list of the parameters of at least two networks, got "
+            f"{type(networks).__name__}{f' of {len(networks)}' if isinstance(networks, list | tuple) else ''}"
+        )
+    for other in networks[1:]:
+        chosen.check(network, networks[0], other, data=data, task=task, key=key)
+
+    def pairwise(a, b, key):
+        return chosen(network, a, b, key=key, data=data, task=task, checked=True).perms
+
+    perms = in_order_of_first(spec, HOW[how](spec, networks, pairwise, key))
+    moved = [permute(spec, params, perm) for params, perm in zip(networks, perms, strict=True)]
+    return Merged(renewed(network, mean(spec, moved, weights), data, renew), tuple(perms))

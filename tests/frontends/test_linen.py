@@ -1,0 +1,49 @@
+"""Modules of linen: variables in, variables out."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+
+import dwalign
+from tests import drawn
+from tests.frontends import laws
+
+X = drawn.normal(8, 5)
+
+
+class Net(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        x = nn.relu(nn.BatchNorm(use_running_average=not train)(nn.Dense(6)(x)))
+        return nn.Dense(3)(nn.Dropout(0.5, deterministic=not train)(x))
+
+
+def test_a_module_with_batch_statistics():
+    model = Net()
+    evaluated = lambda variables: model.apply(variables, X, train=False)
+    net, params = laws.there_and_back(model, X, answer=evaluated, key=jax.random.key(0))
+    assert net.spec.sizes == {"h0": 6}
+    assert jax.tree.map(jnp.shape, net.init(jax.random.key(1))) == jax.tree.map(jnp.shape, params)
+
+    def trained(variables):
+        keep = lambda call, args, kwargs, context: (
+            args[0] if isinstance(context.module, nn.Dropout) else call(*args, **kwargs)
+        )
+        with nn.intercept_methods(keep):
+            return model.apply(variables, X, train=True, mutable=["batch_stats"])[0]
+
+    laws.renewed(net, params, X, evaluated=evaluated, trained=trained)
+
+
+def test_a_norm_that_says_for_itself_that_it_evaluates_is_trained_too():
+    model = nn.Sequential([nn.Dense(4), nn.BatchNorm(use_running_average=True), nn.relu, nn.Dense(2)])
+    net, params = dwalign.from_model(model, X, key=jax.random.key(0))
+    laws.renewed(net, laws.varied(params), X, evaluated=lambda variables: model.apply(variables, X))
+
+
+def test_variables_are_asked_for():
+    with pytest.raises(ValueError, match=r"pass params=.*or key="):
+        dwalign.from_model(nn.Dense(2), X)
+    with pytest.raises(ValueError, match=r"found builtins\.function; dwalign\.network"):
+        dwalign.from_model(lambda x: x, X)

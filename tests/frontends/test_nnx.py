@@ -1,0 +1,52 @@
+"""Modules of nnx: their state in, the module with another state out; keys and counters stay."""
+
+import jax
+import numpy as np
+from flax import nnx
+
+import dwalign
+from tests import drawn
+from tests.frontends import laws
+
+X = drawn.normal(8, 5)
+
+
+class Net(nnx.Module):
+    def __init__(self):
+        rngs = nnx.Rngs(0)
+        self.one, self.two = nnx.Linear(5, 6, rngs=rngs), nnx.Linear(6, 3, rngs=rngs)
+        self.norm, self.drop = nnx.BatchNorm(6, rngs=rngs), nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x):
+        return self.two(self.drop(nnx.relu(self.norm(self.one(x)))))
+
+
+def contents(model):
+    graph, state = nnx.split(model)
+    leaves = jax.tree.leaves(nnx.to_pure_dict(state))
+    return graph, [np.asarray(jax.random.key_data(x) if jnp_key(x) else x) for x in leaves]
+
+
+def jnp_key(leaf):
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def test_a_module_with_keys_and_batch_statistics():
+    model = Net()
+    graph, before = contents(model)
+    dwalign.from_model(model, X)
+    assert contents(model)[0] == graph
+    jax.tree.map(np.testing.assert_array_equal, contents(model)[1], before)
+
+    evaluating = nnx.clone(model)
+    evaluating.eval()
+    evaluated = lambda params: dwalign.into_model(evaluating, params)(X)
+    net, params = laws.there_and_back(evaluating, X, answer=lambda model: model(X))
+    assert net.spec.sizes == {"h0": 6}
+
+    def trained(params):
+        training = dwalign.into_model(nnx.clone(model), params)
+        training.drop.deterministic = True
+        return training(X)
+
+    laws.renewed(net, params, X, evaluated=evaluated, trained=trained)

@@ -1,0 +1,100 @@
+"""Modules of torch: the state dict in, the module itself out."""
+
+import copy
+
+import jax
+import numpy as np
+import pytest
+
+import dwalign
+from tests import drawn
+from tests.frontends import laws
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("torchax")
+nn = torch.nn
+X = drawn.normal(8, 2, 5, 5)
+
+
+class Net(nn.Module):
+    """A norm, a dropout, a recurrence, a tied layer, a table outside of the state dict, a memory of the last call."""
+
+    def __init__(self, momentum=0.1):
+        super().__init__()
+        self.conv, self.norm, self.drop = nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6, momentum=momentum), nn.Dropout(0.5)
+        self.core = nn.LSTM(6, 5, batch_first=True)
+        self.one, self.two, self.out = nn.Linear(5, 5), nn.Linear(5, 5), nn.Linear(5, 3)
+        self.two.weight = self.one.weight
+        self.register_buffer("table", torch.arange(9.0)[:, None], persistent=False)
+        self.last = None
+
+    def forward(self, x):
+        x = self.drop(torch.relu(self.norm(self.conv(x)))).flatten(2).transpose(1, 2)
+        self.last = self.core(x + torch.sin(self.table))[0].mean(1)
+        return self.out(self.two(torch.relu(self.one(self.last))))
+
+
+def made(**options):
+    torch.manual_seed(0)
+    model = Net(**options)
+    model(torch.tensor(X))
+    return model
+
+
+def evaluated(model):
+    training = model.training
+    outputs = model.eval()(torch.tensor(X)).detach().numpy()
+    model.train(training)
+    return outputs
+
+
+def test_a_module_with_all_of_these():
+    model, same = made(), made()
+    net, params = dwalign.from_model(model, torch.tensor(X))
+    assert model.training and model.last.grad_fn is not None
+    for one, two in zip(model.state_dict().values(), same.state_dict().values(), strict=True):
+        assert one.device.type == "cpu" and (one == two).all()
+    assert "one.weight" in params and not {"two.weight", "table"} & params.keys()
+
+    net, params = laws.there_and_back(model, X, answer=evaluated)
+    assert model.two.weight is model.one.weight and model.norm.num_batches_tracked.dtype == torch.int64
+    assert set(net.spec.sizes.values()) == {6, 5}
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_statistics_are_those_of_torch(momentum):
+    model = made(momentum=momentum)
+    net, params = dwalign.from_model(model, X)
+    params = laws.varied(params)
+    dwalign.into_model(model, params)
+    outputs, new = jax.jit(net.train)(params, X)
+
+    # in torch's own way: forget what was, and see these inputs once
+    model.norm.reset_running_stats()
+    model.norm.momentum = 1.0
+    model.drop.eval()
+    np.testing.assert_allclose(model(torch.tensor(X)).detach(), outputs, atol=1e-5)
+    for name, array in new.items():
+        if not name.endswith("num_batches_tracked"):
+            np.testing.assert_allclose(array, model.state_dict()[name].detach(), atol=1e-6, err_msg=name)
+    assert np.abs(params["norm.running_var"] - new["norm.running_var"]).max() > 1e-2
+
+
+def test_narrow_numbers_keep_their_type():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 2)).to(torch.bfloat16)
+    before = copy.deepcopy(model.state_dict())
+    params = dwalign.frontends.open_model(model, X).params
+    assert {leaf.dtype.name for leaf in params.values()} == {"bfloat16"}
+    for tensor in model.parameters():
+        tensor.data.zero_()
+    after = dwalign.into_model(model, params).state_dict()
+    assert all(after[name].dtype == torch.bfloat16 and (after[name] == before[name]).all() for name in before)
+
+
+def test_params_of_another_module_are_refused():
+    model = nn.Linear(5, 2)
+    with pytest.raises(ValueError, match="must hold the arrays"):
+        dwalign.into_model(model, {"weight": np.zeros((2, 5))})
+    with pytest.raises(ValueError, match=r"weight must have shape \(2, 5\), found \(5, 2\)"):
+        dwalign.into_model(model, {"weight": np.zeros((5, 2)), "bias": np.zeros(2)})

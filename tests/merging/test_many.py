@@ -1,0 +1,112 @@
+"""Many networks aligned to one universe and averaged."""
+
+import itertools
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from dwalign.merging import merge_many, universe
+from dwalign.merging.frank_wolfe import climb
+from dwalign.networks import mlp, recurrent, transformer, vgg
+from dwalign.program import Data
+from dwalign.symmetry import SpecError, compose, identity, inner_product, inverse, permute, perturb, weight_blocks
+from tests import drawn
+
+NET = mlp(12, (8, 7), 5)
+# one group is matched without search
+SHALLOW = mlp(12, (8,), 5)
+DATA = Data(drawn.normal(64, 12), np.arange(64) % 5)
+NETWORKS = {
+    "mlp": NET,
+    "gru": recurrent(cell="gru"),
+    "heads": transformer(length=4, dim=8, depth=1, heads=2, width=8, vocabulary=8),
+}
+
+
+def copies(net, count):
+    """Relabelled copies of one network."""
+    one = drawn.weights(net.params)
+    return [one, *(permute(net.spec, one, drawn.perms(net.spec, seed)) for seed in range(1, count))]
+
+
+def agreement(spec, networks, perms):
+    moved = [weight_blocks(spec, permute(spec, *one)) for one in zip(networks, perms, strict=True)]
+    return sum(float(inner_product(*two)) for two in itertools.combinations(moved, 2))
+
+
+@pytest.mark.parametrize("how", universe.HOW)
+def test_copies_merge_to_the_network(how):
+    networks = copies(SHALLOW, 4)
+    for method in ("weight_matching", "activation_matching_correlation"):
+        merged = merge_many(SHALLOW, networks, method, how=how, data=DATA)
+        chex.assert_trees_all_close(merged.params, networks[0], atol=1e-6)
+        for params, perms in zip(networks, merged.perms, strict=True):
+            chex.assert_trees_all_equal(permute(SHALLOW.spec, params, perms), networks[0])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_frank_wolfe_finds_copies_from_anywhere_near(name):
+    """Groups on two axes of one array, and groups inside of others."""
+    spec = NETWORKS[name].spec
+    networks = [perturb(spec, one, jax.random.key(k), 0.05) for k, one in enumerate(copies(NETWORKS[name], 3))]
+    networks = jax.tree.map(np.asarray, networks)
+    found = climb(spec, networks, [identity(spec) for _ in networks])
+    planted = [identity(spec), *(inverse(spec, drawn.perms(spec, seed)) for seed in (1, 2))]
+    begun, reached, best = (agreement(spec, networks, perms) for perms in ([identity(spec)] * 3, found, planted))
+    assert begun < 0.5 * best and reached > (0.99 if name == "mlp" else 0.8) * best
+
+
+def test_frank_wolfe_raises_the_sum_over_all_pairs():
+    networks = [drawn.weights(NET.params, seed) for seed in range(5)]
+    begun, reached = (merge_many(NET, networks, how=how).perms for how in ("running_mean", "universe"))
+    assert agreement(NET.spec, networks, reached) > 1.01 * agreement(NET.spec, networks, begun)
+
+
+def test_merge_many_never_lowers_the_sum_over_all_pairs():
+    networks = [drawn.weights(NET.params, seed) for seed in range(5)]
+    perms = merge_many(NET, networks, how="merge_many").perms
+    value = agreement(NET.spec, networks, perms)
+    for seed in range(5):
+        other = [{**perm, "h0": drawn.perms(NET.spec, 5 * seed + k)["h0"]} for k, perm in enumerate(perms)]
+        assert agreement(NET.spec, networks, other) < value
+    again = merge_many(NET, [permute(NET.spec, *one) for one in zip(networks, perms, strict=True)], how="merge_many")
+    assert all(np.array_equal(perm[g], unmoved) for perm in again.perms for g, unmoved in identity(NET.spec).items())
+
+
+def test_every_way_round_is_the_identity():
+    networks, spec = [drawn.weights(NET.params, seed) for seed in range(3)], NET.spec
+    perms = merge_many(NET, networks, how="merge_many").perms
+    to = lambda k, j: compose(spec, inverse(spec, perms[k]), perms[j])
+    chex.assert_trees_all_equal(compose(spec, to(0, 2), compose(spec, to(2, 1), to(1, 0))), identity(spec))
+
+
+def test_weights_are_shares():
+    networks = [drawn.weights(NET.params, seed) for seed in range(3)]
+    merged = merge_many(NET, networks, "naive", how="first", weights=[2, 0, 2])
+    chex.assert_trees_all_close(merged.params, jax.tree.map(lambda x, y: (x + y) / 2, *networks[::2]), atol=1e-6)
+
+
+def test_statistics_are_renewed_or_warned_of():
+    net = vgg((4, 4, 1), ((3,),), (), 2, "batch")
+    networks = [drawn.weights(net.params, seed) for seed in range(2)]
+    with pytest.warns(UserWarning, match="must be renewed"):
+        merge_many(net, networks)
+    merge_many(net, networks, data=Data(drawn.normal(6, 4, 4, 1)))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(how="median"), "how must be one of .*'universe'.*got 'median'"),
+        (dict(networks=drawn.weights(NET.params)), "must be a list of the parameters of at least two.*got dict"),
+        (dict(networks=[drawn.weights(NET.params)]), "got list of 1"),
+        (dict(method="activation_matching"), "activation_matching: needs data"),
+        (dict(networks=[drawn.weights(n.params) for n in (NET, mlp(12, (8, 6), 5))]), r"b.*dimension 0 must be h1 = 7"),
+    ],
+)
+def test_arguments_that_cannot_be_meant(change, message):
+    given = dict(network=NET, networks=[drawn.weights(NET.params)] * 2) | change
+    with pytest.raises((ValueError, SpecError), match=message):
+        merge_many(**given)
