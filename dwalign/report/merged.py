@@ -97,22 +97,31 @@ def _curves(record: Record) -> Iterator[Element]:
 
 
 def _clearness(record: Record) -> Iterator[Element]:
-    for name, found in record.get("confidence", {}).items():
+    """For each network after the first its groups."""
+    networks = record.get("confidence", {})
+    parts: list[Element] = []
+    for name, found in networks.items():
+        drawn = figure(
+            partial(clearness_figure, found),
+            f"{name}: similarity of partners and margin to the next best, a strip a group; the table holds the medians",
+        )
+        parts += [element("h3", f"{name}, by {found['of']}"), drawn, table(clearness_rows(found))]
+    if parts:
         yield section(
-            f"How clear the matching of {name} is",
+            "How clear the matching is",
             element(
                 "p",
-                f"For each unit how alike it and its partner are, by their {found['of']} (1: the same; 0: nothing in "
+                "For each unit of the first network how alike it and its partner are (1: the same; 0: nothing in "
                 "common), and how much more alike than the next best. Where that margin is small or negative another "
                 "partner would do as well. These are no probabilities: networks can merge well with low similarities.",
             ),
-            figure(
-                partial(clearness_figure, found),
-                "Similarity of partners and margin to the next best, a strip a group; the table holds the medians",
+            element(
+                "p",
                 "The dot is the median unit of a group; half of its units lie on the thick line, nine in ten on the "
                 "thin one.",
+                class_="quiet",
             ),
-            table(clearness_rows(found)),
+            *parts,
         )
 
 
