@@ -7,11 +7,13 @@ from typing import Any, Literal
 
 import dwalign
 from dwalign.cli import options
+from dwalign.cli.between import between
 from dwalign.cli.data import read_data
 from dwalign.cli.judged import Judged, judge, judged_table
 from dwalign.cli.narrate import answer, size, stage
 from dwalign.cli.plan import plan, plan_text
-from dwalign.cli.recipe import write_card, write_recipe
+from dwalign.cli.recipe import read_recipe, write_card, write_recipe
+from dwalign.cli.report import write_page
 from dwalign.cli.subject import Subject, choose_method, open_subject
 
 PyTree = Any
@@ -42,6 +44,8 @@ class Options(options.Matched):
     until none moves (MergeMany), or all at once (C2M3); auto is the last where weights are read, else the third"""
     test: Path | None = None
     """.npz that the result is judged on, in place of --data"""
+    report: Path | None = None
+    """also write one HTML page, such as page.html: how the result does, and how clear the matching of each group is"""
     overwrite: bool = False
     """replace an output that exists"""
 
@@ -54,6 +58,8 @@ def main(asked: Options) -> None:
         raise ValueError(f"--weights must be one number a file, got {len(asked.weights)} for {len(asked.files)} files")
     if asked.layers and len(asked.files) != 2:
         raise ValueError(f"--layers is for two networks, got {len(asked.files)} files")
+    if asked.report is not None and asked.report.exists() and not asked.overwrite:
+        raise ValueError(f"--report {asked.report} exists; choose another name, or say --overwrite")
     test = None if asked.test is None else read_data(asked.test)
     subject = open_subject(asked, asked.files, output=asked.output, like=0, overwrite=asked.overwrite)
     method = choose_method(asked, subject)
@@ -65,31 +71,34 @@ def main(asked: Options) -> None:
     with stage(f"matching by {method.label}"):
         merged = _merge(asked, subject, params, method)
     with stage(f"writing {asked.output}"):
-        subject.write(asked.output, merged, like=0, overwrite=asked.overwrite)
-    judged = _judge(subject, params, merged, test or subject.data)
+        subject.write(asked.output, merged.params, like=0, overwrite=asked.overwrite)
+    judged = _judge(subject, params, merged.params, test or subject.data)
     found |= {"output": str(asked.output), "judged": {name: one._asdict() for name, one in judged.items()}}
+    if asked.report is not None:
+        found |= between(subject, params, merged.perms, test or subject.data)
     recipe = write_recipe("merge", asked, asked.files, found)
     card = write_card(asked.output, asked.output.name, _card(asked, found, method, judged))
+    if asked.report is not None:
+        write_page(asked.report, read_recipe(recipe))
     text = [
         f"{asked.output}, {size(asked.output.stat().st_size)}; {recipe.name} makes it again, {card.name} describes it"
     ]
     answer(found, "\n".join([judged_table(judged)] * bool(judged) + text), as_json=asked.json)
 
 
-def _merge(asked: Options, subject: Subject, params: tuple[PyTree, ...], method: Any) -> PyTree:
+def _merge(asked: Options, subject: Subject, params: tuple[PyTree, ...], method: Any) -> Any:
     network, common = subject.network, {"data": subject.data, "task": subject.task, "key": subject.key}
     if len(params) == 2:
         shares = asked.weights or (1.0, 1.0)
         perms = dwalign.align(network, *params, method, **common).perms
         weight = {"*": shares[1] / sum(shares), **dict(map(_layer, asked.layers))}
-        return dwalign.average(network, *params, perms, weight=weight, keep=asked.keep, data=subject.data)
+        merged = dwalign.average(network, *params, perms, weight=weight, keep=asked.keep, data=subject.data)
+        return dwalign.merging.Merged(merged, (dwalign.identity(network.spec), perms))
     how = asked.how
     if how == "auto":
         how = "universe" if method.needs in ("nothing", "weights") else "merge_many"
     weights = asked.weights or None
-    return dwalign.merging.merge_many(
-        network, params, method, how=how, weights=weights, keep=asked.keep, **common
-    ).params
+    return dwalign.merging.merge_many(network, params, method, how=how, weights=weights, keep=asked.keep, **common)
 
 
 def _layer(text: str) -> tuple[str, float]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import dwalign
 
-ELSEWHERE = {"json", "dry_run"}
+ELSEWHERE = {"json", "dry_run", "report"}
 
 
 def beside(output: Path, ending: str) -> Path:

@@ -1,3 +1,4 @@
+from dwalign.report.clearness import clearness_figure, clearness_rows, make_clearness
 from dwalign.report.coverage import coverage_line, coverage_table
 from dwalign.report.figures import (
     interpolation_figure,
@@ -10,12 +11,13 @@ from dwalign.report.forecast import forecast_figure, forecast_table
 from dwalign.report.generate import fill, generate
 from dwalign.report.maps import make_maps, maps_figure, maps_table
 from dwalign.report.methods import display_name, in_order
+from dwalign.report.page import page
 from dwalign.report.recovery import recovery_figure, recovery_table
-from dwalign.report.results import environment, make_results, read_results, write_results, write_whole
+from dwalign.report.results import environment, make_results, read_json, read_results, write_results, write_whole
 from dwalign.report.runs import RunError, open_run
 from dwalign.report.schema import ResultsError, validate
 from dwalign.report.series import point, series_figure, series_table
-from dwalign.report.sharing import sharing_figure
+from dwalign.report.sharing import draw_sharing, make_sharing, sharing_figure
 from dwalign.report.tables import markdown_table, text_table
 from dwalign.report.targets import Target, judge
 
@@ -23,9 +25,12 @@ __all__ = [
     "ResultsError",
     "RunError",
     "Target",
+    "clearness_figure",
+    "clearness_rows",
     "coverage_line",
     "coverage_table",
     "display_name",
+    "draw_sharing",
     "environment",
     "fill",
     "forecast_figure",
@@ -35,15 +40,19 @@ __all__ = [
     "interpolation_figure",
     "iterations_figure",
     "judge",
-    "make_results",
+    "make_clearness",
     "make_maps",
+    "make_results",
+    "make_sharing",
     "maps_figure",
     "maps_table",
     "markdown_table",
     "matrix_figure",
     "open_run",
+    "page",
     "point",
     "quality_figure",
+    "read_json",
     "read_results",
     "recovery_figure",
     "recovery_table",

@@ -5,13 +5,12 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from dwalign.report.tables import markdown
 
-def coverage_table(results: Mapping[str, Any]) -> str:
-    """One row a model that could be built, and the count of it all; Markdown."""
-    rows = [
-        ["package", "model", "groups", "weights that move", "infer, s", "certify, s", "verdict"],
-        ["-", "-", "-:", "-:", "-:", "-:", "-"],
-    ]
+
+def coverage_rows(results: Mapping[str, Any]) -> list[list[str]]:
+    """A header, and one row a model that could be built."""
+    rows = [["package", "model", "groups", "weights that move", "infer, s", "certify, s", "verdict"]]
     judged = [row for row in results["models"] if row["verdict"] != "not built"]
     for row in judged:
         seconds = row.get("seconds", {})
@@ -25,7 +24,12 @@ def coverage_table(results: Mapping[str, Any]) -> str:
             else [""] * 4
         )
         rows.append([row["package"], row["model"], *figures, _verdict(row)])
-    return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + ["", coverage_line(results)])
+    return rows
+
+
+def coverage_table(results: Mapping[str, Any]) -> str:
+    """`coverage_rows` as Markdown, and the count of it all."""
+    return "\n".join([markdown(coverage_rows(results), numbers=range(2, 6)), "", coverage_line(results)])
 
 
 def coverage_line(results: Mapping[str, Any]) -> str:

@@ -12,23 +12,35 @@ from dwalign.report.labels import place_labels
 from dwalign.report.methods import colour, display_name, in_order, split
 from dwalign.report.results import write_whole
 
+# a path takes PNG, a stream SVG for pages, in which text stays text
+File = str | Path | io.BytesIO
+# of a drawing nothing that is not drawn
+BARE = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 FLOOR = 1e-4
 MARKERS = {"sinkhorn": "s", "refine": "D"}
 SEED_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#b86b98")
 QUIET = "#777777"
 
 
-def interpolation_figure(results: Mapping[str, Any], file: str | Path, methods: Sequence[str] | None = None) -> None:
+def interpolation_figure(
+    results: Mapping[str, Any],
+    file: File,
+    methods: Sequence[str] | None = None,
+    *,
+    titles: Sequence[str] = ("test loss", "test accuracy"),
+) -> None:
     """Loss and accuracy along the path: means over pairs and seeds, with their 95 % intervals as bands.
 
     Args:
       results: content of results.json.
       file: where the picture goes.
       methods: which to show; those that were not measured are left out, by default all are shown.
+      titles: of the two panels.
     """
     shown = in_order(m for m in (methods or results["methods"]) if m in results["methods"])
     curves = {method: results["methods"][method]["curve"] for method in shown}
-    figure, (left, right) = _pyplot().subplots(1, 2, figsize=(11.5, 4.2), layout="constrained")
+    height = max(4.2, 0.4 + 0.19 * len(shown))  # as high as the names
+    figure, (left, right) = _pyplot().subplots(1, 2, figsize=(11.5, height), layout="constrained")
     # The names stand in the order of the lines half way, so that the eye can match them.
     for method in sorted(shown, key=lambda m: -curves[m]["loss"][len(curves[m]["loss"]) // 2]):
         curve = curves[method]
@@ -37,8 +49,8 @@ def interpolation_figure(results: Mapping[str, Any], file: str | Path, methods: 
             axis.plot(curve["lambdas"], curve[name], label=display_name(method), linewidth=1.8, **style)
             if f"{name}_ci95" in curve:
                 axis.fill_between(curve["lambdas"], *curve[f"{name}_ci95"], color=colour(method), alpha=0.15, lw=0)
-    left.set(title="test loss", yscale="log")
-    right.set(title="test accuracy")
+    left.set(title=titles[0], yscale="log")
+    right.set(title=titles[1])
     right.yaxis.set_major_formatter("{x:.0%}")
     _plain_log(left.yaxis)
     for axis in (left, right):
@@ -51,7 +63,7 @@ def interpolation_figure(results: Mapping[str, Any], file: str | Path, methods: 
     _save(figure, file)
 
 
-def quality_figure(results: Mapping[str, Any], file: str | Path) -> None:
+def quality_figure(results: Mapping[str, Any], file: File) -> None:
     """Barrier against seconds a pair, both logarithmic; down and left is better.
 
     The naive method, which takes no time, is a line. Barriers below 1e-4 are drawn there.
@@ -87,9 +99,7 @@ def quality_figure(results: Mapping[str, Any], file: str | Path) -> None:
     _save(figure, file)
 
 
-def iterations_figure(
-    results: Mapping[str, Any], file: str | Path, methods: Sequence[str], *, longest: int = 1000
-) -> None:
+def iterations_figure(results: Mapping[str, Any], file: File, methods: Sequence[str], *, longest: int = 1000) -> None:
     """Barrier against the number of iterations of the last stage, one line a start.
 
     Args:
@@ -131,7 +141,7 @@ def iterations_figure(
     _save(figure, file)
 
 
-def matrix_figure(scores: Mapping[str, np.ndarray], perms: Mapping[str, np.ndarray], file: str | Path) -> None:
+def matrix_figure(scores: Mapping[str, np.ndarray], perms: Mapping[str, np.ndarray], file: File) -> None:
     """The scores of each group as they are, with the assignment marked, and reordered so that it is the diagonal.
 
     Means of rows and columns are taken out: they change no assignment, and they hide it.
@@ -163,7 +173,7 @@ def matrix_figure(scores: Mapping[str, np.ndarray], perms: Mapping[str, np.ndarr
     _save(figure, file)
 
 
-def training_figure(metrics: Sequence[Sequence[Mapping[str, float]]], file: str | Path) -> None:
+def training_figure(metrics: Sequence[Sequence[Mapping[str, float]]], file: File) -> None:
     """Each loss and the validation barrier (its best step marked), one line an aligner seed.
 
     Args:
@@ -221,12 +231,25 @@ def _plain_log(axis) -> None:
 def _pyplot():
     load("matplotlib").use("Agg")
     plt = load("matplotlib.pyplot")
-    plt.rcParams.update({"axes.spines.top": False, "axes.spines.right": False, "axes.grid": False, "font.size": 10})
+    spines = {"axes.spines.top": False, "axes.spines.right": False}
+    # names with two dollar signs are no formulas
+    plt.rcParams.update({**spines, "axes.grid": False, "font.size": 10, "text.parse_math": False})
     return plt
 
 
-def _save(figure, file):
+def _save(figure, file: File) -> None:
+    page = isinstance(file, io.BytesIO)
     picture = io.BytesIO()
-    figure.savefig(picture, dpi=150, format="png")
+    kind = {"format": "svg", "transparent": True, "metadata": BARE} if page else {"format": "png"}
+    if page:
+        # with halos letters would be outlines, ten times as long and no text: the style of pages draws them by name
+        haloed = (text for text in figure.findobj(load("matplotlib.text").Text) if text.get_path_effects())
+        for number, text in enumerate(haloed):
+            text.set(path_effects=[], gid=f"halo-{number}")
+    with load("matplotlib").rc_context({"svg.fonttype": "none", "svg.hashsalt": "dwalign"}):
+        figure.savefig(picture, dpi=150, **kind)
     _pyplot().close(figure)
-    write_whole(file, picture.getvalue())
+    if isinstance(file, io.BytesIO):
+        file.write(picture.getvalue())
+    else:
+        write_whole(file, picture.getvalue())

@@ -12,28 +12,26 @@ experiment of that name, or of one named behind the path).
 The path is looked up from the folder of the document upwards. Marks inside fenced code are left alone.
 """
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from dwalign.report.coverage import coverage_table
 from dwalign.report.maps import maps_table
 from dwalign.report.paper import paper_table
 from dwalign.report.recovery import recovery_table
-from dwalign.report.results import read_results, write_whole
+from dwalign.report.results import read_json, read_results, write_whole
 from dwalign.report.schema import ResultsError
 from dwalign.report.series import series_table
 from dwalign.report.tables import markdown_table
 
 TABLES: dict[str, Callable[..., str]] = {
     "results": lambda file: markdown_table(read_results(file)),
-    "recovery": lambda file: recovery_table(_json(file)),
-    "maps": lambda file: maps_table(_json(file)),
-    "coverage": lambda file: coverage_table(_json(file)),
-    "series": lambda file: series_table(_json(file)),
-    "paper": lambda file, *name: paper_table(read_results(file), _json(file.with_name("paper.json")), *name),
+    "recovery": lambda file: recovery_table(read_json(file)),
+    "maps": lambda file: maps_table(read_json(file)),
+    "coverage": lambda file: coverage_table(read_json(file)),
+    "series": lambda file: series_table(read_json(file)),
+    "paper": lambda file, *name: paper_table(read_results(file), read_json(file.with_name("paper.json")), *name),
 }
 OPEN = re.compile(rf"<!--\s*({'|'.join(TABLES)}):\s*(\S+?)(?:\s+(\S+))?\s*-->")
 CLOSE = re.compile(rf"<!--\s*/({'|'.join(TABLES)})\s*-->")
@@ -68,13 +66,6 @@ def fill(text: str, *, folder: Path, name: str = "document") -> str:
     if opened is not None:
         raise ResultsError(f"{name}, line {opened}: a table must be closed by <!-- /results -->, found none")
     return "".join(out)
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ResultsError(f"{file} must be a JSON file that can be read: {error}") from error
 
 
 def _find(path: str, folder: Path, where: str) -> Path:

@@ -1,14 +1,14 @@
 """Zoos as maps: where networks lie to one another, before and after alignment."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dwalign.evaluation import cluster_agreement, planar_map, retrieval_precision
-from dwalign.report.figures import _pyplot, _save
+from dwalign.report.figures import File, _pyplot, _save
 from dwalign.report.methods import display_name
+from dwalign.report.tables import markdown
 
 
 def make_maps(distances: Mapping[str, np.ndarray], labels: np.ndarray) -> dict[str, Any]:
@@ -24,15 +24,20 @@ def make_maps(distances: Mapping[str, np.ndarray], labels: np.ndarray) -> dict[s
     return {"labels": labels.tolist(), "maps": maps}
 
 
-def maps_table(results: Mapping[str, Any]) -> str:
-    """For each method how well the labels can be read off its distances; Markdown."""
-    rows = [["distances after", "retrieval precision", "agreement of clusters (adjusted Rand index)"], ["-", "-", "-"]]
+def maps_rows(results: Mapping[str, Any]) -> list[list[str]]:
+    """A header, and for each method how well the labels can be read off its distances."""
+    rows = [["distances after", "retrieval precision", "agreement of clusters (adjusted Rand index)"]]
     for method, found in results["maps"].items():
         rows.append([display_name(method), f"{found['precision']:.2f}", f"{found['agreement']:.2f}"])
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return rows
 
 
-def maps_figure(results: Mapping[str, Any], file: str | Path) -> None:
+def maps_table(results: Mapping[str, Any]) -> str:
+    """`maps_rows` as Markdown."""
+    return markdown(maps_rows(results))
+
+
+def maps_figure(results: Mapping[str, Any], file: File) -> None:
     """A map for each method; networks of one label share a colour."""
     maps, labels = results["maps"], np.asarray(results["labels"])
     figure, axes = _pyplot().subplots(1, len(maps), figsize=(3.2 * len(maps), 3.6), layout="constrained", squeeze=False)

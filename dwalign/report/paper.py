@@ -5,12 +5,13 @@ from typing import Any
 
 from dwalign.report.methods import display_name
 from dwalign.report.schema import ResultsError
+from dwalign.report.tables import markdown
 
 REFERENCE = "activation_matching"
 
 
 def paper_table(results: Mapping[str, Any], paper: Mapping[str, Any], experiment: str | None = None) -> str:
-    """Barriers of the paper and of ours, and both as multiples of activation matching, and seconds a pair.
+    """Barriers of the paper and of ours, and both as multiples of activation matching, and seconds a pair; Markdown.
 
     Data and scale differ, so that the multiples say more than the figures themselves.
 
@@ -30,7 +31,6 @@ def paper_table(results: Mapping[str, Any], paper: Mapping[str, Any], experiment
     timed = any("seconds" in method for method in theirs["methods"].values())
     heads = ["method", "paper, barrier", "ours, barrier", "paper, x activation matching", "ours, x activation matching"]
     rows = [[*heads, *(["paper, seconds", "ours, seconds"] if timed else [])]]
-    rows.append(["-"] * len(rows[0]))
     mean = lambda method, metric: results["methods"][method][metric]["mean"]
     for method, found in theirs["methods"].items():
         there = method in results["methods"]
@@ -47,5 +47,4 @@ def paper_table(results: Mapping[str, Any], paper: Mapping[str, Any], experiment
             row += [f"{found['seconds']:.2f}" if "seconds" in found else "-"]
             row += [f"{mean(method, 'seconds_per_pair'):.2g}" if there else "-"]
         rows.append(row)
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([*lines, "", f"Paper: {theirs['what']} ({paper['source']})."])
+    return "\n".join([markdown(rows), "", f"Paper: {theirs['what']} ({paper['source']})."])

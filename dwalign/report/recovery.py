@@ -1,27 +1,32 @@
 """Planted recovery as a table and a picture."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dwalign.report.figures import _pyplot, _save
+from dwalign.report.figures import File, _pyplot, _save
 from dwalign.report.methods import display_name
+from dwalign.report.tables import markdown
 
 
-def recovery_table(results: Mapping[str, Any]) -> str:
-    """For each network the share of draws of which every unit was found, without noise; Markdown."""
+def recovery_rows(results: Mapping[str, Any]) -> list[list[str]]:
+    """A header, and for each network the share of draws of which every unit was found, without noise."""
     recovery = results["recovery"]
     methods = list(next(iter(recovery.values())))
     clean = list(results["config"]["noise"]).index(0.0)
-    rows = [["network", *map(display_name, methods)], ["-", *("-" for _ in methods)]]
+    rows = [["network", *map(display_name, methods)]]
     for network, found in recovery.items():
         rows.append([network, *(f"{found[method]['draws'][clean]:.0%}" for method in methods)])
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return rows
 
 
-def recovery_figure(results: Mapping[str, Any], file: str | Path) -> None:
+def recovery_table(results: Mapping[str, Any]) -> str:
+    """`recovery_rows` as Markdown."""
+    return markdown(recovery_rows(results))
+
+
+def recovery_figure(results: Mapping[str, Any], file: File) -> None:
     """For each method a map of networks and noise: the share of units in their place."""
     recovery, noise = results["recovery"], results["config"]["noise"]
     networks, methods = list(recovery), list(next(iter(recovery.values())))

@@ -124,8 +124,19 @@ def read_results(file: str | Path) -> dict[str, Any]:
     Raises:
       ResultsError: missing, truncated or foreign file; the message says what was expected, what was found and where.
     """
+    results = read_json(file)
+    validate(results, str(file))
+    return results
+
+
+def read_json(file: str | Path) -> Any:
+    """Read a results file of any kind.
+
+    Raises:
+      ResultsError: it is missing or truncated, or no JSON.
+    """
     try:
-        results = json.loads(Path(file).read_text(encoding="utf-8"))
+        return json.loads(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
         raise ResultsError(f"{file} must be a results file that can be read: {error}") from error
     except UnicodeDecodeError as error:
@@ -135,5 +146,3 @@ def read_results(file: str | Path) -> dict[str, Any]:
             f"{file} must be whole JSON, but breaks off or is broken at line {error.lineno}, column {error.colno} "
             f"({error.msg}); run its experiment again"
         ) from error
-    validate(results, str(file))
-    return results

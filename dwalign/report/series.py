@@ -1,13 +1,13 @@
 """What was measured at several settings, as a table and a picture."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dwalign.evaluation import interval
-from dwalign.report.figures import SEED_COLOURS, _plain_log, _pyplot, _save
+from dwalign.report.figures import SEED_COLOURS, File, _plain_log, _pyplot, _save
+from dwalign.report.tables import markdown
 
 
 def point(values: Sequence[Sequence[float]]) -> dict[str, Any]:
@@ -16,20 +16,25 @@ def point(values: Sequence[Sequence[float]]) -> dict[str, Any]:
     return {"mean": round(float(mean), 5), "ci95": [round(float(low), 5), round(float(high), 5)]}
 
 
-def series_table(results: Mapping[str, Any]) -> str:
-    """One row a setting, one column a series of each panel, and the caption if there is one; Markdown.
+def series_rows(results: Mapping[str, Any]) -> list[list[str]]:
+    """A header, then one row a setting, one column a series of each panel.
 
     Where `results` says `whole` the figures are counts.
     """
     columns = [(title, name) for title, series in results["panels"].items() for name in series]
     heads = [results["axis"], *(name if name == title else f"{title}: {name}" for title, name in columns)]
-    rows = [heads, ["-" for _ in heads]]
+    rows = [heads]
     for setting in results["settings"]:
         found = [results["panels"][title][name].get(str(setting)) for title, name in columns]
         cells = (_cell(one["mean"], *one["ci95"], whole=results.get("whole", False)) if one else "" for one in found)
         rows.append([str(setting), *cells])
+    return rows
+
+
+def series_table(results: Mapping[str, Any]) -> str:
+    """`series_rows` as Markdown, and the caption if there is one."""
     caption = ["", results["caption"]] if "caption" in results else []
-    return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + caption)
+    return "\n".join([markdown(series_rows(results)), *caption])
 
 
 def _cell(mean: float, low: float, high: float, *, whole: bool) -> str:
@@ -38,7 +43,7 @@ def _cell(mean: float, low: float, high: float, *, whole: bool) -> str:
     return digits.format(mean) if low == mean == high else f"{digits} [{digits}, {digits}]".format(mean, low, high)
 
 
-def series_figure(results: Mapping[str, Any], file: str | Path) -> None:
+def series_figure(results: Mapping[str, Any], file: File) -> None:
     """A panel for each kind of figure, a line (or, where settings are no numbers, dots) for each series.
 
     Args:

@@ -1,6 +1,6 @@
 """Results as tables: plain text for the terminal, markdown for documents."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from dwalign.report.methods import display_name, in_order
@@ -66,10 +66,17 @@ def text_table(results: Mapping[str, Any]) -> str:
 
 def markdown_table(results: Mapping[str, Any]) -> str:
     """Everything for documents."""
-    parts = [_markdown(rows(results)), caption(results)]
+    parts = [markdown(rows(results)), caption(results)]
     if results.get("targets"):
-        parts.append(_markdown(target_rows(results)))
+        parts.append(markdown(target_rows(results)))
     return "\n\n".join(parts)
+
+
+def markdown(table: Sequence[Sequence[str]], numbers: Collection[int] = ()) -> str:
+    """A header and rows as a table of Markdown; columns that are `numbers` stand to the right."""
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
+    marks = ("-:" if k in numbers else "-" for k in range(len(table[0])))
+    return "\n".join([lines[0], "| " + " | ".join(marks) + " |", *lines[1:]])
 
 
 def _cell(value: Mapping[str, Any], show: Callable[[float], str]) -> str:
@@ -98,8 +105,3 @@ def _align(table: list[list[str]]) -> str:
     widths = [max(len(row[k]) for row in table) for k in range(len(table[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
     return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
-
-
-def _markdown(table: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
-    return "\n".join([lines[0], "|" + " - |" * len(table[0]), *lines[1:]])

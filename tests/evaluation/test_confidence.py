@@ -1,4 +1,4 @@
-"""Partners of a planted matching are as alike as can be; relabelling the networks relabels what is said of their units."""
+"""Partners of a planted matching are as alike as can be; relabelled networks only relabel what is said of units."""
 
 import chex
 import jax

@@ -5,8 +5,11 @@ import copy
 import numpy as np
 import pytest
 
-from dwalign.evaluation import Curve, Measured
-from dwalign.report import Target, make_results
+from dwalign.evaluation import Curve, Measured, confidence
+from dwalign.networks import mlp
+from dwalign.report import Target, make_clearness, make_results, make_sharing, page
+from dwalign.symmetry import identity
+from tests import drawn
 
 BARRIERS = {
     "deep_align+refine": 0.05,
@@ -47,3 +50,57 @@ def made(measured):
 def results(made):
     """A copy that a test may change."""
     return copy.deepcopy(made)
+
+
+HOSTILE = "<script>alert(1)</script> & \"b\" 'c' $x$ \ud800.safetensors"
+
+
+@pytest.fixture(scope="session")
+def merged():
+    """The recipe of a merge of two made-up networks, one of which has a name that is markup."""
+    net = mlp(4, (3, 2), 2)
+    a, b = (drawn.weights(net.params, seed) for seed in (0, 1))
+    line = lambda height: {"lambdas": [0.0, 0.5, 1.0], "loss": [0.2, height, 0.3], "accuracy": [0.97, 0.5, 0.968]}
+    found = {
+        "weights": 29,
+        "arrays": 6,
+        "groups": {"h0": [3], "h1": [4, 2]},
+        "moving": 0.931,
+        "fixed": {"an input of the program": 1, "x < y": 2},
+        "unknown": {"fft": "net.py:3"},
+        "method": "weight_matching",
+        "networks": 2,
+        "output": "out/merged.safetensors",
+        "judged": {
+            "a.safetensors": {"loss": 0.2, "accuracy": 0.97},
+            HOSTILE: {"loss": 0.3, "accuracy": 0.968},
+            "average without matching": {"loss": 2.25, "accuracy": 0.31},
+            "merged": {"loss": 0.35, "accuracy": 0.961},
+        },
+        "curve": {HOSTILE: {"before": line(2.25), "after": line(0.35)}},
+        "confidence": {HOSTILE: make_clearness(confidence(net.spec, a, b, identity(net.spec)), "weights")},
+        "sharing": make_sharing(net.spec),
+    }
+    return {
+        "dwalign": "0.1.0",
+        "command": "merge",
+        "options": {"files": ["a.safetensors", HOSTILE], "data": "train.npz", "test": "test.npz"},
+        "read": {"a.safetensors": "ab" * 32},
+        "found": found,
+    }
+
+
+@pytest.fixture
+def recipe(merged):
+    """A copy that a test may change."""
+    return copy.deepcopy(merged)
+
+
+@pytest.fixture(scope="session")
+def experiment_page(made):
+    return page(made)
+
+
+@pytest.fixture(scope="session")
+def merge_page(merged):
+    return page(merged)
