@@ -8,6 +8,7 @@ from dwalign.report.figures import (
 )
 from dwalign.report.generate import fill, generate
 from dwalign.report.maps import make_maps, maps_figure, maps_table
+from dwalign.report.merging import merging_series, merging_table, repair_table
 from dwalign.report.methods import display_name, in_order
 from dwalign.report.recovery import recovery_figure, recovery_table
 from dwalign.report.results import environment, make_results, read_results, write_results, write_whole
@@ -37,6 +38,8 @@ __all__ = [
     "maps_figure",
     "maps_table",
     "markdown_table",
+    "merging_series",
+    "merging_table",
     "matrix_figure",
     "open_run",
     "point",
@@ -44,6 +47,7 @@ __all__ = [
     "read_results",
     "recovery_figure",
     "recovery_table",
+    "repair_table",
     "series_figure",
     "series_table",
     "sharing_figure",

@@ -10,7 +10,7 @@ import pytest
 from dwalign.merging import merge_many, universe
 from dwalign.merging.frank_wolfe import climb
 from dwalign.networks import mlp, recurrent, transformer, vgg
-from dwalign.program import Data
+from dwalign.program import CLASSIFICATION, Data
 from dwalign.symmetry import SpecError, compose, identity, inner_product, inverse, permute, perturb, weight_blocks
 from tests import drawn
 
@@ -20,8 +20,8 @@ SHALLOW = mlp(12, (8,), 5)
 DATA = Data(drawn.normal(64, 12), np.arange(64) % 5)
 NETWORKS = {
     "mlp": NET,
-    "gru": recurrent(cell="gru"),
-    "heads": transformer(length=4, dim=8, depth=1, heads=2, width=8, vocabulary=8),
+    "gru": recurrent(5, (8,), 3, cell="gru", time=3),
+    "heads": transformer(length=3, dim=4, depth=1, heads=2, width=5, vocabulary=8),
 }
 
 
@@ -36,7 +36,7 @@ def agreement(spec, networks, perms):
     return sum(float(inner_product(*two)) for two in itertools.combinations(moved, 2))
 
 
-@pytest.mark.parametrize("how", universe.HOW)
+@pytest.mark.parametrize("how", [how for how in universe.HOW if how != "refinement"])
 def test_copies_merge_to_the_network(how):
     networks = copies(SHALLOW, 4)
     for method in ("weight_matching", "activation_matching_correlation"):
@@ -110,3 +110,15 @@ def test_arguments_that_cannot_be_meant(change, message):
     given = dict(network=NET, networks=[drawn.weights(NET.params)] * 2) | change
     with pytest.raises((ValueError, SpecError), match=message):
         merge_many(**given)
+
+
+def test_refinement_lowers_the_loss_of_the_mean():
+    """Networks that answer as one of them does."""
+    networks = [drawn.weights(SHALLOW.params, seed) for seed in range(3)]
+    data = Data(DATA.inputs, np.argmax(SHALLOW.apply(networks[0], DATA.inputs), -1))
+    losses = {}
+    for how in ("universe", "refinement"):
+        merged = merge_many(SHALLOW, networks, "naive", how=how, data=data)
+        losses[how] = CLASSIFICATION.loss(SHALLOW.apply(merged.params, data.inputs), data.labels)
+        assert all(np.array_equal(np.sort(perm["h0"]), np.arange(8)) for perm in merged.perms)
+    assert losses["refinement"] < losses["universe"] - 0.02
