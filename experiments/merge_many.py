@@ -106,9 +106,9 @@ def measure(config: Config, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
         hits = CLASSIFICATION.hits(outputs, test.labels)
         return {"accuracy": float(hits.mean()), "loss": float(CLASSIFICATION.loss(outputs, test.labels))}
 
-    def repaired(params, moved, images, shift=True) -> float:
+    def repaired(params, moved, images, **options) -> float:
         seen = Data(few.inputs[:images])
-        return judged(answers(merging.repair(network, params, moved, seen, shift=shift)))["accuracy"]
+        return judged(answers(merging.repair(network, params, moved, seen, **options)))["accuracy"]
 
     rows: dict[str, dict[str, list[dict[str, float]]]] = {}
     shares: dict[str, dict[str, list[dict[str, float]]]] = {}
@@ -130,7 +130,9 @@ def measure(config: Config, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
                 if count == 2 and way in REPAIRED:
                     variants = {"not": found[way]["accuracy"]}
                     variants |= {f"REPAIR, {n} images": repaired(merged.params, moved, n) for n in config.repair_images}
-                    variants["RESCALE"] = repaired(merged.params, moved, config.refine_images, shift=False)
+                    all_of = (merged.params, moved, config.refine_images)
+                    variants["REPAIR, hidden layers alone"] = repaired(*all_of, outputs=False)
+                    variants["RESCALE"] = repaired(*all_of, shift=False)
                     lost = alone["accuracy"] - variants["not"]
                     for variant, value in variants.items():
                         one = {"accuracy": value, "lost": lost, "won": value - variants["not"]}
@@ -161,15 +163,16 @@ def won_back(values: list[dict[str, float]]) -> dict[str, Any]:
 def main(config: Config) -> dict[str, Any]:
     """Run the experiment; returns what results.json holds."""
     folder, settings = study.open_folder(config, "merge_many")
-    found = {kind: measure(config, kind) for kind in config.kinds}
-    results = {
+    results: dict[str, Any] = {
         "experiment": "merge_many",
         "config": settings,
         "environment": report.environment(),
-        "networks": {kind: summary for kind, (summary, _) in found.items()},
-        "repair": {kind: shares for kind, (_, shares) in found.items()},
+        "networks": {},
+        "repair": {},
     }
-    report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    for kind in config.kinds:
+        results["networks"][kind], results["repair"][kind] = measure(config, kind)
+        report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
     report.series_figure(report.merging_series(results), folder / "merge_many.png")
     print(report.merging_table(results), report.repair_table(results), sep="\n\n")
     return results

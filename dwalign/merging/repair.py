@@ -2,7 +2,7 @@
 
 Averaging makes pre-activations of units that are not quite the same smaller and smaller from layer to layer (variance
 collapse). Their means and standard deviations are set to the averages of those in the networks by an affine map of
-every unit, folded into the arrays that write it.
+every unit, folded into the arrays that write it. The outputs are units of one more layer here, which no group names.
 
 Source: Jordan et al., "REPAIR: REnormalizing Permuted Activations for Interpolation Repair" (ICLR 2023).
 """
@@ -18,11 +18,12 @@ import numpy as np
 
 from dwalign.merging.statistics import reset_statistics
 from dwalign.program import Data, Network, check_data, check_network, count_examples, examine, take_examples, trials
-from dwalign.symmetry import Block, PermutationSpec
+from dwalign.symmetry import Axes, Block, PermutationSpec
 
 PyTree = Any
 # of the largest in its group; a unit that varies less is constant, and no factor makes it vary
 CONSTANT = 1e-5
+OUTPUTS = "the outputs"
 
 
 class Handle(NamedTuple):
@@ -47,6 +48,7 @@ def repair(
     *,
     weights: Sequence[float] | None = None,
     shift: bool = True,
+    outputs: bool = True,
     chunk: int = 500,
 ) -> PyTree:
     """Give the hidden units of a merged network the means and standard deviations that they had before.
@@ -57,7 +59,8 @@ def repair(
       networks: those that were averaged, aligned: `[a, permute(spec, b, perms)]`.
       data: inputs `[m, ...]` on which statistics are taken; some hundred do.
       weights: the share of each of the networks; equal by default.
-      shift: False sets the standard deviations alone (RESCALE).
+      shift: False only multiplies, which sets the standard deviations (RESCALE).
+      outputs: False leaves the last layer as it is, as in the paper.
       chunk: inputs of one batch; a last smaller one is left out.
 
     Returns:
@@ -75,7 +78,7 @@ def repair(
     inputs = check_data("repair", data).inputs
     if network.train is not None:
         return reset_statistics(network, merged, inputs, chunk=chunk)
-    handles = find_handles(network)
+    spec, handles = find_handles(network)
     _tell(network.spec, handles, shift)
     chunk = min(chunk, count_examples(inputs) or 1)
     seen = [_moments(network, chunk, params, inputs) for params in networks]
@@ -83,24 +86,34 @@ def repair(
     wanted = jax.tree.map(lambda *values: sum(w * x for w, x in zip(shares / shares.sum(), values, strict=True)), *seen)
     params = merged
     for group, scales, bias in handles:
+        if group == OUTPUTS and not outputs:
+            continue
         (mean, spread), (target, wide) = (of[group] for of in (_moments(network, chunk, params, inputs), wanted))
         scale = jnp.where(spread > CONSTANT * spread.max(), wide / jnp.maximum(spread, 1e-30), 1.0)
-        params = _change(network.spec, params, group, scales, lambda array, by: array * by, scale)
+        params = _change(spec, params, group, scales, lambda array, by: array * by, scale)
         if shift and bias is not None:
-            params = _change(network.spec, params, group, (bias,), lambda a, by: a + by, target - scale * mean)
+            params = _change(spec, params, group, (bias,), lambda a, by: a + by, target - scale * mean)
     return params
 
 
 @functools.lru_cache(128)
-def find_handles(network: Network) -> tuple[Handle, ...]:
-    """The groups that can be moved, in the order of the program; tried at a generic point in double precision."""
-    spec = network.spec
+def find_handles(network: Network) -> tuple[PermutationSpec, tuple[Handle, ...]]:
+    """The groups that can be moved, in the order of the program; tried at a generic point in double precision.
+
+    The spec is that of the network, but for a group of the outputs.
+    """
     few = jax.tree.map(lambda leaf: _several(leaf) if jnp.ndim(leaf) else leaf, network.example)
+    spec = _with_outputs(network, few)
+    groups = sorted(spec.sizes)
+
+    def seen(params, inputs):
+        found = _pre_activations(network, params, inputs)
+        return [found[group] for group in groups]
+
     with jax.ensure_compile_time_eval():
-        trial = next(trials(examine(_seen_of(network), network.params, few), np.random.default_rng(0)), None)
+        trial = next(trials(examine(seen, network.params, few), np.random.default_rng(0)), None)
         if trial is None:
-            return ()
-        groups = sorted(spec.sizes)
+            return spec, ()
         look = lambda params: dict(zip(groups, trial.run(params), strict=True))
         before = dict(zip(groups, trial.reference, strict=True))
         leaves = [number for number, carries in enumerate(spec.carriers) if carries]
@@ -124,24 +137,43 @@ def find_handles(network: Network) -> tuple[Handle, ...]:
 
     with jax.ensure_compile_time_eval():
         found = [try_out(group) for group in sorted(groups, key=lambda g: len(reach[g]))]
-    return tuple(handle for handle in found if handle)
+    return spec, tuple(handle for handle in found if handle)
 
 
 def _several(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((4, *jnp.shape(leaf)[1:]), jnp.result_type(leaf))
 
 
-def _seen_of(network: Network) -> Callable:
-    def seen(params, inputs):
-        pre = network.capture(params, inputs)[1].pre
-        return [pre[group] for group in sorted(network.spec.sizes)]
+def _with_outputs(network: Network, few: PyTree) -> PermutationSpec:
+    """The spec with a group of the outputs on all arrays that end in as many fixed positions."""
+    spec, outputs = network.spec, jax.eval_shape(network.apply, network.params, few)
+    if not hasattr(outputs, "shape") or len(outputs.shape) < 2:
+        return spec
+    size = outputs.shape[-1]
 
-    return seen
+    def named(axes: Axes, leaf: Any) -> Axes:
+        if axes.pieces or not axes.dims or axes.text(len(axes.dims) - 1) != "_" or leaf.shape[-1] != size:
+            return axes
+        return Axes.parse(", ".join([*map(axes.text, range(len(axes.dims) - 1)), OUTPUTS]))
+
+    axes = jax.tree.map(named, spec.axes, network.params)
+    if axes == spec.axes:
+        return spec
+    sizes = {**spec.sizes, OUTPUTS: size}
+    return PermutationSpec(axes, sizes, batch=spec.batch, fixed=spec.fixed, statistics=spec.statistics)
+
+
+def _pre_activations(network: Network, params: PyTree, inputs: PyTree) -> dict[str, jax.Array]:
+    """`[m, positions, *batch, n]` for every group, and for the outputs where they are one array."""
+    outputs, units = network.capture(params, inputs)
+    if not hasattr(outputs, "shape") or outputs.ndim < 2:
+        return units.pre
+    return {**units.pre, OUTPUTS: outputs.reshape(len(outputs), -1, outputs.shape[-1])}
 
 
 def _tell(spec: PermutationSpec, handles: Sequence[Handle], shift: bool) -> None:
     whole = [handle.group for handle in handles if not shift or handle.shift is not None]
-    if not handles:
+    if not any(handle.group in spec.sizes for handle in handles):
         raise ValueError(
             "repair: no group has arrays that scale its pre-activations, found "
             f"{list(spec.sizes)}; were the units normalised there is nothing to repair"
@@ -161,7 +193,7 @@ def _moments(network: Network, chunk: int, params: PyTree, inputs: PyTree) -> di
     batches = jnp.arange(count // chunk * chunk).reshape(-1, chunk)
 
     def of(index):
-        pre = network.capture(params, take_examples(inputs, index))[1].pre
+        pre = _pre_activations(network, params, take_examples(inputs, index))
         return {g: (x.mean((0, 1)), x.var((0, 1))) for g, x in pre.items()}
 
     found = jax.lax.map(of, batches)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from dwalign.merging.frank_wolfe import climb
-from dwalign.merging.midpoint import refine_mean
+from dwalign.merging.refinement import refine_mean
 from dwalign.program import Data, Network, Task, check_data, check_network, spec_of
 from dwalign.symmetry import PermutationSpec, compose, identity, inverse, mean, permute
 

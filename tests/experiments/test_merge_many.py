@@ -16,7 +16,9 @@ def test_merge_many(tmp_path, monkeypatch, capsys):
     found = results["networks"]["mlp"]
     assert set(found) == {"one network alone", "ensemble", *merge_many.REPAIRED[:1]}
     assert all(0 < one["2"]["accuracy"]["mean"] < 1 for one in found.values())
-    assert set(results["repair"]["mlp"][merge_many.REPAIRED[0]]) == {"not", "REPAIR, 16 images", "RESCALE"}
+    assert set(results["repair"]["mlp"][merge_many.REPAIRED[0]]) == {
+        *("not", "REPAIR, 16 images", "REPAIR, hidden layers alone", "RESCALE"),
+    }
     assert json.loads((tmp_path / "merge_many" / "results.json").read_text()) == json.loads(json.dumps(results))
     assert (tmp_path / "merge_many" / "merge_many.png").exists()
     assert report.merging_table(results) in capsys.readouterr().out

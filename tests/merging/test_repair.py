@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dwalign.merging import repair
-from dwalign.merging.repair import find_handles
+from dwalign.merging.repair import OUTPUTS, find_handles
 from dwalign.networks import cnn, mlp, resnet, vgg
 from dwalign.program import Data, network
 from dwalign.symmetry import mean
@@ -36,10 +36,15 @@ def test_a_planted_collapse_is_undone(name):
     net, shape = NETWORKS[name]
     params, data = drawn.weights(net.params), Data(5 + drawn.normal(40, *shape))
     collapsed = params
-    for k, layer in enumerate(list(params["params"])[:-1]):
+    for k, layer in enumerate(params["params"]):
         collapsed = rescaled(collapsed, layer, 0.3 + 0.2 * k, 0.7)
     assert np.abs(net.apply(collapsed, data.inputs) - net.apply(params, data.inputs)).max() > 0.5
     chex.assert_trees_all_close(repair(net, collapsed, [params], data), params, rtol=1e-3, atol=1e-3)
+    last = list(params["params"])[-1]
+    hidden = repair(net, collapsed, [params], data, outputs=False)
+    chex.assert_trees_all_equal(hidden["params"].pop(last), collapsed["params"][last])
+    rest = {layer: params["params"][layer] for layer in hidden["params"]}
+    chex.assert_trees_all_close(hidden["params"], rest, rtol=1e-3, atol=1e-3)
 
 
 def test_moments_become_the_average_of_those_of_the_networks():
@@ -67,7 +72,7 @@ def test_units_that_answer_nothing_stay_as_they_are():
 def test_groups_are_moved_by_the_arrays_that_write_them():
     paths = lambda net: {
         handle.group: ([net.spec.paths[k] for k in handle.scales], handle.shift is not None)
-        for handle in find_handles(net)
+        for handle in find_handles(net)[1]
     }
     layer = vgg((4, 4, 1), ((3, 4),), (), 2, "layer")
     found = paths(layer)
@@ -77,7 +82,7 @@ def test_groups_are_moved_by_the_arrays_that_write_them():
         {"up": np.ones((3, 4)), "down": np.ones((4, 2))},
         np.ones((1, 3)),
     )
-    assert paths(plain) == {"h0": (["['up']"], False)}
+    assert paths(plain) == {"h0": (["['up']"], False), OUTPUTS: (["['down']"], False)}
     with pytest.warns(UserWarning, match=r"groups \['h0'\] cannot be scaled and shifted"):
         repair(plain, drawn.weights(plain.params), [drawn.weights(plain.params, 1)], Data(drawn.normal(9, 3)))
 
