@@ -73,6 +73,15 @@ def repair(
 
     Warns:
       UserWarning: some groups cannot be moved, such as those of a recurrent layer, or not be shifted.
+
+    >>> from dwalign.networks import mlp
+    >>> from dwalign.symmetry import mean
+    >>> net, data = mlp(4, (8,), 2), Data(np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32))
+    >>> networks = [net.init(jax.random.key(seed)) for seed in range(3)]
+    >>> spread = lambda params: float(net.capture(params, data.inputs)[1].pre["h0"].std())
+    >>> merged = mean(net.spec, networks)
+    >>> spread(merged) < 0.7 * spread(networks[0]) < spread(repair(net, merged, networks, data))
+    True
     """
     check_network("repair", network)
     inputs = check_data("repair", data).inputs

@@ -89,8 +89,8 @@ def jointly(given: Given) -> list[Perms]:
 
 def down_the_loss(given: Given) -> list[Perms]:
     """All at once down the loss of their mean, from where the climb ends."""
-    check_network("merge_many", network := given.network)
-    assert isinstance(network, Network)
+    network: Any = given.network
+    check_network("merge_many", network)
     data = check_data("merge_many", given.data, labels=True)
     return refine_mean(network, given.networks, jointly(given), data, given.task)
 

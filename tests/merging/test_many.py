@@ -103,6 +103,8 @@ def test_statistics_are_renewed_or_warned_of():
         (dict(networks=drawn.weights(NET.params)), "must be a list of the parameters of at least two.*got dict"),
         (dict(networks=[drawn.weights(NET.params)]), "got list of 1"),
         (dict(method="activation_matching"), "activation_matching: needs data"),
+        (dict(how="refinement"), r"merge_many: needs data, Data\(inputs, labels\)"),
+        (dict(how="refinement", network=NET.spec), "merge_many: needs the network, not only its spec"),
         (dict(networks=[drawn.weights(n.params) for n in (NET, mlp(12, (8, 6), 5))]), r"b.*dimension 0 must be h1 = 7"),
     ],
 )
