@@ -53,6 +53,7 @@ from dwalign.merging import (
     average as average,
     embed as embed,
     merge_many as merge_many,
+    repair as repair,
     reset_statistics as reset_statistics,
 )
 from dwalign.program import (

@@ -7,7 +7,7 @@ import jax
 
 from dwalign.matching import Method, find_method
 from dwalign.merging.statistics import renewed
-from dwalign.merging.universe import HOW, in_order_of_first
+from dwalign.merging.universe import HOW, Given, in_order_of_first
 from dwalign.program import CLASSIFICATION, Data, Network, Task, spec_of
 from dwalign.symmetry import PermutationSpec, interpolate, mean, permute
 
@@ -48,7 +48,7 @@ def merge_many(
         "merge_many" each to the mean of all others, again and again until none moves (MergeMany of Git Re-Basin,
         Ainsworth et al. 2023); "universe" goes on from the running mean and moves all at once to where the sum over all
         pairs of the inner products of their weights is largest (C2M3, Crisostomi et al. 2024; their start is the method
-        "naive").
+        "naive"); "refinement" goes on from there with steps down the loss of the merged network, on labelled data.
       weights: one a network, of which shares are taken for the average; equal by default.
       keep: layers that stay those of the first network, as for `average`.
       data: training data, for methods that need them and to renew batch statistics.
@@ -86,7 +86,8 @@ def merge_many(
     def pairwise(a, b, key):
         return chosen(network, a, b, key=key, data=data, task=task, checked=True).perms
 
-    perms = in_order_of_first(spec, HOW[how](spec, networks, pairwise, key))
+    given = Given(network, networks, pairwise, key, data, task)
+    perms = in_order_of_first(spec, HOW[how](given))
     moved = [permute(spec, params, perm) for params, perm in zip(networks, perms, strict=True)]
     merged = mean(spec, moved, weights)
     if keep:

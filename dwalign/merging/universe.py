@@ -1,54 +1,78 @@
 """Many networks aligned to one order of their units, the universe: so every way round a cycle is the identity.
 
-Each function takes `(network, networks, pairwise, key)` and gives one element of the group for each network;
-`pairwise(a, b, key)` are the permutations of b to a that a method of two networks finds.
+Each way takes what is `Given` and finds one element of the group for each network.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from dwalign.merging.frank_wolfe import climb
+from dwalign.merging.refinement import refine_mean
+from dwalign.program import Data, Network, Task, check_data, check_network, spec_of
 from dwalign.symmetry import PermutationSpec, compose, identity, inverse, mean, permute
 
 PyTree = Any
 Perms = dict[str, jax.Array]
-Pairwise = Callable[[PyTree, PyTree, jax.Array], Perms]
 # passes over all networks; what has not settled by then goes in circles
 PASSES = 50
 
 
-def to_first(spec: PermutationSpec, networks: Sequence[PyTree], pairwise: Pairwise, key: jax.Array) -> list[Perms]:
+class Given(NamedTuple):
+    """What is aligned and by what.
+
+    Attributes:
+      network: or its spec.
+      networks: parameters.
+      pairwise: `(a, b, key) -> perms`, the alignment of b to a that a method of two networks finds.
+      key: a random key.
+      data, task: what the networks are for, where a way asks for it.
+    """
+
+    network: Network | PermutationSpec
+    networks: Sequence[PyTree]
+    pairwise: Callable[[PyTree, PyTree, jax.Array], Perms]
+    key: jax.Array
+    data: Data | None
+    task: Task
+
+    @property
+    def spec(self) -> PermutationSpec:
+        return spec_of("merge_many", self.network)
+
+
+def to_first(given: Given) -> list[Perms]:
     """Each to the first."""
-    first, *others = networks
-    keys = jax.random.split(key, len(networks))
-    return [identity(spec), *(pairwise(first, b, k) for b, k in zip(others, keys[1:], strict=True))]
+    first, *others = given.networks
+    keys = jax.random.split(given.key, len(others))
+    return [identity(given.spec), *(given.pairwise(first, b, key) for b, key in zip(others, keys, strict=True))]
 
 
-def to_running_mean(
-    spec: PermutationSpec, networks: Sequence[PyTree], pairwise: Pairwise, key: jax.Array
-) -> list[Perms]:
+def to_running_mean(given: Given) -> list[Perms]:
     """Each in turn to the mean of those before it."""
-    found, moved = [identity(spec)], [networks[0]]
-    for b, k in zip(networks[1:], jax.random.split(key, len(networks))[1:], strict=True):
-        found.append(pairwise(mean(spec, moved), b, k))
-        moved.append(permute(spec, b, found[-1]))
+    first, *others = given.networks
+    found, moved = [identity(given.spec)], [first]
+    for b, key in zip(others, jax.random.split(given.key, len(others)), strict=True):
+        found.append(given.pairwise(mean(given.spec, moved), b, key))
+        moved.append(permute(given.spec, b, found[-1]))
     return found
 
 
-def to_others(spec: PermutationSpec, networks: Sequence[PyTree], pairwise: Pairwise, key: jax.Array) -> list[Perms]:
+def to_others(given: Given) -> list[Perms]:
     """Each in random order to the mean of all others, until none moves (MergeMany, Ainsworth et al. 2023, alg. 3)."""
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
-    found, moved = [identity(spec) for _ in networks], list(networks)
+    spec, networks = given.spec, given.networks
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(given.key)).ravel())
+    unmoved = identity(spec)
+    found, moved = [unmoved for _ in networks], list(networks)
     for number in range(PASSES):
-        keys = jax.random.split(jax.random.fold_in(key, number), len(networks))
+        keys = jax.random.split(jax.random.fold_in(given.key, number), len(networks))
         settled = True
         for k in rng.permutation(len(networks)):
             others = mean(spec, [one for j, one in enumerate(moved) if j != k])
-            step = pairwise(others, moved[k], keys[k])
-            if all(np.array_equal(step[g], perm) for g, perm in identity(spec).items()):
+            step = given.pairwise(others, moved[k], keys[k])
+            if all(np.array_equal(step[g], perm) for g, perm in unmoved.items()):
                 continue
             settled = False
             found[k] = compose(spec, step, found[k])
@@ -58,16 +82,25 @@ def to_others(spec: PermutationSpec, networks: Sequence[PyTree], pairwise: Pairw
     return found
 
 
-def jointly(spec: PermutationSpec, networks: Sequence[PyTree], pairwise: Pairwise, key: jax.Array) -> list[Perms]:
+def jointly(given: Given) -> list[Perms]:
     """All at once by Frank-Wolfe (C2M3, Crisostomi et al. 2024), from where alignment to the running mean ends."""
-    return climb(spec, networks, to_running_mean(spec, networks, pairwise, key))
+    return climb(given.spec, given.networks, to_running_mean(given))
 
 
-HOW: dict[str, Callable[..., list[Perms]]] = {
+def down_the_loss(given: Given) -> list[Perms]:
+    """All at once down the loss of their mean, from where the climb ends."""
+    network: Any = given.network
+    check_network("merge_many", network)
+    data = check_data("merge_many", given.data, labels=True)
+    return refine_mean(network, given.networks, jointly(given), data, given.task)
+
+
+HOW: dict[str, Callable[[Given], list[Perms]]] = {
     "first": to_first,
     "running_mean": to_running_mean,
     "merge_many": to_others,
     "universe": jointly,
+    "refinement": down_the_loss,
 }
 
 

@@ -10,6 +10,7 @@ from dwalign.report.figures import (
 from dwalign.report.forecast import forecast_figure, forecast_table
 from dwalign.report.generate import fill, generate
 from dwalign.report.maps import make_maps, maps_figure, maps_table
+from dwalign.report.merging import merging_series, merging_table, repair_table
 from dwalign.report.methods import display_name, in_order
 from dwalign.report.page import page
 from dwalign.report.recovery import recovery_figure, recovery_table
@@ -47,6 +48,8 @@ __all__ = [
     "maps_figure",
     "maps_table",
     "markdown_table",
+    "merging_series",
+    "merging_table",
     "matrix_figure",
     "open_run",
     "page",
@@ -56,6 +59,7 @@ __all__ = [
     "read_results",
     "recovery_figure",
     "recovery_table",
+    "repair_table",
     "series_figure",
     "series_table",
     "sharing_figure",

@@ -7,7 +7,8 @@ A document says where a table goes:
 
 and `python -m dwalign.report README.md docs/*.md` writes what stands between. In place of `results:` also `recovery:`
 for planted recovery, `series:` for what was measured at several settings, `maps:` for what distances tell, `coverage:`
-for the models of others that were read, and `paper:` for our figures beside those in results/paper.json (of the
+for the models of others that were read, `merging:` for the merging of many networks (all, or the one named behind the
+path), `repair:` for what REPAIR wins back, and `paper:` for our figures beside those in results/paper.json (of the
 experiment of that name, or of one named behind the path).
 The path is looked up from the folder of the document upwards. Marks inside fenced code are left alone.
 """
@@ -17,7 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dwalign.report.coverage import coverage_table
+from dwalign.report.forecast import forecast_table
 from dwalign.report.maps import maps_table
+from dwalign.report.merging import merging_table, repair_table
 from dwalign.report.paper import paper_table
 from dwalign.report.recovery import recovery_table
 from dwalign.report.results import read_json, read_results, write_whole
@@ -30,6 +33,9 @@ TABLES: dict[str, Callable[..., str]] = {
     "recovery": lambda file: recovery_table(read_json(file)),
     "maps": lambda file: maps_table(read_json(file)),
     "coverage": lambda file: coverage_table(read_json(file)),
+    "merging": lambda file, *name: merging_table(read_json(file), *name),
+    "repair": lambda file: repair_table(read_json(file)),
+    "forecast": lambda file: forecast_table(read_json(file)),
     "series": lambda file: series_table(read_json(file)),
     "paper": lambda file, *name: paper_table(read_results(file), read_json(file.with_name("paper.json")), *name),
 }

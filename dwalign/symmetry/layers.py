@@ -49,10 +49,11 @@ def leaf_weights(spec: PermutationSpec, weight: Weight | Mapping[str, Weight]) -
     return tuple(found)
 
 
-def _fitting(spec: PermutationSpec, key: str) -> list[int]:
+@functools.lru_cache(1024)
+def _fitting(spec: PermutationSpec, key: str) -> tuple[int, ...]:
     if key in spec.sizes:
-        return [number for number, axes in enumerate(spec.leaves) if key in axes.names()]
-    return [number for number, name in enumerate(_names(spec)) if fnmatch.fnmatchcase(name, key)]
+        return tuple(number for number, axes in enumerate(spec.leaves) if key in axes.names())
+    return tuple(number for number, name in enumerate(_names(spec)) if fnmatch.fnmatchcase(name, key))
 
 
 @functools.lru_cache(256)
