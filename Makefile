@@ -27,7 +27,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy dwalign experiments
 	$(BIN)/python -m dwalign.report --check $(wildcard README.md docs/*.md docs/*/*.md)
-	$(MKDOCS) build --strict --quiet
+	$(MKDOCS) build --strict
 
 docs: $(INSTALLED)
 	$(MKDOCS) build --strict

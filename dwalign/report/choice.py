@@ -64,4 +64,6 @@ def _cell(methods: Mapping[str, Any], method: str) -> str:
     if method not in methods:
         return ""
     share = methods[method]["barrier"]["mean"] / methods[REFERENCE]["barrier"]["mean"]
-    return f"{share:.1%}, {FORMATS['seconds_per_pair'](methods[method]['seconds_per_pair']['mean'])} s"
+    seconds = FORMATS["seconds_per_pair"](methods[method]["seconds_per_pair"]["mean"])
+    # a number and its unit stay on one line
+    return f"{share:.1%}, {seconds}\N{NO-BREAK SPACE}s"

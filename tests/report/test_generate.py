@@ -124,7 +124,7 @@ def test_methods_of_several_experiments(folder, results):
     del results["methods"]["sinkhorn"]
     write_results(folder / "results" / "without.json", results)
     mark = "<!-- methods: results/made-up.json results/without.json{} -->\n<!-- /methods -->\n"
-    text = fill(mark.format(""), folder=folder)
+    text = fill(mark.format(""), folder=folder).replace("\N{NO-BREAK SPACE}", " ")
     assert "| method | needs | mlp-made-up | mlp-made-up |" in text
     assert "| naive | nothing | 100.0%, 0.010 s | 100.0%, 0.010 s |" in text
     assert "| weight matching | weights | 50.0%, 0.010 s | 50.0%, 0.010 s |" in text
