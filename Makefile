@@ -1,13 +1,15 @@
 # make run   set everything up from nothing, then train, align and print the table (ARGS="--preset smoke" is quick)
 # make test  set everything up from nothing, then run the tests
-# make lint  style, types and generated tables
+# make lint  style, types, generated tables, and that the documentation builds
+# make docs  the documentation, into build/site
 PYTHON ?= python3
 ARGS ?=
 WORKERS ?= 2
 BIN := .venv/bin
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 INSTALLED := .venv/.installed
 
-.PHONY: help install run test lint format clean
+.PHONY: help install run test lint docs format clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -24,7 +26,11 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy dwalign experiments
-	$(BIN)/python -m dwalign.report --check $(wildcard README.md docs/*.md)
+	$(BIN)/python -m dwalign.report --check $(wildcard README.md docs/*.md docs/*/*.md)
+	$(MKDOCS) build --strict
+
+docs: $(INSTALLED)
+	$(MKDOCS) build --strict
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

@@ -20,6 +20,7 @@ from dwalign.zoo import Augmentation, augment, random_pairs
 
 PyTree = Any
 METRICS = ("supervised", "alignment", "mode_connectivity", "distillation")
+"""The losses that a step returns, in order."""
 
 
 class Targets(NamedTuple):

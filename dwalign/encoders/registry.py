@@ -34,6 +34,7 @@ class EncoderShape(NamedTuple):
 
 Make = Callable[[Network, EncoderShape, PyTree], nn.Module]
 ENCODERS: dict[str, Make] = {}
+"""The declared encoders by name."""
 
 
 def encoder(name: str) -> Callable[[Make], Make]:

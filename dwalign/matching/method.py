@@ -24,8 +24,8 @@ from dwalign.program import CLASSIFICATION, Data, Network, Task, check_data, che
 from dwalign.symmetry import Alignment, PermutationSpec, SpecError, check_perms
 
 PyTree = Any
-# what a method asks for beside two networks, each with all before it
 NEEDS = ("nothing", "weights", "inputs", "labels", "aligner")
+"""What a method asks for beside two networks, each with all before it."""
 GIVEN = {"spec", "network", "a", "b", "key", "data", "task", "start"}
 
 

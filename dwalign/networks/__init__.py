@@ -22,7 +22,6 @@ from dwalign.networks.vgg import VGG, vgg
 from dwalign.networks.vit import ViT, vit
 from dwalign.program import Network
 
-# every function of a file here that makes a network is a kind, under its own name
 _modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
 KINDS: dict[str, Callable[..., Network]] = {
     name: make
@@ -33,6 +32,7 @@ KINDS: dict[str, Callable[..., Network]] = {
     and inspect.signature(make).return_annotation is Network
     and make is not from_module
 }
+"""Every function of a file here that makes a network, by its name."""
 
 
 def build(config: dict[str, Any]) -> Network:

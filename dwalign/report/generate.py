@@ -8,15 +8,17 @@ A document says where a table goes:
 and `python -m dwalign.report README.md docs/*.md` writes what stands between. In place of `results:` also `recovery:`
 for planted recovery, `series:` for what was measured at several settings, `maps:` for what distances tell, `coverage:`
 for the models of others that were read, `merging:` for the merging of many networks (all, or the one named behind the
-path), `repair:` for what REPAIR wins back, and `paper:` for our figures beside those in results/paper.json (of the
-experiment of that name, or of one named behind the path).
-The path is looked up from the folder of the document upwards. Marks inside fenced code are left alone.
+path), `repair:` for what REPAIR wins back, `forecast:` for barriers that were forecast, `paper:` for our figures beside
+those in results/paper.json (of the experiment of that name, or of one named behind the path), and `methods:` for what
+methods need, reach and cost in several results files (of those named behind the paths, or of all).
+Paths are looked up from the folder of the document upwards. Marks inside fenced code are left alone.
 """
 
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+from dwalign.report.choice import choice_table
 from dwalign.report.coverage import coverage_table
 from dwalign.report.forecast import forecast_table
 from dwalign.report.maps import maps_table
@@ -38,8 +40,12 @@ TABLES: dict[str, Callable[..., str]] = {
     "forecast": lambda file: forecast_table(read_json(file)),
     "series": lambda file: series_table(read_json(file)),
     "paper": lambda file, *name: paper_table(read_results(file), read_json(file.with_name("paper.json")), *name),
+    "methods": lambda *words: choice_table(
+        [read_results(word) for word in words if isinstance(word, Path)],
+        [word for word in words if not isinstance(word, Path)],
+    ),
 }
-OPEN = re.compile(rf"<!--\s*({'|'.join(TABLES)}):\s*(\S+?)(?:\s+(\S+))?\s*-->")
+OPEN = re.compile(rf"<!--\s*({'|'.join(TABLES)}):\s*(\S.*?)\s*-->")
 CLOSE = re.compile(rf"<!--\s*/({'|'.join(TABLES)})\s*-->")
 
 
@@ -62,8 +68,9 @@ def fill(text: str, *, folder: Path, name: str = "document") -> str:
             )
         if start:
             opened = number
-            kind, path, *more = (word for word in start.groups() if word)
-            table = TABLES[kind](_find(path, folder, f"{name}, line {number}"), *more)
+            kind, words = start.groups()
+            where = f"{name}, line {number}"
+            table = TABLES[kind](*(_find(w, folder, where) if w.endswith(".json") else w for w in words.split()))
             out.append(f"{line.rstrip()}\n\n{table}\n\n")
         elif end:
             opened = None

@@ -25,6 +25,7 @@ from dwalign.symmetry.spec import Block, PermutationSpec, kind
 
 PyTree = Any
 Role = Literal["weight", "fixed", "statistic", "carried"]
+"""Of an array: whether it votes in a matching, moves, or only is carried through."""
 
 
 def leaf_roles(spec: PermutationSpec, params: PyTree) -> tuple[Role, ...]:

@@ -120,6 +120,27 @@ def test_command_line(folder, monkeypatch, capsys):
     assert ended.value.code == 1 and "README.md: tables are stale" in capsys.readouterr().out
 
 
+def test_methods_of_several_experiments(folder, results):
+    del results["methods"]["sinkhorn"]
+    write_results(folder / "results" / "without.json", results)
+    mark = "<!-- methods: results/made-up.json results/without.json{} -->\n<!-- /methods -->\n"
+    text = fill(mark.format(""), folder=folder).replace("\N{NO-BREAK SPACE}", " ")
+    assert "| method | needs | mlp-made-up | mlp-made-up |" in text
+    assert "| naive | nothing | 100.0%, 0.010 s | 100.0%, 0.010 s |" in text
+    assert "| weight matching | weights | 50.0%, 0.010 s | 50.0%, 0.010 s |" in text
+    assert "| Sinkhorn re-basin | inputs, labels | 5.0%, 0.010 s |  |" in text, "the second has none"
+    assert "| Deep-Align + refinement | an aligner, inputs, labels |" in text
+
+    few = fill(mark.format(" naive deep_align"), folder=folder)
+    assert "Deep-Align | an aligner |" in few and "Sinkhorn" not in few and "weight matching" not in few
+    with pytest.raises(ResultsError, match="must be among those measured"):
+        fill(mark.format(" naive refine"), folder=folder)
+    del results["methods"]["naive"]
+    write_results(folder / "results" / "without.json", results)
+    with pytest.raises(ResultsError, match="must hold 'naive'"):
+        fill(mark.format(""), folder=folder)
+
+
 def test_other_kinds_of_tables(folder, results):
     import json
 
