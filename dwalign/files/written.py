@@ -57,8 +57,8 @@ def write_weights(
         sources = match(path, tensors, like, str(like.path), like.ties)
         inputs = [*inputs, like.path]
     lazy = [array for known in (values, like or {}) for array in known.values() if isinstance(array, LazyArray)]
-    inputs = {Path(file) for file in inputs} | {array.file for array in lazy if array.file}
-    check_output(path, like=like, inputs=inputs, overwrite=overwrite)
+    read = {Path(file) for file in inputs} | {array.file for array in lazy if array.file}
+    check_output(path, like=like, inputs=read, overwrite=overwrite)
     shown = {name: values[source] for name, source in sources.items()} if values else like or {}
     known = {name: _known(path, name, shown[name], like) for name in sources if shown}
     _check_space(path, known)

@@ -11,9 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from dwalign.program.interpret import interpret
+from dwalign.program.interpret import alone, interpret
 
 # what reads or makes bits, or runs code that was written for the types it was given
 TYPED = {"bitcast_convert_type", "random_gamma", "custom_linear_solve", "shard_map"}
@@ -81,5 +81,4 @@ def _as_typed(eqn, ins: Sequence, narrow: set[np.dtype]) -> Sequence:
     ]
     if all(floating):
         narrow.update(*floating)
-    alone = ClosedJaxpr(Jaxpr((), list(variables), eqn.outvars, [eqn], eqn.effects), ())
-    return jaxpr_as_fun(alone)(*(_cast(value, var.aval.dtype) for var, value in variables.items()))
+    return alone(eqn, [_cast(one, var.aval.dtype) for one, var in zip(ins, eqn.invars, strict=True)])

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
 
 from dwalign.program.inference.walk import called, scan_parts
 
@@ -54,6 +54,14 @@ def interpret(
 
     declared = program.jaxpr if isinstance(program, ClosedJaxpr) else program
     return lambda *values: run(program, [cast(one, var.aval) for one, var in zip(values, declared.invars, strict=True)])
+
+
+def alone(eqn: Any, ins: Sequence) -> list:
+    """The results of one equation, whatever programs it holds; what has rules of its own for gradients keeps them."""
+    free = [k for k, var in enumerate(eqn.invars) if not isinstance(var, Literal)]
+    # a variable may be read twice
+    given = {eqn.invars[k]: ins[k] for k in free}
+    return jaxpr_as_fun(ClosedJaxpr(Jaxpr((), list(given), eqn.outvars, [eqn], eqn.effects), ()))(*given.values())
 
 
 def _scan(params, ins, run, eqn):

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
-from dwalign.program.interpret import interpret
+from dwalign.program.interpret import alone, interpret
 
 PyTree = Any
 
@@ -50,9 +50,7 @@ def quick(f: Callable) -> Callable:
 
 def _ordered(eqn: Any, ins: list) -> list:
     if eqn.primitive.name != "conv_general_dilated":
-        functions, params = eqn.primitive.get_bind_params(eqn.params)
-        outs = eqn.primitive.bind(*functions, *ins, **params)
-        return outs if eqn.primitive.multiple_results else [outs]
+        return alone(eqn, ins)
     left, right, out = eqn.params["dimension_numbers"]
     last = len(out) - 1
     # batch, positions, channels; of kernels positions, channels in, channels out

@@ -6,7 +6,7 @@ from typing import Any
 from dwalign.matching import NEEDS, known_methods
 from dwalign.report.methods import display_name, in_order, split
 from dwalign.report.schema import ResultsError
-from dwalign.report.tables import FORMATS, _markdown
+from dwalign.report.tables import FORMATS, markdown
 
 # what every barrier is a share of
 REFERENCE = "naive"
@@ -44,7 +44,7 @@ def choice_table(experiments: Sequence[Mapping[str, Any]], methods: Sequence[str
         "The barrier that is left, as a share of that without alignment, and seconds a pair; means over held-out "
         "pairs. No figure where a method was not measured."
     )
-    return f"{_markdown([['method', 'needs', *names], *rows])}\n\n{caption}"
+    return f"{markdown([['method', 'needs', *names], *rows])}\n\n{caption}"
 
 
 def needs(method: str) -> str:
