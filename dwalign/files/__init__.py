@@ -2,7 +2,7 @@ from dwalign.files.atomic import write_bytes
 from dwalign.files.errors import FileError
 from dwalign.files.names import bind, names, unbind
 from dwalign.files.opened import open_weights
-from dwalign.files.tensors import LazyArray, Weights
+from dwalign.files.tensors import LazyArray, Weights, put_off
 from dwalign.files.weights import load_params, save_params
 from dwalign.files.written import check_output, write_weights
 
@@ -15,6 +15,7 @@ __all__ = [
     "load_params",
     "names",
     "open_weights",
+    "put_off",
     "save_params",
     "unbind",
     "write_bytes",

@@ -63,6 +63,21 @@ class LazyArray:
         return array
 
 
+def put_off(function: Callable[..., Any], *arrays: Any) -> Any:
+    """`function(*arrays)`, of the shape and type of the first; of lazy arrays it is computed when it is read.
+
+    >>> lazy = LazyArray((2,), np.float32, lambda: np.float32([1, 2]))
+    >>> put_off(lambda x: 2 * x, lazy)
+    LazyArray(shape=(2,), dtype=dtype('float32'), name='', file=None)
+    >>> np.asarray(put_off(lambda x: 2 * x, lazy)).tolist(), put_off(lambda x: 2 * x, 3)
+    ([2.0, 4.0], 6)
+    """
+    if not all(isinstance(array, LazyArray) for array in arrays):
+        return function(*arrays)
+    first = arrays[0]
+    return LazyArray(first.shape, first.dtype, lambda: function(*map(np.asarray, arrays)), first.name)
+
+
 MOST_PACKED = 1100  # deflate makes nothing so many times smaller
 
 

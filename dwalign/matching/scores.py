@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwalign.assignment import hungarian
+from dwalign.files import LazyArray
 from dwalign.symmetry import (
     Block,
     PermutationSpec,
@@ -207,6 +208,8 @@ def _products(spec: PermutationSpec, x: Block, y: Block, perms: Scores, axis: in
 
 def _pieces(spec: PermutationSpec, x: Block, y: Block) -> list[tuple[Block, Block]]:
     """Two blocks in parts along the longest anonymous axis: a whole embedding at once would double a checkpoint."""
+    if isinstance(x.array, LazyArray) or isinstance(y.array, LazyArray):
+        x, y = (block._replace(array=np.asarray(block.array)) for block in (x, y))
     free = [k for k, factor in enumerate(x.factors) if factor is None]
     if x.array.size <= PIECE or not free or namespace(x.array, y.array) is not np:
         return [(x, y)]

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dwalign.files import put_off
 from dwalign.symmetry.axes import SpecError, contract, namespace
 from dwalign.symmetry.guards import check_perms, check_spec
 from dwalign.symmetry.spec import Block, PermutationSpec, kind
@@ -55,7 +56,8 @@ def permute(spec: PermutationSpec, params: PyTree, perms: Mapping[str, jax.Array
         # what stays where it is stays what it is, too
         if axes.names().isdisjoint(perms):
             return leaf
-        return axes.join(permute_block(spec, block, perms).array for block in spec.leaf_blocks(number, leaf))
+        blocks = lambda array: (permute_block(spec, block, perms).array for block in spec.leaf_blocks(number, array))
+        return put_off(lambda array: axes.join(blocks(array)), leaf)
 
     leaves = zip(range(len(spec.leaves)), spec.leaves, spec.treedef.flatten_up_to(params), strict=True)
     return spec.treedef.unflatten([moved(*leaf) for leaf in leaves])

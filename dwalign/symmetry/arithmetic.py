@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dwalign.files import put_off
 from dwalign.symmetry.action import permute_block
 from dwalign.symmetry.axes import namespace
 from dwalign.symmetry.layers import Weight, leaf_weights
@@ -81,7 +82,9 @@ def _combine(spec: PermutationSpec, networks: Sequence[PyTree], weights: Sequenc
         return store(xp.where(masked, first, functools.reduce(operator.add, terms)), leaves[0], xp)
 
     columns = (zip(*rows, strict=True) for rows in (map(spec.treedef.flatten_up_to, networks), weights))
-    return spec.treedef.unflatten(list(map(mix, leaf_roles(spec, networks[0]), *columns)))
+    rows = zip(leaf_roles(spec, networks[0]), *columns, strict=True)
+    mixed = (put_off(lambda *leaves, role=role, w=w: mix(role, leaves, w), *leaves) for role, leaves, w in rows)
+    return spec.treedef.unflatten(list(mixed))
 
 
 def distance(spec: PermutationSpec, a: PyTree, b: PyTree) -> jax.Array:

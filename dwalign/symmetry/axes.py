@@ -9,10 +9,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from dwalign.files import LazyArray
+
 # one of a product: a group or another named factor, so many fixed positions, or a sum (a tuple of products)
 Factor = str | int | None | tuple
 Sizes = Callable[[Any], int]
-HOST = (np.ndarray, np.generic)
+HOST = (np.ndarray, np.generic, LazyArray)
 
 
 class SpecError(ValueError):

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dwalign.files import LazyArray
 from dwalign.symmetry.axes import Axes, SpecError, length, namespace
 from dwalign.symmetry.statistics import find_statistics
 from dwalign.symmetry.trees import decode_tree, encode_tree
@@ -251,15 +252,18 @@ class PermutationSpec:
         """The parameters as arrays with one axis a factor; `assemble` is the inverse.
 
         A leaf gives one block, and one for every combination of parts where dimensions are concatenated. NumPy arrays
-        stay NumPy arrays.
+        stay NumPy arrays, and what is read from files when asked for is not read yet where it is one block as it is.
         """
         leaves = self.treedef.flatten_up_to(params)
         return [block for number, leaf in enumerate(leaves) for block in self.leaf_blocks(number, leaf)]
 
     def leaf_blocks(self, number: int, leaf: Any) -> list[Block]:
         """The blocks of one leaf, the `number`th of `paths`."""
+        whole = self._whole[number]
+        if whole is not None and isinstance(leaf, LazyArray):
+            return [Block(self.paths[number], whole, leaf, number)]
         array = namespace(leaf).asarray(leaf)
-        if (whole := self._whole[number]) is not None:
+        if whole is not None:
             return [Block(self.paths[number], whole, array, number)]
         pieces = list(self.leaves[number].split(array, self.size))
         part = lambda key: f"{list(key)}" if len(pieces) > 1 else ""

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dwalign.files import LazyArray
 from dwalign.symmetry.axes import namespace
 from dwalign.symmetry.spec import Block, PermutationSpec, kind
 
@@ -57,7 +58,7 @@ def voting_blocks(spec: PermutationSpec, params: PyTree, *, xp: Any = None) -> l
     leaves = spec.treedef.flatten_up_to(params)
     roles = (_role(spec, *leaf) for leaf in zip(spec.paths, spec.carriers, leaves, strict=True))
     weights = [number for number, role in enumerate(roles) if role == "weight"]
-    array = lambda leaf: leaf if xp is None else xp.asarray(leaf)
+    array = lambda leaf: leaf if xp is None or isinstance(leaf, LazyArray) else xp.asarray(leaf)
     blocks = (block for number in weights for block in spec.leaf_blocks(number, array(leaves[number])))
     return [block for block in blocks if not spec.sizes.keys().isdisjoint(block.factors)]
 
