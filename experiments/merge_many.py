@@ -52,6 +52,11 @@ WAYS = {
 }
 REPAIRED = ("each to the first, weights", "each to the first, activations", "Frank-Wolfe from activations + refinement")
 
+SHOWN = (
+    *("ensemble", "mean without alignment", "each to the first, activations", "MergeMany, weights"),
+    "Frank-Wolfe from activations + refinement",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Config(study.Options):
@@ -172,8 +177,10 @@ def main(config: Config) -> dict[str, Any]:
     }
     for kind in config.kinds:
         results["networks"][kind], results["repair"][kind] = measure(config, kind)
+        # what is written holds these, should the rest be interrupted
+        results["config"] = settings | {"kinds": list(results["networks"])}
         report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
-    report.series_figure(report.merging_series(results), folder / "merge_many.png")
+    report.series_figure(report.merging_series(results, SHOWN), folder / "merge_many.png")
     print(report.merging_table(results), report.repair_table(results), sep="\n\n")
     return results
 

@@ -1,6 +1,6 @@
 """Merging of many networks as tables: accuracy and loss against how many there are; what REPAIR wins back."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -34,8 +34,8 @@ def repair_table(results: Mapping[str, Any]) -> str:
     return "\n".join([*("| " + " | ".join(row) + " |" for row in rows), "", caption])
 
 
-def merging_series(results: Mapping[str, Any]) -> dict[str, Any]:
-    """The accuracies as `series_figure` takes them, a panel a network."""
+def merging_series(results: Mapping[str, Any], shown: Sequence[str]) -> dict[str, Any]:
+    """The accuracies of these ways to merge, after REPAIR, as `series_figure` takes them, a panel a network."""
     accuracy = lambda found: {
         count: one["repaired" if "repaired" in one else "accuracy"] for count, one in found.items()
     }
@@ -43,8 +43,8 @@ def merging_series(results: Mapping[str, Any]) -> dict[str, Any]:
         "axis": "networks in one",
         "settings": results["config"]["counts"],
         "panels": {
-            f"{name}, accuracy": {method: accuracy(found) for method, found in methods.items()}
-            for name, methods in results["networks"].items()
+            f"{name}, accuracy after REPAIR": {way: accuracy(ways[way]) for way in shown if way in ways}
+            for name, ways in results["networks"].items()
         },
     }
 
