@@ -10,13 +10,17 @@ from dwalign.cli.narrate import answer, stage, table
 from dwalign.cli.plan import plan, plan_text
 from dwalign.cli.subject import Subject, choose_method, open_subject
 
+# inputs that a forecast looks at
+SOME = 512
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options(options.Matched):
-    """Compare networks pair by pair: distance of weights and, with labels, the barrier between them.
+    """Compare networks pair by pair: distance of weights, will they merge, and with labels the barrier between them.
 
     A barrier is the rise of the loss on the straight line between two networks, above that between their ends; before
-    alignment and after. Two networks merge well where it is small after alignment.
+    alignment and after. Two networks merge well where it is small after alignment. What it will be is forecast for
+    classifiers, with an interval for 9 of 10 cases: roughly from weights alone, well from inputs without labels.
     """
 
     files: options.Files
@@ -50,6 +54,10 @@ def _compared(asked: Options, subject: Subject, method: Any, a: Any, b: Any) -> 
     perms = dwalign.align(network, a, b, method, data=data, task=subject.task, key=subject.key).perms
     aligned = dwalign.permute(spec, b, perms)
     found = {"distance": float(dwalign.distance(spec, a, b)), "aligned": float(dwalign.distance(spec, a, aligned))}
+    if subject.task == dwalign.CLASSIFICATION:
+        inputs = None if data is None else dwalign.program.take_examples(data.inputs, slice(SOME))
+        guess = dwalign.evaluation.forecast(network, a, aligned, inputs=inputs)
+        found |= {"forecast": guess.barrier, "at least": guess.low, "at most": guess.high}
     if data is not None and data.labels is not None:
         for name, end in (("barrier", b), ("aligned barrier", aligned)):
             walk = dwalign.curve(

@@ -58,15 +58,20 @@ def cnn():
 
 def resnet():
     return nn.Sequential(
-        nn.Conv2d(1, 12, 3, padding=1, bias=False), nn.BatchNorm2d(12), nn.ReLU(), nn.MaxPool2d(2),
-        Residual(12), Residual(12), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 10),
+        nn.Conv2d(1, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2),
+        Residual(32), nn.Flatten(), nn.Linear(512, 10),
     )  # fmt: skip
 
 
 NETWORKS = {"mlp": mlp, "cnn": cnn, "resnet": resnet, "vit": ViT}
 LINES = """
+import numpy as np
 from tests.cli.test_merge_torch import NETWORKS
-mlp, cnn, resnet, vit = NETWORKS.values()
+
+def with_inputs(make):
+    return lambda: (make(), np.zeros((2, 1, 8, 8), np.float32))
+
+mlp, cnn, resnet, vit = map(with_inputs, NETWORKS.values())
 """
 
 
@@ -118,10 +123,11 @@ def test_two_networks_become_one(name, folder, monkeypatch, capsys):
     a, b = pair(name, folder)
     for module, file in ((a, f"{name}-a.safetensors"), (b, f"{name}-b.safetensors")):
         save_file(module.state_dict(), file, metadata={"format": "pt"})
-    common = ["--network", f"nets.py:{name}", "--method", "weight_matching"]
+    method = "activation_matching_correlation" if name == "resnet" else "weight_matching"
+    common = ["--network", f"nets.py:{name}"]
     files = [f"{name}-a.safetensors", f"{name}-b.safetensors"]
 
-    assert main(["align", *files, *common, "-o", f"{name}-b-as-a.safetensors"]) == 0
+    assert main(["align", *files, *common, "--method", "weight_matching", "-o", f"{name}-b-as-a.safetensors"]) == 0
     images = torch.tensor(np.load("test.npz")["inputs"])
     with torch.no_grad():
         before = b(images)
@@ -130,8 +136,8 @@ def test_two_networks_become_one(name, folder, monkeypatch, capsys):
     assert torch.allclose(before, after, atol=1e-5 * float(before.abs().max()))
 
     capsys.readouterr()
-    merge = ["merge", *files, *common, "--data", "train.npz", "--test", "test.npz", "-o", f"{name}.safetensors"]
-    assert main([*merge, "--json"]) == 0
+    data = ["--data", "train.npz", "--test", "test.npz", "--json"]
+    assert main(["merge", *files, *common, "--method", method, *data, "-o", f"{name}.safetensors"]) == 0
     judged = json.loads(capsys.readouterr().out)["judged"]
     ends = sum(judged[file]["loss"] for file in files) / 2
     plain, merged = (judged[key]["loss"] - ends for key in ("average without matching", "merged"))
