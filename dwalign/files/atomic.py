@@ -18,7 +18,7 @@ def whole(path: Path) -> Iterator[Path]:
     old = folder / f"{path.name}.old"
     try:
         yield folder / path.name
-        if path.is_dir():
+        if path.is_dir() and (folder / path.name).is_dir():
             # no system replaces a folder that holds files in one step: the old one steps aside first
             os.replace(path, old)
         try:

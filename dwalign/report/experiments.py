@@ -7,8 +7,10 @@ from typing import Any
 
 from dwalign.report.coverage import coverage_line, coverage_rows
 from dwalign.report.figures import interpolation_figure, quality_figure
+from dwalign.report.forecast import forecast_figure, forecast_rows
 from dwalign.report.html import element, figure, section, table
 from dwalign.report.maps import maps_figure, maps_rows
+from dwalign.report.merging import merging_caption, merging_rows, repair_rows
 from dwalign.report.methods import display_name
 from dwalign.report.recovery import recovery_figure, recovery_rows
 from dwalign.report.schema import validate
@@ -159,6 +161,37 @@ def coverage_story(results: Results) -> Story:
             *made_with(results),
         ],
     )
+
+
+def merging_story(results: Results) -> Story:
+    """How many networks merge, and what REPAIR wins back."""
+    most = str(max(results["config"]["counts"]))
+    best = {}
+    for network, ways in results["networks"].items():
+        after = {way: found[most].get("repaired") for way, found in ways.items() if most in found}
+        merged = {way: one["mean"] for way, one in after.items() if one is not None}
+        if merged:
+            best[network] = max(merged.items(), key=lambda item: item[1])
+    told = "; ".join(f"{network}: {way}, {accuracy:.1%} right" for network, (way, accuracy) in best.items())
+    sections = [section("Networks in one", table(merging_rows(results), merging_caption(results)))]
+    if results["repair"]:
+        sections.append(section("What REPAIR wins back", table(repair_rows(results))))
+    return Story(results["experiment"], f"Best of {most} networks in one, {told}.", sections + made_with(results))
+
+
+def forecast_story(results: Results) -> Story:
+    """Barriers, and what was forecast of them."""
+    unseen = next(row for row in results["rows"] if row["from"] == "inputs" and row["architectures"] == "unseen")
+    lead = (
+        f"From inputs without labels {unseen['inside']:.1%} of the barriers of unseen architectures lie inside an "
+        f"interval for {results['level']:.0%}; typically the two are a factor of {unseen['factor']:.2f} apart."
+    )
+    alt = "Barrier against forecast, a point a pair of networks, both logarithmic; the table says how many lie inside"
+    sections = [
+        section("Forecasts", table(forecast_rows(results))),
+        section("In a picture", figure(partial(forecast_figure, results), alt)),
+    ]
+    return Story(results["experiment"], lead, sections + made_with(results))
 
 
 def paper_story(results: Results) -> Story:

@@ -1,35 +1,39 @@
 """Forecasts of barriers against the barriers that came."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dwalign.evaluation import predict_barrier
-from dwalign.report.figures import _pyplot, _save
+from dwalign.report.figures import File, _pyplot, _save
+from dwalign.report.tables import markdown
 
 TITLES = {"weights": "from weights alone", "inputs": "from inputs without labels"}
 
 
 def forecast_table(results: Mapping[str, Any]) -> str:
-    """A row for what the forecast reads and for architectures that it has seen or not; Markdown."""
-    level = f"{results['level']:.0%}"
-    rows = [
-        ["forecast", "architectures", "pairs", f"inside the {level} interval", "typical factor", "rank correlation"]
-    ]
-    rows.append(["-"] * len(rows[0]))
-    for row in results["rows"]:
-        cells = (f"{row['inside']:.1%}", f"{row['factor']:.2f}", f"{row['correlation']:.2f}")
-        rows.append([TITLES[row["from"]], row["architectures"], str(row["pairs"]), *cells])
+    """`forecast_rows` as Markdown."""
     caption = (
         f"{results['experiment']}: the typical factor is the median of how far forecast and barrier are apart, both "
         "plus 0.01."
     )
-    return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + ["", caption])
+    return "\n".join([markdown(forecast_rows(results)), "", caption])
 
 
-def forecast_figure(results: Mapping[str, Any], file: str | Path) -> None:
+def forecast_rows(results: Mapping[str, Any]) -> list[list[str]]:
+    """A row for what the forecast reads and for architectures that it has seen or not."""
+    level = f"{results['level']:.0%}"
+    rows = [
+        ["forecast", "architectures", "pairs", f"inside the {level} interval", "typical factor", "rank correlation"]
+    ]
+    for row in results["rows"]:
+        cells = (f"{row['inside']:.1%}", f"{row['factor']:.2f}", f"{row['correlation']:.2f}")
+        rows.append([TITLES[row["from"]], row["architectures"], str(row["pairs"]), *cells])
+    return rows
+
+
+def forecast_figure(results: Mapping[str, Any], file: File) -> None:
     """Barrier against forecast with its interval, a panel for each kind, unseen architectures in colour."""
     figure, axes = _pyplot().subplots(1, 2, figsize=(9.6, 4.4), layout="constrained", sharey=True)
     for axis, (kind, title) in zip(axes, TITLES.items(), strict=True):

@@ -7,7 +7,9 @@ from typing import Any
 import dwalign
 from dwalign.report.experiments import (
     coverage_story,
+    forecast_story,
     maps_story,
+    merging_story,
     methods_story,
     paper_story,
     recovery_story,
@@ -27,6 +29,8 @@ STORIES: dict[str, Callable[[Mapping[str, Any]], Story]] = {
     "recovery": recovery_story,
     "maps": maps_story,
     "models": coverage_story,
+    "repair": merging_story,
+    "lines": forecast_story,
     "experiments": paper_story,
 }
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from dwalign.symmetry.spec import PermutationSpec
 
 Weight: TypeAlias = float | jax.Array
+"""A scalar, such as the share of one network in an average."""
 UNNAMED = 0.5
 
 
