@@ -37,7 +37,16 @@ def main(asked: Options) -> None:
         return
     network, (a, b) = subject.network, subject.in_memory(method)
     with stage(f"matching by {method.label}"):
-        perms = dwalign.align(network, a, b, method, data=subject.data, task=subject.task, key=subject.key).perms
+        perms = dwalign.align(
+            network,
+            a,
+            b,
+            method,
+            data=subject.data,
+            task=subject.task,
+            key=subject.key,
+            certified=subject.certified(asked),
+        ).perms
     aligned = dwalign.permute(network.spec, b, perms)
     with stage(f"writing {asked.output}"):
         subject.write(asked.output, aligned, like=1, overwrite=asked.overwrite)

@@ -51,7 +51,9 @@ def main(asked: Options) -> None:
 
 def _compared(asked: Options, subject: Subject, method: Any, a: Any, b: Any) -> dict[str, float]:
     network, spec, data = subject.network, subject.network.spec, subject.data
-    perms = dwalign.align(network, a, b, method, data=data, task=subject.task, key=subject.key).perms
+    perms = dwalign.align(
+        network, a, b, method, data=data, task=subject.task, key=subject.key, certified=subject.certified(asked)
+    ).perms
     aligned = dwalign.permute(spec, b, perms)
     found = {"distance": float(dwalign.distance(spec, a, b)), "aligned": float(dwalign.distance(spec, a, aligned))}
     if subject.task == dwalign.CLASSIFICATION:

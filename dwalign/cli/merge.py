@@ -90,10 +90,12 @@ def _merge(asked: Options, subject: Subject, params: tuple[PyTree, ...], method:
     network, common = subject.network, {"data": subject.data, "task": subject.task, "key": subject.key}
     if len(params) == 2:
         shares = asked.weights or (1.0, 1.0)
-        perms = dwalign.align(network, *params, method, **common).perms
+        perms = dwalign.align(network, *params, method, **common, certified=subject.certified(asked)).perms
         weight = {"*": shares[1] / sum(shares), **dict(map(_layer, asked.layers))}
         merged = dwalign.average(network, *params, perms, weight=weight, keep=asked.keep, data=subject.data)
         return dwalign.merging.Merged(merged, (dwalign.identity(network.spec), perms))
+    if subject.certified(asked):
+        dwalign.certify(network.spec, network.apply, params[0], network.example)
     how = asked.how
     if how == "auto":
         how = "universe" if method.needs in ("nothing", "weights") else "merge_many"

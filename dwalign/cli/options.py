@@ -36,5 +36,8 @@ class Matched(Asked):
     method: str = "auto"
     """weight_matching, activation_matching_correlation, refine, ..., or several joined by +; auto takes what suits the
     data: refinement after activation matching with labels, activation matching with inputs, else weight matching"""
+    certify: bool | None = None
+    """check on numbers that permuting does not change the function; by default up to 268 million numbers, since it
+    takes several times the memory of a network"""
     aligner: Path | None = None
     """a trained aligner, for methods that need one: the folder that `dwalign train` made"""

@@ -8,7 +8,7 @@ import numpy as np
 
 import dwalign
 from dwalign.cli.narrate import size
-from dwalign.cli.subject import Subject
+from dwalign.cli.subject import MOST, Subject
 
 # passes over the data: one forward each for what reads activations, both ends of a gradient for each step of descent
 FORWARD, GRADIENT = 1, 3
@@ -38,6 +38,7 @@ def plan(subject: Subject, method: Any = None) -> dict[str, Any]:
         found |= {
             "method": str(method),
             "networks": networks,
+            "certified": subject.size < MOST,
             "memory": stored * (networks + (0 if method.needs in ("nothing", "weights") else 3)),
             "seconds": round((networks - 1) * _operations(subject, method) / _speed(), 2),
         }
@@ -58,6 +59,10 @@ def plan_text(found: dict[str, Any]) -> str:
     lines += [f"fixed      {line}" if k == 0 else f"           {line}" for k, line in enumerate(fixed)]
     lines += [f"unknown    primitive {name}, first met {where}" for name, where in found["unknown"].items()]
     if "method" in found:
+        if not found["certified"]:
+            lines.append(
+                "unchecked  on numbers, which would take several times the memory of a network; --certify does"
+            )
         lines.append(
             f"expected   {found['method']} on {found['networks']} networks: about {size(found['memory'])} and "
             f"{found['seconds']:.1f} s, and the compilation of what looks at data"

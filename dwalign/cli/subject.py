@@ -1,5 +1,6 @@
 """What a command is about: a network, and files of its weights."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,9 @@ import dwalign
 from dwalign.cli.data import read_data, task_of
 from dwalign.cli.narrate import stage
 from dwalign.cli.options import Asked, Matched
+
+# to check a spec takes several times the memory of a network
+MOST = 2**28
 
 
 class Subject(NamedTuple):
@@ -38,6 +42,17 @@ class Subject(NamedTuple):
         import jax
 
         return tuple(jax.tree.map(np.asarray, one) for one in self.params)
+
+    def certified(self, asked: Matched) -> bool:
+        """Whether the spec is to be checked on numbers."""
+        return self.size < MOST if asked.certify is None else asked.certify
+
+    @property
+    def size(self) -> int:
+        """Numbers in one network."""
+        import jax
+
+        return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(self.network.params))
 
     def named(self, networks: Sequence[Any]) -> dict[str, Any]:
         """Networks, one a file, by the names of the files."""
@@ -77,7 +92,9 @@ def open_subject(
                 f"--network {asked.network}: the shape of its inputs must be known, pass --data images.npz or let the "
                 "factory return (model, inputs)"
             )
-        network, _ = dwalign.from_model(model, *example, key=jax.random.key(asked.seed))
+        # the values lie in the files
+        shapes = dwalign.frontends.shapes_of(model)
+        network, _ = dwalign.from_model(model, *example, params=shapes, key=jax.random.key(asked.seed))
     params = tuple(dwalign.files.bind(one, network.params) for one in weights)
     task = task_of(data) if data else dwalign.CLASSIFICATION
     return Subject(network, weights, params, data, task, jax.random.key(asked.seed))

@@ -113,6 +113,15 @@ def open_model(
     return opened._replace(**functions)
 
 
+def shapes_of(model: Any) -> PyTree:
+    """Shapes and types of the parameters, as `params=` of `from_model` takes them, for who has the values elsewhere.
+
+    Nothing is copied. None where the package gives parameters only with their values.
+    """
+    known = getattr(_frontend(model), "shapes_of", None)
+    return None if known is None else known(model)
+
+
 def into_model(model: Any, params: PyTree) -> Any:
     """Put parameters back, aligned or merged ones say.
 

@@ -32,7 +32,7 @@ def open_model(
     """`around()` is entered for each call, where modules of a package cannot be traced without."""
     torch = load("torch")
     names = _names(module)
-    own = {name: _array(tensor) for name, tensor in names.items()}
+    own = {name: _array(tensor) for name, tensor in names.items()} if params is None else params
     # tables of positions and the like, which a state dict leaves out
     kept = {id(tensor) for tensor in names.values()}
     buffers = [name for name, _ in module.named_buffers() if name in names]
@@ -62,7 +62,13 @@ def open_model(
         outputs, new = run(trained, params, inputs)
         return outputs, {**params, **new}
 
-    return Opened(apply, own if params is None else params, train if norms else None)
+    return Opened(apply, own, train if norms else None)
+
+
+def shapes_of(module: Any) -> PyTree:
+    """The params of the module without their values; nothing is copied."""
+    kind = lambda tensor: jnp.dtype(str(tensor.dtype).removeprefix("torch."))
+    return {name: jax.ShapeDtypeStruct(tuple(x.shape), kind(x)) for name, x in _names(module).items()}
 
 
 def into_model(module: Any, params: PyTree) -> Any:

@@ -102,3 +102,11 @@ def test_params_of_another_module_are_refused():
         dwalign.into_model(model, {"weight": np.zeros((2, 5))})
     with pytest.raises(ValueError, match=r"weight must have shape \(2, 5\), found \(5, 2\)"):
         dwalign.into_model(model, {"weight": np.zeros((5, 2)), "bias": np.zeros(2)})
+
+
+def test_shapes_are_those_of_the_params():
+    module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4)).bfloat16()
+    _, params = dwalign.from_model(module, jax.numpy.zeros((2, 3), jax.numpy.bfloat16))
+    shapes = dwalign.frontends.shapes_of(module)
+    same = jax.tree.map(lambda shape, leaf: (shape.shape, shape.dtype) == (leaf.shape, leaf.dtype), shapes, params)
+    assert all(same.values())
