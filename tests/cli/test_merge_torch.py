@@ -106,10 +106,10 @@ def pair(name, folder):
     torch.manual_seed(0)
     one, two = NETWORKS[name](), NETWORKS[name]()
     if name != "vit":
-        return train(one, folder, 1, 8), train(two, folder, 2, 8)
-    train(one, folder, 1, 6)
+        return train(one, folder, 1, 6), train(two, folder, 2, 6)
+    train(one, folder, 1, 4)
     two.load_state_dict(one.state_dict())
-    one, two = train(one, folder, 2, 6), train(two, folder, 3, 6)
+    one, two = train(one, folder, 2, 2), train(two, folder, 3, 2)
     network, params = dwalign.from_model(two, np.zeros((2, 1, 8, 8), np.float32))
     shuffled = dwalign.permute(network.spec, params, dwalign.random_perms(network.spec, np.random.default_rng(0)))
     return one, dwalign.into_model(two, shuffled)

@@ -1,0 +1,130 @@
+"""Every command on a small network of linen whose weights lie in .npz files."""
+
+import json
+import subprocess
+import sys
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+import yaml
+
+import dwalign
+from dwalign.cli import COMMANDS, main
+
+SOURCE = """
+import flax.linen as nn
+import numpy as np
+
+def make():
+    return nn.Sequential([nn.Dense(6), nn.relu, nn.Dense(3)]), np.zeros((2, 4), np.float32)
+"""
+NET = ["--network", "net.py:make"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Six trained networks, of which the second is the first in another order."""
+    folder = tmp_path_factory.mktemp("networks")
+    (folder / "net.py").write_text(SOURCE)
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(90, 4)).astype(np.float32)
+    labels = (inputs @ rng.normal(size=(4, 3))).argmax(-1)
+    np.savez(folder / "data.npz", inputs=inputs, labels=labels)
+    model = nn.Sequential([nn.Dense(6), nn.relu, nn.Dense(3)])
+    net, _ = dwalign.from_model(model, inputs[:2], key=jax.random.key(0))
+    recipe = dwalign.zoo.Recipe(epochs=20, batch_size=30, learning_rate=0.02)
+    trained = dwalign.zoo.train_networks(net, dwalign.Data(inputs, labels), recipe)(np.arange(6))
+    networks = [jax.tree.map(np.asarray, dwalign.symmetry.take_networks(trained, k)) for k in range(6)]
+    networks[1] = dwalign.permute(net.spec, networks[0], dwalign.random_perms(net.spec, np.random.default_rng(1)))
+    for k, params in enumerate(networks):
+        dwalign.files.write_weights(folder / f"{k}.npz", dwalign.files.unbind(params))
+    return folder
+
+
+@pytest.fixture
+def run(folder, monkeypatch, capsys):
+    """Run a command in the folder; what it printed as JSON."""
+    monkeypatch.chdir(folder)
+
+    def run(*args, status=0):
+        assert main([*map(str, args), *NET, "--json"]) == status
+        return json.loads(capsys.readouterr().out)
+
+    return run
+
+
+def read(file):
+    return {name: np.asarray(array) for name, array in dwalign.files.open_weights(file).items()}
+
+
+def test_help_names_every_command(capsys):
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"\n  {name} " in text for name in COMMANDS)
+
+
+def test_help_loads_nothing_heavy():
+    code = "import contextlib, sys\nfrom dwalign.cli import COMMANDS, main\nfor name in COMMANDS:\n"
+    code += "    with contextlib.suppress(SystemExit):\n        main([name, '--help'])\n"
+    code += "print(sorted({'jax', 'flax', 'scipy', 'matplotlib'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.count("usage: ") == len(COMMANDS) and done.stdout.splitlines()[-1] == "[]"
+
+
+def test_spec(run, folder):
+    found = run("spec", "-o", "spec.json")
+    assert found["groups"] == {"h0": [6]} and found["error"] <= found["tolerance"]
+    assert dwalign.PermutationSpec.from_json((folder / "spec.json").read_text()).sizes == {"h0": 6}
+
+
+def test_align_restores_the_order(run, folder):
+    found = run("align", "0.npz", "1.npz", "-o", "aligned.npz")
+    assert found["distance"]["after"] == 0 < found["distance"]["before"]
+    first, aligned = read(folder / "0.npz"), read(folder / "aligned.npz")
+    assert all(np.array_equal(first[name], aligned[name]) for name in first)
+
+
+def test_merge_of_two_and_again_from_the_recipe(run, folder, capsys):
+    found = run("merge", "0.npz", "2.npz", "--data", "data.npz", "-o", "two.npz")
+    judged = found["judged"]
+    assert set(judged) == {"0.npz", "2.npz", "average without matching", "merged"}
+    assert judged["merged"]["loss"] < judged["average without matching"]["loss"]
+    assert "two.npz" in (folder / "two.md").read_text()
+    assert yaml.safe_load((folder / "two.recipe.yaml").read_text())["command"] == "merge"
+    assert main(["rerun", "two.recipe.yaml", "-o", "again.npz"]) == 0
+    one, two = read(folder / "two.npz"), read(folder / "again.npz")
+    assert all(np.array_equal(one[name], two[name]) for name in one)
+
+
+def test_merge_of_three_with_a_layer_kept(run, folder):
+    run("merge", "0.npz", "1.npz", "2.npz", "--weights", 2, 1, 1, "--keep", "*layers_2*", "-o", "three.npz")
+    first, merged = read(folder / "0.npz"), read(folder / "three.npz")
+    kept = {name for name in first if np.array_equal(first[name], merged[name])}
+    assert kept == {name for name in first if "layers_2" in name}
+
+
+def test_dry_run_does_nothing(run, folder):
+    found = run("merge", "0.npz", "2.npz", "--dry-run", "-o", "nothing.npz")
+    assert found["method"] == "weight_matching" and found["moving"] > 0.8 and not (folder / "nothing.npz").exists()
+
+
+def test_compare_and_evaluate(run):
+    pairs = run("compare", "0.npz", "1.npz", "2.npz", "--data", "data.npz", "--method", "weight_matching")["pairs"]
+    assert [(pair["a"], pair["b"]) for pair in pairs] == [("0.npz", "1.npz"), ("0.npz", "2.npz"), ("1.npz", "2.npz")]
+    assert pairs[0]["aligned"] == 0 and pairs[0]["aligned barrier"] < 1e-5 and pairs[0]["forecast"] < 0.02
+    assert all(pair["at least"] <= pair["forecast"] <= pair["at most"] for pair in pairs)
+    judged = run("evaluate", "0.npz", "1.npz", "--data", "data.npz")
+    assert judged["0.npz"]["loss"] == pytest.approx(judged["1.npz"]["loss"], rel=1e-5)
+    assert judged["0.npz"]["accuracy"] > 0.8
+
+
+def test_train_and_align_with_it(run, folder):
+    small = ["--aligner.encoder", "graph", "--aligner.channels", 4, "--aligner.depth", 1, "--aligner.features", 8]
+    small += ["--aligner.updates", 1, "--training.steps", 4, "--training.batch-size", 2, "--validate-every", 2]
+    files = [f"{k}.npz" for k in range(6)]
+    found = run("train", *files, "--data", "data.npz", "-o", "aligner", *small)
+    assert found["step"] in (2, 4) and (folder / "aligner" / "checkpoints" / "best").is_dir()
+    learned = run("align", "0.npz", "1.npz", "--method", "deep_align", "--aligner", "aligner", "-o", "learned.npz")
+    assert learned["distance"]["after"] == 0, "equivariant, so that copies are found, trained or not"
