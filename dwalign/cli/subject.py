@@ -1,6 +1,7 @@
 """What a command is about: a network, and files of its weights."""
 
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,10 +62,16 @@ class Subject(NamedTuple):
         return dict(zip(own, networks, strict=True))
 
     def write(self, output: Path, params: Any, *, like: int, overwrite: bool) -> None:
-        """Write a network as the file of number `like` is laid out."""
+        """Write a network as the file of number `like` is laid out; a folder gets what else lies in that one."""
         files = [one.path for one in self.weights]
         tensors = dwalign.files.unbind(params)
-        dwalign.files.write_weights(output, tensors, like=self.weights[like], overwrite=overwrite, inputs=files)
+        source = self.weights[like]
+        dwalign.files.write_weights(output, tensors, like=source, overwrite=overwrite, inputs=files)
+        if output.is_dir() and source.path.is_dir() and source.format == "safetensors":
+            # config.json, the tokenizer and the like, without which nobody can load it
+            for file in source.path.iterdir():
+                if file.is_file() and file.suffix not in dwalign.files.SUFFIXES and not (output / file.name).exists():
+                    shutil.copy2(file, output / file.name)
 
 
 def open_subject(

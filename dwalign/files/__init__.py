@@ -1,7 +1,7 @@
 from dwalign.files.atomic import write_bytes
 from dwalign.files.errors import FileError
 from dwalign.files.names import bind, names, unbind
-from dwalign.files.opened import open_weights
+from dwalign.files.opened import SUFFIXES, open_weights
 from dwalign.files.tensors import LazyArray, Weights, put_off
 from dwalign.files.weights import load_params, save_params
 from dwalign.files.written import check_output, write_weights
@@ -9,6 +9,7 @@ from dwalign.files.written import check_output, write_weights
 __all__ = [
     "FileError",
     "LazyArray",
+    "SUFFIXES",
     "Weights",
     "bind",
     "check_output",

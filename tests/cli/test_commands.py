@@ -105,6 +105,30 @@ def test_merge_of_three_with_a_layer_kept(run, folder):
     assert kept == {name for name in first if "layers_2" in name}
 
 
+def test_a_folder_of_shards_keeps_its_shards_and_what_lies_beside_them(run, folder):
+    from safetensors.numpy import save_file
+
+    for k in (0, 2):
+        arrays, shards = read(folder / f"{k}.npz"), folder / f"model-{k}"
+        shards.mkdir()
+        index = {name: f"model-0000{n % 2 + 1}-of-00002.safetensors" for n, name in enumerate(sorted(arrays))}
+        for file in set(index.values()):
+            save_file({name: arrays[name] for name in arrays if index[name] == file}, shards / file)
+        total = sum(array.nbytes for array in arrays.values())
+        (shards / "model.safetensors.index.json").write_text(
+            json.dumps({"metadata": {"total_size": total}, "weight_map": index})
+        )
+        (shards / "config.json").write_text('{"kind": "mine"}')
+    run("merge", "model-0", "model-2", "--data", "data.npz", "-o", "model")
+    assert {file.name for file in (folder / "model").iterdir()} == {
+        file.name for file in (folder / "model-0").iterdir()
+    }
+    assert (folder / "model" / "config.json").read_text() == '{"kind": "mine"}'
+    run("merge", "0.npz", "2.npz", "--data", "data.npz", "-o", "model.npz")
+    one, two = read(folder / "model"), read(folder / "model.npz")
+    assert all(np.array_equal(one[name], two[name]) for name in one)
+
+
 def test_dry_run_does_nothing(run, folder):
     found = run("merge", "0.npz", "2.npz", "--dry-run", "-o", "nothing.npz")
     assert found["method"] == "weight_matching" and found["moving"] > 0.8 and not (folder / "nothing.npz").exists()
