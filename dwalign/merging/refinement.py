@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from dwalign.assignment import hungarian, soft_assign
 from dwalign.matching.objective import loss_of, standardise, start_scores
 from dwalign.matching.refine import SPREAD
-from dwalign.program import Data, Network, Task
+from dwalign.program import Data, Network, Task, loops
 from dwalign.symmetry import Alignment, mean, permute, take_networks
 
 PyTree = Any
@@ -66,7 +66,7 @@ def _descend(network, task, steps, learning_rate, momentum, stacked, begun, data
 
     scores = jax.vmap(lambda perms: standardise(start_scores(Alignment(perms)), SPREAD))(begun)
     rates = learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * jnp.arange(steps) / max(steps, 1)))
-    (scores, _), _ = jax.lax.scan(step, (scores, jax.tree.map(jnp.zeros_like, scores)), rates)
+    (scores, _), _ = loops.scan(step, (scores, jax.tree.map(jnp.zeros_like, scores)), rates)
     ended = hungarian(scores)
     worse = merged_loss(begun) < merged_loss(ended)
     return jax.tree.map(lambda x, y: jnp.where(worse, x, y), begun, ended)

@@ -17,7 +17,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwalign.merging.statistics import reset_statistics
-from dwalign.program import Data, Network, check_data, check_network, count_examples, examine, take_examples, trials
+from dwalign.program import (
+    Data,
+    Network,
+    check_data,
+    check_network,
+    count_examples,
+    examine,
+    loops,
+    take_examples,
+    trials,
+)
 from dwalign.symmetry import Axes, Block, PermutationSpec
 
 PyTree = Any
@@ -205,7 +215,7 @@ def _moments(network: Network, chunk: int, params: PyTree, inputs: PyTree) -> di
         pre = _pre_activations(network, params, take_examples(inputs, index))
         return {g: (x.mean((0, 1)), x.var((0, 1))) for g, x in pre.items()}
 
-    found = jax.lax.map(of, batches)
+    found = loops.map(of, batches)
     return {g: (mean.mean(0), jnp.sqrt(var.mean(0) + mean.var(0))) for g, (mean, var) in found.items()}
 
 
