@@ -93,6 +93,8 @@ def test_merge_of_two_and_again_from_the_recipe(run, folder, capsys):
     assert judged["merged"]["loss"] < judged["average without matching"]["loss"]
     assert "two.npz" in (folder / "two.md").read_text()
     assert yaml.safe_load((folder / "two.recipe.yaml").read_text())["command"] == "merge"
+    assert main(["rerun", "two.recipe.yaml", "-o", "again.npz", "--dry-run"]) == 0
+    assert not (folder / "again.npz").exists()
     assert main(["rerun", "two.recipe.yaml", "-o", "again.npz"]) == 0
     one, two = read(folder / "two.npz"), read(folder / "again.npz")
     assert all(np.array_equal(one[name], two[name]) for name in one)
