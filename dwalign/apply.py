@@ -41,12 +41,11 @@ from dwalign.symmetry import (
     Alignment,
     PermutationSpec,
     Weight,
+    check_finite,
     check_spec,
     compose,
-    count_values,
     identity,
     inverse,
-    leaf_roles,
     permute,
     random_perms,
 )
@@ -128,7 +127,7 @@ def align(
     chosen = chosen.using(**options)
     chosen.check(network, a, b, data=data, task=task, key=key)
     for name, params in (("a", a), ("b", b)):
-        _check_finite(spec, params, name)
+        check_finite("align", spec, params, name)
     if certified and isinstance(network, Network):
         _certify(network, a, data, tolerance)
     return chosen(network, a, b, data=data, task=task, key=key, checked=True)
@@ -250,16 +249,3 @@ def _few(inputs: PyTree) -> PyTree:
 
 def _traced(tree: PyTree) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
-
-
-def _check_finite(spec: PermutationSpec, params: PyTree, name: str) -> None:
-    # a mask of minus infinity is no weight
-    wrong = {"weight": lambda x: ~np.isfinite(x), "fixed": np.isnan, "statistic": np.isnan}
-    for path, role, leaf in zip(spec.paths, leaf_roles(spec, params), jax.tree.leaves(params), strict=True):
-        if role == "carried" or _traced(leaf):
-            continue
-        if bad := count_values(np.asarray(leaf), wrong[role]):
-            raise ValueError(
-                f"align: all weights must be finite, but {name}{path} holds {bad} NaN or infinite values; did its "
-                "training diverge?"
-            )

@@ -6,6 +6,7 @@ loaded, so that `--help` answers at once.
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -23,6 +24,9 @@ COMMANDS = {
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status, 2 for what the caller can put right."""
+    if args is None:
+        # so that what is half written is taken away
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     args = list(sys.argv[1:] if args is None else args)
     name, *rest = args or ["--help"]
     if name == "--version":
@@ -51,13 +55,18 @@ def usage() -> str:
 
 def run(name: str, args: Sequence[str]) -> int:
     """Run the command of this name; what can be expected to fail ends with one line."""
-    import tyro
-
-    command = importlib.import_module(f"dwalign.cli.{name}")
     try:
-        command.main(tyro.cli(command.Options, prog=f"dwalign {name}", args=list(args)))
+        import tyro
+
+        command = importlib.import_module(f"dwalign.cli.{name}")
+        try:
+            asked = tyro.cli(command.Options, prog=f"dwalign {name}", args=list(args))
+        # it has printed help, or what is wrong with the options
+        except SystemExit as left:
+            return int(left.code or 0)
+        command.main(asked)
     # what the library says is wrong with what it was given; with a traceback for who wants to know where
-    except (ValueError, RuntimeError, ImportError, OSError) as error:
+    except (ValueError, RuntimeError, ImportError, OSError, FloatingPointError) as error:
         if os.environ.get("DWALIGN_TRACEBACK"):
             raise
         print(f"dwalign {name}: {' '.join(str(error).split())}", file=sys.stderr)

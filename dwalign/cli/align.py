@@ -4,7 +4,7 @@ import dataclasses
 
 import dwalign
 from dwalign.cli import options
-from dwalign.cli.narrate import answer, size, stage
+from dwalign.cli.narrate import answer, size, stage, weight_of
 from dwalign.cli.plan import plan, plan_text
 from dwalign.cli.recipe import write_recipe
 from dwalign.cli.subject import choose_method, open_subject
@@ -36,7 +36,7 @@ def main(asked: Options) -> None:
         answer(found, plan_text(found), as_json=asked.json)
         return
     network, (a, b) = subject.network, subject.in_memory(method)
-    with stage(f"matching by {method.label}"):
+    with stage(f"matching by {method.label}"), subject.naming():
         perms = dwalign.align(
             network,
             a,
@@ -55,6 +55,6 @@ def main(asked: Options) -> None:
     recipe = write_recipe("align", asked, asked.files, found)
     text = (
         f"distance of the two {before:.4g}, after alignment {after:.4g}\n{asked.output}, "
-        f"{size(asked.output.stat().st_size)}; {recipe.name} makes it again"
+        f"{size(weight_of(asked.output))}; {recipe.name} makes it again"
     )
     answer(found, text, as_json=asked.json)

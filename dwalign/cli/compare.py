@@ -33,6 +33,8 @@ def main(asked: Options) -> None:
     """Run the command."""
     if len(asked.files) < 2:
         raise ValueError(f"FILES must be two networks or more, got {len(asked.files)}")
+    if asked.points < 3 or asked.points % 2 == 0:
+        raise ValueError(f"--points must be odd and at least 3, so that the midpoint is one, got {asked.points}")
     subject = open_subject(asked, asked.files)
     method = choose_method(asked, subject)
     found = plan(subject, method)

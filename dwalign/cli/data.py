@@ -1,12 +1,12 @@
 """Data of commands: an .npz with `inputs` and `labels`."""
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import dwalign
+from dwalign.files.errors import reading
 
 
 def read_data(file: Path) -> Any:
@@ -15,15 +15,13 @@ def read_data(file: Path) -> Any:
     Raises:
       FileError: the file is missing or damaged, or holds something else.
     """
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        reason = "there is no such file" if not file.exists() else "a folder" if file.is_dir() else str(error)
-        raise dwalign.files.FileError(
-            f"{file} must be an .npz of arrays, inputs and labels ({reason}); np.savez(file, inputs=..., labels=...)"
-        ) from error
-    parts = {"inputs": _part(arrays, "inputs"), "labels": _part(arrays, "labels")}
+    with (
+        reading(file, "an .npz of arrays, np.savez(file, inputs=..., labels=...)"),
+        file.open("rb") as stream,
+        np.lib.npyio.NpzFile(stream, allow_pickle=False) as archive,
+    ):
+        arrays = {name: archive[name] for name in archive.files}
+    parts = {name: _part(file, arrays, name) for name in ("inputs", "labels")}
     known = [name for name in arrays if name.split(".")[0] in parts]
     if parts["inputs"] is None or len(known) < len(arrays):
         raise dwalign.files.FileError(
@@ -42,10 +40,14 @@ def _real(labels: Any) -> bool:
     return not isinstance(labels, np.ndarray) or labels.dtype.kind == "f"
 
 
-def _part(arrays: dict[str, np.ndarray], name: str) -> Any:
+def _part(file: Path, arrays: dict[str, np.ndarray], name: str) -> Any:
+    named = {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
+    if name in arrays and named:
+        raise dwalign.files.FileError(
+            f"{file} must hold one array `{name}`, or several called {name}.NAME, found {[name, *named]}; leave one out"
+        )
     if name in arrays:
         return arrays[name]
-    named = {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
     if not named:
         return None
     if set(named) == set(map(str, range(len(named)))):

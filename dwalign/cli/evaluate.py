@@ -1,6 +1,7 @@
 """`dwalign evaluate`: loss and accuracy of networks on data."""
 
 import dataclasses
+import math
 
 import dwalign
 from dwalign.cli import options
@@ -29,5 +30,12 @@ def main(asked: Options) -> None:
         found = plan(subject)
         answer(found, plan_text(found), as_json=asked.json)
         return
+    for one, params in zip(subject.weights, subject.params, strict=True):
+        dwalign.symmetry.check_finite("evaluate", subject.network.spec, params, str(one.path))
     judged = judge(subject, subject.named(subject.params), subject.data)
+    for name, one in judged.items():
+        if not math.isfinite(one.loss):
+            raise ValueError(
+                f"{asked.data}: the loss of {name} must be finite, found {one.loss}; is an input infinite?"
+            )
     answer({name: one._asdict() for name, one in judged.items()}, judged_table(judged), as_json=asked.json)

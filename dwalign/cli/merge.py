@@ -1,6 +1,8 @@
 """`dwalign merge`: two or more networks into one file."""
 
+import contextlib
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -8,11 +10,12 @@ from typing import Any, Literal
 import dwalign
 from dwalign.cli import options
 from dwalign.cli.between import between
-from dwalign.cli.data import read_data
+from dwalign.cli.data import read_data, task_of
 from dwalign.cli.judged import Judged, judge, judged_table
-from dwalign.cli.narrate import answer, size, stage
+from dwalign.cli.narrate import answer, size, stage, weight_of
+from dwalign.cli.options import check_free
 from dwalign.cli.plan import plan, plan_text
-from dwalign.cli.recipe import read_recipe, write_card, write_recipe
+from dwalign.cli.recipe import besides, read_recipe, write_card, write_recipe
 from dwalign.cli.report import write_page
 from dwalign.cli.subject import Subject, choose_method, open_subject
 
@@ -54,22 +57,27 @@ def main(asked: Options) -> None:
     """Run the command."""
     if len(asked.files) < 2:
         raise ValueError(f"FILES must be two networks or more, got {len(asked.files)}")
-    if asked.weights and len(asked.weights) != len(asked.files):
-        raise ValueError(f"--weights must be one number a file, got {len(asked.weights)} for {len(asked.files)} files")
-    if asked.layers and len(asked.files) != 2:
-        raise ValueError(f"--layers is for two networks, got {len(asked.files)} files")
-    if asked.report is not None and asked.report.exists() and not asked.overwrite:
-        raise ValueError(f"--report {asked.report} exists; choose another name, or say --overwrite")
+    layers = _shares(asked)
+    if asked.report is not None:
+        _check_report(asked, asked.report)
     test = None if asked.test is None else read_data(asked.test)
+    if test is not None and test.labels is None:
+        raise dwalign.files.FileError(
+            f"--test {asked.test} must hold `labels` to judge networks by, found inputs alone"
+        )
     subject = open_subject(asked, asked.files, output=asked.output, like=0, overwrite=asked.overwrite)
+    dwalign.symmetry.leaf_weights(subject.network.spec, layers | dict.fromkeys(asked.keep, 0.0))
     method = choose_method(asked, subject)
+    if asked.test is not None:
+        subject = subject._replace(task=task_of(test)) if subject.data is None else subject
+        subject.check_data(asked.test, test)
     found = plan(subject, method)
     if asked.dry_run:
         answer(found, plan_text(found), as_json=asked.json)
         return
     params = subject.in_memory(method)
-    with stage(f"matching by {method.label}"):
-        merged = _merge(asked, subject, params, method)
+    with stage(f"matching by {method.label}"), subject.naming():
+        merged = _merge(asked, subject, params, method, layers)
     with stage(f"writing {asked.output}"):
         subject.write(asked.output, merged.params, like=0, overwrite=asked.overwrite)
     judged = _judge(subject, params, merged.params, test or subject.data)
@@ -80,18 +88,18 @@ def main(asked: Options) -> None:
     card = write_card(asked.output, asked.output.name, _card(asked, found, method, judged))
     if asked.report is not None:
         write_page(asked.report, read_recipe(recipe))
-    text = [
-        f"{asked.output}, {size(asked.output.stat().st_size)}; {recipe.name} makes it again, {card.name} describes it"
-    ]
+    text = [f"{asked.output}, {size(weight_of(asked.output))}; {recipe.name} makes it again, {card.name} describes it"]
     answer(found, "\n".join([judged_table(judged)] * bool(judged) + text), as_json=asked.json)
 
 
-def _merge(asked: Options, subject: Subject, params: tuple[PyTree, ...], method: Any) -> Any:
+def _merge(
+    asked: Options, subject: Subject, params: tuple[PyTree, ...], method: Any, layers: Mapping[str, float]
+) -> Any:
     network, common = subject.network, {"data": subject.data, "task": subject.task, "key": subject.key}
     if len(params) == 2:
         shares = asked.weights or (1.0, 1.0)
         perms = dwalign.align(network, *params, method, **common, certified=subject.certified(asked)).perms
-        weight = {"*": shares[1] / sum(shares), **dict(map(_layer, asked.layers))}
+        weight = {"*": shares[1] / sum(shares), **layers}
         merged = dwalign.average(network, *params, perms, weight=weight, keep=asked.keep, data=subject.data)
         return dwalign.merging.Merged(merged, (dwalign.identity(network.spec), perms))
     if subject.certified(asked):
@@ -103,12 +111,34 @@ def _merge(asked: Options, subject: Subject, params: tuple[PyTree, ...], method:
     return dwalign.merging.merge_many(network, params, method, how=how, weights=weights, keep=asked.keep, **common)
 
 
+def _shares(asked: Options) -> dict[str, float]:
+    """What --layers says, when it and --weights are shares."""
+    if asked.weights and len(asked.weights) != len(asked.files):
+        raise ValueError(f"--weights must be one number a file, got {len(asked.weights)} for {len(asked.files)} files")
+    if asked.weights and not (all(0 <= one < math.inf for one in asked.weights) and any(asked.weights)):
+        raise ValueError(
+            f"--weights must be finite, none below 0 and one above, got {' '.join(map(str, asked.weights))}"
+        )
+    if asked.layers and len(asked.files) != 2:
+        raise ValueError(f"--layers is for two networks, got {len(asked.files)} files")
+    return dict(map(_layer, asked.layers))
+
+
 def _layer(text: str) -> tuple[str, float]:
     pattern, _, weight = text.rpartition("=")
-    try:
-        return pattern, float(weight)
-    except ValueError as error:
-        raise ValueError(f"--layers must be PATTERN=WEIGHT, such as '*layer4*=0.3', got {text!r}") from error
+    with contextlib.suppress(ValueError):
+        if 0 <= float(weight) <= 1:
+            return pattern, float(weight)
+    raise ValueError(f"--layers must be PATTERN=WEIGHT, such as '*layer4*=0.3', a weight from 0 to 1, got {text!r}")
+
+
+def _check_report(asked: Options, report: Path) -> None:
+    taken = {
+        path.resolve() for path in (*asked.files, asked.output, *besides(asked.output), asked.data, asked.test) if path
+    }
+    if report.resolve() in taken:
+        raise ValueError(f"--report must be another file than those of the merge, got {report}")
+    check_free("report", report, asked.overwrite)
 
 
 def _judge(subject: Subject, params: tuple[PyTree, ...], merged: PyTree, data: Any) -> dict[str, Judged]:

@@ -2,9 +2,11 @@
 
 import contextlib
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -21,7 +23,16 @@ def stage(text: str) -> Iterator[None]:
 
 def answer(found: Mapping[str, Any], text: str, *, as_json: bool) -> None:
     """Print the result on stdout: the text, or the values as one JSON object."""
-    print(json.dumps(found, indent=1) if as_json else text)
+    print(json.dumps(_finite(found), indent=1) if as_json else text)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they are null."""
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -31,6 +42,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         cell.rjust(width) if k else cell.ljust(width) for k, (cell, width) in enumerate(zip(row, widths, strict=True))
     )
     return "\n".join(line(row).rstrip() for row in (head, *rows))
+
+
+def weight_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
 
 
 def size(count: float) -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -36,8 +36,16 @@ class Matched(Asked):
     method: str = "auto"
     """weight_matching, activation_matching_correlation, refine, ..., or several joined by +; auto takes what suits the
     data: refinement after activation matching with labels, activation matching with inputs, else weight matching"""
-    certify: bool | None = None
-    """check on numbers that permuting does not change the function; by default up to 268 million numbers, since it
-    takes several times the memory of a network"""
+    certify: Literal["auto", "yes", "no"] = "auto"
+    """check on numbers that permuting does not change the function; auto does up to 268 million numbers, since it takes
+    several times the memory of a network"""
     aligner: Path | None = None
     """a trained aligner, for methods that need one: the folder that `dwalign train` made"""
+
+
+def check_free(option: str, file: Path, overwrite: bool) -> None:
+    """Raise `ValueError` unless this option names a file that may be written."""
+    if file.is_dir() or not file.parent.is_dir():
+        raise ValueError(f"--{option} must be a file in a folder that exists, got {file}; choose or make another")
+    if file.exists() and not overwrite:
+        raise ValueError(f"--{option} {file} exists; choose another name, or say --overwrite")

@@ -61,7 +61,7 @@ def plan_text(found: dict[str, Any]) -> str:
     if "method" in found:
         if not found["certified"]:
             lines.append(
-                "unchecked  on numbers, which would take several times the memory of a network; --certify does"
+                "unchecked  on numbers, which would take several times the memory of a network; --certify yes does"
             )
         lines.append(
             f"expected   {found['method']} on {found['networks']} networks: about {size(found['memory'])} and "

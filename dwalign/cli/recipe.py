@@ -1,5 +1,6 @@
 """Beside each output: the recipe that makes it again, and a card that says what it is."""
 
+import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,33 @@ ELSEWHERE = {"json", "dry_run", "report"}
 
 def beside(output: Path, ending: str) -> Path:
     """The file beside an output: merged.safetensors, merged.recipe.yaml."""
-    return output.with_name(f"{output.name.split('.')[0] if output.suffix else output.name}.{ending}")
+    return output.parent / (f"{output.name.removesuffix(output.suffix).removesuffix('.weights')}.{ending}")
+
+
+def besides(output: Path) -> tuple[Path, Path]:
+    """Where its recipe and its card go."""
+    return beside(output, "recipe.yaml"), beside(output, "md")
+
+
+def check_beside(output: Path) -> None:
+    """Raise `FileError` where a recipe or card would take the place of anything but those of this output."""
+    for there, whose in zip(besides(output), (_whose_recipe, _whose_card), strict=True):
+        if there.exists() and whose(there) != output.name:
+            raise dwalign.files.FileError(
+                f"{there} would be replaced, but is not of {output.name}; choose another --output, or move it"
+            )
+
+
+def _whose_recipe(file: Path) -> str | None:
+    with contextlib.suppress(dwalign.files.FileError):
+        return Path(str(read_recipe(file)["options"].get("output"))).name
+    return None
+
+
+def _whose_card(file: Path) -> str | None:
+    with contextlib.suppress(OSError), file.open(errors="replace") as lines:
+        return next(lines, "").strip().removeprefix("# ")
+    return None
 
 
 def write_recipe(command: str, options: Any, files: Sequence[Path], found: Mapping[str, Any]) -> Path:
@@ -48,7 +75,8 @@ def read_recipe(file: Path) -> dict[str, Any]:
         recipe = yaml.safe_load(file.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise dwalign.files.FileError(f"{file} must be a recipe that dwalign wrote ({error})") from error
-    if not isinstance(recipe, dict) or not {"command", "options"} <= set(recipe):
+    whole = isinstance(recipe, dict) and {"command", "options"} <= set(recipe)
+    if not whole or not isinstance(recipe["options"], dict):
         raise dwalign.files.FileError(f"{file} must be a recipe that dwalign wrote, with a command and its options")
     return recipe
 

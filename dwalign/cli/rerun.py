@@ -41,7 +41,9 @@ def main(asked: Options) -> None:
         if Path(file).exists() and sha256(Path(file)) != digest:
             raise dwalign.files.FileError(f"{file} must be the file that {asked.recipe} was made from, but has changed")
     command = importlib.import_module(f"dwalign.cli.{recipe['command']}")
-    changed = {"overwrite": asked.overwrite, "json": asked.json, "dry_run": asked.dry_run} | ({} if asked.output is None else {"output": str(asked.output)})
+    changed = {"overwrite": asked.overwrite, "json": asked.json, "dry_run": asked.dry_run} | (
+        {} if asked.output is None else {"output": str(asked.output)}
+    )
     command.main(_options(asked.recipe, command.Options, recipe["options"] | changed))
 
 

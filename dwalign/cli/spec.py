@@ -9,6 +9,7 @@ import tyro
 import dwalign
 from dwalign.cli import options
 from dwalign.cli.narrate import answer, stage
+from dwalign.cli.options import check_free
 from dwalign.cli.plan import plan, plan_text
 from dwalign.cli.subject import open_subject
 
@@ -21,10 +22,14 @@ class Options(options.Asked):
     """also look for symmetries that the program has and the spec misses; slow"""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """write the spec as JSON, for PermutationSpec.from_json"""
+    overwrite: bool = False
+    """replace an output that exists"""
 
 
 def main(asked: Options) -> None:
     """Run the command."""
+    if asked.output is not None:
+        check_free("output", asked.output, asked.overwrite)
     subject = open_subject(asked, ())
     network = subject.network
     found = plan(subject)

@@ -1,8 +1,10 @@
 """What a command is about: a network, and files of its weights."""
 
+import contextlib
 import math
+import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,9 +14,12 @@ import dwalign
 from dwalign.cli.data import read_data, task_of
 from dwalign.cli.narrate import stage
 from dwalign.cli.options import Asked, Matched
+from dwalign.cli.recipe import check_beside
+from dwalign.files.errors import said
 
 # to check a spec takes several times the memory of a network
 MOST = 2**28
+DATA = {"inputs": "inputs", "labels": "inputs and labels"}
 
 
 class Subject(NamedTuple):
@@ -46,7 +51,7 @@ class Subject(NamedTuple):
 
     def certified(self, asked: Matched) -> bool:
         """Whether the spec is to be checked on numbers."""
-        return self.size < MOST if asked.certify is None else asked.certify
+        return self.size < MOST if asked.certify == "auto" else asked.certify == "yes"
 
     @property
     def size(self) -> int:
@@ -60,6 +65,31 @@ class Subject(NamedTuple):
         names = [one.path.name for one in self.weights]
         own = [name if names.count(name) == 1 else f"{name} ({k + 1})" for k, name in enumerate(names)]
         return dict(zip(own, networks, strict=True))
+
+    def check_data(self, file: Path, data: Any) -> None:
+        """Raise `ValueError` unless the network takes these inputs, and the labels are those of its task."""
+        import jax
+
+        def apply(params, inputs):
+            with _naming(f"{file} must hold inputs that the network takes, found {_shapes(inputs)}"):
+                return self.network.apply(params, inputs)
+
+        if data.labels is None:
+            jax.eval_shape(apply, self.network.params, data.inputs)
+        else:
+            dwalign.program.check_task(str(file), self.task, apply, self.network.params, data)
+
+    @contextlib.contextmanager
+    def naming(self) -> Iterator[None]:
+        """Errors that speak of a and b, or of networks by number, also say which files these are."""
+        files = [str(one.path) for one in self.weights]
+        try:
+            yield
+        except ValueError as error:
+            if not re.search(r"\b(a|b|networks)\[", str(error)):
+                raise
+            told = f"a is {files[0]}, b is {files[-1]}" if len(files) == 2 else f"networks are {', '.join(files)}"
+            raise ValueError(f"{error} ({told})") from error
 
     def write(self, output: Path, params: Any, *, like: int, overwrite: bool) -> None:
         """Write a network as the file of number `like` is laid out; a folder gets what else lies in that one."""
@@ -85,12 +115,18 @@ def open_subject(
     """
     import jax
 
+    if not 0 <= asked.seed < 2**63:
+        raise ValueError(f"--seed must be a whole number from 0 to 2**63 - 1, got {asked.seed}")
     weights = tuple(dwalign.files.open_weights(file) for file in files)
     if output is not None:
         dwalign.files.check_output(output, like=weights[like], inputs=files, overwrite=overwrite)
+        check_beside(output)
     data = None if asked.data is None else read_data(asked.data)
     with stage(f"reading the program of {asked.network}"):
         model, example = dwalign.frontends.find_model(asked.network)
+        with _naming(f"--network {asked.network} must name a model that is known here"):
+            # the values lie in the files
+            shapes = dwalign.frontends.shapes_of(model)
         if data is not None:
             few = dwalign.program.take_examples(data.inputs, slice(2))
             example = few if isinstance(few, tuple) else (few,)
@@ -99,12 +135,43 @@ def open_subject(
                 f"--network {asked.network}: the shape of its inputs must be known, pass --data images.npz or let the "
                 "factory return (model, inputs)"
             )
-        # the values lie in the files
-        shapes = dwalign.frontends.shapes_of(model)
-        network, _ = dwalign.from_model(model, *example, params=shapes, key=jax.random.key(asked.seed))
-    params = tuple(dwalign.files.bind(one, network.params) for one in weights)
+        with _naming(f"--network {asked.network} must take inputs {_shapes(example)}{_from(asked.data)}"):
+            network, _ = dwalign.from_model(model, *example, params=shapes, key=jax.random.key(asked.seed))
     task = task_of(data) if data else dwalign.CLASSIFICATION
-    return Subject(network, weights, params, data, task, jax.random.key(asked.seed))
+    try:
+        params = tuple(dwalign.files.bind(one, network.params) for one in weights)
+    except dwalign.files.FileError as error:
+        if asked.data is None or data is None:
+            raise
+        # parameters of some models have the shapes that the inputs ask for
+        raise dwalign.files.FileError(
+            f"{error}, or other inputs than {_shapes(data.inputs)} in {asked.data}"
+        ) from error
+    subject = Subject(network, weights, params, data, task, jax.random.key(asked.seed))
+    if asked.data is not None:
+        subject.check_data(asked.data, data)
+    return subject
+
+
+@contextlib.contextmanager
+def _naming(must: str) -> Iterator[None]:
+    """Whatever a program that is not ours raises, said as what it must do; what is said in our words stays."""
+    try:
+        yield
+    except (dwalign.symmetry.SpecError, dwalign.files.FileError, ImportError):
+        raise
+    except Exception as error:
+        raise ValueError(f"{must}, but raised {said(error)}") from error
+
+
+def _shapes(inputs: Any) -> str:
+    import jax
+
+    return ", ".join(str(np.shape(leaf)) for leaf in jax.tree.leaves(inputs))
+
+
+def _from(data: Path | None) -> str:
+    return "" if data is None else f", the first of {data}"
 
 
 def choose_method(asked: Matched, subject: Subject) -> Any:
@@ -114,8 +181,15 @@ def choose_method(asked: Matched, subject: Subject) -> Any:
         inputs = "activation_matching_correlation"
         return dwalign.find_method(f"{inputs}+refine" if labels else inputs if subject.data else "weight_matching")
     method = dwalign.find_method(asked.method)
+    asks = {part.asks for part in method.parts}
+    if subject.data is None and method.needs in ("inputs", "labels"):
+        raise ValueError(f"--method {asked.method} needs --data, an .npz with {DATA[method.needs]}")
+    if "aligner" in asks and asked.aligner is None:
+        raise ValueError(f"--method {asked.method} needs --aligner, the folder that `dwalign train` made")
     if asked.aligner is None:
         return method
+    if "aligner" not in asks:
+        raise ValueError(f"--aligner is for methods that need one, such as deep_align, got --method {asked.method}")
     folder = asked.aligner / "checkpoints" / "best"
     aligner = dwalign.load_aligner(folder if folder.exists() else asked.aligner, network=subject.network)
     return dwalign.chain(*(one.using(aligner=aligner) if one.asks == "aligner" else one for one in method.parts))

@@ -6,7 +6,7 @@ import dwalign
 from dwalign.cli import options
 from dwalign.cli.narrate import answer, stage
 from dwalign.cli.plan import plan, plan_text
-from dwalign.cli.recipe import write_recipe
+from dwalign.cli.recipe import check_beside, write_recipe
 from dwalign.cli.subject import Subject, open_subject
 from dwalign.deepalign.settings import AlignerConfig, LossWeights, Optimisation
 
@@ -42,12 +42,23 @@ def main(asked: Options) -> None:
     """Run the command."""
     if len(asked.files) < FEWEST or asked.data is None:
         raise ValueError(f"needs {FEWEST} networks or more and --data with inputs and labels, got {len(asked.files)}")
+    if not 0 < asked.validation < 1:
+        raise ValueError(f"--validation must be a share between 0 and 1, got {asked.validation}")
+    counts = {"validate-every": asked.validate_every, "training.steps": asked.training.steps}
+    for name, count in (counts | {"training.batch-size": asked.training.batch_size}).items():
+        if count < 1:
+            raise ValueError(f"--{name} must be at least 1, got {count}")
     held_out = max(2, round(asked.validation * len(asked.files)) // 2 * 2)
     if len(asked.files) - held_out < 2:
         raise ValueError(f"--validation {asked.validation} leaves {len(asked.files) - held_out} networks to train on")
     if asked.output.exists() and not (asked.resume or asked.overwrite):
         raise dwalign.files.FileError(f"{asked.output} exists; --resume continues it, --overwrite replaces it")
+    if not asked.output.parent.is_dir() or asked.output.is_file() or asked.output in asked.files:
+        raise dwalign.files.FileError(f"--output must be a folder in one that exists, got {asked.output}; make that")
+    check_beside(asked.output)
     subject = open_subject(asked, asked.files)
+    if subject.data.labels is None:
+        raise dwalign.files.FileError(f"{asked.data} must hold `labels` to train with, found inputs alone")
     found = plan(subject)
     if asked.dry_run:
         answer(found, plan_text(found), as_json=asked.json)

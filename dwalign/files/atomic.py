@@ -34,5 +34,10 @@ def whole(path: Path) -> Iterator[Path]:
 
 def write_bytes(file: Path, data: bytes) -> None:
     """Write a file so that it appears whole or not at all."""
-    with whole(file) as temporary:
-        temporary.write_bytes(data)
+    try:
+        with whole(file) as temporary:
+            temporary.write_bytes(data)
+    except OSError as error:
+        # a full disk names no file, others the temporary one
+        error.filename, error.filename2 = str(file), None
+        raise

@@ -50,10 +50,6 @@ def write(file: Path, writing: Writing) -> None:
     h5py = load("h5py")
     like: Path | None = writing.layout
     archived = writing.path.suffix.lower() == ".keras"
-    if archived and (like is None or like.suffix.lower() != ".keras"):
-        raise FileError(
-            f"{writing.path} needs the configuration of a .keras file to be written like; write .weights.h5"
-        )
     place: Any = partial(tempfile.TemporaryFile, dir=file.parent) if archived else partial(file.open, "w+b")
     with contextlib.ExitStack() as stack:
         content = stack.enter_context(place())

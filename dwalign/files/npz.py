@@ -83,7 +83,7 @@ def _stored(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, name: s
 def _named(stored: np.dtype) -> np.dtype | None:
     """The type of the numbers, None if it cannot be told."""
     if stored.kind != "V":
-        return stored.newbyteorder("=")
+        return stored.newbyteorder("=") if stored.kind in "biufc" else None
     if stored == np.dtype("V2"):  # only bfloat16 has two bytes and no name in NumPy
         return np.dtype(ml_dtypes.bfloat16)
     kind = getattr(ml_dtypes, stored.names[0], None) if stored.names and len(stored.names) == 1 else None

@@ -18,6 +18,7 @@ SUFFIXES = {
     **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt"), "torch"),
 }
 LISTED = ", ".join(SUFFIXES)
+MSGPACK_TEXT = bytes((*range(0xA0, 0xC0), 0xD9))
 MAGIC: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
     ("an empty file", lambda head: not head),
     ("a Git LFS pointer", lambda head: head.startswith(b"version https://git-lfs")),
@@ -27,7 +28,7 @@ MAGIC: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
     ("safetensors", lambda head: head[8:9] == b"{" and head[5:8] == b"\0\0\0"),
     ("a NumPy array (.npy)", lambda head: head.startswith(b"\x93NUMPY")),
     ("gzip", lambda head: head.startswith(b"\x1f\x8b")),
-    ("msgpack", lambda head: head[0] in (*range(0x81, 0x90), 0xDE, 0xDF) and head[1] in (*range(0xA0, 0xC0), 0xD9)),
+    ("msgpack", lambda head: head[0] in (*range(0x81, 0x90), 0xDE, 0xDF) and head[1:2] in MSGPACK_TEXT),
 )
 
 

@@ -133,6 +133,8 @@ def check_output(
       path, like, inputs, overwrite: as for `write_weights`.
     """
     kind = _format_to_write(path, like)
+    if path.suffix.lower() == ".keras" and (like is None or like.path.suffix.lower() != ".keras"):
+        raise FileError(f"{path} needs the configuration of a .keras file to be written like; write .weights.h5")
     if not path.parent.is_dir():
         raise FileError(f"{path} must lie in a folder that exists; make {path.parent}")
     for file in inputs:
@@ -160,4 +162,4 @@ def _check_space(path: Path, known: Mapping[str, jax.ShapeDtypeStruct]) -> None:
     needed = sum(tensor.size * np.dtype(tensor.dtype).itemsize for tensor in known.values())
     free = shutil.disk_usage(path.parent).free
     if free < needed:
-        raise FileError(f"{path} needs {needed / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free; choose another folder")
+        raise FileError(f"{path} needs {needed:,} bytes, but {free:,} are free; choose another folder")

@@ -111,7 +111,8 @@ def _keras(text: str) -> tuple[Any, Any]:
     known = lambda: [known for known in dir(applications) if known[0].isupper()]
     if not hasattr(applications, name):
         raise ValueError(_unknown("keras.applications", name, known()))
-    model = getattr(applications, name)(**options)
+    with _theirs(f"keras.applications.{name} must be made with these options"):
+        model = getattr(applications, name)(**options)
     shapes = [(2, *entry.shape[1:]) for entry in model.inputs]
     whole = all(None not in shape for shape in shapes)
     return model, tuple(map(_drawn, shapes)) if whole else None
@@ -155,21 +156,16 @@ def _own(place: str, factory: str) -> tuple[Any, Any]:
         module = _imported(place)
         if not callable(getattr(module, factory, None)):
             raise ValueError(f"{place} must have a function {factory}, found none of that name")
-        made = getattr(module, factory)()
+        with _theirs(f"{place}:{factory} must return a model or (model, *inputs) when it is called without arguments"):
+            made = getattr(module, factory)()
     # a transformed function of Haiku is a tuple, too
     return (made[0], made[1:] or None) if type(made) is tuple else (made, None)
 
 
 def _imported(place: str) -> Any:
     if not place.endswith(".py"):
-        try:
+        with _theirs(f"{place} must be a module that Python can import here, or a file that ends in .py"):
             return importlib.import_module(place)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{place}.".startswith(f"{error.name}."):
-                raise
-            raise ValueError(
-                f"{place} must be a module that Python can import here, or a file that ends in .py, found neither"
-            ) from error
     if not Path(place).is_file():
         raise ValueError(f"{place} must be a file, found none of that name in {os.getcwd()}")
     spec = importlib.util.spec_from_file_location(Path(place).stem, place)
@@ -177,8 +173,18 @@ def _imported(place: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     # what a class of it is asked for by name, copying it say, is looked up there
     sys.modules.setdefault(spec.name, module)
-    spec.loader.exec_module(module)
+    with _theirs(f"{place} must be a file that Python can import"):
+        spec.loader.exec_module(module)
     return module
+
+
+@contextlib.contextmanager
+def _theirs(must: str) -> Iterator[None]:
+    """Whatever code that is not ours raises, said as what it must do."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{must}, but raised {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 @contextlib.contextmanager
@@ -193,7 +199,8 @@ def _importable(folder: str) -> Iterator[None]:
 def _made(package: str, name: str, make: Callable[[], Any], known: Callable[[], list[str]]) -> Any:
     if name not in known():
         raise ValueError(_unknown(package, name, known()))
-    return make()
+    with _theirs(f"{package} must make {name} with these options"):
+        return make()
 
 
 def _unknown(package: str, name: str, known: list[str]) -> str:

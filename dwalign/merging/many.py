@@ -9,7 +9,7 @@ from dwalign.matching import Method, find_method
 from dwalign.merging.statistics import renewed
 from dwalign.merging.universe import HOW, Given, in_order_of_first
 from dwalign.program import CLASSIFICATION, Data, Network, Task, spec_of
-from dwalign.symmetry import PermutationSpec, interpolate, mean, permute
+from dwalign.symmetry import PermutationSpec, check_finite, interpolate, mean, permute
 
 PyTree = Any
 
@@ -58,7 +58,7 @@ def merge_many(
 
     Raises:
       SpecError: a network does not fit the spec.
-      ValueError: fewer than two networks, an unknown way, or what the method says.
+      ValueError: fewer than two networks, NaN or infinite weights, an unknown way, or what the method says.
 
     Warns:
       UserWarning: as for `average`.
@@ -82,6 +82,8 @@ def merge_many(
         )
     for other in networks[1:]:
         chosen.check(network, networks[0], other, data=data, task=task, key=key)
+    for number, params in enumerate(networks):
+        check_finite("merge_many", spec, params, f"networks[{number}]")
 
     def pairwise(a, b, key):
         return chosen(network, a, b, key=key, data=data, task=task, checked=True).perms

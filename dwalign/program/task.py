@@ -73,6 +73,8 @@ def check_task(caller: str, task: Any, apply: Callable, params: PyTree, data: Da
         raise ValueError(f"{caller}: apply must give the outputs alone, found outputs and Units; pass network.apply")
     if task.loss is cross_entropy:
         _check_labels(caller, outputs, data.labels)
+    if task.loss is mean_squared_error:
+        _check_values(caller, outputs, data.labels)
     if (found := jax.eval_shape(task.loss, outputs, data.labels)) is None or jnp.shape(found):
         raise ValueError(
             f"{caller}: loss(outputs, labels) must be a scalar, found {found and jnp.shape(found)}; take the mean over "
@@ -84,11 +86,23 @@ def _shown(task: Any) -> str:
     return f"Task({', '.join(map(repr, task))})" if isinstance(task, Task) else repr(task)
 
 
+def _check_values(caller: str, outputs: PyTree, labels: PyTree) -> None:
+    """Values that broadcast would be compared with others than their own."""
+    shape = lambda tree: jax.tree.map(jnp.shape, tree)
+    if shape(outputs) != shape(labels):
+        raise ValueError(
+            f"{caller}: squared error needs labels of the shape of the outputs, {shape(outputs)}, found "
+            f"{shape(labels)}; classes are integers [m], values [m, d]"
+        )
+
+
 def _check_labels(caller: str, outputs: PyTree, labels: PyTree) -> None:
     fit = "; pass task=Task(loss, hits) where the task is another"
     one = lambda tree: jax.tree.structure(tree) == jax.tree.structure(0)
     if not one(outputs) or not one(labels):
         raise ValueError(f"{caller}: cross-entropy needs one array of outputs and one of labels, found trees{fit}")
+    if not jnp.issubdtype(outputs.dtype, jnp.floating):
+        raise ValueError(f"{caller}: cross-entropy needs outputs of real numbers, found {outputs.dtype}{fit}")
     dtype, shape = jnp.result_type(labels), jnp.shape(labels)
     if not jnp.issubdtype(dtype, jnp.integer) or not outputs.shape or shape != outputs.shape[:-1]:
         raise ValueError(

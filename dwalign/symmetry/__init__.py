@@ -23,7 +23,17 @@ from dwalign.symmetry.spec import Block, Note, PermutationSpec, kind
 from dwalign.symmetry.stacks import count_networks, take_networks
 from dwalign.symmetry.statistics import find_statistics
 from dwalign.symmetry.summary import moving_share, pins
-from dwalign.symmetry.weights import Role, leaf_roles, numbers, store, voting_blocks, weight_blocks, wide, widen
+from dwalign.symmetry.weights import (
+    Role,
+    check_finite,
+    leaf_roles,
+    numbers,
+    store,
+    voting_blocks,
+    weight_blocks,
+    wide,
+    widen,
+)
 
 __all__ = [
     "Alignment",
@@ -36,6 +46,7 @@ __all__ = [
     "Sum",
     "Weight",
     "block_roles",
+    "check_finite",
     "check_perms",
     "check_spec",
     "contract",

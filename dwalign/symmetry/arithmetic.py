@@ -52,6 +52,9 @@ def mean(spec: PermutationSpec, networks: Sequence[PyTree], weights: Sequence[We
       networks: parameters, at least one.
       weights: one a network, of which shares are taken; equal by default.
 
+    Raises:
+      ValueError: not one weight a network, or a sum of 0, NaN or infinity.
+
     >>> from dwalign.symmetry import Axes, PermutationSpec
     >>> spec = PermutationSpec({"w": Axes("h")}, {"h": 2})
     >>> mean(spec, [{"w": np.float32([x, 0])} for x in (0, 3, 6)], weights=[1, 1, 2])
@@ -61,6 +64,8 @@ def mean(spec: PermutationSpec, networks: Sequence[PyTree], weights: Sequence[We
     if len(weights) != len(networks) or not networks:
         raise ValueError(f"mean: needs a weight for every network, found {len(weights)} for {len(networks)} networks")
     total: Any = sum(weights)
+    if not isinstance(total, jax.core.Tracer) and not (np.isfinite(total) and total):
+        raise ValueError(f"mean: weights must have a sum that they can be shares of, found {total}")
     return _combine(spec, networks, [leaf_weights(spec, weight / total) for weight in weights])
 
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from dwalign.files import LazyArray
 from dwalign.symmetry.axes import namespace
+from dwalign.symmetry.finite import count_values
 from dwalign.symmetry.spec import Block, PermutationSpec, kind
 
 PyTree = Any
@@ -77,6 +78,22 @@ def widen(block: Block) -> Block:
         return block
     array = numbers(block.array, namespace(block.array))
     return Block(block.path, block.factors + (None,) * (array.ndim - block.array.ndim), array, block.leaf)
+
+
+def check_finite(caller: str, spec: PermutationSpec, params: PyTree, name: str) -> None:
+    """Raise `ValueError` for the first array of NaN or infinite weights, `name` and its path; traced ones are left out.
+
+    A mask of minus infinity is no weight.
+    """
+    wrong = {"weight": lambda x: ~np.isfinite(x), "fixed": np.isnan, "statistic": np.isnan}
+    for path, role, leaf in zip(spec.paths, leaf_roles(spec, params), jax.tree.leaves(params), strict=True):
+        if role == "carried" or isinstance(leaf, jax.core.Tracer):
+            continue
+        if bad := count_values(np.asarray(leaf), wrong[role]):
+            raise ValueError(
+                f"{caller}: all weights must be finite, but {name}{path} holds {bad} NaN or infinite values; did its "
+                "training diverge?"
+            )
 
 
 def numbers(leaf: Any, xp=jnp) -> Any:

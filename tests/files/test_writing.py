@@ -137,7 +137,7 @@ def test_shards_on_a_full_disk_leave_nothing(tmp_path):
 
 def test_a_disk_that_is_too_small_is_known_before(tmp_path):
     huge = LazyArray((2**50,), np.dtype("f4"), lambda: pytest.fail("was read"))
-    with pytest.raises(FileError, match=r"w\.npz needs 4503599\.6 GB, but .* GB are free"):
+    with pytest.raises(FileError, match=r"w\.npz needs 4,503,599,627,370,496 bytes, but .* are free"):
         write_weights(tmp_path / "w.npz", {"w": huge})
 
 
