@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 import dwalign
-from dwalign.files.errors import reading
 
 
 def read_data(file: Path) -> Any:
@@ -16,7 +15,7 @@ def read_data(file: Path) -> Any:
       FileError: the file is missing or damaged, or holds something else.
     """
     with (
-        reading(file, "an .npz of arrays, np.savez(file, inputs=..., labels=...)"),
+        dwalign.files.reading(file, "an .npz of arrays, np.savez(file, inputs=..., labels=...)"),
         file.open("rb") as stream,
         np.lib.npyio.NpzFile(stream, allow_pickle=False) as archive,
     ):

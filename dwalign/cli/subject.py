@@ -15,7 +15,6 @@ from dwalign.cli.data import read_data, task_of
 from dwalign.cli.narrate import stage
 from dwalign.cli.options import Asked, Matched
 from dwalign.cli.recipe import check_beside
-from dwalign.files.errors import said
 
 # to check a spec takes several times the memory of a network
 MOST = 2**28
@@ -161,7 +160,7 @@ def _naming(must: str) -> Iterator[None]:
     except (dwalign.symmetry.SpecError, dwalign.files.FileError, ImportError):
         raise
     except Exception as error:
-        raise ValueError(f"{must}, but raised {said(error)}") from error
+        raise ValueError(f"{must}, but raised {dwalign.files.said(error)}") from error
 
 
 def _shapes(inputs: Any) -> str:

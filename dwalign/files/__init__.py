@@ -1,5 +1,5 @@
 from dwalign.files.atomic import write_bytes
-from dwalign.files.errors import FileError
+from dwalign.files.errors import FileError, reading, said
 from dwalign.files.names import bind, names, unbind
 from dwalign.files.opened import SUFFIXES, open_weights
 from dwalign.files.tensors import LazyArray, Weights, put_off
@@ -17,6 +17,8 @@ __all__ = [
     "names",
     "open_weights",
     "put_off",
+    "reading",
+    "said",
     "save_params",
     "unbind",
     "write_bytes",

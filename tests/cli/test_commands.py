@@ -126,8 +126,8 @@ def test_a_folder_of_shards_keeps_its_shards_and_what_lies_beside_them(run, fold
         file.name for file in (folder / "model-0").iterdir()
     }
     assert (folder / "model" / "config.json").read_text() == '{"kind": "mine"}'
-    run("merge", "0.npz", "2.npz", "--data", "data.npz", "-o", "model.npz")
-    one, two = read(folder / "model"), read(folder / "model.npz")
+    run("merge", "0.npz", "2.npz", "--data", "data.npz", "-o", "whole.npz")
+    one, two = read(folder / "model"), read(folder / "whole.npz")
     assert all(np.array_equal(one[name], two[name]) for name in one)
 
 
