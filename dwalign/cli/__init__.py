@@ -8,6 +8,7 @@ import importlib
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 
 COMMANDS = {
@@ -64,7 +65,9 @@ def run(name: str, args: Sequence[str]) -> int:
         # it has printed help, or what is wrong with the options
         except SystemExit as left:
             return int(left.code or 0)
-        command.main(asked)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(f"dwalign {name}: {message}", file=sys.stderr)
+            command.main(asked)
     # what the library says is wrong with what it was given; with a traceback for who wants to know where
     except (ValueError, RuntimeError, ImportError, OSError, FloatingPointError) as error:
         if os.environ.get("DWALIGN_TRACEBACK"):
