@@ -60,11 +60,7 @@ def run(name: str, args: Sequence[str]) -> int:
         import tyro
 
         command = importlib.import_module(f"dwalign.cli.{name}")
-        try:
-            asked = tyro.cli(command.Options, prog=f"dwalign {name}", args=list(args))
-        # it has printed help, or what is wrong with the options
-        except SystemExit as left:
-            return int(left.code or 0)
+        asked = tyro.cli(command.Options, prog=f"dwalign {name}", args=list(args))
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"dwalign {name}: {message}", file=sys.stderr)
             command.main(asked)
@@ -74,6 +70,9 @@ def run(name: str, args: Sequence[str]) -> int:
             raise
         print(f"dwalign {name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    # help has been printed, or what is wrong with the options, of a recipe's too
+    except SystemExit as left:
+        return int(left.code or 0)
     except KeyboardInterrupt:
         print(f"dwalign {name}: interrupted", file=sys.stderr)
         return 130
