@@ -8,6 +8,7 @@ import importlib
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 
 COMMANDS = {
@@ -59,18 +60,19 @@ def run(name: str, args: Sequence[str]) -> int:
         import tyro
 
         command = importlib.import_module(f"dwalign.cli.{name}")
-        try:
-            asked = tyro.cli(command.Options, prog=f"dwalign {name}", args=list(args))
-        # it has printed help, or what is wrong with the options
-        except SystemExit as left:
-            return int(left.code or 0)
-        command.main(asked)
+        asked = tyro.cli(command.Options, prog=f"dwalign {name}", args=list(args))
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(f"dwalign {name}: {message}", file=sys.stderr)
+            command.main(asked)
     # what the library says is wrong with what it was given; with a traceback for who wants to know where
     except (ValueError, RuntimeError, ImportError, OSError, FloatingPointError) as error:
         if os.environ.get("DWALIGN_TRACEBACK"):
             raise
         print(f"dwalign {name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    # help has been printed, or what is wrong with the options, of a recipe's too
+    except SystemExit as left:
+        return int(left.code or 0)
     except KeyboardInterrupt:
         print(f"dwalign {name}: interrupted", file=sys.stderr)
         return 130

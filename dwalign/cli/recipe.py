@@ -76,7 +76,8 @@ def read_recipe(file: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise dwalign.files.FileError(f"{file} must be a recipe that dwalign wrote ({error})") from error
     whole = isinstance(recipe, dict) and {"command", "options"} <= set(recipe)
-    if not whole or not isinstance(recipe["options"], dict):
+    parts = [recipe["options"], recipe.get("read") or {}] if whole else []
+    if not whole or not all(isinstance(part, dict) and all(isinstance(name, str) for name in part) for part in parts):
         raise dwalign.files.FileError(f"{file} must be a recipe that dwalign wrote, with a command and its options")
     return recipe
 

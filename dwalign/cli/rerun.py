@@ -59,4 +59,4 @@ def _options(file: Path, kind: Any, values: Mapping[str, Any]) -> Any:
         flag = "--" + ".".join([*outer, f"no-{last}" if value is False else last])
         args += [] if name == "files" else [flag]
         args += [] if isinstance(value, bool) else map(str, value if isinstance(value, list) else [value])
-    return tyro.cli(kind, args=args)
+    return tyro.cli(kind, prog=f"dwalign rerun {file}", args=args)

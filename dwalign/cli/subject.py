@@ -1,10 +1,11 @@
 """What a command is about: a network, and files of its weights."""
 
 import contextlib
+import dataclasses
 import math
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,7 @@ class Subject(NamedTuple):
     data: what is matched on, or None.
     task: what the networks are for, told by the labels.
     key: of all that is drawn at random.
+    spelled: names in files of Keras, by those of the network.
     """
 
     network: Any
@@ -39,6 +41,7 @@ class Subject(NamedTuple):
     data: Any
     task: Any
     key: Any
+    spelled: Mapping[str, str] = {}
 
     def in_memory(self, method: Any) -> tuple[Any, ...]:
         """The networks as `method` needs them: arrays, unless it reads weights on the host, one array at a time."""
@@ -95,6 +98,8 @@ class Subject(NamedTuple):
         files = [one.path for one in self.weights]
         tensors = dwalign.files.unbind(params)
         source = self.weights[like]
+        if source.format == "keras":
+            tensors = {there: tensors[name] for name, there in self.spelled.items()}
         dwalign.files.write_weights(output, tensors, like=source, overwrite=overwrite, inputs=files)
         if output.is_dir() and source.path.is_dir() and source.format == "safetensors":
             # config.json, the tokenizer and the like, without which nobody can load it
@@ -135,10 +140,11 @@ def open_subject(
                 "factory return (model, inputs)"
             )
         with _naming(f"--network {asked.network} must take inputs {_shapes(example)}{_from(asked.data)}"):
-            network, _ = dwalign.from_model(model, *example, params=shapes, key=jax.random.key(asked.seed))
+            network, own = dwalign.from_model(model, *example, params=shapes, key=jax.random.key(asked.seed))
     task = task_of(data) if data else dwalign.CLASSIFICATION
     try:
-        params = tuple(dwalign.files.bind(one, network.params) for one in weights)
+        spelled = dwalign.frontends.names_in_files(model) if any(one.format == "keras" for one in weights) else {}
+        params = tuple(dwalign.files.bind(_respelled(one, spelled, own), network.params) for one in weights)
     except dwalign.files.FileError as error:
         if asked.data is None or data is None:
             raise
@@ -146,10 +152,19 @@ def open_subject(
         raise dwalign.files.FileError(
             f"{error}, or other inputs than {_shapes(data.inputs)} in {asked.data}"
         ) from error
-    subject = Subject(network, weights, params, data, task, jax.random.key(asked.seed))
+    subject = Subject(network, weights, params, data, task, jax.random.key(asked.seed), spelled)
     if asked.data is not None:
         subject.check_data(asked.data, data)
     return subject
+
+
+def _respelled(weights: Any, spelled: Mapping[str, str], own: Any) -> Any:
+    """A file of Keras with the names of the network; what Keras keeps in no file is that of the model."""
+    if weights.format != "keras":
+        return weights
+    names = {there: name for name, there in spelled.items()}
+    kept = {name: np.asarray(leaf) for name, leaf in dwalign.files.unbind(own).items() if name not in spelled}
+    return dataclasses.replace(weights, arrays={names.get(name, name): one for name, one in weights.items()} | kept)
 
 
 @contextlib.contextmanager

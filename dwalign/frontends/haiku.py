@@ -1,5 +1,6 @@
 """Functions that Haiku transformed: params alone, or `{"params": ..., "state": ...}` where they keep state."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,8 @@ AVERAGES = ("mean_ema", "var_ema")
 
 
 def open_model(model: Any, *inputs: PyTree, params: PyTree, key: Any, call: dict[str, Any]) -> Opened:
+    # `hk.without_apply_rng` takes it away
+    key_or_none = (None,) if "rng" in inspect.signature(model.apply).parameters else ()
     stateful = type(model).__name__ == "TransformedWithState"
 
     def init(key):
@@ -31,10 +34,10 @@ def open_model(model: Any, *inputs: PyTree, params: PyTree, key: Any, call: dict
         params = dict(zip(("params", "state"), params, strict=True))
 
     if not stateful:
-        return Opened(lambda params, *inputs: model.apply(params, None, *inputs, **call), params, init=init)
+        return Opened(lambda params, *inputs: model.apply(params, *key_or_none, *inputs, **call), params, init=init)
 
     def run(both, *inputs):
-        return model.apply(both["params"], both["state"], None, *inputs, **call)
+        return model.apply(both["params"], both["state"], *key_or_none, *inputs, **call)
 
     def train(both, *inputs):
         with load("haiku").intercept_methods(_renew):

@@ -1,12 +1,15 @@
 """Models of Keras 3 on JAX: all variables by their path; statistics, seeds and counters are among them."""
 
 import contextlib
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dwalign.extras import load
+from dwalign.files import open_weights
 from dwalign.frontends.models import Opened
 
 PyTree = Any
@@ -42,6 +45,31 @@ def into_model(model: Any, params: PyTree) -> Any:
     for name, variable in (trainable | rest).items():
         variable.assign(params[name])
     return model
+
+
+def names_in_files(model: Any) -> dict[str, str]:
+    """Where Keras puts each variable in a file of weights, `{path: layers/dense/vars/0}`; no rule is documented.
+
+    The model saves its variables filled with numbers of their own. Some are in no file, such as the seeds of dropout.
+
+    Raises:
+      ValueError: a weight is not found again.
+    """
+    named = _named(model, _variables(model)[0]) | _named(model, _variables(model)[1])
+    own = [np.array(variable.value) for variable in named.values()]
+    try:
+        for number, variable in enumerate(named.values()):
+            variable.assign(np.full(variable.shape, number))
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "numbers.weights.h5"
+            model.save_weights(file)
+            found = {int(np.ravel(array)[0]): name for name, array in open_weights(file).items() if array.size}
+    finally:
+        for value, variable in zip(own, named.values(), strict=True):
+            variable.assign(value)
+    if missing := [path for number, path in enumerate(named) if number not in found and named[path].trainable]:
+        raise ValueError(f"Keras must save each weight of the model, but of {missing[:3]} nothing is found in a file")
+    return {path: found[number] for number, path in enumerate(named) if number in found}
 
 
 def check_backend() -> None:

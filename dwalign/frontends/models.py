@@ -122,6 +122,12 @@ def shapes_of(model: Any) -> PyTree:
     return None if known is None else known(model)
 
 
+def names_in_files(model: Any) -> dict[str, str]:
+    """For each parameter its name in files of the package, where that is another one: in those of Keras."""
+    known = getattr(_frontend(model), "names_in_files", None)
+    return {} if known is None else known(model)
+
+
 def into_model(model: Any, params: PyTree) -> Any:
     """Put parameters back, aligned or merged ones say.
 

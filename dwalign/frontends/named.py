@@ -43,6 +43,8 @@ def find_model(name: str) -> tuple[Any, tuple[Any, ...] | None]:
     ...
     ValueError: a model must be named as kind:name, such as timm:resnet18 or my_package.module:factory, found 'resnet18'
     """
+    # read once, when Keras is imported, by a factory perhaps; another choice is found by the check
+    os.environ.setdefault("KERAS_BACKEND", "jax")
     kind, colon, rest = name.partition(":")
     if kind in KINDS and rest:
         return KINDS[kind](rest)
@@ -102,8 +104,6 @@ def _torchvision(text: str) -> tuple[Any, Any]:
 
 def _keras(text: str) -> tuple[Any, Any]:
     name, options = parse_options(text)
-    # read once, when Keras is imported; another choice is found by the check
-    os.environ.setdefault("KERAS_BACKEND", "jax")
     from dwalign.frontends.keras import check_backend
 
     check_backend()

@@ -20,8 +20,8 @@ def open_model(model: nnx.Module, *inputs: PyTree, params: PyTree, key: Any, cal
     params = nnx.to_pure_dict(state) if params is None else params
 
     def merged(params):
-        # a counter of keys must be made where it is counted up
-        return nnx.merge(graph, params, jax.tree.map(jnp.array, keys))
+        # a counter of keys must be made where it is counted up, and statistics are written into: not into NumPy's
+        return nnx.merge(graph, jax.tree.map(jnp.asarray, params), jax.tree.map(jnp.array, keys))
 
     def apply(params, *inputs):
         return merged(params)(*inputs, **call)

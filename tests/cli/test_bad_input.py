@@ -81,6 +81,10 @@ def folder(tmp_path_factory):
             np.savez(f"data/{name}.npz", **arrays)
         np.save("data/array.npy", X)
         Path("recipe.yaml").write_text(yaml.safe_dump({"command": "merge", "options": {"wieghts": [1]}}))
+        Path("read.yaml").write_text(yaml.safe_dump({"command": "merge", "options": {}, "read": [1]}))
+        Path("number.yaml").write_text(yaml.safe_dump({"command": "merge", "options": {3: 4}}))
+        seed = {"network": "nets.py:mlp", "output": "out.npz", "seed": "x"}
+        Path("seed.yaml").write_text(yaml.safe_dump({"command": "merge", "options": seed}))
         Path("list.yaml").write_text(yaml.safe_dump({"command": "merge", "options": ["a"]}))
         yield folder
         jax.clear_caches()
@@ -188,6 +192,8 @@ def named(network):
         (f"{TRAIN}/deeper --data data/data.npz", "out/deeper"),
         ("rerun gone.yaml", "gone.yaml must be a recipe"),
         ("rerun list.yaml", "list.yaml must be a recipe"),
+        ("rerun read.yaml", "read.yaml must be a recipe"),
+        ("rerun number.yaml", "number.yaml must be a recipe"),
         ("rerun recipe.yaml", "recipe.yaml: options must be those of this version wieghts"),
         ("merg", "the command must be one of"),
     ],
@@ -211,6 +217,13 @@ def test_options_that_are_no_options_end_with_status_2(capsys):
     assert main([*MERGE.split(), "--sed", "3"]) == 2
     assert "--seed" in capsys.readouterr().err
     assert main(["merge", "--help"]) == 0
+
+
+def test_a_recipe_with_an_option_that_is_none(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    assert main(["rerun", "seed.yaml"]) == 2
+    said = capsys.readouterr().err
+    assert "--seed" in said and "dwalign rerun seed.yaml" in said
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

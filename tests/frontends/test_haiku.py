@@ -18,6 +18,12 @@ def test_a_function_without_state():
     assert net.spec.sizes == {"h0": 6} and net.train is None
 
 
+def test_a_function_that_takes_no_key():
+    model = hk.without_apply_rng(hk.transform(lambda x: hk.nets.MLP([6, 3])(x)))
+    net, _ = laws.there_and_back(model, X, answer=lambda params: model.apply(params, X), key=jax.random.key(0))
+    assert net.spec.sizes == {"h0": 6}
+
+
 def test_a_function_with_batch_statistics():
     def forward(x, is_training):
         x = hk.BatchNorm(True, True, 0.9)(hk.Linear(6)(x), is_training)

@@ -53,3 +53,35 @@ def test_a_model_with_batch_statistics_and_seeds():
     laws.renewed(net, params, X, evaluated=evaluated, trained=trained)
     norm = next(layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization))
     assert norm.momentum == 0.99 and "call" not in vars(norm)
+
+
+@pytest.mark.parametrize("ending", [".weights.h5", ".keras"])
+def test_the_command_line_aligns_files_of_keras(ending, tmp_path, monkeypatch):
+    from dwalign.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net_of_keras.py").write_text(
+        "import keras, numpy as np\n"
+        "layers = keras.layers\n"
+        "def make():\n"
+        "    body = [layers.Dense(6), layers.BatchNormalization(), layers.ReLU(), layers.Dropout(0.5)]\n"
+        "    return keras.Sequential([layers.Input((4,)), *body, layers.Dense(5), layers.Dense(5)])\n"
+        "def net(): return make(), np.ones((2, 4), np.float32)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import net_of_keras
+
+    models = [net_of_keras.make() for _ in range(2)]
+    for model, name in zip(models, "ab", strict=True):
+        model.save(f"{name}{ending}") if ending == ".keras" else model.save_weights(f"{name}{ending}")
+    command = ["align", f"a{ending}", f"b{ending}", "--network", "net_of_keras.py:net", "-o", f"out{ending}"]
+    assert main(command) == 0
+    inputs = drawn.normal(3, 4)
+    before = [np.array(weight) for weight in models[1].get_weights()]
+    with jax.numpy_rank_promotion("allow"):
+        wanted = np.asarray(models[1](inputs))
+    models[1].load_weights(f"out{ending}")
+    with jax.numpy_rank_promotion("allow"):
+        np.testing.assert_allclose(np.asarray(models[1](inputs)), wanted, atol=1e-5)
+    moved = [not np.array_equal(*pair) for pair in zip(before, models[1].get_weights(), strict=True)]
+    assert any(moved), "units are in the order of the other network"

@@ -50,3 +50,10 @@ def test_a_module_with_keys_and_batch_statistics():
         return training(X)
 
     laws.renewed(net, params, X, evaluated=evaluated, trained=trained)
+
+
+def test_statistics_of_params_of_numpy_are_renewed_while_traced():
+    net, params = dwalign.from_model(Net(), X)
+    host = jax.tree.map(np.asarray, params)
+    new = jax.jit(lambda x: net.train(host, x)[1])(X)
+    assert np.isfinite(new["norm"]["mean"]).all() and not np.array_equal(new["norm"]["mean"], host["norm"]["mean"])
