@@ -16,6 +16,8 @@ from dwalign.cli import main
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchax")
 nn = torch.nn
+# beside other tests more threads only wait for one another
+torch.set_num_threads(1)
 
 SPLIT = 1200
 
