@@ -17,6 +17,7 @@ SUFFIXES = {
     **dict.fromkeys((".keras", ".h5", ".hdf5"), "keras"),
     **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt"), "torch"),
 }
+"""The format that each suffix stands for; folders have none."""
 LISTED = ", ".join(SUFFIXES)
 MSGPACK_TEXT = bytes((*range(0xA0, 0xC0), 0xD9))
 MAGIC: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
