@@ -5,7 +5,7 @@ import dataclasses
 import dwalign
 from dwalign.cli import options
 from dwalign.cli.narrate import answer, size, stage, weight_of
-from dwalign.cli.plan import plan, plan_text
+from dwalign.cli.plan import UNCHECKED, plan, plan_text
 from dwalign.cli.recipe import write_recipe
 from dwalign.cli.subject import choose_method, open_subject
 
@@ -31,7 +31,7 @@ def main(asked: Options) -> None:
         raise ValueError(f"FILES must be two networks, got {len(asked.files)}")
     subject = open_subject(asked, asked.files, output=asked.output, like=1, overwrite=asked.overwrite)
     method = choose_method(asked, subject)
-    found = plan(subject, method)
+    found = plan(subject, method, certified=subject.certified(asked))
     if asked.dry_run:
         answer(found, plan_text(found), as_json=asked.json)
         return
@@ -57,4 +57,6 @@ def main(asked: Options) -> None:
         f"distance of the two {before:.4g}, after alignment {after:.4g}\n{asked.output}, "
         f"{size(weight_of(asked.output))}; {recipe.name} makes it again"
     )
+    if not found["certified"]:
+        text += f"\nunchecked: {UNCHECKED}"
     answer(found, text, as_json=asked.json)

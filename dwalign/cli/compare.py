@@ -37,7 +37,7 @@ def main(asked: Options) -> None:
         raise ValueError(f"--points must be odd and at least 3, so that the midpoint is one, got {asked.points}")
     subject = open_subject(asked, asked.files)
     method = choose_method(asked, subject)
-    found = plan(subject, method)
+    found = plan(subject, method, certified=subject.certified(asked))
     if asked.dry_run:
         answer(found, plan_text(found), as_json=asked.json)
         return
@@ -60,6 +60,8 @@ def _compared(asked: Options, subject: Subject, method: Any, a: Any, b: Any) -> 
     found = {"distance": float(dwalign.distance(spec, a, b)), "aligned": float(dwalign.distance(spec, a, aligned))}
     if subject.task == dwalign.CLASSIFICATION:
         inputs = None if data is None else dwalign.program.take_examples(data.inputs, slice(SOME))
+        if inputs is not None and not dwalign.evaluation.gives_logits(network, a, inputs):
+            return found
         guess = dwalign.evaluation.forecast(network, a, aligned, inputs=inputs)
         found |= {"forecast": guess.barrier, "at least": guess.low, "at most": guess.high}
     if data is not None and data.labels is not None:

@@ -14,7 +14,7 @@ from dwalign.cli.data import read_data, task_of
 from dwalign.cli.judged import Judged, judge, judged_table
 from dwalign.cli.narrate import answer, size, stage, weight_of
 from dwalign.cli.options import check_free
-from dwalign.cli.plan import plan, plan_text
+from dwalign.cli.plan import UNCHECKED, plan, plan_text
 from dwalign.cli.recipe import besides, read_recipe, write_card, write_recipe
 from dwalign.cli.report import write_page
 from dwalign.cli.subject import Subject, choose_method, open_subject
@@ -71,7 +71,7 @@ def main(asked: Options) -> None:
     if asked.test is not None:
         subject = subject._replace(task=task_of(test)) if subject.data is None else subject
         subject.check_data(asked.test, test)
-    found = plan(subject, method)
+    found = plan(subject, method, certified=subject.certified(asked))
     if asked.dry_run:
         answer(found, plan_text(found), as_json=asked.json)
         return
@@ -89,6 +89,8 @@ def main(asked: Options) -> None:
     if asked.report is not None:
         write_page(asked.report, read_recipe(recipe))
     text = [f"{asked.output}, {size(weight_of(asked.output))}; {recipe.name} makes it again, {card.name} describes it"]
+    if not found["certified"]:
+        text.append(f"unchecked: {UNCHECKED}")
     answer(found, "\n".join([judged_table(judged)] * bool(judged) + text), as_json=asked.json)
 
 
@@ -161,4 +163,5 @@ def _card(asked: Options, found: Mapping[str, Any], method: Any, judged: Mapping
     where = (
         f"Judged on {(asked.test or asked.data)}{'' if asked.test else ', which it was matched on'}." if judged else ""
     )
-    return [about, *([rows, where] if judged else []), f"Made by dwalign {dwalign.__version__}."]
+    unchecked = [] if found["certified"] else [f"Unchecked: {UNCHECKED}."]
+    return [about, *([rows, where] if judged else []), *unchecked, f"Made by dwalign {dwalign.__version__}."]

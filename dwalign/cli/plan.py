@@ -8,13 +8,17 @@ import numpy as np
 
 import dwalign
 from dwalign.cli.narrate import size
-from dwalign.cli.subject import MOST, Subject
+from dwalign.cli.subject import Subject
 
 # passes over the data: one forward each for what reads activations, both ends of a gradient for each step of descent
 FORWARD, GRADIENT = 1, 3
+UNCHECKED = (
+    "that permuting keeps the function was read off the program and not checked on numbers, which takes several times "
+    "the memory of a network; --certify yes does"
+)
 
 
-def plan(subject: Subject, method: Any = None) -> dict[str, Any]:
+def plan(subject: Subject, method: Any = None, *, certified: bool = True) -> dict[str, Any]:
     """The plan as JSON values.
 
     Memory is that of the networks and of what the method keeps, without the runtime's own; seconds come from the number
@@ -38,7 +42,7 @@ def plan(subject: Subject, method: Any = None) -> dict[str, Any]:
         found |= {
             "method": str(method),
             "networks": networks,
-            "certified": subject.size < MOST,
+            "certified": certified,
             "memory": stored * (networks + (0 if method.needs in ("nothing", "weights") else 3)),
             "seconds": round((networks - 1) * _operations(subject, method) / _speed(), 2),
         }
@@ -60,9 +64,7 @@ def plan_text(found: dict[str, Any]) -> str:
     lines += [f"unknown    primitive {name}, first met {where}" for name, where in found["unknown"].items()]
     if "method" in found:
         if not found["certified"]:
-            lines.append(
-                "unchecked  on numbers, which would take several times the memory of a network; --certify yes does"
-            )
+            lines.append(f"unchecked  {UNCHECKED}")
         lines.append(
             f"expected   {found['method']} on {found['networks']} networks: about {size(found['memory'])} and "
             f"{found['seconds']:.1f} s, and the compilation of what looks at data"

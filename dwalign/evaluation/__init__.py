@@ -1,7 +1,7 @@
 from dwalign.evaluation.assessment import Assessment, assess
 from dwalign.evaluation.benchmark import Measured, benchmark
 from dwalign.evaluation.confidence import Confidence, confidence
-from dwalign.evaluation.forecast import Forecast, forecast, predict_barrier, traits
+from dwalign.evaluation.forecast import Forecast, forecast, gives_logits, predict_barrier, traits
 from dwalign.evaluation.interpolation import Curve, curve
 from dwalign.evaluation.intervals import Interval, interval
 from dwalign.evaluation.planted import Recovery, planted_recovery
@@ -23,6 +23,7 @@ __all__ = [
     "confidence",
     "curve",
     "forecast",
+    "gives_logits",
     "interval",
     "mean_barrier",
     "planar_map",

@@ -44,6 +44,9 @@ def forecast(network: Network | PermutationSpec, a: PyTree, b: PyTree, *, inputs
     Returns:
       the barrier of the cross-entropy at the midpoint, as `curve` measures it.
 
+    Raises:
+      ValueError: inputs are given, and the outputs are not one array of logits `[m, classes]`.
+
     >>> from dwalign import networks
     >>> net = networks.mlp(8, (6, 5), 3)
     >>> a = net.init(jax.random.key(0))
@@ -51,7 +54,18 @@ def forecast(network: Network | PermutationSpec, a: PyTree, b: PyTree, *, inputs
     True
     """
     kind = "weights" if inputs is None else "inputs"
+    if inputs is not None and not gives_logits(network, a, inputs):
+        raise ValueError(
+            "forecast: outputs must be one array of logits [m, classes] to be read on inputs, found "
+            f"{jax.tree.map(jnp.shape, jax.eval_shape(network.apply, a, inputs))}; leave inputs out"
+        )
     return predict_barrier(traits(network, a, b, inputs=inputs), _numbers()[kind])
+
+
+def gives_logits(network: Network, params: PyTree, inputs: PyTree) -> bool:
+    """Whether the outputs are one array of real numbers `[m, classes]`, as those of a classifier are."""
+    outputs = jax.eval_shape(network.apply, params, inputs)
+    return hasattr(outputs, "shape") and len(outputs.shape) == 2 and jnp.issubdtype(outputs.dtype, jnp.floating)
 
 
 def traits(network: Network | PermutationSpec, a: PyTree, b: PyTree, *, inputs: PyTree = None) -> dict[str, float]:

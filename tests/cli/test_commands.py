@@ -131,6 +131,13 @@ def test_a_folder_of_shards_keeps_its_shards_and_what_lies_beside_them(run, fold
     assert all(np.array_equal(one[name], two[name]) for name in one)
 
 
+def test_what_was_not_checked_is_said(run, folder):
+    assert run("merge", "0.npz", "2.npz", "--certify", "no", "-o", "unchecked.npz")["certified"] is False
+    assert "Unchecked: " in (folder / "unchecked.md").read_text()
+    assert run("merge", "0.npz", "2.npz", "-o", "checked.npz")["certified"] is True
+    assert "Unchecked: " not in (folder / "checked.md").read_text()
+
+
 def test_dry_run_does_nothing(run, folder):
     found = run("merge", "0.npz", "2.npz", "--dry-run", "-o", "nothing.npz")
     assert found["method"] == "weight_matching" and found["moving"] > 0.8 and not (folder / "nothing.npz").exists()
