@@ -5,7 +5,8 @@
 
 Networks of each architecture are trained for a short and for a long time on digits and aligned by several methods, so
 that barriers of all sizes occur. A line in logarithms is fitted on the architectures of FIT; its interval comes from
-leaving out each of them in turn. It is tried on those of TEST.
+leaving out each of them in turn, with barriers on the validation images. It is tried on those of TEST, on the test
+images.
 Writes runs/will_it_merge/: config.json, results.json, forecast.json (what dwalign/evaluation holds), calibration.png.
 """
 
@@ -74,7 +75,7 @@ class Config:
 
 
 class Case(NamedTuple):
-    """One aligned pair: its architecture and method, its barrier on the test set, and what the forecast reads."""
+    """One aligned pair: its architecture and method, its barrier, and what the forecast reads."""
 
     architecture: str
     method: str
@@ -83,14 +84,14 @@ class Case(NamedTuple):
     traits: dict[str, float]
 
 
-def cases(config: Config, name: str, network: Network, data: zoo.Dataset, bar: Any) -> list[Case]:
-    """All pairs of one architecture."""
+def cases(config: Config, name: str, network: Network, train: Data, judged: Data, bar: Any) -> list[Case]:
+    """All pairs of one architecture, their barriers on `judged`."""
     flat = len(network.example.shape) == 2
     shaped = lambda part: Data(part.inputs.reshape(len(part.inputs), -1) if flat else part.inputs, part.labels)
-    train, test = (jax.tree.map(jnp.asarray, shaped(part)) for part in (data.train, data.test))
+    train, judged = (jax.tree.map(jnp.asarray, shaped(part)) for part in (train, judged))
     few = train.inputs[: config.inputs]
     renew = few if network.train else None
-    judge = jax.jit(lambda a, b: curve(network, a, b, test, points=config.points, renew=renew).barrier)
+    judge = jax.jit(lambda a, b: curve(network, a, b, judged, points=config.points, renew=renew).barrier)
     found = []
     for epochs in config.epochs:
         networks = zoo.train_networks(network, train, zoo.Recipe(epochs=epochs))(jnp.arange(config.networks))
@@ -141,8 +142,8 @@ def main(config: Config) -> dict[str, Any]:
     chosen = [FIT, TEST] if config.preset == "default" else [dict(list(FIT.items())[:2]), dict(list(TEST.items())[:1])]
     with tqdm(total=sum(map(len, chosen)) * len(config.epochs), unit="zoo") as bar:
         seen, unseen = (
-            [case for name, kind in part.items() for case in cases(config, name, build(kind), data, bar)]
-            for part in chosen
+            [case for name, kind in part.items() for case in cases(config, name, build(kind), data.train, judged, bar)]
+            for part, judged in zip(chosen, (data.validation, data.test), strict=True)
         )
     lines = {kind: fit(seen, names) for kind, names in TRAITS.items()}
     report.write_whole(folder / "forecast.json", json.dumps(lines, indent=1) + "\n")

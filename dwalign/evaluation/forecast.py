@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwalign.program import Network, spec_of
+from dwalign.program import Network, check_network, spec_of
 from dwalign.symmetry import PermutationSpec, distance, interpolate
 
 PyTree = Any
@@ -54,11 +54,14 @@ def forecast(network: Network | PermutationSpec, a: PyTree, b: PyTree, *, inputs
     True
     """
     kind = "weights" if inputs is None else "inputs"
-    if inputs is not None and not gives_logits(network, a, inputs):
-        raise ValueError(
-            "forecast: outputs must be one array of logits [m, classes] to be read on inputs, found "
-            f"{jax.tree.map(jnp.shape, jax.eval_shape(network.apply, a, inputs))}; leave inputs out"
-        )
+    if inputs is not None:
+        check_network("forecast", network)
+        program: Any = network
+        if not gives_logits(program, a, inputs):
+            raise ValueError(
+                "forecast: outputs must be one array of logits [m, classes] to be read on inputs, found "
+                f"{jax.tree.map(jnp.shape, jax.eval_shape(program.apply, a, inputs))}; leave inputs out"
+            )
     return predict_barrier(traits(network, a, b, inputs=inputs), _numbers()[kind])
 
 
