@@ -2,7 +2,8 @@
 
 XLA brings convolutions into the one order of dimensions that its kernels for CPUs take, but not inside loops: there the
 gradient of a kernel, or any convolution that has its channels in front, runs dozens of times slower
-(https://github.com/jax-ml/jax/issues/12868). Here that order is written into the program.
+(https://github.com/jax-ml/jax/issues/12868). Here that order is written into the program, whoever wrote it. Networks of
+this package multiply patches instead (`dwalign.networks.convolution`), quick also with a kernel for each network.
 """
 
 from collections.abc import Callable
