@@ -135,13 +135,31 @@ class Axes:
 
     def renamed(self, names: dict[str, str]) -> "Axes":
         """The same with other names; those that `names` lacks stay."""
-        if self.pieces:
-            return Axes.concatenate(self.axis, *(piece.renamed(names) for piece in self.pieces))
+        return self.relabelled(lambda name, *_: names.get(name, name))
 
-        def change(dim):
-            return Sum(*(tuple(change(f) if isinstance(f, tuple) else names.get(f, f) for f in part) for part in dim))
+    def relabelled(self, name: Callable[[str, int, int], str]) -> "Axes":
+        """The same with a name of its own at every place: `name(name, dimension, number of the place along it)`.
 
-        return Axes(*map(change, self.dims))
+        >>> Axes(Sum("h", "h"), "h").relabelled(lambda name, d, k: f"{name}.{d}.{k}")
+        Axes('h.0.0 + h.0.1, h.1.0')
+        """
+        counts: dict[tuple[str, int], int] = {}
+
+        def new(factor, d):
+            if not isinstance(factor, str):
+                return factor
+            k = counts[factor, d] = counts.get((factor, d), -1) + 1
+            return name(factor, d, k)
+
+        def change(dim, d):
+            return Sum(*(tuple(change(f, d) if isinstance(f, tuple) else new(f, d) for f in part) for part in dim))
+
+        def all_of(axes):
+            if axes.pieces:
+                return Axes.concatenate(axes.axis, *map(all_of, axes.pieces))
+            return Axes(*(change(dim, d) for d, dim in enumerate(axes.dims)))
+
+        return all_of(self)
 
     def split(self, array: Any, size: Sizes) -> Iterator[tuple[tuple[int, ...], tuple, Any]]:
         """The blocks of an array: which part of each concatenation, the factors, and the array with an axis for each.

@@ -12,6 +12,7 @@ import numpy as np
 
 from dwalign.files import LazyArray
 from dwalign.symmetry.axes import Axes, SpecError, length, namespace
+from dwalign.symmetry.powers import KINDS, SCALED, SIGNED, Power, parse_power, power_text, split_name
 from dwalign.symmetry.statistics import find_statistics
 from dwalign.symmetry.trees import decode_tree, encode_tree
 
@@ -22,12 +23,14 @@ class Block(NamedTuple):
     """A leaf, or one part of a concatenated leaf, with one array axis for every factor.
 
     `factors[k]` is the name of axis k, or None where the axis is fixed and anonymous; `leaf` is the number of the leaf.
+    `powers` are those of the factors; none at all where only the order of units is free.
     """
 
     path: str
     factors: tuple[str | None, ...]
     array: jax.Array
     leaf: int = 0
+    powers: tuple[Power, ...] = ()
 
 
 class Note(NamedTuple):
@@ -47,6 +50,10 @@ class PermutationSpec:
       sizes: the number of units of every group.
       batch: the named factors over which a group is batched: an independent permutation for each index of them.
       fixed: the sizes of named factors that are not permuted (such as scanned layers) but that groups are batched over.
+      kinds: of every group what its units may be multiplied with beside being exchanged, one of `KINDS`; "permutation"
+        for groups that are left out. Names in `axes` then have powers (`dwalign.symmetry.powers`), `"h0^-1"`; what is
+        written without one has the power 1.
+      bounds: for groups why their kind is no larger one; no part of the identity of a spec.
       statistics: the paths (of `paths`) of arrays that training computes from data instead of learning them, such as
         batch statistics: they move with their units, but are no weights. By default those that are named as one names
         them (see `dwalign.symmetry.statistics`).
@@ -63,34 +70,54 @@ class PermutationSpec:
         *,
         batch: Mapping[str, tuple[str, ...]] | None = None,
         fixed: Mapping[str, int] | None = None,
+        kinds: Mapping[str, str] | None = None,
         statistics: Collection[str] | None = None,
         notes: Sequence[Note] = (),
         unknown: Mapping[str, str] | None = None,
+        bounds: Mapping[str, str] | None = None,
     ):
         self.notes = tuple(notes)
+        self.bounds = MappingProxyType(dict(bounds or {}))
         self.unknown = MappingProxyType(dict(unknown or {}))
         self.sizes = MappingProxyType({g: int(n) for g, n in sizes.items()})
         self.batch = MappingProxyType({g: tuple(h) for g, h in (batch or {}).items() if h})
         self.fixed = MappingProxyType({g: int(n) for g, n in (fixed or {}).items()})
         paths, self.treedef = jax.tree_util.tree_flatten_with_path(axes)
         self.paths = tuple(jax.tree_util.keystr(path) for path, _ in paths)
-        self.leaves = tuple(leaf for _, leaf in paths)
+        self.kinds = MappingProxyType({g: (kinds or {}).get(g, "permutation") for g in self.sizes})
+        self.written = tuple(leaf for _, leaf in paths)
+        self.leaves = tuple(_without_powers(leaf) if self.has_kinds else leaf for leaf in self.written)
         self.axes = self.treedef.unflatten(self.leaves)
         self.statistics = frozenset(find_statistics(self.axes) if statistics is None else statistics)
-        self._validate_names()
+        self._validate_names(kinds or {})
         self._validate_leaves()
+        self._powers = tuple(self._read_powers(*leaf) for leaf in zip(self.paths, self.written, strict=True))
         self._key = (
             self.treedef,
-            self.leaves,
+            self.written,
             tuple(self.sizes.items()),
+            tuple(self.kinds.items()),
             tuple(self.batch.items()),
             tuple(self.fixed.items()),
             self.statistics,
         )
         self._hash = hash(self._key)
 
-    def _validate_names(self):
+    @property
+    def has_kinds(self) -> bool:
+        """Whether more than the order of units is free."""
+        return any(kind != "permutation" for kind in self.kinds.values())
+
+    def _validate_names(self, kinds):
         known = {**self.fixed, **self.sizes}
+        if strange := {g: kind for g, kind in kinds.items() if g not in self.sizes or kind not in KINDS}:
+            raise SpecError(f"spec: kinds must map groups of sizes to one of {KINDS}, found {strange}")
+        outer = {h for names in (self.batch or {}).values() for h in names}
+        if wrong := sorted(g for g in outer if self.kinds.get(g, "permutation") != "permutation"):
+            raise SpecError(
+                f"spec: other groups are batched over {wrong}, which must be of kind 'permutation': the factors of "
+                "these are theirs"
+            )
         if both := set(self.sizes) & set(self.fixed):
             raise SpecError(
                 f"spec: {sorted(both)} must be in sizes (permuted) or in fixed (not permuted), found in both"
@@ -141,6 +168,33 @@ class PermutationSpec:
             )
         if unused := set(self.sizes) - set().union(*(leaf.names() for leaf in self.leaves)):
             raise SpecError(f"spec: no array carries the groups {sorted(unused)}; remove them from sizes")
+
+    def _read_powers(self, path: str, axes: Axes) -> tuple[tuple[Power, ...], ...]:
+        """For each block of a leaf those of its factors; () where no group has any."""
+        if not any(self.kinds[name] != "permutation" for name in _without_powers(axes).names() & set(self.sizes)):
+            return ()
+
+        def power(factor):
+            name, text = split_name(factor) if isinstance(factor, str) else ("", "")
+            try:
+                return parse_power(self.kinds.get(name, "permutation"), text or "1")
+            except (ValueError, ZeroDivisionError) as error:
+                raise SpecError(
+                    f"spec: {path} is {axes!r}, but {text!r} is no power of a group of kind {self.kinds.get(name)!r}"
+                ) from error
+
+        return tuple(tuple(map(power, factors)) for factors in axes.blocks())
+
+    @functools.cached_property
+    def directions(self) -> Mapping[str, tuple[int, int]]:
+        """For each group how many independent scales and signs it has."""
+        found: dict[str, tuple[int, int]] = dict.fromkeys(self.sizes, (0, 0))
+        for axes, powers in zip(self.leaves, self._powers, strict=True):
+            for factors, block in zip(axes.blocks() if powers else (), powers, strict=True):
+                for factor, power in zip(factors, block, strict=True):
+                    if factor in found:
+                        found[factor] = (len(power.scale), len(power.sign))
+        return MappingProxyType(found)
 
     def batch_shape(self, group: str) -> tuple[int, ...]:
         """The shape of the index set over which the group is batched, () for most."""
@@ -219,13 +273,49 @@ class PermutationSpec:
     def with_statistics(self, statistics: Collection[str]) -> "PermutationSpec":
         """The same spec with these paths as its statistics."""
         return PermutationSpec(
-            self.axes,
+            self.treedef.unflatten(self.written),
             self.sizes,
             batch=self.batch,
             fixed=self.fixed,
+            kinds=self.kinds,
             statistics=statistics,
             notes=self.notes,
             unknown=self.unknown,
+            bounds=self.bounds,
+        )
+
+    def with_kinds(self, *names: str) -> "PermutationSpec":
+        """The same spec with no larger kinds than these; what is left of other groups is the order of their units.
+
+        Of a "monomial" group "sign" and "scale" are parts. `with_kinds()` is the spec of permutations alone.
+
+        >>> spec = PermutationSpec({"up": Axes("h"), "down": Axes("h^-1")}, {"h": 3}, kinds={"h": "scale"})
+        >>> spec.with_kinds() == PermutationSpec({"up": Axes("h"), "down": Axes("h")}, {"h": 3})
+        True
+        """
+        kinds = {g: _part(kind, names) for g, kind in self.kinds.items()}
+        written = []
+        for axes in self.written:
+
+            def kept(factor, *_):
+                name, text = split_name(factor)
+                if name not in kinds or kinds[name] == self.kinds[name]:
+                    return factor
+                power = parse_power(self.kinds[name], text or "1")
+                part = Power(power.scale if kinds[name] in SCALED else (), power.sign if kinds[name] in SIGNED else ())
+                return f"{name}^{power_text(part)}".removesuffix("^")
+
+            written.append(axes.relabelled(kept))
+        return PermutationSpec(
+            self.treedef.unflatten(written),
+            self.sizes,
+            batch=self.batch,
+            fixed=self.fixed,
+            kinds=kinds,
+            statistics=self.statistics,
+            notes=self.notes,
+            unknown=self.unknown,
+            bounds=self.bounds if kinds == dict(self.kinds) else None,
         )
 
     def check_pair(self, a: PyTree, b: PyTree) -> None:
@@ -260,15 +350,16 @@ class PermutationSpec:
     def leaf_blocks(self, number: int, leaf: Any) -> list[Block]:
         """The blocks of one leaf, the `number`th of `paths`."""
         whole = self._whole[number]
-        if whole is not None and isinstance(leaf, LazyArray):
-            return [Block(self.paths[number], whole, leaf, number)]
-        array = namespace(leaf).asarray(leaf)
         if whole is not None:
-            return [Block(self.paths[number], whole, array, number)]
-        pieces = list(self.leaves[number].split(array, self.size))
+            array = leaf if isinstance(leaf, LazyArray) else namespace(leaf).asarray(leaf)
+            return [Block(self.paths[number], whole, array, number, *self._powers[number])]
+        pieces = list(self.leaves[number].split(namespace(leaf).asarray(leaf), self.size))
         part = lambda key: f"{list(key)}" if len(pieces) > 1 else ""
         names = lambda factors: tuple(f if isinstance(f, str) else None for f in factors)
-        return [Block(self.paths[number] + part(key), names(factors), x, number) for key, factors, x in pieces]
+        return [
+            Block(self.paths[number] + part(key), names(factors), x, number, powers)
+            for (key, factors, x), powers in zip(pieces, self._powers[number] or [()] * len(pieces), strict=True)
+        ]
 
     def assemble(self, blocks: list[Block]) -> PyTree:
         """The parameters made of `blocks`, in the order in which `blocks` gave them."""
@@ -285,10 +376,11 @@ class PermutationSpec:
         """The spec as text; its tree may hold any container that JAX knows and that keeps plain values alone."""
         return json.dumps(
             {
-                "axes": encode_tree(self.axes, str),
+                "axes": encode_tree(self.treedef.unflatten(self.written), str),
                 "sizes": dict(self.sizes),
                 "batch": {g: list(h) for g, h in self.batch.items()},
                 "fixed": dict(self.fixed),
+                **({"kinds": dict(self.kinds)} if self.has_kinds else {}),
                 "statistics": [path for path in self.paths if path in self.statistics],
             }
         )
@@ -301,11 +393,13 @@ class PermutationSpec:
             axes = decode_tree(data["axes"], Axes.parse)
             sizes, fixed = (_decode_named(data[part], int, "an integer") for part in ("sizes", "fixed"))
             batch = _decode_named(data["batch"], list, "a list of names")
+            kinds = _decode_named(data.get("kinds", {}), str, "a kind")
             # specs from before statistics were told apart have none of that name
             statistics = data.get("statistics")
             if not (statistics is None or isinstance(statistics, list)):
                 raise SpecError(f"spec: statistics in the JSON text must be a list of paths, found {statistics!r}")
-            return cls(axes, sizes, batch={g: tuple(h) for g, h in batch.items()}, fixed=fixed, statistics=statistics)
+            batched = {g: tuple(h) for g, h in batch.items()}
+            return cls(axes, sizes, batch=batched, fixed=fixed, kinds=kinds, statistics=statistics)
         except SpecError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -321,8 +415,19 @@ class PermutationSpec:
         return self._hash
 
     def __repr__(self):
-        lines = [f"  {path}: {leaf}" for path, leaf in zip(self.paths, self.leaves, strict=True)]
-        return f"PermutationSpec(sizes={dict(self.sizes)}\n" + "\n".join(lines) + ")"
+        lines = [f"  {path}: {leaf}" for path, leaf in zip(self.paths, self.written, strict=True)]
+        kinds = f", kinds={dict(self.kinds)}" if self.has_kinds else ""
+        return f"PermutationSpec(sizes={dict(self.sizes)}{kinds}\n" + "\n".join(lines) + ")"
+
+
+def _without_powers(axes: Any) -> Any:
+    return axes.relabelled(lambda factor, *_: split_name(factor)[0]) if isinstance(axes, Axes) else axes
+
+
+def _part(kind: str, names: Collection[str]) -> str:
+    """What is left of a kind where only these are wanted."""
+    parts = [name for name in ("sign", "scale") if name in names] if kind == "monomial" else []
+    return kind if kind in names or len(parts) == 2 else parts[0] if parts else "permutation"
 
 
 def kind(leaf: Any) -> str:

@@ -92,6 +92,20 @@ class Read(NamedTuple):
     operands: Sequence[Occurrence]
 
 
+class Step(NamedTuple):
+    """Values that are made of others, in the order of the program.
+
+    `name` is the primitive; "link" where a loop or a branch hands a value on as it is. `calls` are the equations
+    around it.
+    """
+
+    name: str
+    ins: Sequence[Occurrence]
+    outs: Sequence[Occurrence]
+    eqn: Any
+    calls: tuple
+
+
 class Facts:
     """The occurrences of atoms and what forbids treating them independently of one another.
 
@@ -99,6 +113,8 @@ class Facts:
     `calls` are the equations around it;
     `carried` maps what enters a turn of a loop to what leaves it;
     `used` are the dimensions of values with which something is computed;
+    `steps` are all equations and what loops and branches hand on;
+    `zeros` are the numbers of constants that are zero throughout;
     `numbers` are those of the values that are known to be the same when computed again, `indexed` for indices what
     they pick from and where they are computed, `columns` for index vectors the values put side by side, `known` for
     whole numbers that the program fixes these.
@@ -114,6 +130,8 @@ class Facts:
         self.used: list[Dims] = []
         self.carried: dict[Place, Occurrence] = {}
         self.origins: dict[Place, Origin] = {}
+        self.steps: list[Step] = []
+        self.zeros: set[int] = set()
         self.numbers: dict[Any, int] = {}
         self.indexed: dict[int, Index] = {}
         self.columns: dict[int, Sequence[Occurrence]] = {}
@@ -151,10 +169,7 @@ class Facts:
 
     def reason(self, eqn, why: str = "") -> Reason:
         """The primitive, and the line of the equation or of the innermost call around it that has one."""
-        if eqn is None:
-            return Reason(why)
-        lines = (source_line(one) for one in (eqn, *reversed(self.calls)))
-        return Reason(f"{eqn.primitive.name} {why}".strip(), next((line for line in lines if line), ""))
+        return Reason(why) if eqn is None else reason_of(eqn, self.calls, why)
 
     def fresh_pinned(self, size: int, eqn) -> Atom | None:
         return None if size == 1 else fresh(size, self.reason(eqn, "gives positions an order"))
@@ -193,11 +208,20 @@ class Facts:
     def _separate(self, atoms: Dims, others: Dims) -> None:
         self.separated += [(x, y) for x in atoms for y in others if x is not None and y is not None]
 
+    def step(self, eqn, ins: Sequence[Occurrence], outs: Sequence[Occurrence], name: str = "link") -> None:
+        self.steps.append(Step(name, ins, outs, eqn, tuple(self.calls)))
+
     def read(self, atoms: Dims) -> None:
         kept = [atom for atom in atoms if atom is not None]
         operands = [operand for operand in self.operands if operand.data and operand.place is not None]
         if kept and operands:
             self.reads.append(Read(kept, operands))
+
+
+def reason_of(eqn, calls: Sequence, why: str = "") -> Reason:
+    """An equation as a reason; `calls` are those around it."""
+    lines = (source_line(one) for one in (eqn, *reversed(calls)))
+    return Reason(f"{eqn.primitive.name} {why}".strip(), next((line for line in lines if line), ""))
 
 
 def source_line(eqn) -> str:

@@ -11,6 +11,7 @@ from dwalign.program.inference.facts import Dims, Facts
 from dwalign.program.inference.families import Layout
 from dwalign.program.inference.groups import Groups, find_groups, replace_merged
 from dwalign.program.inference.hints import hint
+from dwalign.program.inference.kinds import find_kinds
 from dwalign.program.inference.mirrors import mirrored
 from dwalign.program.inference.structure import parts
 from dwalign.program.inference.walk import OUTPUT, STATE, walk_program
@@ -41,8 +42,9 @@ def infer_spec(
     params: PyTree,
     *inputs: PyTree,
     statistics: PyTree | Callable[[str], bool] | None = None,
+    kinds: str = "permutation",
 ) -> PermutationSpec:
-    """Read the permutation symmetries of a function off its program.
+    """Read the symmetries of a function off its program.
 
     The function is traced to a jaxpr and never run. Every dimension of every parameter starts as one atom; the walk
     over the program finds which dimensions are the same, how they are divided and concatenated, and which see an
@@ -58,6 +60,8 @@ def infer_spec(
       statistics: which arrays training computes from data instead of learning them, a predicate on paths or a tree of
         bools. By default those that are named so (`dwalign.symmetry.statistics`), and arrays that carry units although
         the program ignores them, such as the moments of an optimiser.
+      kinds: "permutation" for the order of units alone, "all" for the largest kind of every group: signs, scales,
+        orthogonal and linear maps (`PermutationSpec.kinds`).
 
     Returns:
       the spec; its groups are `h0`, `h1`, ... in the order of computation, `spec.describe()` shows what was pinned and
@@ -66,7 +70,9 @@ def infer_spec(
     Raises:
       InferenceError: apply fails on the inputs, returns things that are not arrays, or ignores all its parameters.
     """
-    program = read_program(apply, params, *inputs)
+    if kinds not in ("permutation", "all"):
+        raise InferenceError(f'infer_spec: kinds must be "permutation" or "all", found {kinds!r}')
+    program = read_program(apply, params, *inputs, kinds=kinds)
     found = find_statistics(params, statistics)
     return program.spec.with_statistics({*found, *(_ignored(program) if statistics is None else ())})
 
@@ -79,7 +85,7 @@ def _ignored(program: Program) -> list[str]:
     return [path for path, axes, var in leaves if axes.names() & set(spec.sizes) and id(var) not in used]
 
 
-def read_program(apply: Callable, params: PyTree, *inputs: PyTree) -> Program:
+def read_program(apply: Callable, params: PyTree, *inputs: PyTree, kinds: str = "permutation") -> Program:
     """`infer_spec` with all that was found on the way."""
     paths, treedef = jax.tree_util.tree_flatten_with_path(params)
     for path, leaf in paths:
@@ -92,7 +98,10 @@ def read_program(apply: Callable, params: PyTree, *inputs: PyTree) -> Program:
     returned = jax.tree_util.tree_flatten_with_path(outputs)[0]
     facts, dims = walk_program(closed, len(paths), [STATE if _is_state(one, paths) else OUTPUT for one in returned])
     groups = find_groups(facts, dims)
-    axes = [_axes(one, groups) for one in groups.layouts]
+    axes, larger = [_axes(one, groups) for one in groups.layouts], {}
+    if kinds == "all":
+        axes, *found = find_kinds(facts, groups, axes)
+        larger = dict(zip(("kinds", "bounds"), found, strict=True))
     shapes = [tuple(leaf.shape) for _, leaf in paths]
     carrying = [any(leaf in groups.batch for leaf in _named(one, groups)) for one in dims]
     follows = mirrored([path for path, _ in paths], shapes, used, carrying)
@@ -115,6 +124,7 @@ def read_program(apply: Callable, params: PyTree, *inputs: PyTree) -> Program:
         fixed={name: leaf.size for leaf, name in groups.names.items() if leaf not in free},
         notes=notes,
         unknown={name: str(why) for name, why in facts.unknown.items()},
+        **larger,
     )
     return Program(closed, dims, facts, groups, spec, jax.tree.structure(outputs))
 

@@ -38,6 +38,8 @@ def constant_number(facts: Facts, value: Any) -> int:
         return facts.number()
     array = np.asarray(value)
     number = facts.number(("constant", str(array.dtype), array.tobytes()) if array.ndim == 0 else None)
+    if not array.any():
+        facts.zeros.add(number)
     _keep(facts, number, array)
     return number
 

@@ -135,9 +135,10 @@ def _apply(facts: Facts, eqn, ins, here: Place, loops, observable) -> list[Occur
     if name in CONTROL or body is not None:
         facts.calls.append(eqn)
         if name in CONTROL:
-            outs = [
-                one._replace(number=facts.number()) for one in CONTROL[name](facts, eqn, ins, here, loops, observable)
-            ]
+            left = CONTROL[name](facts, eqn, ins, here, loops, observable)
+            outs = [one._replace(number=facts.number()) for one in left]
+            for before, after in zip(left, outs, strict=True):
+                facts.step(eqn, [before], [after])
         else:
             outs = _walk(facts, body, ins, here, loops, observable)
         facts.calls.pop()
@@ -156,9 +157,13 @@ def _apply(facts: Facts, eqn, ins, here: Place, loops, observable) -> list[Occur
         facts.used += [operand.dims for operand in ins]
     dims = RULES.get(name, unknown)(facts, eqn, [operand.dims for operand in ins])
     found = dims, numbered(facts, eqn, ins, dims), numbers(facts, eqn, ins), choices(facts, eqn, ins, len(dims))
-    return [
+    outs = [
         one._replace(dims=d, positions=p, number=n, choices=c) for one, d, p, n, c in zip(made, *found, strict=True)
     ]
+    facts.step(eqn, ins, outs, name)
+    if name in MOVES and ins[0].number in facts.zeros:
+        facts.zeros.update(one.number for one in outs)
+    return outs
 
 
 def called(eqn) -> ClosedJaxpr | Jaxpr | None:
@@ -198,7 +203,9 @@ def _entering(facts: Facts, eqn, carry: Sequence[Occurrence], body, consts: int)
         if before is not after:
             count(facts, eqn, [one])
             dims = [None if atom is None else opened(atom) for atom in one.dims]
+            first = one
             one = one._replace(dims=dims, positions=None, origin=Origin("carry", ()), number=facts.number(), choices=())
+            facts.step(eqn, [first], [one])
         out.append(one)
     return out
 
@@ -207,12 +214,18 @@ def _leaving(facts: Facts, eqn, state: Sequence[Occurrence], outs: Sequence[Occu
     """What a loop carries, after it: what leaves a turn enters the next."""
     changed = [after for before, after in zip(state, outs, strict=True) if before.positions is None]
     count(facts, eqn, changed)
-    return [
+    left = [
         after._replace(
-            dims=facts.unify_all([before.dims, after.dims], eqn), positions=before.positions, choices=before.choices
+            dims=facts.unify_all([before.dims, after.dims], eqn),
+            positions=before.positions,
+            choices=before.choices,
+            number=facts.number(),
         )
         for before, after in zip(state, outs, strict=True)
     ]
+    for before, after, one in zip(state, outs, left, strict=True):
+        facts.step(eqn, [before, after], [one])
+    return left
 
 
 def _row(facts: Facts, eqn, x: Occurrence, loops, turn: int) -> Occurrence:
@@ -230,6 +243,7 @@ def _row(facts: Facts, eqn, x: Occurrence, loops, turn: int) -> Occurrence:
     )
     if x.choices:
         facts.occurrences.append(row)
+    facts.step(eqn, [x], [row])
     return row
 
 
@@ -253,9 +267,11 @@ def _scan(facts: Facts, eqn, ins: Sequence[Occurrence], here, loops, observable)
     outs = _walk(facts, body, [*fixed, *state, *rows], here, inner, observable)
     left = _leaving(facts, eqn, state, outs[:carries])
     facts.carried |= {one.place: out for one, out in zip(state, outs, strict=False) if one.place is not None}
-    collected = [
-        one._replace(dims=[loop, *one.dims], positions=elsewhere(one.positions), choices=()) for one in outs[carries:]
-    ]
+    collected = []
+    for one in outs[carries:]:
+        dims, positions = [loop, *one.dims], elsewhere(one.positions)
+        collected.append(one._replace(dims=dims, positions=positions, choices=(), number=facts.number()))
+        facts.step(eqn, [one], collected[-1:])
     return [*left, *collected]
 
 
@@ -271,15 +287,18 @@ def _while(facts: Facts, eqn, ins: Sequence[Occurrence], here, loops, observable
 def _cond(facts: Facts, eqn, ins: Sequence[Occurrence], here, loops, observable) -> list[Occurrence]:
     count(facts, eqn, ins[:1])
     branches = [_walk(facts, body, ins[1:], here, loops, False) for body in eqn.params["branches"]]
-    return [
-        cases[0]._replace(
+    outs = []
+    for cases in zip(*branches, strict=True):
+        one = cases[0]._replace(
             dims=facts.unify_all([one.dims for one in cases], eqn),
             positions=together(facts, eqn, cases),
             choices=of_either(facts, cases),
             origin=Origin("cond", cases),
+            number=facts.number(),
         )
-        for cases in zip(*branches, strict=True)
-    ]
+        facts.step(eqn, cases, [one])
+        outs.append(one)
+    return outs
 
 
 def _linear_solve(facts: Facts, eqn, ins: Sequence[Occurrence], here, loops, observable) -> list[Occurrence]:

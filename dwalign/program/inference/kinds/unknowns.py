@@ -1,0 +1,133 @@
+"""The unknowns: an exponent for every place at which a value carries a group, and the equations between them."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+from dwalign.program.inference.atoms import Atom, leaves
+from dwalign.program.inference.facts import Facts, Occurrence, Step
+
+NOTHING = 0
+
+
+class Slot(NamedTuple):
+    """A place at which a value carries a group, and the number of the unknown there."""
+
+    group: str
+    unknown: int
+
+
+class Row(NamedTuple):
+    """The unknowns times these factors add up to zero."""
+
+    terms: dict[int, Fraction]
+    step: Step | None
+
+
+class Equations:
+    """Over one field: unknowns that are equal are one, other equations are rows. Unknown 0 is zero."""
+
+    def __init__(self) -> None:
+        self.links: dict[int, int] = {}
+        self.rows: list[Row] = []
+
+    def find(self, unknown: int) -> int:
+        root = unknown
+        while (up := self.links.get(root)) is not None:
+            root = up
+        while unknown != root:
+            self.links[unknown], unknown = root, self.links[unknown]
+        return root
+
+    def same(self, one: int, other: int) -> None:
+        one, other = self.find(one), self.find(other)
+        if one != other:
+            self.links[max(one, other)] = min(one, other)
+
+    def add(self, terms: Iterable[tuple[int, int | Fraction]], step: Step | None) -> None:
+        total: dict[int, Fraction] = {}
+        for unknown, factor in terms:
+            total[unknown] = total.get(unknown, Fraction(0)) + factor
+        self.rows.append(Row(total, step))
+
+
+class Unknowns:
+    """What is found out on the way.
+
+    `groups` maps leaves to the name of the group that they stand for, None for those that another stands for.
+    `products` are the unknowns of values that are products of two vectors, position by position: they may be summed.
+    `touched` says for groups that are no vector spaces by which step they are treated unit by unit.
+    """
+
+    def __init__(self, facts: Facts, groups: Mapping[Atom, str | None]) -> None:
+        self.facts, self.groups = facts, groups
+        self.scale, self.sign = Equations(), Equations()
+        self.products: set[int] = set()
+        self.touched: dict[str, Step] = {}
+        self._numbers: dict[tuple[int, int, str, int], int] = {}
+        self._slots: dict[int, list[list[Slot]]] = {}
+
+    def slots(self, one: Occurrence) -> list[list[Slot]]:
+        """Of every dimension of a value, in order."""
+        if one.number not in self._slots:
+            self._slots[one.number] = [
+                [] if atom is None else self._of(one.number, d, atom) for d, atom in enumerate(one.dims)
+            ]
+        return self._slots[one.number]
+
+    def _of(self, number: int, dimension: int, atom: Atom) -> list[Slot]:
+        seen: dict[str, int] = {}
+        out = []
+        for leaf in leaves(atom):
+            if (group := self.groups.get(leaf)) is not None:
+                key = number, dimension, group, seen.setdefault(group, 0)
+                seen[group] += 1
+                out.append(Slot(group, self._numbers.setdefault(key, len(self._numbers) + 1)))
+        return out
+
+    def is_zero(self, one: Occurrence) -> bool:
+        return one.number in self.facts.zeros
+
+    def same(self, one: Slot, other: Slot, *, sign: bool = True) -> None:
+        self.scale.same(one.unknown, other.unknown)
+        if sign:
+            self.sign.same(one.unknown, other.unknown)
+
+    def add(self, step: Step, *terms: tuple[Slot, int | Fraction], sign: bool = True) -> None:
+        """The exponents, each times its factor, add up to zero."""
+        self.scale.add([(slot.unknown, factor) for slot, factor in terms], step)
+        if sign:
+            self.sign.add([(slot.unknown, factor) for slot, factor in terms], step)
+
+    def zero(self, step: Step, *slots: Slot, scale: bool = True, sign: bool = True) -> None:
+        """No factor may be here."""
+        for slot in slots:
+            for equations in (self.scale,) * scale + (self.sign,) * sign:
+                equations.add([(slot.unknown, 1)], step)
+
+    def touch(self, step: Step, *slots: Slot) -> None:
+        """The units are treated one by one."""
+        for slot in slots:
+            self.touched.setdefault(slot.group, step)
+
+    def fix(self, step: Step, *slots: Slot) -> None:
+        """Nothing but the order of the units is free."""
+        self.zero(step, *slots)
+        self.touch(step, *slots)
+
+
+def all_slots(dims: Sequence[Sequence[Slot]]) -> list[Slot]:
+    return [slot for along in dims for slot in along]
+
+
+def matched(u: Unknowns, step: Step, ins: Sequence[Slot], outs: Sequence[Slot]) -> Iterator[tuple[Slot, Slot | None]]:
+    """Each place of a result with its place in an operand, None where that does not carry the group.
+
+    In order, group by group; where their numbers differ nobody can tell and nothing is free.
+    """
+    for group in dict.fromkeys(slot.group for slot in (*ins, *outs)):
+        before, after = ([slot for slot in side if slot.group == group] for side in (ins, outs))
+        if before and len(before) != len(after):
+            u.fix(step, *before, *after)
+        else:
+            yield from zip(after, before or [None] * len(after), strict=True)
