@@ -68,6 +68,12 @@ class Trial(NamedTuple):
         """Changes up to here are rounding: half-way, in powers of ten, from the precision to what mathematics does."""
         return self.of.eps**0.6
 
+    @property
+    def wide(self) -> PyTree:
+        """The parameters in the precision that is computed in: what is multiplied with factors is rounded as finely."""
+        widened = lambda leaf: leaf if _extended(leaf) else np.asarray(leaf, wider(leaf.dtype, np.float64))
+        return jax.tree.map(widened, self.params)
+
     def run(self, params: PyTree) -> list[np.ndarray]:
         return self.of.run([*jax.tree.leaves(params), *self.inputs])
 

@@ -14,6 +14,7 @@ from dwalign.symmetry.alignment import Alignment
 from dwalign.symmetry.arithmetic import distance, inner_product, interpolate, mean, permute_blocks, perturb
 from dwalign.symmetry.axes import Axes, SpecError, Sum, contract, namespace
 from dwalign.symmetry.compare import correspondence
+from dwalign.symmetry.elements import Monomial, is_hard, order_of
 from dwalign.symmetry.finite import count_values
 from dwalign.symmetry.guards import check_perms, check_spec
 from dwalign.symmetry.layers import Weight, leaf_weights
@@ -40,6 +41,7 @@ __all__ = [
     "Axes",
     "Block",
     "Note",
+    "Monomial",
     "PermutationSpec",
     "Role",
     "SpecError",
@@ -61,6 +63,7 @@ __all__ = [
     "inner_product",
     "interpolate",
     "inverse",
+    "is_hard",
     "kind",
     "leaf_roles",
     "leaf_weights",
@@ -68,6 +71,7 @@ __all__ = [
     "moving_share",
     "namespace",
     "numbers",
+    "order_of",
     "part_of",
     "permute",
     "permute_batch",

@@ -24,24 +24,25 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwalign.files import put_off
-from dwalign.symmetry.axes import SpecError, contract, namespace
+from dwalign.symmetry.axes import SpecError, namespace
+from dwalign.symmetry.elements import INDEX, MAPS, act, adjoint, composed, drawn, inverted, is_hard
 from dwalign.symmetry.guards import check_perms, check_spec
-from dwalign.symmetry.spec import Block, PermutationSpec, kind
-from dwalign.symmetry.weights import wide
+from dwalign.symmetry.powers import Power
+from dwalign.symmetry.spec import Block, PermutationSpec
 
 PyTree = Any
-Perms = dict[str, jax.Array]
-INDEX = np.int32  # of every permutation that is made here, also where 64-bit types are on
+Perms = dict[str, Any]
 
 
 def permute(spec: PermutationSpec, params: PyTree, perms: Mapping[str, jax.Array]) -> PyTree:
-    """Relabel the hidden units of `params`.
+    """Relabel the hidden units of `params`; in larger groups of symmetries let any element of these act.
 
     Args:
       spec: what may be permuted.
       params: a tree of arrays that fits the spec.
-      perms: for each group integer indices `[*batch, n]` (hard) or a float matrix `[*batch, n, n]` (soft). Groups that
-        are left out stay as they are.
+      perms: for each group integer indices `[*batch, n]` (hard) or a float matrix `[*batch, n, n]` (soft); by the kind
+        of the group also a `Monomial`, or a matrix that is a map (`dwalign.symmetry.elements`). Groups that are left
+        out stay as they are.
 
     Returns:
       a tree of the structure of `params`. Hard permutations move values and never change a bit of them; NumPy arrays
@@ -68,21 +69,22 @@ def permute_block(spec: PermutationSpec, block: Block, perms: Mapping, *, skip: 
     if not perms:
         return block
     # batched permutations act first
-    return _act(block, perms, reversed(_moves(spec, block.factors)), skip)
+    return _act(spec, block, perms, reversed(_moves(spec, block.factors)), skip)
 
 
 def restore_block(spec: PermutationSpec, block: Block, perms: Mapping) -> Block:
-    """The adjoint of `permute_block`; of hard permutations the inverse, so that it brings a to the order of b."""
-    back = {g: perm.argsort(-1) if is_hard(perm) else perm.swapaxes(-1, -2) for g, perm in perms.items()}
-    return _act(block, back, _moves(spec, block.factors))
+    """The adjoint of `permute_block`; of orders and orthogonal maps the inverse, which brings a to the order of b."""
+    back = {g: adjoint(element) for g, element in perms.items()}
+    return _act(spec, block, back, _moves(spec, block.factors))
 
 
-def _act(block, perms, moves, skip=None):
+def _act(spec, block, perms, moves, skip=None):
     array = block.array
     for group, axis, batch_axes in moves:
         if group in perms and axis != skip:
-            array = _permute_axis(array, axis, batch_axes, perms[group])
-    return Block(block.path, block.factors, array, block.leaf)
+            power = block.powers[axis] if block.powers else Power()
+            array = act(array, axis, batch_axes, perms[group], spec.kinds[group], power)
+    return block._replace(array=array)
 
 
 @functools.lru_cache(4096)
@@ -93,50 +95,32 @@ def _moves(spec: PermutationSpec, factors: tuple) -> tuple[tuple[str, int, tuple
     return tuple(sorted(moves, key=lambda move: spec.depth[move[0]]))
 
 
-def is_hard(perm: jax.Array) -> bool:
-    """Whether indices or a matrix stand for an alignment."""
-    return kind(perm) == "integer"
-
-
-def _permute_axis(array, axis, batch_axes, perm):
-    if isinstance(array, np.ndarray) and not isinstance(perm, jax.core.Tracer):
-        # on its way through JAX a double would lose half of its bits
-        perm = np.asarray(perm)
-    xp = namespace(array, perm)
-    perm, hard = xp.asarray(perm), is_hard(perm)
-    if not hard and kind(array) in ("bool", "a random key"):
-        perm, hard = xp.argmax(perm, -1), True
-    if hard:
-        if not batch_axes:
-            return xp.take(array, perm, axis=axis)
-        index = xp.moveaxis(
-            perm.reshape(perm.shape + (1,) * (array.ndim - perm.ndim)), range(perm.ndim), (*batch_axes, axis)
-        )
-        return xp.take_along_axis(array, index, axis=axis)
-    letters = list(range(array.ndim))
-    new = array.ndim
-    out = [new if k == axis else k for k in letters]
-    array = xp.asarray(array)
-    return contract(perm, [*batch_axes, new, axis], array.astype(wide(array.dtype), copy=False), letters, out)
-
-
 def identity(spec: PermutationSpec) -> Perms:
     """The neutral element, as NumPy arrays."""
     return {g: np.tile(np.arange(n, dtype=INDEX), (*spec.batch_shape(g), 1)) for g, n in spec.sizes.items()}
 
 
 def random_perms(spec: PermutationSpec, key: jax.Array | np.random.Generator) -> Perms:
-    """A uniformly random element of the group; with a generator of NumPy it is drawn there, in NumPy arrays."""
+    """A random element of the group; with a generator of NumPy it is drawn there, in NumPy arrays.
+
+    Orders are uniform, orthogonal maps too (Haar); scales are log-normal around 1, linear maps well conditioned.
+    """
     if isinstance(key, np.random.Generator):
-        return {g: key.permuted(perm, axis=-1) for g, perm in identity(spec).items()}
+        orders = {g: key.permuted(perm, axis=-1) for g, perm in identity(spec).items()}
+        return {g: drawn(perm, spec.kinds[g], spec.directions[g], key.standard_normal) for g, perm in orders.items()}
     shapes = {g: (*spec.batch_shape(g), n) for g, n in spec.sizes.items()}
     # drawn at once: compiling a draw for each group takes longer than all else
     ends = np.cumsum([math.prod(shape) for shape in shapes.values()], dtype=int)
     bits = jax.random.bits(key, (ends[-1] if len(ends) else 0,))
-    return {
+    orders = {
         g: jnp.argsort(bits[end - math.prod(shape) : end].reshape(shape), axis=-1).astype(INDEX)
         for (g, shape), end in zip(shapes.items(), ends, strict=True)
     }
+    if not spec.has_kinds:
+        return orders
+    keys = iter(jax.random.split(jax.random.fold_in(key, 1), 3 * len(orders)))
+    normal = lambda shape: jax.random.normal(next(keys), shape)
+    return {g: drawn(perm, spec.kinds[g], spec.directions[g], normal) for g, perm in orders.items()}
 
 
 def permute_batch(spec: PermutationSpec, group: str, array: jax.Array, perms: Perms) -> jax.Array:
@@ -153,10 +137,14 @@ def permute_batch(spec: PermutationSpec, group: str, array: jax.Array, perms: Pe
 
 
 def inverse(spec: PermutationSpec, perms: Perms) -> Perms:
-    """The element that undoes `perms`: `permute(spec, permute(spec, v, g), inverse(spec, g))` is v bit for bit."""
+    """The element that undoes `perms`: `permute(spec, permute(spec, v, g), inverse(spec, g))` is v.
+
+    Bit for bit where only the order changes; factors and maps are undone up to rounding.
+    """
     check_perms("inverse", spec, perms)
-    order = lambda g, perm: namespace(perm).argsort(permute_batch(spec, g, perm, perms), axis=-1)
-    return {g: order(g, perm).astype(INDEX) for g, perm in perms.items()}
+    if soft := [g for g, e in perms.items() if not (is_hard(e) or spec.kinds[g] in MAPS)]:
+        raise SpecError(f"inverse: soft alignments have none, found them for {soft}; hungarian(scores) gives hard ones")
+    return {g: inverted(_move_batch(spec, g, e, perms), spec.kinds[g]) for g, e in perms.items()}
 
 
 def compose(spec: PermutationSpec, outer: Perms, inner: Perms) -> Perms:
@@ -165,13 +153,13 @@ def compose(spec: PermutationSpec, outer: Perms, inner: Perms) -> Perms:
     check_perms("compose", spec, inner, "inner")
     if set(outer) != set(inner):
         raise SpecError(f"compose: both elements must name the same groups, got {sorted(outer)} and {sorted(inner)}")
-    back = inverse(spec, inner)
+    # groups that others are batched over only change places
+    back = inverse(spec, {g: inner[g] for g in spec.outer if g in inner})
+    return {g: composed(_move_batch(spec, g, outer[g], back), inner[g]) for g in spec.sizes if g in outer}
 
-    def both(inner, outer):
-        xp = namespace(inner, outer)
-        return xp.take_along_axis(xp.asarray(inner), xp.asarray(outer), axis=-1).astype(INDEX)
 
-    return {g: both(inner[g], permute_batch(spec, g, outer[g], back)) for g in spec.sizes if g in outer}
+def _move_batch(spec: PermutationSpec, group: str, element: Any, perms: Perms) -> Any:
+    return jax.tree.map(lambda array: permute_batch(spec, group, array, perms), element)
 
 
 def to_matrices(perms: Perms) -> Perms:

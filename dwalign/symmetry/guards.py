@@ -9,6 +9,7 @@ import numpy as np
 
 from dwalign.symmetry.alignment import Alignment
 from dwalign.symmetry.axes import SpecError
+from dwalign.symmetry.elements import Monomial
 from dwalign.symmetry.spec import PermutationSpec, kind
 
 
@@ -34,23 +35,35 @@ def check_perms(caller: str, spec: PermutationSpec, perms: Any, name: str = "per
         raise SpecError(f"{caller}: {name} must map groups to indices, got {type(perms).__name__}")
     if unknown := set(perms) - set(spec.sizes):
         raise SpecError(f"{caller}: {name} names groups {sorted(map(str, unknown))}, the spec has {sorted(spec.sizes)}")
-    for group, perm in perms.items():
-        n = spec.sizes[group]
-        hard = (*spec.batch_shape(group), n)
-        whole = kind(perm) == "integer"
-        if np.shape(perm) != (hard if whole else (*hard, n)):
-            raise SpecError(
-                f"{caller}: {name}[{group!r}] must have shape {hard} (integers) or {(*hard, n)} (floats), "
-                f"found {jnp.result_type(perm)} {jnp.shape(perm)}"
-            )
-        if not whole or isinstance(perm, jax.core.Tracer):
-            continue
-        rows = np.asarray(perm).reshape(-1, n)
-        wrong = np.any(np.sort(rows, axis=1) != np.arange(n), axis=1)
-        if wrong.any():
-            row = rows[np.argmax(wrong)]
-            missing = sorted(set(range(n)) - set(row.tolist()))
-            raise SpecError(
-                f"{caller}: {name}[{group!r}] must be a permutation, each of 0 to {n - 1} once, but {len(missing)} are "
-                f"missing, the first {missing[0]}: a unit would be copied over another"
-            )
+    for group, element in perms.items():
+        _check_element(f"{caller}: {name}[{group!r}]", spec, group, element)
+
+
+def _check_element(what: str, spec: PermutationSpec, group: str, element: Any) -> None:
+    n, own, directions = spec.sizes[group], spec.kinds[group], spec.directions[group]
+    if isinstance(element, Monomial):
+        if not any(directions):
+            raise SpecError(f"{what} must be of kind {own!r}, which has no factors, found a Monomial")
+        for part, count in zip(("scale", "sign"), directions, strict=True):
+            factors = getattr(element, part)
+            if factors is not None and np.shape(factors) != (expected := (*np.shape(element.perm), count)):
+                raise SpecError(f"{what}.{part} must have shape {expected}, found {np.shape(factors)}")
+        element = element.perm
+    hard = (*spec.batch_shape(group), n)
+    whole = kind(element) == "integer"
+    if np.shape(element) != (hard if whole else (*hard, n)):
+        raise SpecError(
+            f"{what} must have shape {hard} (integers) or {(*hard, n)} (floats), "
+            f"found {jnp.result_type(element)} {jnp.shape(element)}"
+        )
+    if not whole or isinstance(element, jax.core.Tracer):
+        return
+    rows = np.asarray(element).reshape(-1, n)
+    wrong = np.any(np.sort(rows, axis=1) != np.arange(n), axis=1)
+    if wrong.any():
+        row = rows[np.argmax(wrong)]
+        missing = sorted(set(range(n)) - set(row.tolist()))
+        raise SpecError(
+            f"{what} must be a permutation, each of 0 to {n - 1} once, but {len(missing)} are missing, the first "
+            f"{missing[0]}: a unit would be copied over another"
+        )

@@ -103,6 +103,11 @@ class PermutationSpec:
         )
         self._hash = hash(self._key)
 
+    @functools.cached_property
+    def outer(self) -> frozenset[str]:
+        """The groups that others are batched over."""
+        return frozenset(h for names in self.batch.values() for h in names if h in self.sizes)
+
     @property
     def has_kinds(self) -> bool:
         """Whether more than the order of units is free."""
@@ -112,8 +117,7 @@ class PermutationSpec:
         known = {**self.fixed, **self.sizes}
         if strange := {g: kind for g, kind in kinds.items() if g not in self.sizes or kind not in KINDS}:
             raise SpecError(f"spec: kinds must map groups of sizes to one of {KINDS}, found {strange}")
-        outer = {h for names in (self.batch or {}).values() for h in names}
-        if wrong := sorted(g for g in outer if self.kinds.get(g, "permutation") != "permutation"):
+        if wrong := sorted(g for g in self.outer if self.kinds[g] != "permutation"):
             raise SpecError(
                 f"spec: other groups are batched over {wrong}, which must be of kind 'permutation': the factors of "
                 "these are theirs"

@@ -23,6 +23,7 @@ import numpy as np
 from dwalign.files import LazyArray
 from dwalign.symmetry.axes import namespace
 from dwalign.symmetry.finite import count_values
+from dwalign.symmetry.powers import Power
 from dwalign.symmetry.spec import Block, PermutationSpec, kind
 
 PyTree = Any
@@ -77,7 +78,9 @@ def widen(block: Block) -> Block:
     if block.array.dtype == np.float32:
         return block
     array = numbers(block.array, namespace(block.array))
-    return Block(block.path, block.factors + (None,) * (array.ndim - block.array.ndim), array, block.leaf)
+    more = array.ndim - block.array.ndim
+    powers = block.powers + (Power(),) * more if block.powers else ()
+    return block._replace(factors=block.factors + (None,) * more, array=array, powers=powers)
 
 
 def check_finite(caller: str, spec: PermutationSpec, params: PyTree, name: str) -> None:
