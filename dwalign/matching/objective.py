@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dwalign.assignment import as_elements, neutral
 from dwalign.program import Data, Network, Task
 from dwalign.symmetry import (
     Alignment,
     PermutationSpec,
-    identity,
     interpolate,
+    kind,
     namespace,
     permute,
     to_matrices,
@@ -37,11 +38,11 @@ def random_scores(spec: PermutationSpec, key: jax.Array) -> Scores:
 
 
 def start_perms(spec: PermutationSpec, start: Alignment | None) -> dict[str, jax.Array]:
-    """The permutations of an alignment as int32; the identity without one."""
+    """The elements of an alignment, indices as int32; the neutral ones without one."""
     if start is None:
-        return identity(spec)
-    as_index = lambda perm: namespace(perm).asarray(perm, np.int32)
-    return {g: as_index(start.perms[g]) for g in spec.sizes}
+        return neutral(spec)
+    as_index = lambda perm: namespace(perm).asarray(perm, np.int32) if kind(perm) == "integer" else perm
+    return as_elements(spec, {g: jax.tree.map(as_index, start.perms[g]) for g in spec.sizes})
 
 
 def start_scores(start: Alignment) -> Scores:

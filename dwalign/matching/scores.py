@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwalign.assignment import hungarian
+from dwalign.assignment import hungarian, settled
 from dwalign.files import LazyArray
 from dwalign.symmetry import (
     Block,
@@ -115,7 +115,8 @@ def match_scores(
     own = sum_own(spec, pair) if own is None else own
 
     def scores(group, places):
-        return sum_products(spec, pair, perms, group, places.shared + places.first + places.again, own[group])
+        total = sum_products(spec, pair, perms, group, places.shared + places.first + places.again, own[group])
+        return settled(spec, group, total)
 
     return {group: scores(group, places) for group, places in pair.places.items()}
 
@@ -135,16 +136,42 @@ def sum_products(
 ) -> jax.Array:
     """`total` and the products of all units of a group `[*batch, n, n]` at these places, all else aligned by `perms`.
 
+    Of a group with signs one for each of its characters, `[characters, *batch, n, n]`.
+
     At one place they are the derivative of <a, P.b> by the permutation there. A score is linear in the permutation of
     a group that sits on no array twice. Otherwise that of its first place on each array, where the others are aligned,
     holds the value, and the sum over all places the derivative.
     """
     for place in places:
         for x, y in _pieces(spec, pair.a[place.block], pair.b[place.block]):
-            products = _products(spec, x, y, perms, place.axis)
+            products = _by_character(spec, group, x, place.axis, _products(spec, x, y, perms, place.axis))
             total = products if total is None else total + products
-    n = spec.sizes[group]
-    return np.zeros((*spec.batch_shape(group), n, n), np.float32) if total is None else total
+    if total is None:
+        several = (len(spec.characters[group]),) if spec.kinds[group] == "sign" else ()
+        total = np.zeros((*several, *spec.batch_shape(group), spec.sizes[group], spec.sizes[group]), np.float32)
+    return total
+
+
+def sum_inside(spec: PermutationSpec, pair: Pair, perms: Scores, group: str, inner: str, places: Sequence[Place]) -> Any:
+    """Products of the units of a group inside of every pair of what it is batched over, `[*batch, m, m, n, n]`.
+
+    `inner` is batched over `group`, and `perms` align neither of them. None without a place.
+    """
+    total = None
+    for place in places:
+        for x, y in _pieces(spec, pair.a[place.block], pair.b[place.block]):
+            products = _products(spec, x, y, perms, x.factors.index(group), place.axis)
+            products = _by_character(spec, inner, x, place.axis, products)
+            total = products if total is None else total + products
+    return total
+
+
+def _by_character(spec: PermutationSpec, group: str, block: Block, axis: int, products: Any) -> Any:
+    if spec.kinds[group] != "sign":
+        return products
+    characters = spec.characters[group]
+    here = np.arange(len(characters)) == characters.index(block.powers[axis].sign)
+    return here.astype(np.float32).reshape(-1, *[1] * products.ndim) * products
 
 
 def aligned_product(spec: PermutationSpec, pair: Pair, perms: Scores) -> jax.Array:
@@ -196,14 +223,22 @@ def _unit(x):
     return x * jax.lax.rsqrt(jnp.sum(x**2, -1, keepdims=True) + EPS)
 
 
-def _products(spec: PermutationSpec, x: Block, y: Block, perms: Scores, axis: int) -> jax.Array:
-    batch, before = spec.batch.get(x.factors[axis] or "", ()), perms
+def _products(spec: PermutationSpec, x: Block, y: Block, perms: Scores, *axes: int) -> jax.Array:
+    """Products of the slices of two blocks along some axes, `[*batch, n, n, ...]` with two axes for each of them.
+
+    The batch is that of the first; `perms` must not move along the others.
+    """
+    batch, before = spec.batch.get(x.factors[axes[0]] or "", ()), perms
     # what a group is batched over moves after it, so a is brought to the order of b there
     if after := {h: perms[h] for h in batch if h in perms}:
         x, before = restore_block(spec, x, after), {h: perm for h, perm in perms.items() if h not in after}
-    one, two = widen(x).array, widen(permute_block(spec, y, before, skip=axis)).array
-    axes, new = tuple(range(one.ndim)), one.ndim
-    return contract(one, axes, two, (*axes[:axis], new, *axes[axis + 1 :]), (*map(x.factors.index, batch), axis, new))
+    one, two = widen(x).array, widen(permute_block(spec, y, before, skip=axes[0])).array
+    letters, new = list(range(one.ndim)), one.ndim
+    others = list(letters)
+    for k, axis in enumerate(axes):
+        others[axis] = new + k
+    out = [*map(x.factors.index, batch), *(letter for k, axis in enumerate(axes) for letter in (axis, new + k))]
+    return contract(one, letters, two, others, out)
 
 
 def _pieces(spec: PermutationSpec, x: Block, y: Block) -> list[tuple[Block, Block]]:

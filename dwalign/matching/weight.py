@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_batching import sequential_vmap
 
-from dwalign.assignment import hungarian
+from dwalign.assignment import as_elements, best_element, neutral, score_of, settled
+from dwalign.matching.gauged import in_gauge
 from dwalign.matching.method import method
 from dwalign.matching.objective import start_perms
 from dwalign.matching.scores import (
@@ -22,10 +23,11 @@ from dwalign.matching.scores import (
     match_scores,
     neighbours,
     read_pair,
+    sum_inside,
     sum_own,
     sum_products,
 )
-from dwalign.symmetry import Alignment, PermutationSpec, identity, kind, random_perms
+from dwalign.symmetry import Alignment, PermutationSpec, kind, namespace, random_perms
 
 PyTree = Any
 Perms = dict[str, jax.Array]
@@ -64,9 +66,9 @@ def weight_matching(
       on the host comes in NumPy arrays; beside them and the networks it holds a few blocks.
     """
     given = jax.tree.leaves((a, b, key, start))
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in given):
-        return _traced(spec, a, b, key, start, restarts, sweeps)
-    return _on_host(spec, a, b, key, start, restarts, sweeps)
+    run = _traced if any(isinstance(leaf, jax.core.Tracer) for leaf in given) else _on_host
+    find = lambda spec, a, b, start: run(spec, a, b, key, start, restarts, sweeps)
+    return in_gauge(spec, a, b, start, find) if spec.has_kinds else find(spec, a, b, start)
 
 
 def objective(spec: PermutationSpec, a: PyTree, b: PyTree, perms: Perms) -> jax.Array:
@@ -75,40 +77,121 @@ def objective(spec: PermutationSpec, a: PyTree, b: PyTree, perms: Perms) -> jax.
 
 
 class Step(NamedTuple):
-    """One group assigned anew.
+    """Groups assigned anew: one, or one with all that are batched over it.
 
     Attributes:
-      scores: `[*batch, n, n]` before the step.
-      perm: the best assignment of these, `[*batch, n]`.
-      gain: by how much it raises the objective, `[*batch]`.
+      scores: `[*batch, n, n]` of the one, before the step.
+      elements: the best of these.
+      gain: by how much they raise the objective, `[*batch]`.
       better: where that is more than rounding.
     """
 
     scores: jax.Array
-    perm: jax.Array
+    elements: Perms
     gain: jax.Array
     better: jax.Array
 
 
-def _improve(spec: PermutationSpec, pair: Pair, own: Scores, perms: Perms, old: jax.Array, group: str) -> Step:
-    """The step of a group from `old`; groups that `perms` leaves out are where they were."""
+def _improve(
+    spec: PermutationSpec, pair: Pair, own: Scores, perms: Perms, old: Perms, group: str, placed: Any = None
+) -> Step:
+    """The step of a group from `old`; groups that `perms` leaves out are where they were.
+
+    Where `placed` is given only weights count whose other groups are all among these.
+    """
+    known = lambda places, *groups: tuple(place for place in places if _is_known(spec, pair, place, groups, placed))
+    if inner := _inner(spec, tuple(block.factors for block in pair.a), group):
+        return _improve_jointly(spec, pair, perms, old, group, inner, known)
     places = pair.places[group]
-    add = lambda total, perms, places: sum_products(spec, pair, perms, group, places, total)
+    add = lambda total, perms, places: sum_products(spec, pair, perms, group, known(places, group), total)
     linear = add(own.get(group), perms, places.shared if group in own else places.own + places.shared)
     here = add(linear, perms, places.first)
     scores = add(here, perms, places.again)
-    new = hungarian(scores)
-    # the best assignment of the linearised score need not raise the score itself
+    new = best_element(spec, group, scores)
+    # the best element for the linearised score need not raise the score itself
     there = add(linear, perms | {group: new}, places.first)
-    before, after = _picked(here, old), _picked(there, new)
-    value = before.sum(-1)
-    gain = after.sum(-1) - value
-    return Step(scores, new, gain, gain > NOTHING * abs(value))
+    value = score_of(spec, group, here, old[group])
+    gain = score_of(spec, group, there, new) - value
+    return Step(scores, {group: new}, gain, gain > NOTHING * abs(value))
 
 
-def _picked(scores, perm):
-    rows = scores.reshape(-1, scores.shape[-1])
-    return rows[np.arange(len(rows)), perm.reshape(-1)].reshape(perm.shape)
+def _improve_jointly(spec, pair, perms, old, group, inner, known) -> Step:
+    """A group with those that are batched over it: heads are compared as they are when their units match best."""
+    others = {g: perm for g, perm in perms.items() if g not in (group, *inner)}
+    places = {g: tuple(place for kind in pair.places[g] for place in kind) for g in (group, *inner)}
+    inside = {place.block for g in inner for place in places[g]}
+    outside = known([place for place in places[group] if place.block not in inside], group)
+    scores = sum_products(spec, pair, others, group, outside)
+    value = score_of(spec, group, scores, old[group])
+    found = {}
+    for g in inner:
+        products = sum_inside(spec, pair, others, group, g, known(places[g], group, g))
+        if products is not None:
+            found[g] = best_element(spec, g, products)
+            scores = scores + score_of(spec, g, products, found[g])
+            now = _of_partners(products, old[group], int(spec.kinds[g] == "sign"))
+            value = value + score_of(spec, g, now, old[g]).sum(-1)
+    new = best_element(spec, group, scores)
+    gain = score_of(spec, group, scores, new) - value
+    elements = {g: jax.tree.map(lambda array: _of_partners(array, new), element) for g, element in found.items()}
+    return Step(scores, {group: new, **elements}, gain, gain > NOTHING * abs(value))
+
+
+def _of_partners(array: Any, perm: Any, axis: int = 0) -> Any:
+    """Of what there is for each pair, `[*batch, m, m, ...]`, that of each index of b and its partner."""
+    axis += perm.ndim - 1
+    index = namespace(array, perm).argsort(perm, axis=-1)
+    index = index[..., None, :].reshape((1,) * (axis - perm.ndim + 1) + index.shape[:-1] + (1, index.shape[-1]))
+    index = index.reshape(index.shape + (1,) * (array.ndim - index.ndim))
+    return namespace(array, perm).take_along_axis(array, index, axis).squeeze(axis)
+
+
+@functools.lru_cache(256)
+def _inner(spec: PermutationSpec, blocks: tuple[tuple[str | None, ...], ...], group: str) -> tuple[str, ...]:
+    """The groups that are matched together with the one that they are batched over: no two of them share an array."""
+    if any(factors.count(group) > 1 for factors in blocks):
+        return ()
+    whole = {*spec.batch.get(group, ()), group}
+    taken: dict[str, set[int]] = {}
+    for g in sorted(spec.sizes, key=lambda g: -spec.sizes[g]):
+        on = {k for k, factors in enumerate(blocks) if g in factors}
+        once = all(blocks[k].count(g) == 1 for k in on)
+        if set(spec.batch.get(g, ())) == whole and once and on and not on & set().union(*taken.values()):
+            taken[g] = on
+    return tuple(taken)
+
+
+def _is_known(spec, pair, place, groups, placed) -> bool:
+    if placed is None:
+        return True
+    return all(f in placed or f in groups or f not in spec.sizes for f in pair.a[place.block].factors if f is not None)
+
+
+def _anchored(spec: PermutationSpec, pair: Pair, own: Scores) -> Perms:
+    """A start from what is fixed in both networks: one group after the other, by weights beside those before it.
+
+    First comes the group of which most is known.
+    """
+    perms: Perms = {}
+    unmoved, blocks = neutral(spec), tuple(block.factors for block in pair.a)
+
+    def share(group):
+        places = [p for g in (group, *_inner(spec, blocks, group)) for kind in pair.places[g] for p in kind]
+        groups = (group, *_inner(spec, blocks, group))
+        sizes = {p.block: math.prod(pair.a[p.block].array.shape) for p in places}
+        known = {p.block for p in places if _is_known(spec, pair, p, groups, perms)}
+        return sum(sizes[k] for k in known) / max(sum(sizes.values()), 1)
+
+    while left := [g for g in spec.sizes if g not in perms and set(spec.batch.get(g, ())) <= {*perms, *spec.fixed}]:
+        group = max(left, key=share)
+        perms |= _improve(spec, pair, own, perms, unmoved, group, perms).elements
+    return unmoved | perms
+
+
+def _chosen(xp: Any, better: Any, new: Any, old: Any) -> Any:
+    """Where it is better the new element, by the indices that it is batched over."""
+    spread = lambda array: better.reshape(better.shape + (1,) * (array.ndim - better.ndim))
+    return jax.tree.map(lambda x, y: xp.where(spread(x), x, y), new, old)
 
 
 def _own(spec: PermutationSpec, pair: Pair) -> Scores:
@@ -122,15 +205,18 @@ def _own(spec: PermutationSpec, pair: Pair) -> Scores:
 def _on_host(spec, a, b, key, start, restarts, sweeps) -> Alignment:
     pair, rng = read_pair(spec, a, b, xp=np), _generator(key)
     own = _own(spec, pair)
-    begun = {} if start is None else jax.tree.map(np.asarray, start_perms(spec, start))
-    starts = (random_perms(spec, rng) if run else begun for run in range(restarts))
+    if start is None:
+        begun = _anchored(spec, pair, own) if _is_mapped(spec) else {}
+    else:
+        begun = jax.tree.map(np.asarray, start_perms(spec, start))
+    starts = (as_elements(spec, random_perms(spec, rng)) if run else begun for run in range(restarts))
     runs = (_descend(spec, pair, own, rng, start, sweeps) for start in starts)
     # it never falls, so the largest is the last
     return max(runs, key=lambda found: np.max(found.history))
 
 
 def _descend(spec, pair, own, rng, perms, sweeps) -> Alignment:
-    groups, unmoved, beside = list(spec.sizes), identity(spec), neighbours(spec, tuple(x.factors for x in pair.a))
+    groups, unmoved, beside = list(spec.sizes), neutral(spec), neighbours(spec, tuple(x.factors for x in pair.a))
     value = aligned_product(spec, pair, perms)
     # those whose scores have changed since they were assigned
     stale, scores, history = set(groups), {}, []
@@ -140,13 +226,14 @@ def _descend(spec, pair, own, rng, perms, sweeps) -> Alignment:
             if (group := groups[k]) in stale:
                 # large ones must not lie beside their successors
                 scores.pop(group, None)
-                old = perms.get(group, unmoved[group])
+                old = unmoved | perms
                 scores[group], new, gain, better = _improve(spec, pair, own, perms, old, group)
                 stale.remove(group)
                 if better.any():
-                    perms = {**perms, group: np.where(better[..., None], new, old) if better.ndim else new}
+                    chosen = {g: _chosen(np, better, one, old[g]) for g, one in new.items()} if better.ndim else new
+                    perms = {**perms, **chosen}
                     value = value + (gain * better).sum()
-                    stale |= beside[group]
+                    stale |= set().union(*(beside[g] for g in new))
         history.append(value)
         if value <= before + NOTHING * abs(before):
             break
@@ -154,7 +241,12 @@ def _descend(spec, pair, own, rng, perms, sweeps) -> Alignment:
         scores[group] = sum_products(spec, pair, perms, group, [p for kind in pair.places[group] for p in kind])
     curve = np.full(sweeps, value)
     curve[: len(history)] = history
-    return Alignment(unmoved | perms, {g: scores[g] for g in groups}, curve)
+    return Alignment(unmoved | perms, {g: settled(spec, g, scores[g]) for g in groups}, curve)
+
+
+def _is_mapped(spec: PermutationSpec) -> bool:
+    """Whether units of some group are mixed: at the identity nothing is known of them, and what is beside them."""
+    return "orthogonal" in spec.kinds.values()
 
 
 def _generator(key) -> np.random.Generator:
@@ -166,11 +258,12 @@ def _generator(key) -> np.random.Generator:
 
 def _traced(spec, a, b, key, start, restarts, sweeps) -> Alignment:
     run_key, start_key = jax.random.split(jax.random.key(0) if key is None else key)
-    first = start_perms(spec, start)
+    pair = read_pair(spec, a, b)
+    first = _anchored(spec, pair, _own(spec, pair)) if start is None and _is_mapped(spec) else start_perms(spec, start)
     if restarts == 1:
         perms, history = _search(spec, a, b, run_key, first, sweeps)
     else:
-        others = jax.vmap(lambda k: random_perms(spec, k))(jax.random.split(start_key, restarts - 1))
+        others = jax.vmap(lambda k: as_elements(spec, random_perms(spec, k)))(jax.random.split(start_key, restarts - 1))
         starts = jax.tree.map(lambda x, y: jnp.concatenate([x[None], y]), first, others)
         runs = jax.vmap(lambda k, s: _search(spec, a, b, k, s, sweeps))(jax.random.split(run_key, restarts), starts)
         best = jnp.argmax(runs[1][:, -1])
@@ -197,11 +290,9 @@ def _search_one(spec, pair, key, perms, sweeps):
 
     def improve(group, state):
         perms, value = state
-        _, new, gain, better = _improve(spec, pair, own, perms, perms[group], group)
-        return (
-            {**perms, group: jnp.where(better[..., None], new, perms[group])},
-            value + (gain * better).sum(),
-        )
+        _, new, gain, better = _improve(spec, pair, own, perms, perms, group)
+        chosen = {g: _chosen(jnp, better, one, perms[g]) for g, one in new.items()}
+        return {**perms, **chosen}, value + (gain * better).sum()
 
     # without groups a sweep has no steps, but what a step would be must be known
     branches: list[Any] = [functools.partial(improve, group) for group in spec.sizes] or [lambda state: state]

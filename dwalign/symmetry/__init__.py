@@ -16,6 +16,7 @@ from dwalign.symmetry.axes import Axes, SpecError, Sum, contract, namespace
 from dwalign.symmetry.compare import correspondence
 from dwalign.symmetry.elements import Monomial, is_hard, order_of
 from dwalign.symmetry.finite import count_values
+from dwalign.symmetry.gauge import gauge
 from dwalign.symmetry.guards import check_perms, check_spec
 from dwalign.symmetry.layers import Weight, leaf_weights
 from dwalign.symmetry.parts import part_of
@@ -58,6 +59,7 @@ __all__ = [
     "count_values",
     "distance",
     "find_statistics",
+    "gauge",
     "group_roles",
     "identity",
     "inner_product",

@@ -200,6 +200,18 @@ class PermutationSpec:
                         found[factor] = (len(power.scale), len(power.sign))
         return MappingProxyType(found)
 
+    @functools.cached_property
+    def characters(self) -> Mapping[str, tuple[tuple[int, ...], ...]]:
+        """For each group the different powers of its signs on weights, `((),)` where it has none."""
+        found: dict[str, dict[tuple[int, ...], None]] = {g: {} for g in self.sizes}
+        for path, axes, powers in zip(self.paths, self.leaves, self._powers, strict=True):
+            blocks = axes.blocks()
+            for factors, block in zip(blocks, powers or [(Power(),) * len(one) for one in blocks], strict=True):
+                for factor, power in zip(factors, block, strict=True):
+                    if factor in found and path not in self.statistics:
+                        found[factor][power.sign] = None
+        return MappingProxyType({g: tuple(sorted(signs)) for g, signs in found.items()})
+
     def batch_shape(self, group: str) -> tuple[int, ...]:
         """The shape of the index set over which the group is batched, () for most."""
         return tuple(self.size(h) for h in self.batch.get(group, ()))
@@ -291,7 +303,8 @@ class PermutationSpec:
     def with_kinds(self, *names: str) -> "PermutationSpec":
         """The same spec with no larger kinds than these; what is left of other groups is the order of their units.
 
-        Of a "monomial" group "sign" and "scale" are parts. `with_kinds()` is the spec of permutations alone.
+        Of "monomial" the parts are "sign" and "scale", of "linear" it is "orthogonal". `with_kinds()` is the spec of
+        permutations alone.
 
         >>> spec = PermutationSpec({"up": Axes("h"), "down": Axes("h^-1")}, {"h": 3}, kinds={"h": "scale"})
         >>> spec.with_kinds() == PermutationSpec({"up": Axes("h"), "down": Axes("h")}, {"h": 3})
@@ -430,7 +443,8 @@ def _without_powers(axes: Any) -> Any:
 
 def _part(kind: str, names: Collection[str]) -> str:
     """What is left of a kind where only these are wanted."""
-    parts = [name for name in ("sign", "scale") if name in names] if kind == "monomial" else []
+    of = {"monomial": ("sign", "scale"), "linear": ("orthogonal",)}
+    parts = [name for name in of.get(kind, ()) if name in names]
     return kind if kind in names or len(parts) == 2 else parts[0] if parts else "permutation"
 
 

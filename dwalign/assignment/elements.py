@@ -1,0 +1,110 @@
+"""Scores to elements of every kind: the order, the order with signs, or the orthogonal map of largest total score."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from dwalign.assignment.hard import hungarian
+from dwalign.symmetry import Monomial, PermutationSpec, identity, is_hard, namespace
+
+MATCHED = ("permutation", "sign", "orthogonal")
+"""The kinds that are matched; the others are one of these once a gauge has been chosen (`symmetry.gauge`)."""
+
+
+def polar(scores: Any) -> Any:
+    """The orthogonal matrices M that maximise sum(scores * M), `[..., n, n]` (Schoenemann 1966).
+
+    >>> polar(np.array([[0.0, 2.0], [-1.0, 0.0]])).tolist()
+    [[0.0, 1.0], [-1.0, 0.0]]
+    """
+    left, _, right = namespace(scores).linalg.svd(scores, full_matrices=False)
+    return left @ right if namespace(scores) is np else jnp.matmul(left, right, precision="highest")
+
+
+def best_element(spec: PermutationSpec, group: str, scores: Any) -> Any:
+    """The element of a group that maximises its score.
+
+    Args:
+      spec, group: of one of the kinds `MATCHED`.
+      scores: `[*batch, n, n]`; of kind "sign" one for each of `spec.characters[group]`, `[characters, *batch, n, n]`.
+    """
+    kind = spec.kinds[group]
+    if kind == "orthogonal":
+        return polar(scores)
+    if kind == "permutation":
+        return hungarian(scores)
+    total, signs = _best_signs(spec.characters[group], scores)
+    perm = hungarian(total)
+    xp = namespace(total)
+    return Monomial(perm, None, xp.take_along_axis(signs, perm[..., None, None], -2)[..., 0, :])
+
+
+def settled(spec: PermutationSpec, group: str, scores: Any) -> Any:
+    """Scores `[*batch, n, n]` of pairs of units, each pair with its best signs."""
+    return _best_signs(spec.characters[group], scores)[0] if spec.kinds[group] == "sign" else scores
+
+
+def score_of(spec: PermutationSpec, group: str, scores: Any, element: Any) -> Any:
+    """The total score of an element, `[*batch]`."""
+    if spec.kinds[group] == "orthogonal":
+        return (scores * element).sum((-1, -2))
+    if spec.kinds[group] == "permutation":
+        return _picked(scores, element).sum(-1)
+    sign = lambda odd: element.sign[..., [k for k, one in enumerate(odd) if one]].prod(-1)
+    characters = zip(spec.characters[group], scores, strict=True)
+    return sum((_picked(matrix, element.perm) * sign(odd)).sum(-1) for odd, matrix in characters)
+
+
+def as_elements(spec: PermutationSpec, perms: Mapping[str, Any]) -> dict[str, Any]:
+    """Orders as elements of the form that `best_element` gives."""
+
+    def one(group, perm):
+        if isinstance(perm, Monomial) or not is_hard(perm) or spec.kinds[group] == "permutation":
+            return perm
+        xp = namespace(perm)
+        if spec.kinds[group] == "sign":
+            return Monomial(perm, None, xp.ones((*perm.shape, spec.directions[group][1]), np.float32))
+        return xp.eye(perm.shape[-1], dtype=np.float32)[perm]
+
+    return {group: one(group, perm) for group, perm in perms.items()}
+
+
+def projected(spec: PermutationSpec, perms: Mapping[str, Any]) -> dict[str, Any]:
+    """The nearest elements of the kinds of a spec to those of larger ones: without scales, of maps the polar factor."""
+
+    def one(group, element):
+        kind = spec.kinds[group]
+        if isinstance(element, Monomial):
+            return element._replace(scale=None) if kind == "sign" else element.perm
+        return polar(element) if kind == "orthogonal" and not is_hard(element) else element
+
+    return as_elements(spec, {group: one(group, element) for group, element in perms.items()})
+
+
+def neutral(spec: PermutationSpec) -> dict[str, Any]:
+    """The element that changes nothing, of the form that `best_element` gives."""
+    return as_elements(spec, identity(spec))
+
+
+def _picked(scores, perm):
+    rows = scores.reshape(-1, scores.shape[-1])
+    return rows[np.arange(len(rows)), perm.reshape(-1)].reshape(perm.shape)
+
+
+def _best_signs(characters: Sequence[tuple[int, ...]], scores: Any) -> tuple[Any, Any]:
+    """The largest sum of scores over signs of every pair, and the signs `[*batch, n, n, directions]`.
+
+    Direction by direction: exact for one, an ascent for several.
+    """
+    xp, count = namespace(scores), len(characters[0])
+    signs = [xp.ones_like(scores[0])] * count
+    others = lambda odd, skip: [signs[m] for m in range(count) if odd[m] and m != skip]
+    product = lambda matrix, factors: functools.reduce(lambda x, y: x * y, factors, matrix)
+    for k in [*range(count)] * min(count, 2):
+        slope = sum(product(s, others(odd, k)) for odd, s in zip(characters, scores, strict=True) if odd[k])
+        signs[k] = xp.where(slope < 0, -1.0, 1.0).astype(scores.dtype)
+    total = sum(product(s, others(odd, None)) for odd, s in zip(characters, scores, strict=True))
+    return total, xp.stack(signs, -1)
