@@ -90,7 +90,7 @@ def neutral(spec: PermutationSpec) -> dict[str, Any]:
 
 
 def _picked(scores, perm):
-    rows = scores.reshape(-1, scores.shape[-1])
+    rows = namespace(scores, perm).asarray(scores).reshape(-1, scores.shape[-1])
     return rows[np.arange(len(rows)), perm.reshape(-1)].reshape(perm.shape)
 
 

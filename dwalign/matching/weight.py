@@ -227,7 +227,9 @@ def _descend(spec, pair, own, rng, perms, sweeps) -> Alignment:
                 # large ones must not lie beside their successors
                 scores.pop(group, None)
                 old = unmoved | perms
-                scores[group], new, gain, better = _improve(spec, pair, own, perms, old, group)
+                found, new, gain, better = _improve(spec, pair, own, perms, old, group)
+                if len(new) == 1:
+                    scores[group] = found
                 stale.remove(group)
                 if better.any():
                     chosen = {g: _chosen(np, better, one, old[g]) for g, one in new.items()} if better.ndim else new
@@ -237,7 +239,7 @@ def _descend(spec, pair, own, rng, perms, sweeps) -> Alignment:
         history.append(value)
         if value <= before + NOTHING * abs(before):
             break
-    for group in stale:
+    for group in stale | (set(groups) - set(scores)):
         scores[group] = sum_products(spec, pair, perms, group, [p for kind in pair.places[group] for p in kind])
     curve = np.full(sweeps, value)
     curve[: len(history)] = history
