@@ -66,7 +66,10 @@ def weight_matching(
       on the host comes in NumPy arrays; beside them and the networks it holds a few blocks.
     """
     given = jax.tree.leaves((a, b, key, start))
-    run = _traced if any(isinstance(leaf, jax.core.Tracer) for leaf in given) else _on_host
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in given)
+    run = _traced if traced else _on_host
+    if spec.has_kinds and not traced:
+        a, b = (jax.tree.map(np.asarray, params) for params in (a, b))
     find = lambda spec, a, b, start: run(spec, a, b, key, start, restarts, sweeps)
     return in_gauge(spec, a, b, start, find) if spec.has_kinds else find(spec, a, b, start)
 

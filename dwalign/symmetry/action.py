@@ -69,18 +69,18 @@ def permute_block(spec: PermutationSpec, block: Block, perms: Mapping, *, skip: 
     if not perms:
         return block
     # batched permutations act first
-    return _act(spec, block, perms, reversed(_moves(spec, block.factors)), skip)
+    return _act(spec, block, perms, reversed(moves(spec, block.factors)), skip)
 
 
 def restore_block(spec: PermutationSpec, block: Block, perms: Mapping) -> Block:
     """The adjoint of `permute_block`; of orders and orthogonal maps the inverse, which brings a to the order of b."""
     back = {g: adjoint(element) for g, element in perms.items()}
-    return _act(spec, block, back, _moves(spec, block.factors))
+    return _act(spec, block, back, moves(spec, block.factors))
 
 
-def _act(spec, block, perms, moves, skip=None):
+def _act(spec, block, perms, order, skip=None):
     array = block.array
-    for group, axis, batch_axes in moves:
+    for group, axis, batch_axes in order:
         if group in perms and axis != skip:
             power = block.powers[axis] if block.powers else Power()
             array = act(array, axis, batch_axes, perms[group], spec.kinds[group], power)
@@ -88,11 +88,11 @@ def _act(spec, block, perms, moves, skip=None):
 
 
 @functools.lru_cache(4096)
-def _moves(spec: PermutationSpec, factors: tuple) -> tuple[tuple[str, int, tuple[int, ...]], ...]:
+def moves(spec: PermutationSpec, factors: tuple) -> tuple[tuple[str, int, tuple[int, ...]], ...]:
     """The axes that a group moves, each with the axes that it is batched over; those of batched groups come last."""
     batch = lambda group: tuple(factors.index(h) for h in spec.batch.get(group, ()) if h in factors)
-    moves = [(group, axis, batch(group)) for axis, group in enumerate(factors) if group in spec.sizes]
-    return tuple(sorted(moves, key=lambda move: spec.depth[move[0]]))
+    found = [(group, axis, batch(group)) for axis, group in enumerate(factors) if group in spec.sizes]
+    return tuple(sorted(found, key=lambda move: spec.depth[move[0]]))
 
 
 def identity(spec: PermutationSpec) -> Perms:

@@ -27,8 +27,8 @@ class Monomial(NamedTuple):
 
     Attributes:
       perm: integers `[*batch, n]`, or soft `[*batch, n, n]`.
-      scale: positive factors, `[*batch, n, directions]`; of a soft one for each pair, `[*batch, n, n, directions]`. None
-        where all are 1.
+      scale: positive factors, `[*batch, n, directions]`; of a soft one for each pair, `[*batch, n, n, directions]`.
+        None where all are 1.
       sign: 1 and -1, likewise.
     """
 
@@ -94,16 +94,16 @@ def act(array: Any, axis: int, batch_axes: tuple[int, ...], element: Any, kind_:
 def _taken(xp, array, axis, batch_axes, perm):
     if not batch_axes:
         return xp.take(array, perm, axis=axis)
-    return xp.take_along_axis(array, _spread(xp, perm, array.ndim, (*batch_axes, axis)), axis=axis)
+    return xp.take_along_axis(array, spread(xp, perm, array.ndim, (*batch_axes, axis)), axis=axis)
 
 
-def _spread(xp, values, ndim: int, axes: tuple[int, ...]):
+def spread(xp, values, ndim: int, axes: tuple[int, ...]):
     """Values `[*batch, n]` along these axes of an array."""
     return xp.moveaxis(values.reshape(values.shape + (1,) * (ndim - values.ndim)), range(values.ndim), axes)
 
 
 def _times(xp, array, axis, batch_axes, factors):
-    factors = _spread(xp, xp.asarray(factors), array.ndim, (*batch_axes, axis))
+    factors = spread(xp, xp.asarray(factors), array.ndim, (*batch_axes, axis))
     product = array.astype(wide(array.dtype), copy=False) * factors
     return product.astype(array.dtype) if kind(array) in ("float", "complex") else product
 
