@@ -5,6 +5,8 @@ mean(x ** 2) - mean(x) ** 2, nobody sees what is added to all its units at once.
 units, and then the mean is zero.
 """
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
-from dwalign.program.folding.follow import Roles, follow, mapped, moved, product
+from dwalign.program.folding.follow import Roles, count, follow, mapped, moved, product
 
 # writers that are no product: an array of parameters that is added as it is, and what is not known
 ARRAY, UNKNOWN = -1, -2
@@ -80,7 +82,7 @@ def find_centring(program: ClosedJaxpr, arguments: int) -> Centring:
     found, start = _Found(), 0
     values: list[Any] = []
     for var in program.jaxpr.invars[:arguments]:
-        index = np.arange(start, start + var.aval.size).reshape(var.aval.shape)
+        index = count(var.aval.shape, start)
         values.append(Fixed(index) if jnp.issubdtype(var.aval.dtype, jnp.floating) else None)
         start += var.aval.size
     inputs = [None] * (len(program.jaxpr.invars) - arguments)
@@ -144,12 +146,14 @@ class _Found:
             left, right = (mapped(lambda index: np.broadcast_to(index, shape), one) for one in ins)
             if isinstance(right, Moment):
                 return self._centred(left, right) if name == "sub" else None
+            if not any(isinstance(one, Stream) for one in (left, right)):
+                return None
             return [self._new([*self._parts(left, shape), *self._parts(right, shape)], shape)]
         return None
 
     def _new(self, parts: Sequence[Part], shape: Sequence[int]) -> Stream:
         self.streams.append(tuple(parts))
-        return Stream(len(self.streams) - 1, _count(shape), tuple(parts))
+        return Stream(len(self.streams) - 1, count(shape), tuple(parts))
 
     def _parts(self, value: Any, shape: Sequence[int]) -> tuple[Part, ...]:
         """What a summand is made of."""
@@ -158,7 +162,7 @@ class _Found:
         if isinstance(value, Fixed):
             return (Part(ARRAY, value.index),)
         self.see(value)
-        return () if value == 0 else (Part(UNKNOWN, _count(shape)),)
+        return () if value == 0 else (Part(UNKNOWN, np.broadcast_to(0, shape)),)
 
     def _written(self, eqn: Any, ins: list) -> list | None:
         for side in (1, 0):
@@ -200,15 +204,13 @@ class _Found:
 
     def _summed(self, eqn: Any, value: Any) -> list | None:
         axes, shape = eqn.params["axes"], eqn.outvars[0].aval.shape
-        if value is None:
-            whole = eqn.invars[0].aval.shape
-            value = self._new([Part(UNKNOWN, _count(whole))], whole)
         if not isinstance(value, Stream | Square):
             return None
         one = tuple(0 if k in axes else slice(None) for k in range(value.at.ndim))
         count = value.at.size // max(1, value.at[one].size)
         parts = value.parts if isinstance(value, Stream) else ()
-        if parts and all((part.index == part.index.take([0], k)).all() for part in parts for k in axes):
+        known = [part for part in parts if part.writer != UNKNOWN]
+        if parts and all((part.index == part.index.take([0], k)).all() for part in known for k in axes):
             # over positions, at all of which the same is written
             return [self._new([Part(part.writer, part.index[one]) for part in parts], shape)]
         least = value.at.min(axes, keepdims=True)
@@ -259,18 +261,18 @@ class _Found:
         for index in (*self.others, *(part.index for part in self.seen if part.writer == ARRAY)):
             roles.give(index, "other")
         seen = {part.writer for part in self.seen} - {ARRAY} | {UNKNOWN}
-        seen |= _torn(ways, size)
+        torn = _torn(ways)
 
         def judged(key: Any) -> np.ndarray | tuple[int | None, str]:
             """The entries that the writer has, `[..., units]`, or what stands in the way."""
             writer, rows = key[0], ways[key]
             if writer == UNKNOWN:
                 return None, "what is normalised is not written by arrays of parameters alone"
-            columns = np.arange(size)[None] if writer == ARRAY else self.kernels[writer].swapaxes(0, 1)
-            columns = columns.reshape(len(columns), -1)
-            if rows is None or writer in seen:
-                return int(columns[0, 0]), "writes what is not only normalised, along the same units everywhere"
-            whole = columns[:, rows]
+            kernel = None if writer == ARRAY else self.kernels[writer].swapaxes(0, 1)
+            if rows is None or writer in seen or key in torn:
+                first = rows if kernel is None else kernel
+                return None if first is None else int(first.flat[0]), NOT_ALONE
+            whole = rows if kernel is None else kernel.reshape(len(kernel), -1)[:, rows]
             return whole if roles.has(whole, writer) else (int(whole.flat[0]), "is used in another way, too")
 
         found = {key: judged(key) for key in ways}
@@ -282,25 +284,19 @@ class _Found:
         return Centring([found[key] for key in used], zeros, list(notes))
 
 
-def _torn(ways: Mapping[Any, np.ndarray | None], size: int) -> set[int]:
-    """The writers that are to be centred along different units in different places."""
-    out: set[int] = set()
-    units: dict[int, np.ndarray] = {}
-    for (writer, *_), rows in ways.items():
-        if rows is not None and writer != UNKNOWN:
-            before = units.setdefault(writer, np.full(size, -1))
-            now = np.broadcast_to(rows[:, :1] + rows.shape[1] * size, rows.shape)
-            out |= {writer} if ((before[rows] != now) & (before[rows] != -1)).any() else set()
-            out |= {writer} if len(np.unique(before[rows] == -1)) > 1 and (before[rows] == now).any() else set()
-            before[rows] = now
+def _torn(ways: Mapping[Any, np.ndarray | None]) -> set[Any]:
+    """The ways in which one writer would be centred along different units that have some in common."""
+    out: set[Any] = set()
+    for (one, rows), (other, more) in itertools.combinations(ways.items(), 2):
+        if one[0] != other[0] or rows is None or more is None or rows.max() < more.min() or more.max() < rows.min():
+            continue
+        if not np.array_equal(rows, more) and np.intersect1d(rows, more).size:
+            out |= {one, other}
     return out
 
 
 NEAR = 1e-6
-
-
-def _count(shape: Sequence[int]) -> np.ndarray:
-    return np.arange(int(np.prod(shape, dtype=int))).reshape(shape)
+NOT_ALONE = "writes what is not only normalised, along the same units everywhere"
 
 
 def _number(value: Any) -> float | None:
@@ -325,8 +321,8 @@ def _rows(eqn: Any, index: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     if not whole or set(numbers.start_index_map) - set(picked) or numbers.operand_batching_dims:
         return None
     sizes = [index.shape[k] for k in free]
-    kernel = index.transpose([*picked, *free]).reshape(1, -1, int(np.prod(sizes, dtype=int)))
-    made = _count(sizes).reshape([n if k in numbers.offset_dims else 1 for k, n in enumerate(shape)])
+    kernel = index.transpose([*picked, *free]).reshape(1, -1, math.prod(sizes))
+    made = count(sizes).reshape([n if k in numbers.offset_dims else 1 for k, n in enumerate(shape)])
     return kernel, np.broadcast_to(made, shape)
 
 

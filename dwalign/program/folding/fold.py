@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -64,7 +65,7 @@ def fold_norms(network: Network, params: PyTree) -> tuple[Network, PyTree]:
     network.spec.check(params)
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     leaves, treedef = jax.tree.flatten(params)
-    borders = np.cumsum([0, *(int(np.prod(leaf.shape, dtype=int)) for leaf in leaves)])
+    borders = np.cumsum([0, *(math.prod(leaf.shape) for leaf in leaves)])
     before = np.concatenate([_wide(leaf) for leaf in leaves])
     entries = before.copy()
 
@@ -139,7 +140,7 @@ def _example_program(read: _Folded, params: PyTree, example: PyTree) -> ClosedJa
 def _wide(leaf: Any) -> np.ndarray:
     """The entries in double precision; what is no floating number is not looked at."""
     if not jnp.issubdtype(leaf.dtype, jnp.floating):
-        return np.zeros(int(np.prod(leaf.shape, dtype=int)))
+        return np.zeros(math.prod(leaf.shape))
     return np.asarray(leaf).astype(np.float64).ravel()
 
 

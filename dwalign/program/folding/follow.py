@@ -5,6 +5,7 @@ parameters, of the results of a product. -1 is none, where a value was padded. S
 broadcasts in any number need no rules of their own.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -96,6 +97,12 @@ def moved(eqn: Any, values: Sequence) -> list | None:
     return None if out is None else [out]
 
 
+def count(shape: Sequence[int], start: int = 0) -> np.ndarray:
+    """The numbers of the entries."""
+    end = start + math.prod(shape)
+    return np.arange(start, end, dtype=np.int32 if end < 1 << 31 else np.int64).reshape(shape)
+
+
 class Product(NamedTuple):
     """A contraction with an array of parameters, as `[batch, contracted, free]` of numbers of its entries.
 
@@ -128,13 +135,13 @@ def _dot(eqn, side: int, index: np.ndarray, shape: Sequence[int]) -> Product:
     def arranged(array: np.ndarray, side: int, last: bool) -> np.ndarray:
         free = [k for k in range(array.ndim) if k not in (*contracted[side], *batch[side])]
         middle, end = (free, contracted[side]) if last else (contracted[side], free)
-        sizes = [int(np.prod([array.shape[k] for k in part], dtype=int)) for part in (batch[side], middle, end)]
+        sizes = [math.prod(array.shape[k] for k in part) for part in (batch[side], middle, end)]
         return array.transpose([*batch[side], *middle, *end]).reshape(sizes)
 
     kernel = arranged(index, side, False)
     blocks, _, free = kernel.shape
-    made = np.arange(blocks * free).reshape(blocks, 1, free)
-    rest = int(np.prod(shape, dtype=int)) // (blocks * free)
+    made = count((blocks, 1, free))
+    rest = math.prod(shape) // (blocks * free)
     made = np.broadcast_to(made, (blocks, rest, free))
     made = made if side == 1 else made.transpose(0, 2, 1)
     return Product(kernel, made.reshape(shape), lambda array: arranged(array, 1 - side, True), False)
@@ -146,7 +153,7 @@ def _convolution(eqn, index: np.ndarray, shape: Sequence[int]) -> Product:
     groups = params["feature_group_count"]
     kernel = index.transpose(right)
     outputs, inputs = kernel.shape[:2]
-    window = int(np.prod(kernel.shape[2:], dtype=int))
+    window = math.prod(kernel.shape[2:])
     # a group's outputs lie side by side
     kernel = kernel.reshape(groups, outputs // groups, inputs * window).transpose(0, 2, 1)
 
@@ -154,7 +161,7 @@ def _convolution(eqn, index: np.ndarray, shape: Sequence[int]) -> Product:
         array = array.transpose(left[1], left[0], *left[2:]).reshape(groups, inputs, -1)
         return np.repeat(array, window, axis=1).transpose(0, 2, 1)
 
-    made = np.arange(outputs).reshape([outputs if k == out[1] else 1 for k in range(len(shape))])
+    made = count([outputs if k == out[1] else 1 for k in range(len(shape))])
     padded = any(map(any, params["padding"])) or any(step != 1 for step in params["lhs_dilation"])
     return Product(kernel, np.broadcast_to(made, shape), read, padded)
 
@@ -176,13 +183,17 @@ class Roles:
     def give(self, index: np.ndarray, role: Any, *, once: bool = False) -> None:
         """With `once` an entry that `index` holds twice is for two things."""
         code = self._codes.setdefault(role, len(self._codes) + 1)
+        if not once:
+            # what was only broadcast
+            index = index[tuple(slice(0, 1) if step == 0 else slice(None) for step in index.strides)]
         index = index[index >= 0]
         before = self._role[index]
         self._role[index] = np.where((before == 0) | (before == code), code, -1)
-        if once:
-            last = np.empty(len(self._role), np.int32)
-            last[index] = np.arange(len(index))
-            self._role[index[last[index] != np.arange(len(index))]] = -1
+        if once and index.size:
+            start, order = index.min(), np.arange(len(index))
+            last = np.zeros(index.max() - start + 1, int)
+            last[index - start] = order
+            self._role[index[last[index - start] != order]] = -1
 
     def has(self, index: np.ndarray, role: Any) -> bool:
         """Whether all these entries are for this alone."""

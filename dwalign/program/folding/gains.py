@@ -77,8 +77,12 @@ class _Plan:
         self._give_roles()
 
     def leaves(self, index: np.ndarray) -> set[int]:
-        found = np.unique(np.searchsorted(self.borders, index[index >= 0], side="right") - 1)
-        return {int(leaf) for leaf in found}
+        """The arrays that these entries are of."""
+        index = index[index >= 0]
+        first, last = (np.searchsorted(self.borders, end, side="right") - 1 for end in (index.min(), index.max()))
+        if first == last:
+            return {int(first)}
+        return {int(leaf) for leaf in np.unique(np.searchsorted(self.borders, index, side="right") - 1)}
 
     def _is_gain(self, atom: Atom) -> bool:
         return self.leaves(atom.index) <= self.gains
@@ -225,7 +229,7 @@ class _Plan:
 
 def _by_result(index: np.ndarray, made: Made, size: int) -> np.ndarray | None:
     """An array by the entries of the result of a product; -1 where it does not say, None where it says two things."""
-    out, inside = np.full(size, -1), made.index >= 0
+    out, inside = np.full(size, -1, np.int32), made.index >= 0
     out[made.index[inside]] = index[inside]
     return out if (out[made.index[inside]] == index[inside]).all() else None
 

@@ -5,6 +5,7 @@ reads them: the gain of what it reads may go into its rows, the shift through it
 made may go into its columns.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
-from dwalign.program.folding.follow import Product, common, follow, mapped, moved, product
+from dwalign.program.folding.follow import Product, common, count, follow, mapped, moved, product
 
 
 class Atom(NamedTuple):
@@ -91,7 +92,7 @@ def find_scales(program: ClosedJaxpr, arguments: int) -> Scales:
     start = 0
     for k, var in enumerate(program.jaxpr.invars):
         if k < arguments:
-            index = np.arange(start, start + var.aval.size).reshape(var.aval.shape)
+            index = count(var.aval.shape, start)
             values.append(
                 Fixed((Term(1.0, (Atom(index),)),)) if jnp.issubdtype(var.aval.dtype, jnp.floating) else PLAIN
             )
@@ -213,10 +214,10 @@ def _summed(value: Value, axes: Sequence[int]) -> Value | None:
     arrays = [atom.index for atom in (*value.gain, *(atom for term in value.shift for atom in term.atoms))]
     if not arrays or any((array != array.take([0], axis)).any() for array in arrays for axis in axes):
         return None
-    count = float(np.prod([arrays[0].shape[axis] for axis in axes]))
+    times = float(math.prod(arrays[0].shape[axis] for axis in axes))
     first = tuple(0 if axis in axes else slice(None) for axis in range(arrays[0].ndim))
     gain, shift = mapped(lambda index: index[first], (value.gain, value.shift))
-    return Value(gain, _times(shift, Term(count, ())))
+    return Value(gain, _times(shift, Term(times, ())))
 
 
 def _times(terms: Sequence[Term], factor: Term) -> tuple[Term, ...]:
