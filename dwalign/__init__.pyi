@@ -66,6 +66,7 @@ from dwalign.program import (
     Network as Network,
     Task as Task,
     certify as certify,
+    fold_norms as fold_norms,
     infer_spec as infer_spec,
     make_capture as make_capture,
     network as network,

@@ -2,6 +2,7 @@ from dwalign.program.capture import Units, make_capture
 from dwalign.program.certificate import Certificate, CertificateError, accepts, certify, drawn_elements
 from dwalign.program.data import Data, check_data, count_examples, take_examples
 from dwalign.program.double import widen
+from dwalign.program.folding import fold_norms
 from dwalign.program.inference import InferenceError, infer_spec
 from dwalign.program.interpret import interpret
 from dwalign.program.network import Network, check_network, network, spec_of
@@ -38,6 +39,7 @@ __all__ = [
     "cross_entropy",
     "drawn_elements",
     "examine",
+    "fold_norms",
     "infer_spec",
     "interpret",
     "make_capture",

@@ -38,6 +38,7 @@ class Network:
       init: `key -> params`; a network without one raises `ValueError` and cannot be trained into a zoo.
       config: what a registry needs to make it again, plain JSON values: `dwalign.networks.build` for those of this
         package. Empty where none can.
+      notes: what a rewrite of the program (`fold_norms`) left as it was, and why.
 
     Networks are equal that have one program, one spec and one program in training: what was compiled or certified for
     one of them holds for the other.
@@ -51,6 +52,7 @@ class Network:
     train: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]] | None = None
     init: Callable[[jax.Array], PyTree] = _nobody_knows
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @functools.cached_property
     def capture(self) -> Callable[..., tuple[PyTree, Units]]:

@@ -1,0 +1,149 @@
+"""`fold_norms`: the same function, with as much of its normalisation as can be in the linear maps beside it."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+
+from dwalign.program.folding.centring import find_centring
+from dwalign.program.folding.gains import fold_gains
+from dwalign.program.folding.simplify import equations, simplify
+from dwalign.program.network import Network, check_network, network as make_network
+
+PyTree = Any
+
+
+def fold_norms(network: Network, params: PyTree) -> tuple[Network, PyTree]:
+    """The same function, with gains, shifts, centring and stored statistics of its normalisation in the maps beside it.
+
+    These stand in the way of rotations of a residual stream, and of scales. Read off the program are
+    - gains and shifts of values that matrices read, as those of layer and RMS normalisation: the gain goes into the
+      rows of all these matrices and becomes 1, the shift into their biases and becomes 0;
+    - gains, shifts and statistics of what a matrix or a convolution made, as those of batch normalisation at inference
+      and of layer scale: they go into its columns and into the first array that is added, which is its bias or, where
+      it has none, the shift of the normalisation. The mean becomes 0, the variance 1 less what the program adds to it;
+    - means that layer normalisation subtracts: all that writes the stream is centred along its units.
+
+    All stays the same tree of arrays, so that the result runs in the program that it came from and goes back into the
+    framework that it came from. The network that is returned does not read what was folded; its spec is inferred anew.
+
+    What shares an array with something else, such as a tied embedding; what has no bias to take a shift that is not
+    zero; and what goes into a residual branch, as after post-norm, or into a non-linearity before any matrix: that
+    stays as it is, gain, shift and statistics of one normalisation together, and `notes` of the network say why. Where
+    norms come after the residual sum nothing can be done but to centre what only the first one reads, the embeddings.
+
+    Args:
+      network: of any program.
+      params: of it; arrays on the host or a device, not traced.
+
+    Returns:
+      the network and its params, arrays that changed computed in double precision and rounded to their types once. A
+      network that lost its batch statistics has no `train`, and none has `init`.
+
+    Raises:
+      SpecError: the first argument is no network, or params do not fit it.
+
+    >>> from dwalign.networks import transformer
+    >>> net = transformer(vocabulary=5, length=3, dim=4, depth=1, heads=2, width=6)
+    >>> params = net.init(jax.random.key(0))
+    >>> folded, after = fold_norms(net, params)
+    >>> str(net.spec.axes["params"]["norm"]["scale"]), str(folded.spec.axes["params"]["norm"]["scale"])
+    ('h0', '_')
+    >>> tokens = jnp.array([[0, 3, 1]])
+    >>> bool(jnp.allclose(folded.apply(after, tokens), net.apply(params, tokens), atol=1e-5))
+    True
+
+    Source: Ashkboos et al. 2024 (SliceGPT, arXiv 2401.15024), who fold the norms of transformers by their names.
+    """
+    check_network("fold_norms", network)
+    network.spec.check(params)
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    leaves, treedef = jax.tree.flatten(params)
+    borders = np.cumsum([0, *(math.prod(leaf.shape) for leaf in leaves)])
+    before = np.concatenate([_wide(leaf) for leaf in leaves])
+    entries = before.copy()
+
+    read = _Folded(network.apply)
+    gains = fold_gains(_example_program(read, params, network.example), np.diff(borders), entries)
+    read = dataclasses.replace(read, neutral=tuple(sorted(gains.neutral.items())))
+    program = _example_program(read, params, network.example)
+    centring = find_centring(program, len(leaves))
+    for rows in centring.rows:
+        entries[rows] -= entries[rows].mean(-1, keepdims=True)
+    zeros = frozenset(place for place, eqn in equations(program) if id(eqn) in centring.zeros)
+    read = dataclasses.replace(read, zeros=zeros, names=_names(program) if zeros else ())
+
+    pairs = zip(leaves, np.split(before, borders[1:-1]), np.split(entries, borders[1:-1]), strict=True)
+    params = treedef.unflatten([leaf if np.array_equal(old, new) else _stored(new, leaf) for leaf, old, new in pairs])
+    statistics = set(network.spec.statistics)
+    out = make_network(read, params, network.example, statistics=lambda path: path in statistics)
+    lost = any(paths[leaf] in statistics for leaf in gains.neutral)
+    notes = [f"{paths[leaf]} stays: {why}" for leaf, why in gains.notes]
+    for entry, why in centring.notes:
+        writer = "" if entry is None else f" {paths[int(np.searchsorted(borders, entry, side='right')) - 1]}"
+        notes.append(f"a mean that is subtracted stays:{writer} {why}")
+    return dataclasses.replace(out, train=None if lost else network.train, notes=tuple(notes)), params
+
+
+@dataclasses.dataclass(frozen=True)
+class _Folded:
+    """A function of params and inputs with what was folded left out; of one function and one folding they are equal.
+
+    Attributes:
+      neutral: the arrays that are one number all along, and these.
+      zeros: where, in a program of the primitives `names`, means are taken that are zero. In another one, such as may
+        be traced for inputs of other shapes, they are computed.
+    """
+
+    apply: Callable
+    neutral: tuple[tuple[int, float], ...] = ()
+    zeros: frozenset[tuple[int, ...]] = frozenset()
+    names: tuple[str, ...] = ()
+
+    def __call__(self, params: PyTree, inputs: PyTree) -> PyTree:
+        program, out = _program(self, *_shapes(params, inputs))
+        return out.unflatten(jaxpr_as_fun(program)(*jax.tree.leaves((params, inputs))))
+
+
+def _shapes(params: PyTree, inputs: PyTree) -> tuple[Any, tuple]:
+    leaves, treedef = jax.tree.flatten((params, inputs))
+    return treedef, tuple((np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+
+
+@functools.lru_cache(maxsize=64)
+def _program(read: _Folded, treedef: Any, shapes: tuple) -> tuple[ClosedJaxpr, Any]:
+    """The program for arguments of these shapes, its calls written out, and the tree that it returns."""
+    arguments = treedef.unflatten([jax.ShapeDtypeStruct(*one) for one in shapes])
+    traced, out = jax.make_jaxpr(read.apply, return_shape=True)(*arguments)
+    program = simplify(traced, dict(read.neutral))
+    if read.zeros and _names(program) == read.names:
+        program = simplify(program, {}, {id(eqn) for place, eqn in equations(program) if place in read.zeros})
+    return program, jax.tree.structure(out)
+
+
+def _names(program: ClosedJaxpr) -> tuple[str, ...]:
+    return tuple(eqn.primitive.name for _, eqn in equations(program))
+
+
+def _example_program(read: _Folded, params: PyTree, example: PyTree) -> ClosedJaxpr:
+    """For two examples: what is the same along an axis of one is the same along any."""
+    two = jax.tree.map(lambda x: jax.ShapeDtypeStruct((2, *x.shape[1:]), x.dtype) if jnp.ndim(x) else x, example)
+    return _program(read, *_shapes(params, two))[0]
+
+
+def _wide(leaf: Any) -> np.ndarray:
+    """The entries in double precision; what is no floating number is not looked at."""
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+        return np.zeros(math.prod(leaf.shape))
+    return np.asarray(leaf).astype(np.float64).ravel()
+
+
+def _stored(entries: np.ndarray, leaf: Any) -> Any:
+    array = entries.reshape(leaf.shape).astype(leaf.dtype)
+    return array if isinstance(leaf, np.ndarray) else jnp.asarray(array)
