@@ -6,14 +6,15 @@ import numpy as np
 
 from dwalign.symmetry.axes import namespace
 
-STEPS = 3
+# singular values below this share of the largest may be the rounding of weights in single precision
+NOISE = 1e-6
 
 
-def smallest(squares: Any, powers: np.ndarray) -> Any:
-    """Steps towards the `t` that makes `sum_k squares[k] exp(2 powers[k] . t)` smallest; the smallest in a few calls.
+def newton_step(squares: Any, powers: np.ndarray) -> Any:
+    """A step to the `t` that makes `sum_k squares[k] exp(2 powers[k] . t)` smallest, from 0.
 
-    Newton's method on a convex function, damped so that it descends from anywhere (Sun & Tran-Dinh 2019, generalized
-    self-concordant functions, with nu = 2).
+    Newton's, so damped that a convex function of this form falls wherever it starts (Sun & Tran-Dinh 2019, generalized
+    self-concordant functions with nu = 2).
 
     Args:
       squares: `[*many, k]`, not negative.
@@ -22,29 +23,25 @@ def smallest(squares: Any, powers: np.ndarray) -> Any:
     Returns:
       `[*many, directions]`; 0 along what changes nothing.
 
-    >>> t = smallest(np.array([1.0, 1.21]), np.array([[1.0], [-1.0]]))
-    >>> float(np.exp(2 * t[0]).round(6))
-    1.1
+    >>> t = newton_step(np.array([1.0, 1.0201]), np.array([[1.0], [-1.0]]))
+    >>> float(np.exp(2 * t[0]).round(4))
+    1.0099
     """
     xp = namespace(squares)
     powers = powers.astype(squares.dtype)
-    pairs = (powers[:, :, None] * powers[:, None, :]).reshape(len(powers), -1)
-    t = xp.zeros((*squares.shape[:-1], powers.shape[1]), squares.dtype)
+    directions = powers.shape[1]
+    pairs = (powers[:, :, None] * powers[:, None, :]).reshape(-1, directions * directions)
+    gradient = squares @ powers
+    hessian = 2 * (squares @ pairs).reshape(*gradient.shape, directions)
+    # sums differ by orders of magnitude from direction to direction
+    diagonal = xp.diagonal(hessian, axis1=-2, axis2=-1)
+    size = xp.where(diagonal > 0, diagonal, 1) ** -0.5
     # directions that only act together leave one of them open
-    ridge = xp.broadcast_to(
-        xp.eye(t.shape[-1], dtype=t.dtype) * (t.shape[-1] * np.finfo(t.dtype).eps), (*t.shape, t.shape[-1])
-    )
-    for _ in range(STEPS):
-        terms = squares * xp.exp(2 * (t @ powers.T))
-        gradient, hessian = terms @ powers, 2 * (terms @ pairs).reshape(*t.shape, t.shape[-1])
-        # sums differ by orders of magnitude from direction to direction
-        diagonal = xp.diagonal(hessian, axis1=-2, axis2=-1)
-        size = xp.where(diagonal > 0, diagonal, 1) ** -0.5
-        scaled = hessian * (size[..., :, None] * size[..., None, :]) + ridge
-        step = -size * xp.linalg.solve(scaled, (size * gradient)[..., None])[..., 0]
-        far = 2 * abs(step @ powers.T).max(-1, keepdims=True)
-        t = t + step * xp.where(far > 0, xp.log1p(far) / xp.where(far > 0, far, 1), 1)
-    return t
+    ridge = xp.eye(directions, dtype=squares.dtype) * (directions * np.finfo(squares.dtype).eps)
+    hessian = hessian * (size[..., :, None] * size[..., None, :]) + xp.broadcast_to(ridge, hessian.shape)
+    step = -size * xp.linalg.solve(hessian, (size * gradient)[..., None])[..., 0]
+    far = 2 * abs(step @ powers.T).max(-1, keepdims=True)
+    return step * xp.where(far > 0, xp.log1p(far) / xp.where(far > 0, far, 1), 1)
 
 
 def alike(x: Any, y: Any) -> Any:
@@ -63,7 +60,7 @@ def alike(x: Any, y: Any) -> Any:
     triangle = lambda a: xp.linalg.qr(turned(_at_least(xp, a, n)))[1]
     rx, ry = triangle(x), triangle(y)
     left, values, right = xp.linalg.svd(rx @ turned(ry))
-    real = values > 4 * n * np.finfo(values.dtype).eps * values[..., :1]
+    real = values > NOISE * values[..., :1]
     root = xp.where(real, values, 1) ** -0.5
     rows = root[..., None] * (right @ ry)
     # the inverse: columns of the product that has full rank, and what is orthogonal to them

@@ -17,7 +17,7 @@ import numpy as np
 
 from dwalign.symmetry.action import Perms, identity, moves, permute
 from dwalign.symmetry.axes import namespace
-from dwalign.symmetry.balance import alike, positive, smallest, solve_signs
+from dwalign.symmetry.balance import alike, newton_step, positive, solve_signs
 from dwalign.symmetry.elements import Monomial, act, factors_at, spread
 from dwalign.symmetry.guards import check_spec
 from dwalign.symmetry.powers import SCALED, SIGNED, Power
@@ -92,12 +92,13 @@ def gauge(spec: PermutationSpec, params: PyTree, *, basis: bool = True) -> Perms
 
     Args:
       spec: of all kinds (`infer_spec(..., kinds="all")`); one of permutations alone leaves nothing to do.
-      params: a tree that fits the spec; NumPy arrays are computed with in double precision, on the host.
+      params: a tree that fits the spec. What is not traced is computed on the host, in double precision.
       basis: False for the linear map closest to none that makes both sides alike, instead of that to the singular
         vectors: what is left between two networks is an orthogonal map, which a matching may find.
 
     Returns:
-      an element for every group, as `permute` takes it; the identity where nothing is to do.
+      an element for every group, as `permute` takes it, of NumPy arrays unless traced; the identity where nothing is
+      to do.
 
     Works under `jit` and `vmap`. Raises `SpecError` if params does not fit the spec.
     """
@@ -108,16 +109,17 @@ def gauge(spec: PermutationSpec, params: PyTree, *, basis: bool = True) -> Perms
     places = _places(spec, blocks)
     if not any(places.values()):
         return element
-    xp = namespace(*(block.array for block in blocks))
-    dtype = np.float64 if xp is np else jnp.result_type(*(block.array for block in blocks))
-    arrays = [xp.asarray(block.array).astype(dtype) for block in blocks]
+    # a program of so many small steps takes longer to compile than to run
+    traced = any(isinstance(block.array, jax.core.Tracer) for block in blocks)
+    dtype = jnp.result_type(*(block.array for block in blocks)) if traced else np.float64
+    arrays = [jnp.astype(block.array, dtype) if traced else np.asarray(block.array, dtype) for block in blocks]
     with jax.default_matmul_precision("highest"):
         scales, maps, signs = _gauge(spec, places, arrays)
     for g in places:
         if g in maps:
             element[g] = maps[g] if basis else positive(maps[g])
         elif g in scales or g in signs:
-            element[g] = Monomial(element[g], xp.exp(scales[g]) if g in scales else None, signs.get(g))
+            element[g] = Monomial(element[g], scales.get(g), signs.get(g))
     return element
 
 
@@ -157,10 +159,13 @@ def _gauge(spec, places, arrays):
     state = State(list(arrays), none, same)
     if scaled or linear:
         state = _until_settled(turn, state, SMALL * float(np.finfo(dtype).eps))
-    scales = {g: xp.where(_determined(_norms(state.arrays, own), own), state.scales[g], 0) for g, own in scaled.items()}
+    scales = {
+        g: xp.where(_determined(_norms(state.arrays, own), own), xp.exp(state.scales[g]), 1)
+        for g, own in scaled.items()
+    }
     maps, signs, arrays = dict(state.maps), {}, list(arrays)
     for g, own in scaled.items():
-        _multiply(arrays, own, Monomial(None, xp.exp(scales[g])))
+        _multiply(arrays, own, Monomial(None, scales[g]))
     for g, own in places.items():
         if (sign := _signs(arrays, own, spec.directions[g][1])) is not None:
             signs[g] = sign
@@ -193,8 +198,9 @@ def _until_settled(turn: Callable, state: State, small: float) -> State:
         return state
     going = lambda carry: (carry[1] > small) & (carry[2] < ROUNDS)
     again = lambda carry: (*turn(carry[0]), carry[2] + 1)
-    state, change = turn(state)
-    return jax.lax.while_loop(going, again, (state, change, 1))[0]
+    # any change at all, of the type of the others
+    first = jnp.full((), jnp.inf, state.arrays[0].dtype)
+    return jax.lax.while_loop(going, again, (state, first, 0))[0]
 
 
 # positive factors
@@ -232,7 +238,7 @@ def _equalise(arrays: list, own: Sequence[Place]) -> Any:
     loose = (~_determined(norms, own)).astype(norms.dtype)
     votes = loose @ (powers != 0).astype(norms.dtype).T == 0
     norms = xp.where(votes, norms, 0) / xp.broadcast_to(times, norms.shape)
-    step = smallest(norms, powers * times[:, None])
+    step = newton_step(norms, powers * times[:, None])
     factors = xp.where(votes, xp.exp(step @ powers.T), 0)
     for k, place in enumerate(own):
         arrays[place.block] = _times(arrays[place.block], place, factors[..., k])
@@ -251,7 +257,7 @@ def _together(arrays: list, scaled: dict[str, list[Place]]) -> dict[str, Any]:
         for place, power in zip(own, _powers(own, dtype), strict=True):
             powers[place.block, ends[g] - counts[g] : ends[g]] += power
     moved = np.flatnonzero(powers.any(1)).tolist()
-    step = smallest(xp.stack([(arrays[k] * arrays[k]).sum() for k in moved]), powers[moved])
+    step = newton_step(xp.stack([(arrays[k] * arrays[k]).sum() for k in moved]), powers[moved])
     for k, factor in zip(moved, xp.exp(powers[moved] @ step), strict=True):
         arrays[k] = arrays[k] * factor
     return {g: step[ends[g] - counts[g] : ends[g]] for g in scaled}

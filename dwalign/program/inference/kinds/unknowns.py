@@ -130,4 +130,4 @@ def matched(u: Unknowns, step: Step, ins: Sequence[Slot], outs: Sequence[Slot]) 
         if before and len(before) != len(after):
             u.fix(step, *before, *after)
         else:
-            yield from zip(after, before or [None] * len(after), strict=True)
+            yield from zip(after, before, strict=True) if before else ((slot, None) for slot in after)
