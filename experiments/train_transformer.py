@@ -69,14 +69,14 @@ KINDS = {
     "vit": Kind(
         dict(kind="vit", shape=[28, 28, 1], patch=7, depth=4, outputs=10),
         {256: 8},
-        {64: recipe(4, 64, 2e-3), 128: recipe(3, 64, 1.4e-3), 256: recipe(2, 64, 1e-3)},
+        {64: recipe(4, 32, 2e-3), 128: recipe(3, 32, 1.4e-3), 256: recipe(2, 64, 1e-3)},
         inputs=2048,
         examples=128,
     ),
     "gpt": Kind(
         dict(kind="transformer", length=64, depth=4),
         {},
-        {64: recipe(4, 32, 2e-3), 128: recipe(3, 32, 1.4e-3), 256: recipe(2, 32, 1e-3)},
+        {64: recipe(4, 16, 4e-3), 128: recipe(3, 16, 2.5e-3), 256: recipe(2, 16, 1.5e-3)},
         inputs=1024,
         examples=32,
     ),
@@ -252,18 +252,19 @@ def summary(
                 "barrier": one.curve.barrier,
                 **({"share of the naive barrier": one.curve.barrier / before} if before else {}),
                 "accuracy half way": one.curve.midpoint_accuracy,
-                "seconds a pair": one.seconds,
             }
             for title, values in figures.items():
                 series = panels.setdefault(title, {}).setdefault(f"width {width}", {})
                 series[labels[method]] = report.point([values])
-    pairs = len(next(iter(found.values()))["naive"].curve.barrier)
-    ends = lambda values: round(float(values[:, [0, -1]].mean()), 5)
+    naives = {width: measured["naive"].curve for width, measured in found.items()}
     alone = {
-        f"width {width}": {part: ends(getattr(measured["naive"].curve, part)) for part in ("loss", "accuracy")}
-        for width, measured in found.items()
+        f"width {width}": {
+            part: float(f"{getattr(curve, part)[:, [0, -1]].mean():.5g}") for part in ("loss", "accuracy")
+        }
+        for width, curve in naives.items()
     }
-    counted = {"trigrams": round(trigrams(*data[1:4], data.classes), 5)} if config.kind == "gpt" else {}
+    counted = {"trigrams": float(f"{trigrams(*data[1:4], data.classes):.5g}")} if config.kind == "gpt" else {}
+    ends = "; ".join(f"{at}: loss {one['loss']:.3f}, accuracy {one['accuracy']:.3f}" for at, one in alone.items())
     return {
         "experiment": name,
         "question": "How much of the barrier between two transformers does each method remove?",
@@ -280,9 +281,14 @@ def summary(
             }
             for width, measured in found.items()
         },
+        "seconds": {
+            f"width {width}": {method: round(float(one.seconds.mean()), 4) for method, one in measured.items()}
+            for width, measured in found.items()
+        },
         "caption": (
-            f"{name}: means and 95 % intervals over {pairs} pairs of {config.networks} networks a width; pairs share "
-            "networks, which intervals do not tell."
+            f"{name}: means and 95 % intervals over {len(next(iter(naives.values())).barrier)} pairs of "
+            f"{config.networks} networks a width; pairs share networks, which intervals do not tell. Networks alone, "
+            f"{ends}."
         ),
     }
 

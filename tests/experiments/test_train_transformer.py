@@ -55,7 +55,8 @@ def test_a_run(tmp_path, monkeypatch, capsys):
     assert results["panels"]["share of the naive barrier"]["width 16"]["naive"]["mean"] == 1
     curve = results["curves"]["width 16"]["weight_matching"]
     assert np.shape(curve["loss"]) == (1, 5) and 0 < curve["accuracy"][0][0] < 1
-    assert results["zoo"]["networks"]["width 16"]["loss"] == round(np.mean(np.array(curve["loss"])[:, [0, -1]]), 5)
+    alone = np.array(curve["loss"])[:, [0, -1]].mean()
+    np.testing.assert_allclose(results["zoo"]["networks"]["width 16"]["loss"], alone, rtol=1e-4)
     assert results["zoo"]["trigrams"] > 0
     assert results["question"] in report.page(results)
 
