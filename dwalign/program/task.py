@@ -15,7 +15,7 @@ PyTree = Any
 
 
 def cross_entropy(outputs: jax.Array, labels: jax.Array) -> jax.Array:
-    """Mean softmax cross-entropy in nats; outputs `[m, classes]`, integer labels `[m]`."""
+    """Mean softmax cross-entropy in nats; outputs `[m, ..., classes]`, integer labels `[m, ...]`."""
     return optax.softmax_cross_entropy_with_integer_labels(outputs, labels).mean()
 
 
@@ -25,8 +25,12 @@ def mean_squared_error(outputs: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def correct(outputs: jax.Array, labels: jax.Array) -> jax.Array:
-    """Which predictions are right, `[m]`; outputs `[m, classes]`, integer labels `[m]`."""
-    return jnp.argmax(outputs, -1) == labels
+    """Which predictions are right, `[m]`; outputs `[m, ..., classes]`, integer labels `[m, ...]`.
+
+    An example of many labels, such as the tokens of a sequence, counts as right by the share of them that are.
+    """
+    right = jnp.argmax(outputs, -1) == labels
+    return right.mean(tuple(range(1, right.ndim)))
 
 
 def within(outputs: jax.Array, labels: jax.Array, *, tolerance: float = 0.1) -> jax.Array:
@@ -39,7 +43,7 @@ class Task(NamedTuple):
 
     Attributes:
       loss: `(outputs, labels) -> scalar`, a mean over examples.
-      hits: `(outputs, labels) -> [m]`, the examples that count as right.
+      hits: `(outputs, labels) -> [m]`, the examples that count as right, or shares of them.
     """
 
     loss: Callable[[PyTree, PyTree], jax.Array] = cross_entropy

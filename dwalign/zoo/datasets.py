@@ -21,7 +21,8 @@ class DataError(RuntimeError):
 class Dataset(NamedTuple):
     """A classification data set; `validation` is 10 % of the training split, which networks are not trained on.
 
-    Inputs `[m, ...]` of pictures lie in [-1, 1]; labels are integers `[m]`.
+    Inputs `[m, ...]` of pictures lie in [-1, 1]; labels are integers `[m]`. Of text (`load_topics`) both are tokens
+    `[m, length]`.
     """
 
     name: str

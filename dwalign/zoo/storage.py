@@ -82,7 +82,8 @@ def get_zoo(
     config = {
         "network": _description(network),
         "dataset": dataset.name,
-        "recipe": dataclasses.asdict(recipe),
+        # what is left out names no cache, so that those from before it could be given are found
+        "recipe": {name: value for name, value in dataclasses.asdict(recipe).items() if value is not None},
         "seed": seed,
     }
     labels_hash = _hash(dataset.train.labels)

@@ -16,12 +16,22 @@ PyTree = Any
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How every network of a zoo is trained (AdamW, constant learning rate)."""
+    """How every network of a zoo is trained, by AdamW."""
 
     epochs: int = 40
     batch_size: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
+    warm_up: float | None = None
+    """the share of the steps in which the learning rate rises from zero, to fall to zero along a cosine in the others;
+    None keeps it constant."""
+
+    def rate(self, steps: int) -> optax.ScalarOrSchedule:
+        """The learning rate of so many steps."""
+        if self.warm_up is None:
+            return self.learning_rate
+        rise = max(1, round(self.warm_up * steps))
+        return optax.warmup_cosine_decay_schedule(0.0, self.learning_rate, rise, max(steps, rise + 1))
 
 
 def train_networks(
@@ -63,7 +73,7 @@ def train_further(
         raise ValueError(f"recipe: batch_size {recipe.batch_size} must not exceed the {count} training examples")
     spec = network.spec
     train = network.train or (lambda params, x: (network.apply(params, x), params))
-    optimizer = optax.adamw(recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimizer = optax.adamw(recipe.rate(recipe.epochs * steps), weight_decay=recipe.weight_decay)
 
     def train_one(params, order_key, *own):
         def step(state, index):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwalign.program import CLASSIFICATION, Data, check_task
+from dwalign.program import CLASSIFICATION, Data, check_task, correct, cross_entropy
 
 
 def check(params, labels):
@@ -19,3 +19,17 @@ def test_labels_that_are_known_are_judged_where_params_are_traced(array):
     jax.jit(lambda params: check(params, right))(jnp.ones((3, 2)))
     with pytest.raises(ValueError, match="classes of the outputs, 0 to 1, found 0 to 2"):
         jax.jit(lambda params: check(params, wrong))(jnp.ones((3, 2)))
+
+
+def test_sequences_count_by_the_share_that_is_right():
+    """Judged as one long list of labels, each example by its own."""
+    random = np.random.default_rng(0)
+    outputs, labels = random.normal(size=(5, 4, 3)), random.integers(0, 3, (5, 4))
+    flat = correct(jnp.asarray(outputs).reshape(20, 3), labels.ravel())
+    assert set(flat.tolist()) == {0.0, 1.0}
+    np.testing.assert_allclose(correct(outputs, labels), flat.reshape(5, 4).mean(1))
+    whole = cross_entropy(outputs.reshape(20, 3), labels.ravel())
+    np.testing.assert_allclose(cross_entropy(outputs, labels), whole, rtol=1e-6)
+    check_task("here", CLASSIFICATION, lambda params, x: x, (), Data(jnp.asarray(outputs), labels))
+    with pytest.raises(ValueError, match=r"labels of shape \(5, 4\) for outputs \(5, 4, 3\), found int32 \(5,\)"):
+        check_task("here", CLASSIFICATION, lambda params, x: x, (), Data(jnp.asarray(outputs), labels[:, 0]))

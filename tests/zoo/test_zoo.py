@@ -178,6 +178,27 @@ def test_a_cache_of_other_labels_or_another_loss_is_refused(tmp_path):
         small_zoo(tmp_path)
 
 
+def test_the_learning_rate_rises_and_falls():
+    rate = zoo.Recipe(learning_rate=2.0, warm_up=0.1).rate(100)
+    found = np.array([rate(k) for k in range(101)])
+    assert found[0] == 0 and found.argmax() == 10 and found[10] == 2.0 and abs(found[100]) < 1e-6
+    np.testing.assert_allclose(found[55], 1.0, rtol=1e-5)
+    assert (np.diff(found[:11]) > 0).all() and (np.diff(found[10:]) < 0).all()
+    assert zoo.Recipe(warm_up=0.0).rate(3)(1) == zoo.Recipe().rate(3) == zoo.Recipe().learning_rate
+
+
+def test_a_schedule_names_a_cache_of_its_own(tmp_path):
+    """While zoos of a constant rate keep the names that they had before there were schedules."""
+    recipe = zoo.Recipe(epochs=2, batch_size=2)
+    constant = small_zoo(tmp_path, recipe)
+    (file,) = tmp_path.rglob("config.json")
+    assert "warm_up" not in json.loads(file.read_text())["recipe"]
+    scheduled = small_zoo(tmp_path, dataclasses.replace(recipe, warm_up=0.5))
+    assert not scheduled.cached and len(list(tmp_path.iterdir())) == 2
+    change = jax.tree.map(lambda one, two: float(jnp.abs(one - two).max()), constant.train, scheduled.train)
+    assert all(x > 0 for x in jax.tree.leaves(change))
+
+
 def test_pairs():
     first, second = zoo.random_pairs(jax.random.key(0), 5, 200)
     assert bool((first != second).all()) and set(np.asarray(first)) == set(range(5)) == set(np.asarray(second))
