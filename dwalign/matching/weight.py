@@ -33,6 +33,8 @@ PyTree = Any
 Perms = dict[str, jax.Array]
 # of a score, lost in rounding; smaller gains are none, so that ties do not keep the loop running
 NOTHING = 1e-6
+# of the objective: a map turns by less and less for hundreds of sweeps, in which networks come no closer
+SETTLED = 1e-3
 # so many scores cost nobody memory
 SMALL = 2**14
 
@@ -219,8 +221,8 @@ def _on_host(spec, a, b, key, start, restarts, sweeps) -> Alignment:
 
 
 def _descend(spec, pair, own, rng, perms, sweeps) -> Alignment:
-    groups, unmoved, beside = list(spec.sizes), neutral(spec), neighbours(spec, tuple(x.factors for x in pair.a))
-    value = aligned_product(spec, pair, perms)
+    unmoved, beside = neutral(spec), neighbours(spec, tuple(x.factors for x in pair.a))
+    groups, value = _visited(spec, pair), aligned_product(spec, pair, perms)
     # those whose scores have changed since they were assigned
     stale, scores, history = set(groups), {}, []
     while stale and len(history) < sweeps:
@@ -238,15 +240,27 @@ def _descend(spec, pair, own, rng, perms, sweeps) -> Alignment:
                     chosen = {g: _chosen(np, better, one, old[g]) for g, one in new.items()} if better.ndim else new
                     perms = {**perms, **chosen}
                     value = value + (gain * better).sum()
-                    stale |= set().union(*(beside[g] for g in new))
+                    stale |= set().union(*(beside[g] for g in new)) & {*groups}
         history.append(value)
-        if value <= before + NOTHING * abs(before):
+        if value <= before + _least(spec) * abs(before):
             break
-    for group in stale | (set(groups) - set(scores)):
+    for group in stale | (set(spec.sizes) - set(scores)):
         scores[group] = sum_products(spec, pair, perms, group, [p for kind in pair.places[group] for p in kind])
     curve = np.full(sweeps, value)
     curve[: len(history)] = history
-    return Alignment(unmoved | perms, {g: settled(spec, g, scores[g]) for g in groups}, curve)
+    return Alignment(unmoved | perms, {g: settled(spec, g, scores[g]) for g in spec.sizes}, curve)
+
+
+def _visited(spec: PermutationSpec, pair: Pair) -> list[str]:
+    """The groups that steps are made of; others move with what they are batched over."""
+    blocks = tuple(block.factors for block in pair.a)
+    inner = {g for group in spec.outer for g in _inner(spec, blocks, group)}
+    return [group for group in spec.sizes if group not in inner]
+
+
+def _least(spec: PermutationSpec) -> float:
+    """By how much a sweep must raise the objective for another one to be worth it."""
+    return SETTLED if _is_mapped(spec) else NOTHING
 
 
 def _is_mapped(spec: PermutationSpec) -> bool:
@@ -300,15 +314,16 @@ def _search_one(spec, pair, key, perms, sweeps):
         return {**perms, **chosen}, value + (gain * better).sum()
 
     # without groups a sweep has no steps, but what a step would be must be known
-    branches: list[Any] = [functools.partial(improve, group) for group in spec.sizes] or [lambda state: state]
+    groups = _visited(spec, pair)
+    branches: list[Any] = [functools.partial(improve, group) for group in groups] or [lambda state: state]
 
     def sweep(state):
         perms, value, history, count, _ = state
-        order = jax.random.permutation(jax.random.fold_in(key, count), len(spec.sizes))
+        order = jax.random.permutation(jax.random.fold_in(key, count), len(groups))
         step = lambda state, group: (jax.lax.switch(group, branches, state), None)
         (perms, after), _ = jax.lax.scan(step, (perms, value), order)
         history = jnp.where(jnp.arange(sweeps) >= count, after, history)
-        return perms, after, history, count + 1, after > value + NOTHING * jnp.abs(value)
+        return perms, after, history, count + 1, after > value + _least(spec) * jnp.abs(value)
 
     value = jnp.asarray(aligned_product(spec, pair, perms))
     begun = (perms, value, jnp.full(sweeps, -jnp.inf, value.dtype), jnp.int32(0), jnp.array(True))
