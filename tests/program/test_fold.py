@@ -204,6 +204,34 @@ def test_a_scale_between_a_matrix_and_the_bias_that_takes_a_shift():
     assert changed == {"embed", "shift", "bias"} and "['scale'] stays" in folded.notes[0]
 
 
+def test_a_norm_written_as_one_product_and_one_sum():
+    def apply(p, x):
+        h = jnp.tanh(x @ p["embed"])
+        inverse = jax.lax.rsqrt(h.var(keepdims=True) + 1e-5) * p["gain"]
+        return jnp.tanh((h * inverse + (p["shift"] - h.mean(keepdims=True) * inverse)) @ p["up"] + p["bias"])
+
+    folded, _, changed = made(apply, embed=(5, 6), gain=(6,), shift=(6,), up=(6, 7), bias=(7,))
+    assert changed == {"gain", "shift", "up", "bias"} and folded.notes == ()
+
+
+def test_an_array_in_two_parts_stays():
+    def apply(p, x):
+        h = layer_norm(x @ p["embed"])
+        return jnp.tanh((h * p["gain"] + p["gain"]) @ p["up"] + p["bias"])
+
+    shapes = dict(embed=(5, 6), gain=(6,), up=(6, 7), bias=(7,))
+    folded, _, changed = made(apply, **shapes)
+    assert changed == {"embed"} and "two ways" in folded.notes[0]
+    folded, _, changed = made(lambda p, x: apply(p, x) * (1 + p["gain"][0]), **shapes)
+    assert changed == {"embed"} and folded.notes
+
+    def twice(p, x):
+        one, two = (layer_norm(x @ p[name]) * (p["gain"] + added) for name, added in (("embed", 0), ("other", 1)))
+        return jnp.tanh(one @ p["up"]) + jnp.tanh(two @ p["down"])
+
+    assert made(twice, embed=(5, 6), other=(5, 6), gain=(6,), up=(6, 7), down=(6, 7))[2] == {"embed", "other"}
+
+
 def test_shifts_do_not_go_through_padding_but_gains_do():
     def apply(p, x, shift=True):
         h = layer_norm(x @ p["embed"]) * p["gain"][None] + (p["shift"][None] if shift else 0)
