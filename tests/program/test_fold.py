@@ -121,14 +121,12 @@ def test_nothing_of_a_norm_is_left_but_the_division():
 
 
 def test_gains_and_variances_of_zero():
-    net = networks.resnet((6, 6, 2), 4, (1, 1), 3)
+    net = networks.vgg((4, 4, 2), ((3,),), (5,), 3, norm="batch")
     params = drawn.weights(net.params, 3)
-    dead = lambda path, x: np.zeros_like(x) if path[-1].key in ("scale", "var") and "norm_0" in str(path) else x
-    params = jax.tree_util.tree_map_with_path(dead, params)
-    params["batch_stats"]["norm"]["var"][:2] = 0
-    folded, after = fold_norms(net, params)
-    same_function(net, params, folded, after, inputs(net))
-    net = networks.vit(**VIT)
+    params["batch_stats"]["norm_0_0"]["var"][:2] = 0
+    params["params"]["norm_0_0"]["scale"][1:] = 0
+    same_function(net, params, *fold_norms(net, params), inputs(net))
+    net = networks.vit(**VIT | {"depth": 1})
     params = drawn.weights(net.params, 3)
     params["params"]["norm"]["scale"][:3] = 0
     folded, after = fold_norms(net, params)
@@ -336,7 +334,7 @@ def test_a_tied_embedding_keeps_what_it_reads_and_writes():
 
 
 def test_types_stay_and_other_shapes_are_taken():
-    net = networks.vit(norm="rms", **VIT)
+    net = networks.vit(norm="rms", **VIT | {"depth": 1})
     params = jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16), drawn.weights(net.params, 3))
     params["params"]["head"]["bias"] = np.asarray(params["params"]["head"]["bias"])
     net = dwalign.network(net.apply, params, jnp.zeros((1, 4, 6, 2), jnp.bfloat16))
@@ -351,10 +349,14 @@ def test_types_stay_and_other_shapes_are_taken():
     close(np.asarray(found, np.float32), np.asarray(jax.jit(net.apply)(params, x[:1]), np.float32), 0.1)
 
 
-def test_networks_folded_alike_are_equal():
+def test_networks_folded_alike_are_equal_and_are_networks():
     net = networks.transformer(norm="rms", **TEXT)
-    one, two = (fold_norms(net, drawn.weights(net.params, seed))[0] for seed in (1, 2))
+    (one, a), (two, _) = (fold_norms(net, drawn.weights(net.params, seed)) for seed in (1, 2))
     assert one == two and hash(one) == hash(two) and one != net
+    outputs, units = jax.jit(one.capture)(a, inputs(net))
+    close(outputs, jax.jit(one.apply)(a, inputs(net)))
+    assert {*units.post} == {*one.spec.sizes}
+    assert dwalign.certify(one.spec, one.apply, a, inputs(net)).error < 1e-9
 
 
 def test_several_inputs_and_counters():
@@ -388,7 +390,7 @@ def test_an_encoder_of_torch():
             self.patches = torch.nn.Conv2d(2, 12, 2, 2)
             self.token = torch.nn.Parameter(torch.randn(1, 1, 12))
             layer = torch.nn.TransformerEncoderLayer(12, 3, 7, 0.0, batch_first=True, norm_first=True)
-            self.blocks = torch.nn.TransformerEncoder(layer, 2, torch.nn.LayerNorm(12), enable_nested_tensor=False)
+            self.blocks = torch.nn.TransformerEncoder(layer, 1, torch.nn.LayerNorm(12), enable_nested_tensor=False)
             self.head = torch.nn.Linear(12, 3)
 
         def forward(self, x):
