@@ -214,6 +214,11 @@ def test_a_norm_written_as_one_product_and_one_sum():
     assert changed == {"gain", "shift", "up", "bias"} and folded.notes == ()
 
 
+def test_a_bias_between_two_matrices_is_no_norm():
+    apply = lambda p, x: jnp.tanh((x @ p["up"] + p["bias"][None]).mean(0) @ p["down"] + p["last"])
+    assert made(apply, x=(3, 4, 5), up=(5, 6), bias=(6,), down=(6, 2), last=(2,))[2] == set()
+
+
 def test_an_array_in_two_parts_stays():
     def apply(p, x):
         h = layer_norm(x @ p["embed"])

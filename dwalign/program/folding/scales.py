@@ -214,7 +214,7 @@ def _read(found: Product, value: Value) -> tuple[tuple[Atom, ...], tuple[Term, .
 def _summed(value: Value, axes: Sequence[int]) -> Value | None:
     """A sum over positions that are all scaled and shifted alike."""
     arrays = [atom.index for atom in (*value.gain, *(atom for term in value.shift for atom in term.atoms))]
-    if not arrays or any((array != array.take([0], axis)).any() for array in arrays for axis in axes):
+    if value.made or not arrays or any((array != array.take([0], axis)).any() for array in arrays for axis in axes):
         return None
     times = float(math.prod(arrays[0].shape[axis] for axis in axes))
     first = tuple(0 if axis in axes else slice(None) for axis in range(arrays[0].ndim))
