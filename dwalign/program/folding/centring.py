@@ -27,10 +27,14 @@ class Fixed(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What one writer adds; `index` numbers the `[batch, free]` of its product, or the entries of the parameters."""
+    """What one writer adds; `index` numbers the `[batch, free]` of its product, or the entries of the parameters.
+
+    `place` numbers what the product has read: what is added to its units at once is the same at one place.
+    """
 
     writer: int
     index: np.ndarray
+    place: np.ndarray
 
 
 class Stream(NamedTuple):
@@ -93,9 +97,15 @@ def find_centring(program: ClosedJaxpr, arguments: int) -> Centring:
 
 
 class _Found:
-    """`kernels` are the products that write; `streams` their parts; `seen` and `others` what is used in other ways;
-    `means` for each equation that sums units what writes them: `(writer, index [rest, units])`, every time it is
-    computed; `subtracted` the equations whose means are subtracted.
+    """What the walk finds out.
+
+    Attributes:
+      kernels: of the products that write.
+      streams: the parts of each.
+      seen, others: parts, and entries of parameters, that are used in other ways.
+      means: for each equation that sums units the parts of what it sums, `[rest, units]`, every time it is computed.
+      subtracted: the equations of which the means are subtracted.
+      along: ways to take a mean: for each entry of a stream the first of those that it is taken with.
     """
 
     def __init__(self) -> None:
@@ -105,7 +115,6 @@ class _Found:
         self.others: list[np.ndarray] = []
         self.means: dict[int, list[list[Part]]] = {}
         self.subtracted: dict[int, None] = {}
-        # for each entry of a stream the first of those with which a mean of it is taken
         self.along: list[np.ndarray] = []
         self._numbers: dict[Any, int] = {}
 
@@ -160,9 +169,9 @@ class _Found:
         if isinstance(value, Stream):
             return value.parts
         if isinstance(value, Fixed):
-            return (Part(ARRAY, value.index),)
+            return (Part(ARRAY, value.index, np.broadcast_to(0, value.index.shape)),)
         self.see(value)
-        return () if value == 0 else (Part(UNKNOWN, np.broadcast_to(0, shape)),)
+        return () if value == 0 else (Part(UNKNOWN, *[np.broadcast_to(0, shape)] * 2),)
 
     def _written(self, eqn: Any, ins: list) -> list | None:
         for side in (1, 0):
@@ -173,10 +182,10 @@ class _Found:
             if found is None:
                 return None
             self.see(other)
-            array, made = found[:2]
+            array, made, place = found[:3]
             number = self._numbers.setdefault((hash(array.tobytes()), array.shape), len(self.kernels))
             self.kernels += [array] * (number == len(self.kernels))
-            return [self._new([Part(number, made)], made.shape)]
+            return [self._new([Part(number, made, place)], made.shape)]
         return None
 
     def _concatenated(self, axis: int, ins: list, shape: Sequence[int]) -> list | None:
@@ -187,7 +196,7 @@ class _Found:
             for part in self._parts(one, ()):
                 end = start + part.index.shape[axis]
                 around = [(start, shape[axis] - end) if k == axis else (0, 0) for k in range(len(shape))]
-                parts.append(Part(part.writer, np.pad(part.index, around, constant_values=-1)))
+                parts.append(mapped(lambda x, around=around: np.pad(x, around, constant_values=-1), part))
             start = end
         return [self._new(parts, shape)]
 
@@ -212,14 +221,14 @@ class _Found:
         known = [part for part in parts if part.writer != UNKNOWN]
         if parts and all((part.index == part.index.take([0], k)).all() for part in known for k in axes):
             # over positions, at all of which the same is written
-            return [self._new([Part(part.writer, part.index[one]) for part in parts], shape)]
+            return [self._new([mapped(lambda x: x[one], part) for part in parts], shape)]
         least = value.at.min(axes, keepdims=True)
         along = np.full(int(value.at.max()) + 1, -1)
         along[value.at] = least
         self.along.append(along)
         if parts:
-            units = [np.moveaxis(part.index, axes, range(-len(axes), 0)).reshape(-1, count) for part in parts]
-            written = [Part(part.writer, index) for part, index in zip(parts, units, strict=True)]
+            rows = lambda x: np.moveaxis(x, axes, range(-len(axes), 0)).reshape(-1, count)
+            written = [mapped(rows, part) for part in parts]
             self.means.setdefault(id(eqn), []).append(written)
         kind = "mean" if parts else "mean of squares"
         return [Moment(value.of, kind, float(count), least[one], len(self.along) - 1, id(eqn))]
@@ -256,7 +265,8 @@ class _Found:
                 key = part.writer, part.index.shape, hash(part.index.tobytes())
                 ways[key] = _units(part.index) if key not in ways else ways[key]
                 # what the mean takes away is not what is added to all units
-                self.seen += [part] * (ways[key] is None)
+                one_place = (part.place == part.place[:, :1]).all()
+                self.seen += [part] * (ways[key] is None or not one_place)
                 keys.setdefault(eqn, []).append(key)
         for index in (*self.others, *(part.index for part in self.seen if part.writer == ARRAY)):
             roles.give(index, "other")
@@ -312,8 +322,8 @@ def _squared(value: Any) -> list | None:
     return None
 
 
-def _rows(eqn: Any, index: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Rows of a table picked by data, as the product with a one-hot matrix: its `kernel` and `made`."""
+def _rows(eqn: Any, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Rows of a table picked by data, as the product with a one-hot matrix: its `kernel`, `made` and `place`."""
     numbers, shape = eqn.params["dimension_numbers"], eqn.outvars[0].aval.shape
     picked = numbers.collapsed_slice_dims
     free = [k for k in range(index.ndim) if k not in picked]
@@ -323,7 +333,8 @@ def _rows(eqn: Any, index: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     sizes = [index.shape[k] for k in free]
     kernel = index.transpose([*picked, *free]).reshape(1, -1, math.prod(sizes))
     made = count(sizes).reshape([n if k in numbers.offset_dims else 1 for k, n in enumerate(shape)])
-    return kernel, np.broadcast_to(made, shape)
+    place = count([1 if k in numbers.offset_dims else n for k, n in enumerate(shape)])
+    return kernel, np.broadcast_to(made, shape), np.broadcast_to(place, shape)
 
 
 def _units(index: np.ndarray) -> np.ndarray | None:

@@ -109,12 +109,14 @@ class Product(NamedTuple):
     Attributes:
       kernel: the array.
       made: of the shape of the result, which of `[batch, free]` each of its entries is.
+      place: likewise, which row `[contracted]` of the other operand it is made of.
       read: an array of the shape of the other operand as `[batch, rest, contracted]`.
       padded: whether zeros are put around the other operand, or between its entries.
     """
 
     kernel: np.ndarray
     made: np.ndarray
+    place: np.ndarray
     read: Callable[[np.ndarray], np.ndarray]
     padded: bool
 
@@ -140,11 +142,14 @@ def _dot(eqn, side: int, index: np.ndarray, shape: Sequence[int]) -> Product:
 
     kernel = arranged(index, side, False)
     blocks, _, free = kernel.shape
-    made = count((blocks, 1, free))
     rest = math.prod(shape) // (blocks * free)
-    made = np.broadcast_to(made, (blocks, rest, free))
-    made = made if side == 1 else made.transpose(0, 2, 1)
-    return Product(kernel, made.reshape(shape), lambda array: arranged(array, 1 - side, True), False)
+
+    def out(array: np.ndarray) -> np.ndarray:
+        whole = np.broadcast_to(array, (blocks, rest, free))
+        return (whole if side == 1 else whole.transpose(0, 2, 1)).reshape(shape)
+
+    read = lambda array: arranged(array, 1 - side, True)
+    return Product(kernel, out(count((blocks, 1, free))), out(count((blocks, rest, 1))), read, False)
 
 
 def _convolution(eqn, index: np.ndarray, shape: Sequence[int]) -> Product:
@@ -162,8 +167,9 @@ def _convolution(eqn, index: np.ndarray, shape: Sequence[int]) -> Product:
         return np.repeat(array, window, axis=1).transpose(0, 2, 1)
 
     made = count([outputs if k == out[1] else 1 for k in range(len(shape))])
+    place = count([groups if k == out[1] else n for k, n in enumerate(shape)]).repeat(outputs // groups, out[1])
     padded = any(map(any, params["padding"])) or any(step != 1 for step in params["lhs_dilation"])
-    return Product(kernel, np.broadcast_to(made, shape), read, padded)
+    return Product(kernel, np.broadcast_to(made, shape), place, read, padded)
 
 
 def common(array: np.ndarray, exact: bool = False) -> np.ndarray | None:

@@ -16,6 +16,8 @@ from jax.extend.core import ClosedJaxpr
 from dwalign.program.folding.follow import Roles, mapped
 from dwalign.program.folding.scales import Atom, End, Made, Scales, Term, Value, find_scales
 
+NEAR = 1e-6
+
 
 class Gains(NamedTuple):
     """Attributes:
@@ -138,30 +140,37 @@ class _Plan:
     def _shifts(self, term: Term) -> set[int]:
         return {leaf for atom in term.atoms if not self._is_gain(atom) for leaf in self.leaves(atom.index)}
 
-    def _after_gain(self, number: int) -> After | None:
-        after = self.after.get(number)
-        return after if after is not None and after.gain else None
-
-    def _folded_back(self, after: After) -> set[int]:
-        """The arrays that go if the gain goes into the matrix before it."""
-        kept = set() if after.bias is None else self._shifts(after.shift[after.bias])
-        return self._all(after.gain, after.shift) - kept
-
     def _all(self, gain: Sequence[Atom], shift: Sequence[Term]) -> set[int]:
         atoms = (*gain, *(atom for term in shift for atom in term.atoms))
         return {leaf for atom in atoms for leaf in self.leaves(atom.index)}
 
-    def groups(self) -> list[set[int]]:
-        """The arrays that are folded together or not at all, for every product before and behind."""
-        back = [self._folded_back(after) for after in self.after.values() if after is not None and after.gain]
-        return [group for group in (*back, *(self._all(one.gain, one.shift) for one in self.scales.readers)) if group]
+    def before(self, number: int) -> set[int]:
+        """The arrays that go if gain and shift of what a product reads go into it."""
+        reader = self.scales.readers[number]
+        return self._all(reader.gain, reader.shift)
+
+    def behind(self, number: int) -> set[int]:
+        """The arrays that go if the gain of what a product made goes back into it."""
+        after = self.after.get(number)
+        if after is None or not after.gain:
+            return set()
+        return self._all(after.gain, after.shift) - (
+            set() if after.bias is None else self._shifts(after.shift[after.bias])
+        )
 
     def neutral(self) -> dict[int, float]:
         """What the arrays that can be folded become: gains 1, with what is added to them, and all others 0."""
-        out = {leaf: 0.0 for group in self.groups() for leaf in group}
+        numbers = range(len(self.scales.readers))
+        out = {leaf: 0.0 for number in numbers for leaf in self.before(number) | self.behind(number)}
         for gain in (*(end.value.gain for end in self.scales.ends), *(one.gain for one in self.scales.readers)):
             out |= {leaf: 1 - atom.added for atom in gain for leaf in self.leaves(atom.index) if leaf in out}
         return out
+
+    def _vanishes(self, gain: Sequence[Atom], shift: Sequence[Term], neutral: Mapping[int, float]) -> bool:
+        """Whether nothing is left of gain and shift where the arrays have become what they shall."""
+        left = lambda atom: [neutral.get(leaf, np.nan) + atom.added for leaf in self.leaves(atom.index)]
+        one = all(abs(value - 1) < NEAR for atom in gain for value in left(atom))
+        return one and all(any(not any(left(atom)) and atom.power > 0 for atom in term.atoms) for term in shift)
 
     def stays(self, neutral: Mapping[int, float], entries: np.ndarray) -> dict[int, str]:
         """The arrays that cannot be folded, and why."""
@@ -178,25 +187,28 @@ class _Plan:
             elif end.value.made is not None and end.value.gain and self.after[end.value.made.by] is None:
                 keep(leaves, "the result of the product before it is used in other ways, too")
         for number, reader in enumerate(self.scales.readers):
-            after = self._after_gain(number)
-            before = self._all(reader.gain, reader.shift)
-            behind = set() if after is None else self._folded_back(after)
+            before, behind, after = self.before(number), self.behind(number), self.after.get(number)
             if not self.roles.has(reader.kernel, ("kernel", number)):
                 keep(before | behind, "the matrix beside it is used elsewhere, too")
-            if after is not None and after.shift and not self._has_bias(number):
-                keep(behind, "nothing that is added once behind the product before it can take its shift")
+            if not self._vanishes(reader.gain, reader.shift, neutral):
+                keep(before, "it is used in two ways")
             if self._shift(reader.shift, entries).any() and not self._has_bias(number):
                 keep(before, "a product that reads it has no bias of its own to take the shift")
+            if after is not None and behind:
+                others = [term for k, term in enumerate(after.shift) if k != after.bias]
+                if not self._vanishes(after.gain, others, neutral):
+                    keep(behind, "it is used in two ways")
+                if after.shift and not self._has_bias(number):
+                    keep(behind, "nothing that is added once behind the product before it can take its shift")
         for leaf in neutral:
             role = "gain" if leaf in self.gains else "shift"
             if not self.roles.has(np.arange(*self.borders[leaf : leaf + 2]), role):
                 keep([leaf], "some of its entries are used in other ways, or not at all")
-        groups = self.groups()
-        while any(group & set(out) and not group <= set(out) for group in groups):
-            for group in groups:
-                keep(group, next((out[leaf] for leaf in sorted(group) if leaf in out), "")) if group & set(
-                    out
-                ) else None
+        # what is folded together stays together
+        groups = [group(number) for number in range(len(self.scales.readers)) for group in (self.before, self.behind)]
+        while torn := [group for group in groups if group & set(out) and not group <= set(out)]:
+            for group in torn:
+                keep(group, out[min(group & set(out))])
         return out
 
     def _has_bias(self, number: int) -> bool:
@@ -210,12 +222,12 @@ class _Plan:
         """Into one matrix and its bias."""
         reader, after = self.scales.readers[number], self.after.get(number)
         kernel, bias = entries[reader.kernel], 0.0
-        if not self._all(reader.gain, reader.shift) & set(stays):
+        if not self.before(number) & set(stays):
             shift = np.broadcast_to(self._shift(reader.shift, entries), kernel.shape[:2])
             bias = reader.number * np.einsum("bc,bcf->bf", shift, kernel).ravel()
             kernel = kernel * np.broadcast_to(_power(reader.gain, entries), kernel.shape[:2])[..., None]
         into = self._bias(number)
-        if after is not None and after.gain and not self._folded_back(after) & set(stays):
+        if after is not None and after.gain and not self.behind(number) & set(stays):
             gain = _power(after.gain, entries)
             if into is not None:
                 entries[into] = self._shift(after.shift, entries) + gain * after.number * bias

@@ -133,8 +133,10 @@ class _Found:
         ins = [self.read(one) for one in ins]
         out = self._linear(eqn, ins)
         if out is None:
+            # what has rules of its own for gradients is told by no name
+            why = "a non-linearity" if eqn.primitive.name.startswith("custom_") else eqn.primitive.name
             for one in ins:
-                self.end(one, str(eqn.params.get("name", eqn.primitive.name)))
+                self.end(one, why)
             out = [PLAIN] * len(eqn.outvars)
         return out
 
@@ -212,7 +214,7 @@ def _read(found: Product, value: Value) -> tuple[tuple[Atom, ...], tuple[Term, .
 def _summed(value: Value, axes: Sequence[int]) -> Value | None:
     """A sum over positions that are all scaled and shifted alike."""
     arrays = [atom.index for atom in (*value.gain, *(atom for term in value.shift for atom in term.atoms))]
-    if not arrays or any((array != array.take([0], axis)).any() for array in arrays for axis in axes):
+    if value.made or not arrays or any((array != array.take([0], axis)).any() for array in arrays for axis in axes):
         return None
     times = float(math.prod(arrays[0].shape[axis] for axis in axes))
     first = tuple(0 if axis in axes else slice(None) for axis in range(arrays[0].ndim))
@@ -278,9 +280,13 @@ def _computed(name: str, ins: list) -> Value | None:
         return None
     left, right = ins
     if name in ("add", "add_any", "sub"):
-        if isinstance(left, Value) and isinstance(right, Value):
-            return None
         sign = Term(-1.0, ()) if name == "sub" else Term(1.0, ())
+        if isinstance(left, Value) and isinstance(right, Value):
+            # such as x * (gain / deviation) - mean * (gain / deviation)
+            alike = mapped(np.array_equal, left.gain, right.gain)
+            if left.made or right.made or not left.gain or alike is None or not all(atom.index for atom in alike):
+                return None
+            return Value(left.gain, (*left.shift, *_times(right.shift, sign)))
         if isinstance(right, Fixed):
             return _shifted(left, _times(right.terms, sign))
         return _shifted(_scaled(right, sign), left.terms)
