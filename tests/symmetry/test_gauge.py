@@ -181,6 +181,22 @@ def test_dead_units_stay_and_the_others_do_as_if_there_were_none():
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(("module", "name"), [("conv_0_0", "kernel"), ("norm_0_0", "scale"), ("norm_0_0", "bias")])
+def test_factors_without_a_best_one_do_not_run_away(module, name):
+    apply, spec, params, inputs = case("vgg")
+    zero = {name: params["params"][module][name] * (np.arange(4) > 0).astype(np.float32)}
+    dead = params | {"params": params["params"] | {module: params["params"][module] | zero}}
+    found = gauge(spec, dead)
+    assert max(abs(np.log(found[g].scale)).max() for g in spec.sizes) < 3
+    moved = gauge(spec, permute(spec, dead, planted(spec, 10, "scale")))
+    one, two = (permute(spec, dead, found), permute(spec, permute(spec, dead, planted(spec, 10, "scale")), moved))
+    np.testing.assert_allclose(apply(one, inputs), apply(dead, inputs), rtol=1e-4, atol=1e-5)
+    # the first channel is at fault, and its neighbours do not mind
+    for path in (("conv_0_0", "kernel"), ("norm_0_0", "scale"), ("norm_0_0", "bias"), ("norm_1_0", "scale")):
+        first, second = (np.asarray(net["params"][path[0]][path[1]]) for net in (one, two))
+        np.testing.assert_allclose(first[..., 1:], second[..., 1:], rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("zero", ["a", "b"])
 def test_a_product_that_is_zero_or_has_no_full_rank(zero):
     apply, spec, params, inputs = case("lora")
