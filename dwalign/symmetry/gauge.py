@@ -28,8 +28,8 @@ PyTree = Any
 ROUNDS = 100
 # what still moves after so many rounds, and by so much in one, has no smallest norm
 LATE, MUCH = 40, 0.1
-# of the largest change in one round, in units of the precision
-SMALL = 8
+# a largest change in one round that is none, at least so many units of the precision
+SMALL, ROUNDING = 1e-9, 64
 
 
 class Place(NamedTuple):
@@ -162,7 +162,7 @@ def _gauge(spec, places, arrays):
 
     state = State(list(arrays), none, same, 0)
     if scaled or linear:
-        state = _until_settled(turn, state, SMALL * float(np.finfo(dtype).eps))
+        state = _until_settled(turn, state, max(SMALL, ROUNDING * float(np.finfo(dtype).eps)))
     scales = {g: xp.exp(_needed(_norms(state.arrays, own), own, state.scales[g])) for g, own in scaled.items()}
     maps, signs, arrays = dict(state.maps), {}, list(arrays)
     for g, own in scaled.items():

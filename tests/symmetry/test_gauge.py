@@ -126,6 +126,17 @@ def test_nothing_in_the_group_is_smaller():
             assert size(spec, other) > size(spec, found)
 
 
+def test_a_deep_network_settles_too():
+    """Layer by layer a change would take hundreds of rounds to get through."""
+    depth = 24
+    axes = [Axes(f"h{k}^-1", f"h{k + 1}") for k in range(depth)]
+    axes = [Axes(None, "h0"), *axes, Axes(f"h{depth}^-1", None)]
+    sizes = {f"h{k}": 5 for k in range(depth + 1)}
+    spec = PermutationSpec(axes, sizes, kinds=dict.fromkeys(sizes, "scale"))
+    params = [drawn.normal(5, 5, seed=k).astype(np.float64) for k in range(depth + 2)]
+    close(canonical(spec, permute(spec, params, planted(spec, 11, "scale"))), canonical(spec, params), 1e-7)
+
+
 def test_in_and_out_have_one_norm():
     _, spec, params, _ = case("mlp")
     layers = canonical(spec, params)["params"]
