@@ -28,7 +28,7 @@ PyTree = Any
 ROUNDS = 100
 # what still moves after so many rounds, and by so much in one, has no smallest norm
 LATE, MUCH = 40, 0.1
-# a largest change in one round that is none, at least so many units of the precision
+# changes of a round that count as none, and how many units of the precision these are at least
 SMALL, ROUNDING = 1e-9, 64
 
 
@@ -182,7 +182,8 @@ def _gauge(spec, places, arrays):
 def _scaled(spec, places) -> dict[str, list[Place]]:
     """The places at which groups have positive factors."""
     groups = [g for g in places if spec.kinds[g] != "linear" and spec.directions[g][0]]
-    return {g: [place for place in places[g] if any(place.power.scale)] for g in groups}
+    found = {g: [place for place in places[g] if any(place.power.scale)] for g in groups}
+    return {g: own for g, own in found.items() if own}
 
 
 def _linear(spec, places) -> dict[str, list[Place]]:

@@ -248,6 +248,17 @@ def test_storage_is_kept():
     close(jax.tree.map(np.float32, found), canonical(spec, params), 0.05)
 
 
+def test_what_no_weight_determines_stays():
+    """Factors that only a statistic has, and those that nothing undoes."""
+    spec = PermutationSpec({"w": Axes("h^0"), "running_mean": Axes("h")}, {"h": 3}, kinds={"h": "scale"})
+    params = drawn.named(w=(3,), running_mean=(3,))
+    close(canonical(spec, params), params, 0)
+    axes = {"w": Axes("h"), "other": Axes("h", "k"), "back": Axes("k^-1")}
+    spec = PermutationSpec(axes, {"h": 3, "k": 2}, kinds={"h": "scale", "k": "scale"})
+    params = drawn.named(w=(3,), other=(3, 2), back=(2,))
+    close(canonical(spec, params), params, 0)
+
+
 def test_permutations_alone_leave_nothing_to_do():
     spec, params = mlp(4, (6, 5), 3).spec, drawn.weights(mlp(4, (6, 5), 3).params)
     assert all(x is y for x, y in zip(*map(jax.tree.leaves, (canonical(spec, params), params)), strict=True))
