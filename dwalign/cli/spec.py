@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -18,6 +18,8 @@ from dwalign.cli.subject import open_subject
 class Options(options.Asked):
     """Show the symmetries of a network, read off its program and checked on numbers."""
 
+    kinds: Literal["permutation", "all"] = "permutation"
+    """all for signs, scales, orthogonal and linear maps beside the order of units"""
     complete: bool = False
     """also look for symmetries that the program has and the spec misses; slow"""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
@@ -31,6 +33,8 @@ def main(asked: Options) -> None:
     if asked.output is not None:
         check_free("output", asked.output, asked.overwrite)
     subject = open_subject(asked, ())
+    if asked.kinds != "permutation":
+        subject = subject._replace(network=_of_kinds(subject.network, asked.kinds))
     network = subject.network
     found = plan(subject)
     if asked.dry_run:
@@ -41,6 +45,7 @@ def main(asked: Options) -> None:
             network.spec, network.apply, network.params, network.example, complete=asked.complete
         )
     found |= {
+        "kinds": dict(network.spec.kinds),
         "error": certificate.error,
         "tolerance": certificate.tolerance,
         "missed": [note._asdict() for note in certificate.missed],
@@ -54,3 +59,14 @@ def main(asked: Options) -> None:
         f"checked    permuting changes the function by {certificate.error:.1e}, rounding is {certificate.tolerance:.1e}"
     )
     answer(found, "\n".join([network.spec.describe(), "", plan_text(found), checked, *missed]), as_json=asked.json)
+
+
+def _of_kinds(network: Any, kinds: str) -> Any:
+    found = dwalign.network(
+        network.apply,
+        network.params,
+        network.example,
+        statistics=lambda path: path in network.spec.statistics,
+        kinds=kinds,
+    )
+    return dataclasses.replace(network, spec=found.spec)

@@ -85,6 +85,7 @@ def network(
     init: Callable[[jax.Array], PyTree] | None = None,
     config: Mapping[str, Any] | None = None,
     statistics: PyTree | Callable[[str], bool] | None = None,
+    kinds: str = "permutation",
 ) -> Network:
     """The network of any JAX program: its symmetries and its hidden units are read off it, nothing is run.
 
@@ -97,6 +98,7 @@ def network(
       init, config: see `Network`.
       statistics: which arrays are batch statistics, see `dwalign.symmetry.find_statistics`; by default those that are
         named as such.
+      kinds: "all" for more than the order of units, see `infer_spec`.
 
     Raises:
       InferenceError: apply fails on the inputs, returns things that are not arrays, or ignores all its parameters.
@@ -114,7 +116,7 @@ def network(
     unpack = len(inputs) != 1
     return Network(
         _OfOne(apply) if unpack else apply,
-        infer_spec(apply, params, *inputs, statistics=statistics),
+        infer_spec(apply, params, *inputs, statistics=statistics, kinds=kinds),
         jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), params),
         take_examples(example, slice(1)) if count_examples(example) else example,
         train=_OfOne(train) if unpack and train else train,

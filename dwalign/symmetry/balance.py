@@ -24,8 +24,8 @@ def newton_step(squares: Any, powers: np.ndarray) -> Any:
       `[*many, directions]`; 0 along what changes nothing.
 
     >>> t = newton_step(np.array([1.0, 1.0201]), np.array([[1.0], [-1.0]]))
-    >>> float(np.exp(2 * t[0]).round(4))
-    1.0099
+    >>> float(np.exp(2 * t[0]).round(3))
+    1.01
     """
     xp = namespace(squares)
     powers = powers.astype(squares.dtype)

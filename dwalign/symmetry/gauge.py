@@ -26,8 +26,10 @@ from dwalign.symmetry.weights import weight_blocks
 
 PyTree = Any
 ROUNDS = 100
-# of the largest change in one round, in units of the precision
-SMALL = 8
+# what still moves after so many rounds, and by so much in one, has no smallest norm
+LATE, MUCH = 40, 0.1
+# changes of a round that count as none, and how many units of the precision these are at least
+SMALL, ROUNDING = 1e-9, 64
 
 
 class Place(NamedTuple):
@@ -51,11 +53,13 @@ class State(NamedTuple):
     arrays: the blocks as they are by now.
     scales: logarithms of the factors of each group, `[*batch, n, directions]`.
     maps: of each linear group.
+    round: how many there were.
     """
 
     arrays: list[Any]
     scales: dict[str, Any]
     maps: dict[str, Any]
+    round: Any
 
 
 def canonical(spec: PermutationSpec, params: PyTree, *, basis: bool = True) -> PyTree:
@@ -148,21 +152,18 @@ def _gauge(spec, places, arrays):
             # a rotation changes no norm
             changes.append(abs(step @ step.swapaxes(-1, -2) - same[g]).max())
         for g, own in scaled.items():
-            step = _equalise(arrays, own)
+            step = _equalise(arrays, own, state.round > LATE)
             scales[g] = scales[g] + step
             changes.append(abs(step).max())
         for g, step in _together(arrays, scaled).items():
             scales[g] = scales[g] + xp.broadcast_to(step, scales[g].shape)
             changes.append(abs(step).max())
-        return State(arrays, scales, maps), xp.stack(changes).max()
+        return State(arrays, scales, maps, state.round + 1), xp.stack(changes).max()
 
-    state = State(list(arrays), none, same)
+    state = State(list(arrays), none, same, 0)
     if scaled or linear:
-        state = _until_settled(turn, state, SMALL * float(np.finfo(dtype).eps))
-    scales = {
-        g: xp.where(_determined(_norms(state.arrays, own), own), xp.exp(state.scales[g]), 1)
-        for g, own in scaled.items()
-    }
+        state = _until_settled(turn, state, max(SMALL, ROUNDING * float(np.finfo(dtype).eps)))
+    scales = {g: xp.exp(_needed(_norms(state.arrays, own), own, state.scales[g])) for g, own in scaled.items()}
     maps, signs, arrays = dict(state.maps), {}, list(arrays)
     for g, own in scaled.items():
         _multiply(arrays, own, Monomial(None, scales[g]))
@@ -181,7 +182,8 @@ def _gauge(spec, places, arrays):
 def _scaled(spec, places) -> dict[str, list[Place]]:
     """The places at which groups have positive factors."""
     groups = [g for g in places if spec.kinds[g] != "linear" and spec.directions[g][0]]
-    return {g: [place for place in places[g] if any(place.power.scale)] for g in groups}
+    found = {g: [place for place in places[g] if any(place.power.scale)] for g in groups}
+    return {g: own for g, own in found.items() if own}
 
 
 def _linear(spec, places) -> dict[str, list[Place]]:
@@ -190,17 +192,16 @@ def _linear(spec, places) -> dict[str, list[Place]]:
 
 
 def _until_settled(turn: Callable, state: State, small: float) -> State:
-    if namespace(*jax.tree.leaves(state)) is np:
+    if namespace(*state.arrays) is np:
         for _ in range(ROUNDS):
             state, change = turn(state)
             if change <= small:
                 break
         return state
-    going = lambda carry: (carry[1] > small) & (carry[2] < ROUNDS)
-    again = lambda carry: (*turn(carry[0]), carry[2] + 1)
+    going = lambda carry: (carry[1] > small) & (carry[0].round < ROUNDS)
     # any change at all, of the type of the others
     first = jnp.full((), jnp.inf, state.arrays[0].dtype)
-    return jax.lax.while_loop(going, again, (state, first, 0))[0]
+    return jax.lax.while_loop(going, lambda carry: turn(carry[0]), (state, first))[0]
 
 
 # positive factors
@@ -227,7 +228,14 @@ def _determined(norms, own: Sequence[Place]) -> Any:
     return (some @ (powers > 0).astype(norms.dtype) > 0) & (some @ (powers < 0).astype(norms.dtype) > 0)
 
 
-def _equalise(arrays: list, own: Sequence[Place]) -> Any:
+def _needed(norms, own: Sequence[Place], logarithms) -> Any:
+    """The smallest logarithms that do the same at all places that are not left out."""
+    some = (norms > 0).astype(norms.dtype)[..., None]
+    powers = some * _powers(own, norms.dtype).reshape((1,) * (norms.ndim - 1) + (len(own), -1))
+    return (namespace(norms).linalg.pinv(powers) @ (powers @ logarithms[..., None]))[..., 0]
+
+
+def _equalise(arrays: list, own: Sequence[Place], late: Any) -> Any:
     """Change the factors of one group; what depends on a factor that nothing determines is left out of `arrays`.
 
     Where an array carries the group twice, a mean bounds the product of both factors from above.
@@ -239,7 +247,8 @@ def _equalise(arrays: list, own: Sequence[Place]) -> Any:
     votes = loose @ (powers != 0).astype(norms.dtype).T == 0
     norms = xp.where(votes, norms, 0) / xp.broadcast_to(times, norms.shape)
     step = newton_step(norms, powers * times[:, None])
-    factors = xp.where(votes, xp.exp(step @ powers.T), 0)
+    moved = step @ powers.T
+    factors = xp.where(votes & ~(late & (abs(moved) > MUCH)), xp.exp(moved), 0)
     for k, place in enumerate(own):
         arrays[place.block] = _times(arrays[place.block], place, factors[..., k])
     return step

@@ -77,6 +77,7 @@ def test_spec(run, folder):
     found = run("spec", "-o", "spec.json")
     assert found["groups"] == {"h0": [6]} and found["error"] <= found["tolerance"]
     assert dwalign.PermutationSpec.from_json((folder / "spec.json").read_text()).sizes == {"h0": 6}
+    assert run("spec", "--kinds", "all")["kinds"] == {"h0": "scale"}
 
 
 def test_align_restores_the_order(run, folder):

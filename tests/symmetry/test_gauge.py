@@ -126,6 +126,17 @@ def test_nothing_in_the_group_is_smaller():
             assert size(spec, other) > size(spec, found)
 
 
+def test_a_deep_network_settles_too():
+    """Layer by layer a change would take hundreds of rounds to get through."""
+    depth = 24
+    axes = [Axes(f"h{k}^-1", f"h{k + 1}") for k in range(depth)]
+    axes = [Axes(None, "h0"), *axes, Axes(f"h{depth}^-1", None)]
+    sizes = {f"h{k}": 5 for k in range(depth + 1)}
+    spec = PermutationSpec(axes, sizes, kinds=dict.fromkeys(sizes, "scale"))
+    params = [drawn.normal(5, 5, seed=k).astype(np.float64) for k in range(depth + 2)]
+    close(canonical(spec, permute(spec, params, planted(spec, 11, "scale"))), canonical(spec, params), 1e-7)
+
+
 def test_in_and_out_have_one_norm():
     _, spec, params, _ = case("mlp")
     layers = canonical(spec, params)["params"]
@@ -181,6 +192,22 @@ def test_dead_units_stay_and_the_others_do_as_if_there_were_none():
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(("module", "name"), [("conv_0_0", "kernel"), ("norm_0_0", "scale"), ("norm_0_0", "bias")])
+def test_factors_without_a_best_one_do_not_run_away(module, name):
+    apply, spec, params, inputs = case("vgg")
+    zero = {name: params["params"][module][name] * (np.arange(4) > 0).astype(np.float32)}
+    dead = params | {"params": params["params"] | {module: params["params"][module] | zero}}
+    found = gauge(spec, dead)
+    assert max(abs(np.log(found[g].scale)).max() for g in spec.sizes) < 3
+    moved = gauge(spec, permute(spec, dead, planted(spec, 10, "scale")))
+    one, two = (permute(spec, dead, found), permute(spec, permute(spec, dead, planted(spec, 10, "scale")), moved))
+    np.testing.assert_allclose(apply(one, inputs), apply(dead, inputs), rtol=1e-4, atol=1e-5)
+    # the first channel is at fault, and its neighbours do not mind
+    for path in (("conv_0_0", "kernel"), ("norm_0_0", "scale"), ("norm_0_0", "bias"), ("norm_1_0", "scale")):
+        first, second = (np.asarray(net["params"][path[0]][path[1]]) for net in (one, two))
+        np.testing.assert_allclose(first[..., 1:], second[..., 1:], rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("zero", ["a", "b"])
 def test_a_product_that_is_zero_or_has_no_full_rank(zero):
     apply, spec, params, inputs = case("lora")
@@ -219,6 +246,17 @@ def test_storage_is_kept():
     assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {jnp.dtype(jnp.bfloat16)}
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(found))
     close(jax.tree.map(np.float32, found), canonical(spec, params), 0.05)
+
+
+def test_what_no_weight_determines_stays():
+    """Factors that only a statistic has, and those that nothing undoes."""
+    spec = PermutationSpec({"w": Axes("h^0"), "running_mean": Axes("h")}, {"h": 3}, kinds={"h": "scale"})
+    params = drawn.named(w=(3,), running_mean=(3,))
+    close(canonical(spec, params), params, 0)
+    axes = {"w": Axes("h"), "other": Axes("h", "k"), "back": Axes("k^-1")}
+    spec = PermutationSpec(axes, {"h": 3, "k": 2}, kinds={"h": "scale", "k": "scale"})
+    params = drawn.named(w=(3,), other=(3, 2), back=(2,))
+    close(canonical(spec, params), params, 0)
 
 
 def test_permutations_alone_leave_nothing_to_do():

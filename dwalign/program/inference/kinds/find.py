@@ -9,6 +9,7 @@ from dwalign.program.inference.groups import Groups
 from dwalign.program.inference.kinds.rules import apply_rule
 from dwalign.program.inference.kinds.solve import BINARY, RATIONAL, Vector, all_ones, first_without, null_space
 from dwalign.program.inference.kinds.unknowns import Unknowns
+from dwalign.program.inference.walk import MOVES
 from dwalign.symmetry.axes import Axes
 from dwalign.symmetry.powers import Power, power_text
 
@@ -36,13 +37,19 @@ def find_kinds(facts: Facts, groups: Groups, axes: Sequence[Axes]) -> Kinds:
     for step in facts.steps:
         apply_rule(u, step)
     # the factors of a group are those of what is batched over it
-    outer = {h for batch in groups.batch.values() for h in batch}
+    inner = {h: [groups.names[g] for g, batch in groups.batch.items() if h in batch] for h in groups.batch}
     kinds, bounds, powers = {}, {}, {}
+    # what is used first has the power 1: it writes the units, and others read them
+    used = _first_used(facts.steps)
+    order = sorted(range(len(places)), key=lambda k: used.get(facts.occurrences[k].number, len(facts.steps)))
     for group in groups.batch:
         name = groups.names[group]
-        own = list(dict.fromkeys(place[key] for place in places for key in place if key[0] == name))
-        kinds[name], bounds[name], found = ("permutation", "", {}) if group in outer else _kind(u, name, own)
-        powers |= found
+        own = list(dict.fromkeys(places[k][key] for k in order for key in places[k] if key[0] == name))
+        if inner[group]:
+            kinds[name], bounds[name] = "permutation", f"its factors are those of {', '.join(inner[group])}"
+        else:
+            kinds[name], bounds[name], found = _kind(u, name, own)
+            powers |= found
 
     def written(place: Mapping[Place, int]):
         def rename(*key):
@@ -52,6 +59,16 @@ def find_kinds(facts: Facts, groups: Groups, axes: Sequence[Axes]) -> Kinds:
         return rename
 
     return Kinds([one.relabelled(written(at)) for one, at in zip(axes, places, strict=True)], kinds, bounds)
+
+
+def _first_used(steps: Sequence[Step]) -> dict[int, int]:
+    """For each value, by its number, the step that first computes with it; to move or hand it on is no use of it."""
+    first: dict[int, int] = {}
+    for k, step in reversed(list(enumerate(steps))):
+        handed = [first[one.number] for one in step.outs if one.number in first]
+        at = min(handed, default=k) if step.name == "link" or step.name in MOVES else k
+        first |= {one.number: at for one in step.ins}
+    return first
 
 
 def _standing_for(groups: Groups) -> Iterator[tuple[Atom, str | None]]:
