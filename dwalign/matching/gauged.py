@@ -17,8 +17,11 @@ Find = Callable[[PermutationSpec, PyTree, PyTree, Alignment | None], Alignment]
 def in_gauge(spec: PermutationSpec, a: PyTree, b: PyTree, start: Alignment | None, find: Find) -> Alignment:
     """`find(spec, a, b, start)` for groups of the kinds that are matched, as an alignment of the networks as they are.
 
-    `find` gets both networks in their gauge, and a spec whose groups are of the kinds `MATCHED`.
+    `find` gets both networks in their gauge, and a spec whose groups are of the kinds `MATCHED`; where only orders are
+    free that is all as it was given.
     """
+    if not spec.has_kinds:
+        return find(spec, a, b, start)
     reduced = spec.with_kinds(*MATCHED)
     one, two = (gauge(spec, params) for params in (a, b))
     back, there = (inverse(spec, element) for element in (one, two))

@@ -6,7 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dwalign.assignment import hungarian, soft_assign
+from dwalign.assignment import neutral
+from dwalign.matching.gauged import in_gauge
+from dwalign.matching.latents import Latents, begin, harden, scores_in, soften
 from dwalign.matching.method import method
 from dwalign.matching.objective import (
     better_of,
@@ -60,45 +62,50 @@ def refine(
       iterations: of Sinkhorn.
       examples: the first so many of the data are used; all by default.
     """
-    spec, loss = network.spec, loss_of(network, task)
-    seen = take_examples(data, slice(examples))
+    loss, seen = loss_of(network, task), take_examples(data, slice(examples))
     task_loss = lambda params: loss(params, seen)
     options: dict[str, Any] = dict(steps=steps, learning_rate=learning_rate, momentum=momentum, iterations=iterations)
 
-    first = standardise(random_scores(spec, key) if start is None else start_scores(start), spread)
-    last, history = refine_scores(spec, a, b, first, task_loss, **options)
-    before, after = hungarian((first, last))
-    begun = before if start is None else start_perms(spec, start)
-    perms, scores = better_of(spec, a, b, (begun, first), (after, last), task_loss)
-    return Alignment(perms, scores, history)
+    def find(spec, a, b, start):
+        scores = standardise(random_scores(spec, key) if start is None else start_scores(start), spread)
+        first = begin(spec, Alignment(neutral(spec)) if start is None else start, scores)
+        last, history = refine_scores(spec, a, b, first, task_loss, **options)
+        begun = harden(spec, first) if start is None else start_perms(spec, start)
+        perms, kept = better_of(spec, a, b, (begun, first), (harden(spec, last), last), task_loss)
+        return Alignment(perms, scores_in(kept), history)
+
+    return in_gauge(network.spec, a, b, start, find)
 
 
 def refine_scores(
     spec: PermutationSpec,
     a: PyTree,
     b: PyTree,
-    scores: dict[str, jax.Array],
+    latents: Latents,
     task_loss: Callable[[PyTree], jax.Array],
     *,
     steps: int,
     learning_rate: float = 0.3,
     momentum: float = 0.5,
     iterations: int = 10,
-) -> tuple[dict[str, jax.Array], jax.Array]:
-    """The steps of `refine` from `scores` on, and the midpoint loss before each; `task_loss(params)` is that of one."""
+) -> tuple[Latents, jax.Array]:
+    """The steps of `refine` from `latents` on, and the midpoint loss before each; `task_loss(params)` is that of one.
 
-    def objective(scores):
-        plans = soft_assign(scores, iterations=iterations, solver="scaling")
+    Of groups that only exchange units latents are scores.
+    """
+
+    def objective(latents):
+        plans = soften(spec, latents, iterations=iterations, solver="scaling")
         back = transpose(spec, plans)
         return midpoint_loss(spec, a, b, plans, task_loss) + midpoint_loss(spec, b, a, back, task_loss)
 
     def step(state, rate):
-        scores, velocity = state
-        value, grads = jax.value_and_grad(objective)(scores)
+        latents, velocity = state
+        value, grads = jax.value_and_grad(objective)(latents)
         velocity = jax.tree.map(lambda v, g: momentum * v + g * jax.lax.rsqrt(jnp.mean(g**2) + 1e-20), velocity, grads)
-        scores = jax.tree.map(lambda q, v: q - rate.astype(q.dtype) * v, scores, velocity)
-        return (scores, velocity), 0.5 * value
+        latents = jax.tree.map(lambda q, v: q - rate.astype(q.dtype) * v, latents, velocity)
+        return (latents, velocity), 0.5 * value
 
     rates = learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * jnp.arange(steps) / max(steps, 1)))
-    (scores, _), history = loops.scan(step, (scores, jax.tree.map(jnp.zeros_like, scores)), rates)
-    return scores, history
+    (latents, _), history = loops.scan(step, (latents, jax.tree.map(jnp.zeros_like, latents)), rates)
+    return latents, history

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dwalign.assignment import hungarian, soft_assign
+from dwalign.assignment import neutral
+from dwalign.matching.gauged import in_gauge
+from dwalign.matching.latents import begin, harden, scores_in, soften
 from dwalign.matching.method import method
 from dwalign.matching.objective import (
     better_of,
@@ -17,7 +19,7 @@ from dwalign.matching.objective import (
     start_scores,
 )
 from dwalign.program import CLASSIFICATION, Data, Network, Task, count_examples, loops, take_examples
-from dwalign.symmetry import Alignment, identity, interpolate, permute
+from dwalign.symmetry import Alignment, interpolate, permute
 
 PyTree = Any
 
@@ -58,36 +60,42 @@ def sinkhorn_rebasin(
       temperature, sinkhorn_iterations: of the projection.
       task: what the networks are for.
     """
-    spec, loss = network.spec, loss_of(network, task)
+    options = dict(spread=spread, temperature=temperature, sinkhorn_iterations=sinkhorn_iterations)
+    options |= dict(iterations=iterations, learning_rate=learning_rate, images=images)
+    find = lambda spec, a, b, start: _descend(spec, loss_of(network, task), a, b, key, data, start, **options)
+    return in_gauge(network.spec, a, b, start, find)
+
+
+def _descend(
+    spec, loss, a, b, key, data, start, *, iterations, learning_rate, images, spread, temperature, sinkhorn_iterations
+) -> Alignment:
     count = count_examples(data)
     start_key, loop_key = jax.random.split(key)
     if start is None:
+        start = Alignment(neutral(spec))
         noise = random_scores(spec, start_key)
-        scores = jax.tree.map(lambda matrix, q: matrix + 0.1 * q, start_scores(Alignment(identity(spec))), noise)
+        scores = jax.tree.map(lambda matrix, q: matrix + 0.1 * q, start_scores(start), noise)
     else:
         scores = standardise(start_scores(start), spread)
     optimiser = optax.adam(learning_rate)
+    projection = dict(temperature=temperature, iterations=sinkhorn_iterations, symmetric=False, solver="scaling")
 
-    def objective(scores, key):
+    def objective(latents, key):
         image_key, point_key = jax.random.split(key)
         index = jax.random.randint(image_key, (min(images, count),), 0, count)
-        plans = soft_assign(
-            scores, temperature=temperature, iterations=sinkhorn_iterations, symmetric=False, solver="scaling"
-        )
-        moved = permute(spec, b, plans)
+        moved = permute(spec, b, soften(spec, latents, **projection))
         point = jax.random.uniform(point_key, dtype=jnp.float32)
         return loss(interpolate(spec, a, moved, point), take_examples(data, index))
 
     def step(state, key):
-        scores, opt = state
-        value, grads = jax.value_and_grad(objective)(scores, key)
+        latents, opt = state
+        value, grads = jax.value_and_grad(objective)(latents, key)
         updates, opt = optimiser.update(grads, opt)
-        return (optax.apply_updates(scores, updates), opt), value
+        return (optax.apply_updates(latents, updates), opt), value
 
     keys = jax.random.split(loop_key, iterations)
-    (last, _), history = loops.scan(step, (scores, optimiser.init(scores)), keys)
-    before, after = hungarian((scores, last))
-    begun = before if start is None else start_perms(spec, start)
+    first = begin(spec, start, scores)
+    (last, _), history = loops.scan(step, (first, optimiser.init(first)), keys)
 
     def on_all(params):
         # as many at once as in a step; the last few that fill no part are left out
@@ -95,5 +103,6 @@ def sinkhorn_rebasin(
         parts = part.reshape(-1, min(images, count))
         return loops.map(lambda index: loss(params, take_examples(data, index)), parts).mean()
 
-    perms, kept = better_of(spec, a, b, (begun, scores), (after, last), on_all)
-    return Alignment(perms, kept, history)
+    begun = start_perms(spec, start) if start.scores is not None else harden(spec, first)
+    perms, kept = better_of(spec, a, b, (begun, first), (harden(spec, last), last), on_all)
+    return Alignment(perms, scores_in(kept), history)

@@ -73,7 +73,7 @@ def weight_matching(
     if spec.has_kinds and not traced:
         a, b = (jax.tree.map(np.asarray, params) for params in (a, b))
     find = lambda spec, a, b, start: run(spec, a, b, key, start, restarts, sweeps)
-    return in_gauge(spec, a, b, start, find) if spec.has_kinds else find(spec, a, b, start)
+    return in_gauge(spec, a, b, start, find)
 
 
 def objective(spec: PermutationSpec, a: PyTree, b: PyTree, perms: Perms) -> jax.Array:

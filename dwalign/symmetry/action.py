@@ -25,7 +25,7 @@ import numpy as np
 
 from dwalign.files import put_off
 from dwalign.symmetry.axes import SpecError, namespace
-from dwalign.symmetry.elements import INDEX, MAPS, act, adjoint, composed, drawn, inverted, is_hard
+from dwalign.symmetry.elements import INDEX, MAPS, act, adjoint, composed, drawn, inverted, is_hard, order_of
 from dwalign.symmetry.guards import check_perms, check_spec
 from dwalign.symmetry.powers import Power
 from dwalign.symmetry.spec import Block, PermutationSpec
@@ -163,9 +163,16 @@ def _move_batch(spec: PermutationSpec, group: str, element: Any, perms: Perms) -
 
 
 def to_matrices(perms: Perms) -> Perms:
-    """Hard permutations as matrices, `[*batch, n]` to `[*batch, n, n]`."""
-    one = lambda perm, n: np.eye(n, dtype=np.float32)[perm] if namespace(perm) is np else jax.nn.one_hot(perm, n)
-    return {g: one(perm, perm.shape[-1]) for g, perm in perms.items()}
+    """Orders as matrices, `[*batch, n]` to `[*batch, n, n]`, factors left out; what is a matrix stays as it is."""
+
+    def one(element):
+        order = order_of(element)
+        if not is_hard(order):
+            return order
+        n = order.shape[-1]
+        return np.eye(n, dtype=np.float32)[order] if namespace(order) is np else jax.nn.one_hot(order, n)
+
+    return {g: one(element) for g, element in perms.items()}
 
 
 def transpose(spec: PermutationSpec, matrices: Perms, plans: Perms | None = None) -> Perms:
@@ -175,4 +182,4 @@ def transpose(spec: PermutationSpec, matrices: Perms, plans: Perms | None = None
     alignment of the others (hard or soft; `matrices` by default). Exact where that is hard.
     """
     plans = matrices if plans is None else plans
-    return {g: permute_batch(spec, g, matrix.swapaxes(-1, -2), plans) for g, matrix in matrices.items()}
+    return {g: _move_batch(spec, g, adjoint(matrix), plans) for g, matrix in matrices.items()}

@@ -1,0 +1,91 @@
+"""What methods that descend on a loss move: for every kind of group numbers without bounds, and the soft element.
+
+- permutation: scores, which Sinkhorn makes a soft order;
+- sign: scores and a number for the sign of each pair;
+- orthogonal: a matrix, of which the orthogonal part counts.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dwalign.assignment import hungarian, polar, soft_assign
+from dwalign.matching.objective import start_perms, start_scores
+from dwalign.symmetry import Alignment, Monomial, PermutationSpec
+
+Latents = dict[str, Any]
+# a step that turns scores by one turns a map by its n-th root times so much
+STIFF = 3.0
+# of Newton and Schulz; maps are close to orthogonal all the time
+ROUNDS = 8
+
+
+class Signed(NamedTuple):
+    """Attributes:
+    scores: of pairs of units, `[*batch, n, n]`.
+    signs: of each pair, `[*batch, n, n, directions]`; their tangent hyperbolic counts.
+    """
+
+    scores: jax.Array
+    signs: jax.Array
+
+
+def scores_in(latents: Latents) -> dict[str, jax.Array]:
+    """Of all groups; of maps they are what they maximise the score of."""
+    return {g: x.scores if isinstance(x, Signed) else x for g, x in latents.items()}
+
+
+def begin(spec: PermutationSpec, start: Alignment, scores: dict[str, jax.Array]) -> Latents:
+    """Latents from the elements of an alignment, and scores that are as confident as is wanted."""
+    perms = start_perms(spec, start)
+
+    def one(group, kind):
+        if kind == "orthogonal":
+            return STIFF * spec.sizes[group] ** 0.5 * jnp.asarray(perms[group])
+        if kind == "sign":
+            sign = jnp.asarray(perms[group].sign)
+            return Signed(scores[group], jnp.broadcast_to(sign[..., None, :], (*scores[group].shape, sign.shape[-1])))
+        return scores[group]
+
+    return {g: one(g, kind) for g, kind in spec.kinds.items()}
+
+
+def soften(spec: PermutationSpec, latents: Latents, **options: Any) -> dict[str, Any]:
+    """The soft elements; `options` are those of `sinkhorn`."""
+    orders = {g: x for g, x in scores_in(latents).items() if spec.kinds[g] != "orthogonal"}
+    plans = soft_assign(orders, **options)
+
+    def one(group, x):
+        if spec.kinds[group] == "orthogonal":
+            return _orthogonal(x / (STIFF * spec.sizes[group] ** 0.5))
+        return Monomial(plans[group], None, jnp.tanh(x.signs)) if isinstance(x, Signed) else plans[group]
+
+    return {g: one(g, x) for g, x in latents.items()}
+
+
+def harden(spec: PermutationSpec, latents: Latents) -> dict[str, Any]:
+    """The elements that latents are closest to."""
+    orders = hungarian({g: x for g, x in scores_in(latents).items() if spec.kinds[g] != "orthogonal"})
+
+    def one(group, x):
+        if spec.kinds[group] == "orthogonal":
+            return polar(x)
+        if not isinstance(x, Signed):
+            return orders[group]
+        signs = jnp.take_along_axis(x.signs, orders[group][..., None, None], -2)[..., 0, :]
+        return Monomial(orders[group], None, jnp.where(signs < 0, -1.0, 1.0))
+
+    return {g: one(g, x) for g, x in latents.items()}
+
+
+def _orthogonal(matrix: jax.Array) -> jax.Array:
+    """The polar factor of what is nearly orthogonal, by products alone (Newton and Schulz)."""
+    # singular values below the root of three converge
+    matrix = matrix / jnp.maximum(1.0, jnp.linalg.norm(matrix, axis=(-2, -1), keepdims=True) / matrix.shape[-1] ** 0.5)
+
+    def turn(x, _):
+        gram = jnp.matmul(x.swapaxes(-1, -2), x)
+        return 1.5 * x - 0.5 * jnp.matmul(x, gram), None
+
+    return jax.lax.scan(turn, matrix, length=ROUNDS)[0]
