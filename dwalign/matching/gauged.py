@@ -14,14 +14,16 @@ PyTree = Any
 Find = Callable[[PermutationSpec, PyTree, PyTree, Alignment | None], Alignment]
 
 
+def is_matched(spec: PermutationSpec) -> bool:
+    """Whether all groups are of kinds that methods know."""
+    return set(spec.kinds.values()) <= set(MATCHED)
+
+
 def in_gauge(spec: PermutationSpec, a: PyTree, b: PyTree, start: Alignment | None, find: Find) -> Alignment:
     """`find(spec, a, b, start)` for groups of the kinds that are matched, as an alignment of the networks as they are.
 
-    `find` gets both networks in their gauge, and a spec whose groups are of the kinds `MATCHED`; where only orders are
-    free that is all as it was given.
+    `find` gets both networks in their gauge, and a spec whose groups are of the kinds `MATCHED`.
     """
-    if not spec.has_kinds:
-        return find(spec, a, b, start)
     reduced = spec.with_kinds(*MATCHED)
     one, two = (gauge(spec, params) for params in (a, b))
     back, there = (inverse(spec, element) for element in (one, two))

@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from dwalign.matching.gauged import in_gauge, is_matched
 from dwalign.matching.options import check_options
 from dwalign.program import CLASSIFICATION, Data, Network, Task, check_data, check_network, check_task, spec_of
 from dwalign.symmetry import Alignment, PermutationSpec, SpecError, check_perms
@@ -183,11 +184,16 @@ class Method:
         if not checked:
             self.check(network, a, b, data=data, task=task, start=start, key=key)
         data = None if data is None else Data(*data)
+        spec = spec_of(self.name, network)
+        if not is_matched(spec):
+            settings = dict(key=key, data=data, task=task, checked=True)
+            of = lambda spec: dataclasses.replace(network, spec=spec) if isinstance(network, Network) else spec
+            return in_gauge(spec, a, b, start, lambda spec, a, b, start: self(of(spec), a, b, start=start, **settings))
         if self.first is not None:
             first_key, key = jax.random.split(jax.random.key(0) if key is None else key)
             start = self.first(network, a, b, key=first_key, data=data, task=task, start=start, checked=True)
         parameters = _parameters(self.function)
-        subject = network if "network" in parameters else spec_of(self.name, network)
+        subject = network if "network" in parameters else spec
         given = {name: value for name, value in (("data", data), ("start", start)) if name in parameters}
         if self.host:
             return self.function(subject, a, b, key=key, **given, **self.options)

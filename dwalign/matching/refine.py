@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from dwalign.assignment import neutral
-from dwalign.matching.gauged import in_gauge
 from dwalign.matching.latents import Latents, begin, harden, scores_in, soften
 from dwalign.matching.method import method
 from dwalign.matching.objective import (
@@ -62,19 +61,17 @@ def refine(
       iterations: of Sinkhorn.
       examples: the first so many of the data are used; all by default.
     """
-    loss, seen = loss_of(network, task), take_examples(data, slice(examples))
+    spec, loss = network.spec, loss_of(network, task)
+    seen = take_examples(data, slice(examples))
     task_loss = lambda params: loss(params, seen)
     options: dict[str, Any] = dict(steps=steps, learning_rate=learning_rate, momentum=momentum, iterations=iterations)
 
-    def find(spec, a, b, start):
-        scores = standardise(random_scores(spec, key) if start is None else start_scores(start), spread)
-        first = begin(spec, Alignment(neutral(spec)) if start is None else start, scores)
-        last, history = refine_scores(spec, a, b, first, task_loss, **options)
-        begun = harden(spec, first) if start is None else start_perms(spec, start)
-        perms, kept = better_of(spec, a, b, (begun, first), (harden(spec, last), last), task_loss)
-        return Alignment(perms, scores_in(kept), history)
-
-    return in_gauge(network.spec, a, b, start, find)
+    scores = standardise(random_scores(spec, key) if start is None else start_scores(start), spread)
+    first = begin(spec, Alignment(neutral(spec)) if start is None else start, scores)
+    last, history = refine_scores(spec, a, b, first, task_loss, **options)
+    begun = harden(spec, first) if start is None else start_perms(spec, start)
+    perms, kept = better_of(spec, a, b, (begun, first), (harden(spec, last), last), task_loss)
+    return Alignment(perms, scores_in(kept), history)
 
 
 def refine_scores(

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import optax
 
 from dwalign.assignment import neutral
-from dwalign.matching.gauged import in_gauge
 from dwalign.matching.latents import begin, harden, scores_in, soften
 from dwalign.matching.method import method
 from dwalign.matching.objective import (
@@ -60,15 +59,7 @@ def sinkhorn_rebasin(
       temperature, sinkhorn_iterations: of the projection.
       task: what the networks are for.
     """
-    options = dict(spread=spread, temperature=temperature, sinkhorn_iterations=sinkhorn_iterations)
-    options |= dict(iterations=iterations, learning_rate=learning_rate, images=images)
-    find = lambda spec, a, b, start: _descend(spec, loss_of(network, task), a, b, key, data, start, **options)
-    return in_gauge(network.spec, a, b, start, find)
-
-
-def _descend(
-    spec, loss, a, b, key, data, start, *, iterations, learning_rate, images, spread, temperature, sinkhorn_iterations
-) -> Alignment:
+    spec, loss = network.spec, loss_of(network, task)
     count = count_examples(data)
     start_key, loop_key = jax.random.split(key)
     if start is None:

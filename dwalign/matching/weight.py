@@ -13,7 +13,6 @@ import numpy as np
 from jax.custom_batching import sequential_vmap
 
 from dwalign.assignment import as_elements, best_element, neutral, score_of, settled
-from dwalign.matching.gauged import in_gauge
 from dwalign.matching.method import method
 from dwalign.matching.objective import start_perms
 from dwalign.matching.scores import (
@@ -68,12 +67,8 @@ def weight_matching(
       on the host comes in NumPy arrays; beside them and the networks it holds a few blocks.
     """
     given = jax.tree.leaves((a, b, key, start))
-    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in given)
-    run = _traced if traced else _on_host
-    if spec.has_kinds and not traced:
-        a, b = (jax.tree.map(np.asarray, params) for params in (a, b))
-    find = lambda spec, a, b, start: run(spec, a, b, key, start, restarts, sweeps)
-    return in_gauge(spec, a, b, start, find)
+    run = _traced if any(isinstance(leaf, jax.core.Tracer) for leaf in given) else _on_host
+    return run(spec, a, b, key, start, restarts, sweeps)
 
 
 def objective(spec: PermutationSpec, a: PyTree, b: PyTree, perms: Perms) -> jax.Array:
