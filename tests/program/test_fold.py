@@ -1,5 +1,7 @@
 """Folded normalisation: the same function of the same tree, in which a residual stream may be rotated."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -415,3 +417,12 @@ def test_an_encoder_of_torch():
     assert folded.notes == () and folded.spec.sizes == net.spec.sizes
     stream = folded.spec.axes["head.weight"].text(1)
     close(jax.jit(folded.apply)(rotated(folded.spec, stream, after), x), expected)
+
+
+def test_the_folded_program_is_the_same_where_constants_are_computed_at_once():
+    network = networks.vit((8, 8, 1), 4, dim=8, depth=1, heads=2, width=6)
+    folded, params = fold_norms(network, network.init(jax.random.key(0)))
+    with jax.ensure_compile_time_eval():
+        there = jax.make_jaxpr(folded.apply)(params, folded.example)
+    count = lambda program: sum(eqn.primitive.name == "reduce_sum" for eqn in program.eqns)
+    assert count(there) == count(jax.make_jaxpr(dataclasses.replace(folded).apply)(params, jnp.zeros((2, 8, 8, 1))))

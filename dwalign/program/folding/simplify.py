@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from dwalign.program.inference.walk import scan_parts
 from dwalign.program.interpret import CONTROL, alone, interpret
@@ -111,8 +111,16 @@ def _scan(eqn: Any, ins: Sequence, equation) -> list:
 
 
 def equations(program: ClosedJaxpr, place: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], Any]]:
-    """Those of a program and of its scans, with their places."""
-    for k, eqn in enumerate(program.jaxpr.eqns):
+    """Those of a program and of its scans that depend on its arguments, with their places among these.
+
+    Others may be computed while a program is traced, and are in it at one time and at another not.
+    """
+    depend, k = {*program.jaxpr.invars}, 0
+    for eqn in program.jaxpr.eqns:
+        if depend.isdisjoint(var for var in eqn.invars if not isinstance(var, Literal)):
+            continue
+        depend.update(eqn.outvars)
         yield (*place, k), eqn
         if eqn.primitive.name == "scan":
             yield from equations(eqn.params["jaxpr"], (*place, k))
+        k += 1
