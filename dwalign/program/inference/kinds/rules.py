@@ -18,6 +18,8 @@ from dwalign.program.inference.kinds.unknowns import Slot, Unknowns, all_slots, 
 Rule = Callable[[Unknowns, Step], None]
 RULES: dict[str, Rule] = {}
 HALF = Fraction(1, 2)
+# of exponents: others would make powers of thousands
+DENOMINATOR = 64
 
 
 def rule(names: str) -> Callable[[Rule], Rule]:
@@ -29,6 +31,10 @@ def rule(names: str) -> Callable[[Rule], Rule]:
 
 
 def apply_rule(u: Unknowns, step: Step) -> None:
+    for one in step.ins:
+        if one.dtype is not None and not jnp.issubdtype(one.dtype, jnp.inexact):
+            # whole numbers and truth values would not stay what they are
+            u.fix(step, *all_slots(u.slots(one)))
     if any(any(u.slots(one)) for one in (*step.ins, *step.outs)):
         RULES.get(step.name, forbid)(u, step)
 
@@ -95,8 +101,7 @@ def convert(u, step):
 
 @rule("select_n")
 def select(u, step):
-    by, *cases = step.ins
-    u.fix(step, *all_slots(u.slots(by)))
+    _, *cases = step.ins
     _equal(u, step, _lines(u, step, cases), cases)
 
 
@@ -222,7 +227,9 @@ def power(u, step):
 def _exponent(step: Step) -> Fraction | None:
     by = step.eqn.invars[1] if len(step.eqn.invars) > 1 else None
     value = float(by.val) if isinstance(by, Literal) and np.ndim(by.val) == 0 else math.nan
-    return Fraction(value).limit_denominator(64) if math.isfinite(value) else None
+    # a third or 0.7 is no number of a computer: what stands there would change with the unit factors by another power
+    exact = Fraction(value) if math.isfinite(value) else None
+    return exact if exact is not None and exact.denominator <= DENOMINATOR else None
 
 
 # entries move, and nothing is computed
@@ -295,9 +302,11 @@ def link(u, step):
 @rule("pad")
 def pad(u, step):
     operand, filling = step.ins
-    along(u, step._replace(ins=[operand]))
-    if not u.is_zero(filling):
-        u.fix(step, *all_slots(u.slots(step.outs[0])))
+    for before, after in zip(u.slots(operand), u.slots(step.outs[0]), strict=True):
+        # places that the operand lacks are filled
+        _pair(u, step, filling, before, after)
+        if not u.is_zero(filling):
+            u.fix(step, *after)
 
 
 @rule("stack")
@@ -381,6 +390,9 @@ def pick(u, step):
     (out,) = step.outs
     for one in values:
         _pair(u, step, one, all_slots(u.slots(one)), all_slots(u.slots(out)))
+    # what stands for entries past the end: without a value NaN, which stays NaN
+    if step.eqn.params.get("fill_value"):
+        u.fix(step, *all_slots(u.slots(out)))
 
 
 # many entries make one
