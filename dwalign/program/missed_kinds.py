@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import expm, qr
 
@@ -82,7 +83,7 @@ def _places(spec: PermutationSpec, group: str, trial: Trial) -> list[Place]:
     numbers = spec.treedef.unflatten([np.arange(math.prod(leaf.shape)).reshape(leaf.shape) for leaf in leaves])
     out = []
     for block in spec.blocks(numbers):
-        if not np.issubdtype(leaves[block.leaf].dtype, np.inexact):
+        if not jnp.issubdtype(leaves[block.leaf].dtype, np.inexact):
             continue
         one = tuple(slice(0, 1 if name in spec.batch.get(group, ()) else None) for name in block.factors)
         for axis in (axis for axis, name in enumerate(block.factors) if name == group):

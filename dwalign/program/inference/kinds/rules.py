@@ -3,6 +3,7 @@
 A rule is `rule(u, step)`. What no rule is for leaves nothing free but the order of units.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -342,7 +343,7 @@ def cut(u, step):
     params = step.eqn.params
     if step.name == "split":
         axis, ends = params["axis"], np.cumsum([0, *params["sizes"]]).tolist()
-        bounds = [{axis: (start, stop)} for start, stop in zip(ends[:-1], ends[1:], strict=True)]
+        bounds = [{axis: (start, stop)} for start, stop in itertools.pairwise(ends)]
     else:
         if any(step != 1 for step in params["strides"] or ()):
             return _moved(u, step, step.outs[0], _one(step, {d: d for d in range(len(operand.dims))}))
@@ -492,9 +493,9 @@ def dot(u, step):
 def convolve(u, step):
     params = step.eqn.params
     numbers, groups = params["dimension_numbers"], params["feature_group_count"]
-    (batch, features, *space), (outputs, inputs, *window) = numbers.lhs_spec, numbers.rhs_spec
+    (batch, features, *space), (outputs, inputs, *_) = numbers.lhs_spec, numbers.rhs_spec
     (out_batch, out_features, *out_space) = numbers.out_spec
-    (left, right), (out,) = step.ins, step.outs
+    (_, right), (out,) = step.ins, step.outs
     if params["batch_group_count"] > 1 or (groups > 1 and u.slots(right)[inputs]):
         # units inside of groups: the channels of one operand are spread over two dimensions of the other
         return forbid(u, step)
