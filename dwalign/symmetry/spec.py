@@ -92,8 +92,7 @@ class PermutationSpec:
         self._validate_names(kinds or {})
         self._validate_leaves()
         self.powers = tuple(self._read_powers(*leaf) for leaf in zip(self.paths, self.written, strict=True))
-        # raises where places disagree
-        _ = self.directions
+        self.directions = MappingProxyType(self._count_directions())
         self._key = (
             self.treedef,
             self.written,
@@ -191,8 +190,7 @@ class PermutationSpec:
 
         return tuple(tuple(map(power, factors)) for factors in axes.blocks())
 
-    @functools.cached_property
-    def directions(self) -> Mapping[str, tuple[int, int]]:
+    def _count_directions(self) -> dict[str, tuple[int, int]]:
         """For each group how many independent scales and signs it has."""
         found: dict[str, tuple[int, int]] = {}
         for path, axes, powers in zip(self.paths, self.leaves, self.powers, strict=True):
@@ -204,7 +202,7 @@ class PermutationSpec:
                             f"spec: group {factor!r} must have a power for each of its directions everywhere, but "
                             f"{path} has {count} (scales, signs) and an array before it {found[str(factor)]}"
                         )
-        return MappingProxyType({g: found.get(g, (0, 0)) for g in self.sizes})
+        return {g: found.get(g, (0, 0)) for g in self.sizes}
 
     def batch_shape(self, group: str) -> tuple[int, ...]:
         """The shape of the index set over which the group is batched, () for most."""
