@@ -182,16 +182,14 @@ PERMUTED = {
 
 @pytest.mark.parametrize("name", PERMUTED)
 def test_where_nothing_but_the_order_is_free(name):
-    params = weights(up=(5, 6), down=(6, 2))
-    apply = lambda p, x: PERMUTED[name](x @ p["up"]) @ p["down"]
-    spec, _ = inferred(apply, params, X, complete=False)
-    assert dict(spec.kinds) == {"h0": "permutation"} and spec == infer_spec(apply, params, X)
+    params = weights(up=(5, 6), down=(6, 2), one=(5, 4), two=(4, 2))
+    # where no group has more nothing is probed
+    apply = lambda p, x: (PERMUTED[name](x @ p["up"]) @ p["down"], jax.nn.relu(x @ p["one"]) @ p["two"])
+    spec, certificate = inferred(apply, params, X)
+    assert written(spec) == {"['down']": "h0, _", "['one']": "_, h1", "['two']": "h1^-1, _", "['up']": "_, h0"}
+    assert dict(spec.kinds) == {"h0": "permutation", "h1": "scale"}
     assert "no " in spec.bounds["h0"] and "test_kinds.py:" in spec.bounds["h0"]
-    # nor do numbers find more: with the kind of another group, that is there to be probed beside
-    both = lambda p, x: (apply(p, x), jax.nn.relu(x @ p["one"]) @ p["two"])
-    params |= weights(one=(5, 4), two=(4, 2), seed=1)
-    spec, certificate = inferred(both, params, X)
-    assert sorted(spec.kinds.values()) == ["permutation", "scale"] and not certificate.missed
+    assert not certificate.missed
 
 
 # --- programs with more parameters ------------------------------------------------------------------------------------
@@ -353,6 +351,31 @@ def delta_rule(p, x):
         return memory, row[0] @ memory
 
     return lax.scan(turn, jnp.zeros((6, 4)), tuple(x @ p[name] for name in "qkv"))[1] @ p["o"]
+
+
+THREE = "0: 1, _, h0 | 1, _, h0^-1 | 1, _, h1^-1"
+
+
+@program("linear linear", qkv=((3, 5, 6), THREE), o=((6, 2), "h1, _"))
+def rows_for_queries_keys_values(p, x):
+    q, k, v = (x @ p["qkv"][n] for n in range(3))
+    return jax.nn.softmax(q @ k.T) @ v @ p["o"]
+
+
+@program("linear linear", qkv=((3, 5, 6), THREE), o=((6, 2), "h1, _"))
+def rows_taken_apart(p, x):
+    q, k, v = jnp.unstack(jnp.einsum("bi,kih->kbh", x, p["qkv"]))
+    return jax.nn.softmax(q @ k.T) @ v @ p["o"]
+
+
+FUSED = "h0*h1 + h0*h1^-1 + h0*h2"
+
+
+@program("permutation linear linear", b=((18,), FUSED), o=((6, 2), "h0*h2^-1, _"), qkv=((5, 18), f"_, {FUSED}"))
+def one_kernel_read_as_three(p, x):
+    q, k, v = jnp.moveaxis((x @ p["qkv"] + p["b"][None]).reshape(3, 3, 2, 3), 1, 0)
+    scores = jax.nn.softmax(jnp.einsum("bhd,chd->hbc", q, k))
+    return jnp.einsum("hbc,chd->bhd", scores, v).reshape(3, 6) @ p["o"]
 
 
 @program("permutation scale", r=((5, 4), "_, h0"), e=((4, 5, 6), "h0, _, h1^-1"), d=((4, 6, 2), "h0, h1, _"))
