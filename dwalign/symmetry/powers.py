@@ -54,7 +54,7 @@ def power_text(power: Power) -> str:
     ('1:-1/2~1', '')
     """
     scale, sign = (":".join(map(str, numbers)) for numbers in power)
-    same = tuple(number.numerator % 2 for number in power.scale if number.denominator == 1) == power.sign
+    same = tuple(number % 2 for number in power.scale) == power.sign
     text = f"{scale}~{sign}" if scale and sign and not same else scale or sign
     return "" if text == "1" else text
 

@@ -25,6 +25,7 @@ from dwalign.symmetry import (
     restore_block,
     to_matrices,
 )
+from dwalign.symmetry.powers import Power, parse_power, power_text
 from tests.symmetry.test_action import random_params
 
 HEADS = {"head": 2, "qk": 3, "mlp": 4}
@@ -298,6 +299,18 @@ def test_specs_correspond_if_kinds_and_powers_do():
     assert correspondence(SPECS["scale"], chain("linear")) is None
     assert correspondence(SPECS["scale"], SPECS["scale"].with_kinds()) is None
     assert correspondence(chain("orthogonal", down="h"), chain("permutation", down="h")) is None
+
+
+def test_powers_are_read_as_they_are_written():
+    rng = np.random.default_rng(0)
+    for kind, scales, signs in [("scale", True, False), ("sign", False, True), ("monomial", True, True)] * 30:
+        numbers = [
+            Fraction(int(n), int(d)) for n, d in zip(rng.integers(-3, 4, 3), rng.choice([1, 1, 2, 3], 3), strict=True)
+        ]
+        odd = rng.integers(0, 2, 3).tolist()
+        k, m = rng.integers(1, 4, 2)
+        power = Power(tuple(numbers[:k]) if scales else (), tuple(odd[:m]) if signs else ())
+        assert parse_power(kind, power_text(power) or "1") == power
 
 
 @pytest.mark.parametrize(
