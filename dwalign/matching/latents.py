@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from dwalign.assignment import hungarian, polar, soft_assign
-from dwalign.matching.objective import start_perms, start_scores
+from dwalign.matching.objective import start_perms
 from dwalign.symmetry import Alignment, Monomial, PermutationSpec
 
 Latents = dict[str, Any]

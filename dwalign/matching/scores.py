@@ -152,7 +152,9 @@ def sum_products(
     return total
 
 
-def sum_inside(spec: PermutationSpec, pair: Pair, perms: Scores, group: str, inner: str, places: Sequence[Place]) -> Any:
+def sum_inside(
+    spec: PermutationSpec, pair: Pair, perms: Scores, group: str, inner: str, places: Sequence[Place]
+) -> Any:
     """Products of the units of a group inside of every pair of what it is batched over, `[*batch, m, m, n, n]`.
 
     `inner` is batched over `group`, and `perms` align neither of them. None without a place.

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from dwalign.program.completeness import CLEAR, find_missed
+from dwalign.program.missed_kinds import find_missed_kinds
 from dwalign.program.trial import Trial, examine, fresh_trials, trials
 from dwalign.symmetry.action import inverse, permute, permute_block, random_perms
 from dwalign.symmetry.axes import SpecError
@@ -73,6 +74,8 @@ def certify(
         themselves wherever the program uses them, leave the function unchanged, and places of a group that can be
         permuted without its others. Dimensions on two sides of a primitive without a rule (`spec.unknown` of an
         inferred spec) are permuted one at a time: a symmetry through it is not found.
+        In a spec with larger kinds also reported are scales, signs and maps of single groups that are free beside the
+        declared ones.
       moderate: smaller pinned dimensions are not probed.
 
     Raises:
@@ -101,7 +104,10 @@ def certify(
             unseen = _unseen(spec, other, elements[0], limit_there, unseen)
     missed: Iterable[Note] = ()
     if complete:
-        missed = find_missed(spec, apply, params, inputs, trial, limit, moderate, rng, PATIENCE[complete])
+        missed = (
+            *find_missed(spec, apply, params, inputs, trial, limit, moderate, rng, PATIENCE[complete]),
+            *find_missed_kinds(spec, trial, limit, rng, PATIENCE[complete]),
+        )
     order = None if unseen is None else tuple(path for path in spec.paths if path in unseen)
     return Certificate(error, tuple(missed), order, limit)
 

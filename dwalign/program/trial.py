@@ -127,7 +127,7 @@ def difference(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> flo
     Each output has a scale of its own: beside a large one a wrong small one would go unseen. So has each value: beside
     a mask of -1e30 all others would.
     """
-    scales = [_typical(one) for one in first]
+    scales = [typical(one) for one in first]
     # what is nothing but rounding of larger outputs has no scale
     least = 1e-12 * max(scales, default=0.0) or 1.0
     errors = [
@@ -138,7 +138,7 @@ def difference(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> flo
     return float(np.max(errors, initial=0))
 
 
-def _typical(values: np.ndarray) -> float:
+def typical(values: np.ndarray) -> float:
     """The median, masks of huge numbers left out."""
     sizes = np.abs(values[values != 0])
     return float(np.median(sizes[sizes <= 1e6 * np.quantile(sizes, 0.05)])) if sizes.size else 0.0

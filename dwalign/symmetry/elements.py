@@ -55,7 +55,7 @@ def factors_at(element: Monomial, power: Power) -> Any:
     out = None
     if element.scale is not None and any(power.scale):
         xp = namespace(element.scale)
-        powers = np.array([float(number) for number in power.scale], np.float32)
+        powers = xp.asarray([float(number) for number in power.scale], element.scale.dtype)
         # whole powers of one direction are exact
         out = element.scale[..., 0] ** powers[0] if len(powers) == 1 else xp.exp(xp.log(element.scale) @ powers)
     if element.sign is not None and any(power.sign):
@@ -111,10 +111,8 @@ def _times(xp, array, axis, batch_axes, factors):
 def inverted(element: Any, kind_: str) -> Any:
     """The element that undoes this one."""
     if isinstance(element, Monomial):
-        back = inverted(element.perm, kind_)
-        taken = lambda x: None if x is None else namespace(x, back).take_along_axis(x, back[..., None], -2)
-        scale = taken(element.scale)
-        return Monomial(back, None if scale is None else 1 / scale, taken(element.sign))
+        back = _moved_back(element)
+        return back if back.scale is None else back._replace(scale=1 / back.scale)
     xp = namespace(element)
     if kind(element) == "integer":
         return xp.argsort(element, axis=-1).astype(INDEX)
@@ -125,10 +123,17 @@ def adjoint(element: Any) -> Any:
     """The transposed of what acts at power 1."""
     if isinstance(element, Monomial):
         if is_hard(element):
-            return inverted(element, "sign")._replace(scale=inverted(element._replace(sign=None), "sign").scale)
+            return _moved_back(element)
         turned = lambda x: None if x is None else x.swapaxes(-2, -3)
         return Monomial(element.perm.swapaxes(-1, -2), turned(element.scale), turned(element.sign))
     return element.argsort(-1) if is_hard(element) else element.swapaxes(-1, -2)
+
+
+def _moved_back(element: Monomial) -> Monomial:
+    """The order is undone, and factors go with their units."""
+    back = inverted(element.perm, "permutation")
+    taken = lambda x: None if x is None else namespace(x, back).take_along_axis(x, back[..., None], -2)
+    return Monomial(back, taken(element.scale), taken(element.sign))
 
 
 def composed(outer: Any, inner: Any) -> Any:

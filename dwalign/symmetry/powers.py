@@ -54,8 +54,7 @@ def power_text(power: Power) -> str:
     ('1:-1/2~1', '')
     """
     scale, sign = (":".join(map(str, numbers)) for numbers in power)
-    whole = all(number.denominator == 1 for number in power.scale)
-    same = whole and tuple(number.numerator % 2 for number in power.scale) == power.sign
+    same = tuple(number % 2 for number in power.scale) == power.sign
     text = f"{scale}~{sign}" if scale and sign and not same else scale or sign
     return "" if text == "1" else text
 

@@ -91,7 +91,8 @@ class PermutationSpec:
         self.statistics = frozenset(find_statistics(self.axes) if statistics is None else statistics)
         self._validate_names(kinds or {})
         self._validate_leaves()
-        self._powers = tuple(self._read_powers(*leaf) for leaf in zip(self.paths, self.written, strict=True))
+        self.powers = tuple(self._read_powers(*leaf) for leaf in zip(self.paths, self.written, strict=True))
+        self.directions = MappingProxyType(self._count_directions())
         self._key = (
             self.treedef,
             self.written,
@@ -189,22 +190,25 @@ class PermutationSpec:
 
         return tuple(tuple(map(power, factors)) for factors in axes.blocks())
 
-    @functools.cached_property
-    def directions(self) -> Mapping[str, tuple[int, int]]:
+    def _count_directions(self) -> dict[str, tuple[int, int]]:
         """For each group how many independent scales and signs it has."""
-        found: dict[str, tuple[int, int]] = dict.fromkeys(self.sizes, (0, 0))
-        for axes, powers in zip(self.leaves, self._powers, strict=True):
+        found: dict[str, tuple[int, int]] = {}
+        for path, axes, powers in zip(self.paths, self.leaves, self.powers, strict=True):
             for factors, block in zip(axes.blocks() if powers else (), powers, strict=True):
                 for factor, power in zip(factors, block, strict=True):
-                    if factor in found:
-                        found[factor] = (len(power.scale), len(power.sign))
-        return MappingProxyType(found)
+                    count = len(power.scale), len(power.sign)
+                    if factor in self.sizes and found.setdefault(str(factor), count) != count:
+                        raise SpecError(
+                            f"spec: group {factor!r} must have a power for each of its directions everywhere, but "
+                            f"{path} has {count} (scales, signs) and an array before it {found[str(factor)]}"
+                        )
+        return {g: found.get(g, (0, 0)) for g in self.sizes}
 
     @functools.cached_property
     def characters(self) -> Mapping[str, tuple[tuple[int, ...], ...]]:
         """For each group the different powers of its signs on weights, `((),)` where it has none."""
         found: dict[str, dict[tuple[int, ...], None]] = {g: {} for g in self.sizes}
-        for path, axes, powers in zip(self.paths, self.leaves, self._powers, strict=True):
+        for path, axes, powers in zip(self.paths, self.leaves, self.powers, strict=True):
             blocks = axes.blocks()
             for factors, block in zip(blocks, powers or [(Power(),) * len(one) for one in blocks], strict=True):
                 for factor, power in zip(factors, block, strict=True):
@@ -369,13 +373,13 @@ class PermutationSpec:
         whole = self._whole[number]
         if whole is not None:
             array = leaf if isinstance(leaf, LazyArray) else namespace(leaf).asarray(leaf)
-            return [Block(self.paths[number], whole, array, number, *self._powers[number])]
+            return [Block(self.paths[number], whole, array, number, *self.powers[number])]
         pieces = list(self.leaves[number].split(namespace(leaf).asarray(leaf), self.size))
         part = lambda key: f"{list(key)}" if len(pieces) > 1 else ""
         names = lambda factors: tuple(f if isinstance(f, str) else None for f in factors)
         return [
             Block(self.paths[number] + part(key), names(factors), x, number, powers)
-            for (key, factors, x), powers in zip(pieces, self._powers[number] or [()] * len(pieces), strict=True)
+            for (key, factors, x), powers in zip(pieces, self.powers[number] or [()] * len(pieces), strict=True)
         ]
 
     def assemble(self, blocks: list[Block]) -> PyTree:

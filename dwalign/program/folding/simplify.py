@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Literal
 
 from dwalign.program.inference.walk import scan_parts
 from dwalign.program.interpret import CONTROL, alone, interpret

@@ -5,20 +5,23 @@ A rule is `rule(u, step)`. What no rule is for leaves nothing free but the order
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
-from dwalign.program.inference.atoms import find
+from dwalign.program.inference.atoms import Atom, find
 from dwalign.program.inference.facts import Occurrence, Step
 from dwalign.program.inference.kinds.unknowns import Slot, Unknowns, all_slots, matched
+from dwalign.program.inference.structure import pieces
 
 Rule = Callable[[Unknowns, Step], None]
 RULES: dict[str, Rule] = {}
 HALF = Fraction(1, 2)
+# of exponents: others would make powers of thousands
+DENOMINATOR = 64
 
 
 def rule(names: str) -> Callable[[Rule], Rule]:
@@ -30,6 +33,10 @@ def rule(names: str) -> Callable[[Rule], Rule]:
 
 
 def apply_rule(u: Unknowns, step: Step) -> None:
+    for one in step.ins:
+        if one.dtype is not None and not jnp.issubdtype(one.dtype, jnp.inexact):
+            # whole numbers and truth values would not stay what they are
+            u.fix(step, *all_slots(u.slots(one)))
     if any(any(u.slots(one)) for one in (*step.ins, *step.outs)):
         RULES.get(step.name, forbid)(u, step)
 
@@ -96,8 +103,7 @@ def convert(u, step):
 
 @rule("select_n")
 def select(u, step):
-    by, *cases = step.ins
-    u.fix(step, *all_slots(u.slots(by)))
+    _, *cases = step.ins
     _equal(u, step, _lines(u, step, cases), cases)
 
 
@@ -223,7 +229,9 @@ def power(u, step):
 def _exponent(step: Step) -> Fraction | None:
     by = step.eqn.invars[1] if len(step.eqn.invars) > 1 else None
     value = float(by.val) if isinstance(by, Literal) and np.ndim(by.val) == 0 else math.nan
-    return Fraction(value).limit_denominator(64) if math.isfinite(value) else None
+    # a third or 0.7 is no number of a computer: what stands there would change with the unit factors by another power
+    exact = Fraction(value) if math.isfinite(value) else None
+    return exact if exact is not None and exact.denominator <= DENOMINATOR else None
 
 
 # entries move, and nothing is computed
@@ -296,9 +304,11 @@ def link(u, step):
 @rule("pad")
 def pad(u, step):
     operand, filling = step.ins
-    along(u, step._replace(ins=[operand]))
-    if not u.is_zero(filling):
-        u.fix(step, *all_slots(u.slots(step.outs[0])))
+    for before, after in zip(u.slots(operand), u.slots(step.outs[0]), strict=True):
+        # places that the operand lacks are filled
+        _pair(u, step, filling, before, after)
+        if not u.is_zero(filling):
+            u.fix(step, *after)
 
 
 @rule("stack")
@@ -311,9 +321,10 @@ def stack(u, step):
 @rule("unstack")
 def unstack(u, step):
     axis, rank = step.eqn.params["axis"], len(step.ins[0].dims)
-    dims = dict(enumerate(k for k in range(rank) if k != axis))
-    for out in step.outs:
-        _moved(u, step, out, _one(step, dims))
+    for k, out in enumerate(step.outs):
+        found = _within(u, step.ins[0], {axis: (k, k + 1)})
+        for before, after in zip([found[d] for d in range(rank) if d != axis], u.slots(out), strict=True):
+            _pair(u, step, step.ins[0], before, after)
 
 
 @rule("concatenate")
@@ -340,14 +351,39 @@ def cut(u, step):
             return _moved(u, step, step.outs[0], _one(step, {d: d for d in range(len(operand.dims))}))
         bounds = [dict(enumerate(zip(params["start_indices"], params["limit_indices"], strict=True)))]
     for out, bound in zip(step.outs, bounds, strict=True):
-        for d, (before, after) in enumerate(zip(u.slots(operand), u.slots(out), strict=True)):
-            _pair(u, step, operand, _between(u, operand, d, before, *bound.get(d, (0, math.inf))), after)
+        for before, after in zip(_within(u, operand, bound), u.slots(out), strict=True):
+            _pair(u, step, operand, before, after)
     return None
 
 
-def _between(u: Unknowns, one: Occurrence, d: int, slots: Sequence[Slot], start: int, stop: float) -> list[Slot]:
-    """The places along one dimension that lie from start to stop."""
-    return [slot for slot, at in zip(slots, _starts(u, one.dims[d]), strict=True) if start <= at < stop]
+def _within(u: Unknowns, one: Occurrence, bound: Mapping[int, tuple[int, float]]) -> list[list[Slot]]:
+    """Of every dimension the places between the borders along it, and beside what lies between those of others."""
+    outside: set[Atom] = set()
+    for d, (start, stop) in bound.items():
+        low = 0
+        for piece in [] if (atom := one.dims[d]) is None else pieces(atom):
+            if low >= stop or low + piece.size <= start:
+                outside.add(piece)
+            low += piece.size
+    out = []
+    for d, (atom, slots) in enumerate(zip(one.dims, u.slots(one), strict=True)):
+        start, stop = bound.get(d, (0, math.inf))
+        places = zip(slots, _starts(u, atom), _kept_beside(u, atom, outside), strict=True)
+        out.append([slot for slot, at, kept in places if kept and start <= at < stop])
+    return out
+
+
+def _kept_beside(u: Unknowns, atom: Atom | None, outside: set[Atom]) -> list[bool]:
+    """Whether each part of a dimension that carries a group lies beside more than what is outside."""
+    if atom is None:
+        return []
+    atom = find(atom)
+    if atom.kind == "leaf":
+        return [True] if u.groups.get(atom) is not None else []
+    # of a family each member lies beside a key, other parts beside everything
+    gone = [outside.issuperset(pieces(key)) for key in atom.keys] or [False] * len(atom.children)
+    pairs = zip(gone, atom.children, strict=True)
+    return [kept and not lost for lost, child in pairs for kept in _kept_beside(u, child, outside)]
 
 
 def _starts(u: Unknowns, atom, at: int = 0) -> list[int]:
@@ -382,6 +418,9 @@ def pick(u, step):
     (out,) = step.outs
     for one in values:
         _pair(u, step, one, all_slots(u.slots(one)), all_slots(u.slots(out)))
+    # what stands for entries past the end: without a value NaN, which stays NaN
+    if step.eqn.params.get("fill_value"):
+        u.fix(step, *all_slots(u.slots(out)))
 
 
 # many entries make one

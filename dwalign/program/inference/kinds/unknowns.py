@@ -1,5 +1,6 @@
 """The unknowns: an exponent for every place at which a value carries a group, and the equations between them."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
@@ -130,4 +131,4 @@ def matched(u: Unknowns, step: Step, ins: Sequence[Slot], outs: Sequence[Slot]) 
         if before and len(before) != len(after):
             u.fix(step, *before, *after)
         else:
-            yield from zip(after, before, strict=True) if before else ((slot, None) for slot in after)
+            yield from itertools.zip_longest(after, before)
