@@ -4,9 +4,11 @@
     python experiments/train_transformer.py --kind gpt             language models of characters; needs no data on disk
     python experiments/train_transformer.py --preset smoke         a check in a minute
 
-Four networks of each width, from seeds of their own, make six pairs. After each method the loss and the accuracy on the
-straight line between two of them are measured on the whole test set: the barrier, its share of that of networks which
-are left as they are, and the accuracy half way.
+Four networks of each width, from seeds of their own, make six pairs. Methods permute units, or they let any symmetry
+act that the program has: gains, shifts and centring of norms are folded into the maps beside them, so that the residual
+stream may be rotated, and heads may change their bases. After each method the loss and the accuracy on the straight
+line between two networks are measured on the whole test set: the barrier, its share of that of networks which are left
+as they are, and the accuracy half way.
 Writes runs/transformer-<kind>/: config.json, results.json, series.png.
 """
 
@@ -23,7 +25,7 @@ import numpy as np
 import study
 import tyro
 
-from dwalign import report, zoo
+from dwalign import fold_norms, infer_spec, report, zoo
 from dwalign.evaluation import Measured, benchmark
 from dwalign.matching import (
     Method,
@@ -70,8 +72,8 @@ KINDS = {
         dict(kind="vit", shape=[28, 28, 1], patch=7, depth=4, outputs=10),
         {256: 8},
         {64: recipe(4, 32, 2e-3), 128: recipe(3, 32, 1.4e-3), 256: recipe(2, 64, 1e-3)},
-        inputs=2048,
-        examples=128,
+        inputs=4096,
+        examples=64,
     ),
     "gpt": Kind(
         dict(kind="transformer", length=64, depth=4),
@@ -81,6 +83,10 @@ KINDS = {
         examples=32,
     ),
 }
+
+
+# behind the names of methods that use every symmetry
+ALL = ", all kinds"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,9 +140,28 @@ def methods(config: Config) -> list[Method]:
         chain(weight_matching, refine.using(**seen)),
         chain(activation_matching_correlation, refine.using(**seen)),
         chain(weight_matching, dataclasses.replace(descend, count=None)),
-        # maps of every kind: a line for what reads weights alone, a line for what descends from there
     ]
     return [method for method in listed if str(method) not in config.skip]
+
+
+def in_all_kinds(config: Config) -> list[Method]:
+    """What is compared where every symmetry may act."""
+    descend = sinkhorn_rebasin.using(iterations=config.steps, images=KINDS[config.kind].examples)
+    listed = [weight_matching, chain(weight_matching, dataclasses.replace(descend, count=None))]
+    return [method for method in listed if str(method) not in config.skip]
+
+
+def folded(nets: zoo.Zoo) -> tuple[Network, PyTree]:
+    """The network without norms' gains, shifts and centring, with all its symmetries, and the zoo as its params."""
+    count = len(jax.tree.leaves(nets.test)[0])
+    found = [
+        fold_norms(nets.network, jax.tree.map(lambda leaf, k=k: np.asarray(leaf[k]), nets.test)) for k in range(count)
+    ]
+    network, params = found[0]
+    twice = jax.tree.map(lambda leaf: np.concatenate([leaf, leaf]), network.example)
+    spec = infer_spec(network.apply, params, twice, kinds="all")
+    together = jax.tree.map(lambda *leaves: np.stack(leaves), *(params for _, params in found))
+    return dataclasses.replace(network, spec=spec), together
 
 
 def make_data(config: Config) -> zoo.Dataset:
@@ -179,22 +204,20 @@ def make_networks(config: Config, width: int, data: zoo.Dataset) -> zoo.Zoo:
 
 
 def measure(config: Config, nets: zoo.Zoo, data: zoo.Dataset) -> dict[str, Measured]:
-    """Every method on every pair."""
+    """Every method on every pair, by what tables call it."""
     pairs = list(itertools.combinations(range(config.networks), 2))[: config.pairs]
     first, second = (jnp.array(side) for side in zip(*pairs, strict=True))
     train, test = study.to_device((data.train, data.test))
-    kind = KINDS[config.kind]
-    return benchmark(
-        nets.network,
-        methods(config),
-        take_networks(nets.test, first),
-        take_networks(nets.test, second),
-        test,
-        key=jax.random.key(2),
-        data=take_examples(train, slice(kind.inputs)),
-        chunk=1,
-        points=config.points,
-    )
+    seen = take_examples(train, slice(KINDS[config.kind].inputs))
+    options: dict[str, Any] = dict(key=jax.random.key(2), data=seen, chunk=1, points=config.points)
+
+    def judged(network, params, listed, ending=""):
+        a, b = (take_networks(params, side) for side in (first, second))
+        found = benchmark(network, listed, a, b, test, **options)
+        return {report.display_name(name) + ending: one for name, one in found.items()}
+
+    orders = judged(nets.network, nets.test, methods(config))
+    return orders | judged(*folded(nets), in_all_kinds(config), ALL)
 
 
 def trigrams(train: Data, tuned: Data, judged: Data, classes: int) -> float:
@@ -243,7 +266,7 @@ def summary(
     config: Config, name: str, settings: Mapping[str, Any], data: zoo.Dataset, found: Mapping[int, dict[str, Measured]]
 ) -> dict[str, Any]:
     """The content of results.json: methods as settings, widths as series, and the curves of every pair."""
-    labels = {str(method): report.display_name(str(method)) for method in methods(config)}
+    labels = list(next(iter(found.values())))
     panels: dict[str, dict[str, Any]] = {}
     for width, measured in found.items():
         before = measured["naive"].curve.barrier.mean()
@@ -255,7 +278,7 @@ def summary(
             }
             for title, values in figures.items():
                 series = panels.setdefault(title, {}).setdefault(f"width {width}", {})
-                series[labels[method]] = report.point([values])
+                series[method] = report.point([values])
     naives = {width: measured["naive"].curve for width, measured in found.items()}
     alone = {
         f"width {width}": {
@@ -272,7 +295,7 @@ def summary(
         "environment": report.environment(),
         "zoo": {"networks": alone, **counted},
         "axis": "method",
-        "settings": list(labels.values()),
+        "settings": labels,
         "panels": panels,
         "curves": {
             f"width {width}": {

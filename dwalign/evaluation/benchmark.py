@@ -25,8 +25,8 @@ class Measured(NamedTuple):
 
     Attributes:
       curve: the interpolation curves, leaves `[p, ...]`.
-      seconds: `[p / chunk]`, for every call that aligned `chunk` pairs at once (methods on the host: one after the
-        other) its wall-clock seconds a pair, without compilation.
+      seconds: for every call that aligned `chunk` pairs at once (methods on the host: one after the other) its
+        wall-clock seconds a pair, `[p / chunk]`; without compilation.
       alignments: what the method found, leaves `[p, ...]`.
     """
 
@@ -109,14 +109,19 @@ def benchmark(
             def solve(a, b, key, own, method=method):
                 return method(network, a, b, key=key, data=own.get("data", data), task=task)
 
-            if method.host and method.first is None:
+            # a method keeps what it compiles itself, and its parts on the host stay there
+            alone = chunk == 1 or (method.host and method.first is None)
+            if alone:
                 run, mine = functools.partial(_one_by_one, solve), on_host
             else:
                 run, mine = jax.jit(jax.vmap(solve)).lower(*parts[0]).compile(), parts
             first = timed(run, mine[0])
-            if first[1] < WARM_UP:
+            if warm := first[1] < WARM_UP:
                 first = timed(run, mine[0])
             found, seconds = zip(first, *(timed(run, part) for part in mine[1:]), strict=True)
+            if alone and not warm and len(seconds) > 1:
+                # the first call has compiled
+                seconds = seconds[1:]
             alignments = jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
             curves = jax.tree.map(np.asarray, judge(a, b, alignments.perms, own))
             measured[str(method)] = Measured(curves, np.array(seconds) / chunk, alignments)

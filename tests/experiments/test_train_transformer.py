@@ -43,6 +43,7 @@ def test_moved_pictures_keep_their_labels():
 
 def test_a_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(experiment, "methods", lambda config: [naive, weight_matching])
+    monkeypatch.setattr(experiment, "in_all_kinds", lambda config: [weight_matching])
     small = experiment.KINDS["gpt"].described | dict(depth=1)
     monkeypatch.setitem(experiment.KINDS, "gpt", experiment.KINDS["gpt"]._replace(described=small))
     config = experiment.read_config(["--preset", "smoke", "--images", "64", "--epochs", "40", "--out", str(tmp_path)])
@@ -50,13 +51,18 @@ def test_a_run(tmp_path, monkeypatch, capsys):
     home = tmp_path / "transformer-gpt"
     assert json.loads((home / "results.json").read_text()) == json.loads(json.dumps(results))
     assert (home / "series.png").exists() and report.series_table(results) in capsys.readouterr().out
-    assert results["settings"] == ["naive", "weight matching"]
+    everything = "weight matching, all kinds"
+    assert results["settings"] == ["naive", "weight matching", everything]
     assert list(results["panels"]["barrier"]) == ["width 16"] == list(results["zoo"]["networks"])
     assert results["panels"]["share of the naive barrier"]["width 16"]["naive"]["mean"] == 1
-    curve = results["curves"]["width 16"]["weight_matching"]
+    curve = results["curves"]["width 16"]["weight matching"]
     assert np.shape(curve["loss"]) == (1, 5) and 0 < curve["accuracy"][0][0] < 1
     alone = np.array(curve["loss"])[:, [0, -1]].mean()
     np.testing.assert_allclose(results["zoo"]["networks"]["width 16"]["loss"], alone, rtol=1e-4)
+    # folded networks are the same functions
+    np.testing.assert_allclose(
+        np.array(results["curves"]["width 16"][everything]["loss"])[:, [0, -1]].mean(), alone, rtol=1e-4
+    )
     assert results["zoo"]["trigrams"] > 0
     assert results["question"] in report.page(results)
 
