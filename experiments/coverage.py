@@ -8,7 +8,9 @@ Only Flax comes with requirements.txt. The other packages are optional, and thos
     pip install 'transformers==4.57.*' keras dm-haiku equinox
     pip install torch==2.14.1 torchvision==0.29.1 timm torchax==0.0.14.dev20261026
 
-Nothing is downloaded: all models are small and get random weights. Writes runs/coverage/: config.json, results.json.
+With --kinds it says how much symmetry there is beyond permutations.
+
+Nothing is downloaded: all models are small and get random weights. Writes runs/coverage/ or runs/coverage-kinds/: config.json, results.json.
 """
 
 import dataclasses
@@ -40,6 +42,8 @@ class Config:
     """a model that takes longer is given up."""
     recover: int = 8
     """look for a hidden permutation in models of at most so many groups: it takes longer than all else."""
+    kinds: bool = False
+    """look at symmetries beyond permutations instead: kinds of all groups, certified; a few seconds a model."""
     out: str = "runs"
     resume: bool = False
     """go on with a run that was interrupted; what failed is tried again."""
@@ -81,22 +85,23 @@ def main(config: Config) -> dict[str, Any]:
         return {}
     if not jobs:
         raise ValueError(f"--only must match a model of an installed package, found {config.only!r}; try --list")
-    settings = {"recover": config.recover}
-    folder = report.open_run(Path(config.out) / "coverage", settings, resume=config.resume)
+    settings = {"recover": config.recover, "kinds": config.kinds}
+    name = "coverage-kinds" if config.kinds else "coverage"
+    folder = report.open_run(Path(config.out) / name, settings, resume=config.resume)
     # a line a model, so that an interruption loses one
     log = folder / "models.jsonl"
     lines = log.read_text().splitlines() if log.exists() else []
     rows = {(row["package"], row["model"]): row for row in map(json.loads, lines) if row["verdict"] != "failed"}
     due = [(package, model) for package, model in jobs if (PACKAGES[package], model) not in rows]
     with tqdm(total=len(due), unit="model") as bar, log.open("a") as out:
-        for package, model, row in judged(due, config.seconds, recover=config.recover):
+        for package, model, row in judged(due, config.seconds, **settings):
             rows[PACKAGES[package], model] = {"package": PACKAGES[package], "model": model} | row
             print(json.dumps(rows[PACKAGES[package], model]), file=out, flush=True)
             bar.update()
             if row["verdict"] != "complete":
                 bar.write(f"{package}/{model}: {row['verdict']} {row.get('message', '')}")
     results = {
-        "experiment": "coverage",
+        "experiment": name,
         "config": settings | {"only": config.only, "seconds": config.seconds},
         "environment": report.environment() | {"needs": needs},
         "left_out": [{"package": PACKAGES[package], "model": model} for package, model in left_out],

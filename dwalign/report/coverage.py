@@ -10,6 +10,8 @@ from dwalign.report.tables import markdown
 
 def coverage_rows(results: Mapping[str, Any]) -> list[list[str]]:
     """A header, and one row a model that could be built."""
+    if results["config"].get("kinds"):
+        return _kinds_rows(results)
     rows = [["package", "model", "groups", "weights that move", "infer, s", "certify, s", "verdict"]]
     judged = [row for row in results["models"] if row["verdict"] != "not built"]
     for row in judged:
@@ -27,9 +29,26 @@ def coverage_rows(results: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
+def _kinds_rows(results: Mapping[str, Any]) -> list[list[str]]:
+    head = ["package", "model", "groups by kind", "free numbers", "of the weights", "infer, s", "of all kinds, s"]
+    rows = [[*head, "verdict"]]
+    for row in results["models"]:
+        if row["verdict"] == "not built":
+            continue
+        figures = [""] * 5
+        if "kinds" in row:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in row["kinds"].items() if count)
+            share = f"{row['free'] / max(1, row['weights']):.2%}"
+            times = (f"{row['seconds'][kinds]:.2f}" for kinds in ("permutation", "all"))
+            figures = [kinds or "none", str(row["free"]), share, *times]
+        rows.append([row["package"], row["model"], *figures, _verdict(row)])
+    return rows
+
+
 def coverage_table(results: Mapping[str, Any]) -> str:
     """`coverage_rows` as Markdown, and the count of it all."""
-    return "\n".join([markdown(coverage_rows(results), numbers=range(2, 6)), "", coverage_line(results)])
+    numbers = range(3, 7) if results["config"].get("kinds") else range(2, 6)
+    return "\n".join([markdown(coverage_rows(results), numbers=numbers), "", coverage_line(results)])
 
 
 def coverage_line(results: Mapping[str, Any]) -> str:
@@ -44,10 +63,15 @@ def coverage_line(results: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in needs.items() if version)
     left_out = Counter(row["package"] for row in results["left_out"])
     not_tried = f" Not tried: {', '.join(f'{n} of {name}' for name, n in left_out.items())}." if left_out else ""
-    return (
-        f"{results['experiment']}: {built} models, {counts}; a hidden permutation came back in {sum(tried)} of "
-        f"{len(tried)}.{not_tried} {versions}."
-    )
+    found = f" a hidden permutation came back in {sum(tried)} of {len(tried)}." if tried else ""
+    if results["config"].get("kinds"):
+        larger = [row for row in results["models"] if "kinds" in row and _has_more(row)]
+        found = f" {len(larger)} have symmetries beyond permutations."
+    return f"{results['experiment']}: {built} models, {counts};{found}{not_tried} {versions}."
+
+
+def _has_more(row: Mapping[str, Any]) -> bool:
+    return any(count for kind, count in row["kinds"].items() if kind != "permutation")
 
 
 def _verdict(row: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """One model of others, judged: inferred, certified, tried in double precision, and a hidden permutation looked for."""
 
+import math
 import time
 from typing import Any
 
@@ -11,6 +12,7 @@ from covered.case import Case, drawn
 from dwalign import apply
 from dwalign.program import CertificateError, certify, infer_spec, widen
 from dwalign.symmetry import PermutationSpec, permute, random_perms
+from dwalign.symmetry.powers import KINDS
 
 # in double precision a right spec differs by rounding, about 1e-13
 WRONG = 1e-6
@@ -50,6 +52,40 @@ def judge(case: Case, *, recover: int) -> dict[str, Any]:
     row["pinned"] = pins(spec)
     row["verdict"] = _verdict(row)
     return row
+
+
+def judge_kinds(case: Case, **_: Any) -> dict[str, Any]:
+    """A row about the larger symmetries: how many groups are of each kind, and what reading them takes.
+
+    `verdict` is `complete` where the certificate confirms all of them, otherwise `refused`. `free` counts the numbers
+    by which weights may be changed without a change of the function: factors, and entries of maps.
+    """
+    params, key = drawn(case.params), jax.random.key(0)
+    seconds = {}
+    for kinds in ("permutation", "all"):
+        begin = time.perf_counter()
+        spec = infer_spec(case.apply, params, *case.inputs, kinds=kinds)
+        seconds[kinds] = round(time.perf_counter() - begin, 3)
+    row: dict[str, Any] = {
+        "groups": len(spec.sizes),
+        "weights": sum(block.array.size for block in spec.blocks(params)),
+        "kinds": {kind: list(spec.kinds.values()).count(kind) for kind in KINDS},
+        "free": sum(free_numbers(spec, group) for group in spec.sizes),
+        "seconds": seconds,
+        "verdict": "complete",
+    }
+    try:
+        row["error"] = certify(spec, case.apply, params, *case.inputs, key=key).error
+    except CertificateError as error:
+        row |= {"verdict": "refused", "message": str(error)}
+    return row
+
+
+def free_numbers(spec: PermutationSpec, group: str) -> int:
+    """The dimension of the continuous symmetries of a group."""
+    n, copies = spec.sizes[group], math.prod(spec.batch_shape(group))
+    of_one = {"linear": n * n, "orthogonal": n * (n - 1) // 2}.get(spec.kinds[group], n * spec.directions[group][0])
+    return copies * of_one
 
 
 def _verdict(row: dict[str, Any]) -> str:

@@ -60,8 +60,9 @@ def _failed(message: str) -> dict[str, Any]:
 def _work(package: str, pipe, options: dict[str, Any]) -> None:
     import jax
 
-    from covered.verdict import judge
+    from covered.verdict import judge, judge_kinds
 
+    judge = judge_kinds if options.pop("kinds") else judge
     models = importlib.import_module(f"covered.{package}").MODELS
     while True:
         try:

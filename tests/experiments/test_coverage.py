@@ -24,9 +24,16 @@ def test_a_model_of_flax(tmp_path, capsys):
     assert report.coverage_line(results) in capsys.readouterr().out
 
 
+def test_kinds_of_a_model_of_flax(tmp_path):
+    results = coverage.main(coverage.Config(only="nnx_modules/LoRALinear*", kinds=True, out=str(tmp_path)))
+    (row,) = results["models"]
+    assert row["verdict"] == "complete" and row["kinds"]["linear"] == 1
+    assert row["free"] > 0 and "1 linear" in report.coverage_table(results)
+
+
 def test_a_model_that_takes_too_long_does_not_end_the_run():
     jobs = [("linen", "ConvLocal"), ("linen", "RNN of GRUCell")]
-    rows = [row for _, _, row in workers.judged(jobs, 0.01, recover=0)]
+    rows = [row for _, _, row in workers.judged(jobs, 0.01, recover=0, kinds=False)]
     assert [row["verdict"] for row in rows] == ["failed", "failed"] and "longer than 0.01" in rows[0]["message"]
 
 
