@@ -10,7 +10,8 @@ Only Flax comes with requirements.txt. The other packages are optional, and thos
 
 With --kinds it says how much symmetry there is beyond permutations.
 
-Nothing is downloaded: all models are small and get random weights. Writes runs/coverage/ or runs/coverage-kinds/: config.json, results.json.
+Nothing is downloaded: all models are small and get random weights. Writes runs/coverage/ (runs/coverage-kinds/):
+config.json, results.json.
 """
 
 import dataclasses
