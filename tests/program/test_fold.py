@@ -193,7 +193,7 @@ def test_a_layer_scale_goes_into_the_matrix_before_it():
 
     shapes = dict(embed=(5, 6), gain=(6,), shift=(6,), up=(6, 7), bias=(7,), down=(7, 6), last=(6,), scale=(6,))
     folded, after, changed = made(apply, **shapes, head=(6, 2))
-    assert changed == {*shapes} and folded.notes == ()
+    assert changed == {*shapes, "head"} and folded.notes == ()
     assert (after["scale"] == 1).all() and (after["gain"] == 0).all()
 
 
@@ -203,7 +203,7 @@ def test_a_scale_between_a_matrix_and_the_bias_that_takes_a_shift():
         return jnp.tanh(2 * p["scale"] * (h @ p["up"]) + p["bias"]) * p["scale"][0]
 
     folded, _, changed = made(apply, embed=(5, 6), shift=(6,), up=(6, 7), scale=(7,), bias=(7,))
-    assert changed == {"embed", "shift", "bias"} and "['scale'] stays" in folded.notes[0]
+    assert changed == {"embed", "shift", "up", "bias"} and "['scale'] stays" in folded.notes[0]
 
 
 def test_a_norm_written_as_one_product_and_one_sum():
@@ -426,3 +426,23 @@ def test_the_folded_program_is_the_same_where_constants_are_computed_at_once():
         there = jax.make_jaxpr(folded.apply)(params, folded.example)
     count = lambda program: sum(eqn.primitive.name == "reduce_sum" for eqn in program.eqns)
     assert count(there) == count(jax.make_jaxpr(dataclasses.replace(folded).apply)(params, jnp.zeros((2, 8, 8, 1))))
+
+
+def test_what_is_rotated_and_averaged_runs_in_the_program_that_it_came_from():
+    """It subtracts means, which a rotation of all units of the stream would bring back."""
+    network = dwalign.network(*_vit_with_norms(0), kinds="all")
+    folded, a = fold_norms(network, _vit_with_norms(0)[1])
+    _, b = fold_norms(network, _vit_with_norms(1)[1])
+    assert "orthogonal" in folded.spec.kinds.values()
+    perms = dwalign.align(folded, a, b).perms
+    images = jax.random.normal(jax.random.key(5), (3, 8, 8, 1))
+    moved = dwalign.permute(folded.spec, b, perms)
+    middle = dwalign.interpolate(folded.spec, a, moved, 0.5)
+    for params in (moved, middle):
+        np.testing.assert_allclose(network.apply(params, images), folded.apply(params, images), atol=1e-5)
+    np.testing.assert_allclose(network.apply(moved, images), network.apply(b, images), atol=1e-4)
+
+
+def _vit_with_norms(seed):
+    network = networks.vit((8, 8, 1), 4, dim=8, depth=2, heads=2, width=6)
+    return network.apply, drawn.weights(network.params, seed), jnp.zeros((2, 8, 8, 1))

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from dwalign.program.folding.centring import find_centring
 from dwalign.program.folding.gains import fold_gains
 from dwalign.program.folding.simplify import equations, simplify
 from dwalign.program.network import Network, check_network, network as make_network
+from dwalign.symmetry import PermutationSpec
 
 PyTree = Any
 
@@ -28,10 +29,12 @@ def fold_norms(network: Network, params: PyTree) -> tuple[Network, PyTree]:
     - gains, shifts and statistics of what a matrix or a convolution made, as those of batch normalisation at inference
       and of layer scale: they go into its columns and into the first array that is added, which is its bias or, where
       it has none, the shift of the normalisation. The mean becomes 0, the variance 1 less what the program adds to it;
-    - means that layer normalisation subtracts: all that writes the stream is centred along its units.
+    - means that layer normalisation subtracts: all that writes the stream is centred along its units, and all that
+      reads it where it may be rotated then, so that rotated and averaged networks run in the program they came from.
 
     All stays the same tree of arrays, so that the result runs in the program that it came from and goes back into the
-    framework that it came from. The network that is returned does not read what was folded; its spec is inferred anew.
+    framework that it came from. The network that is returned does not read what was folded; its spec is inferred anew,
+    of the kinds that the one before had.
 
     What shares an array with something else, such as a tied embedding; what has no bias to take a shift that is not
     zero; and what goes into a residual branch, as after post-norm, or into a non-linearity before any matrix: that
@@ -79,16 +82,47 @@ def fold_norms(network: Network, params: PyTree) -> tuple[Network, PyTree]:
     zeros = frozenset(place for place, eqn in equations(program) if id(eqn) in centring.zeros)
     read = dataclasses.replace(read, zeros=zeros, names=_names(program) if zeros else ())
 
-    pairs = zip(leaves, np.split(before, borders[1:-1]), np.split(entries, borders[1:-1]), strict=True)
-    params = treedef.unflatten([leaf if np.array_equal(old, new) else _stored(new, leaf) for leaf, old, new in pairs])
     statistics = set(network.spec.statistics)
-    out = make_network(read, params, network.example, statistics=lambda path: path in statistics)
+    settings: dict[str, Any] = dict(statistics=lambda path: path in statistics)
+    if zeros or network.spec.has_kinds:
+        settings["kinds"] = "all"
+    out = make_network(read, params, network.example, **settings)
+    leaf_of = lambda rows: int(np.searchsorted(borders, rows.flat[0], side="right")) - 1
+    streams = {(leaf_of(rows), rows.shape[-1]) for rows in centring.rows if rows.size}
+    split = lambda entries: np.split(entries, borders[1:-1])
+    shaped = [part.reshape(leaf.shape) for part, leaf in zip(split(entries), leaves, strict=True)]
+    shaped = jax.tree.leaves(_read_centred(out.spec, treedef.unflatten(shaped), streams))
+    pairs = zip(leaves, split(before), shaped, strict=True)
+    params = treedef.unflatten(
+        [leaf if np.array_equal(old, new.ravel()) else _stored(new, leaf) for leaf, old, new in pairs]
+    )
+    if not network.spec.has_kinds:
+        out = dataclasses.replace(out, spec=out.spec.with_kinds())
     lost = any(paths[leaf] in statistics for leaf in gains.neutral)
     notes = [f"{paths[leaf]} stays: {why}" for leaf, why in gains.notes]
     for entry, why in centring.notes:
         writer = "" if entry is None else f" {paths[int(np.searchsorted(borders, entry, side='right')) - 1]}"
         notes.append(f"a mean that is subtracted stays:{writer} {why}")
     return dataclasses.replace(out, train=None if lost else network.train, notes=tuple(notes)), params
+
+
+def _read_centred(spec: PermutationSpec, params: PyTree, streams: Collection[tuple[int, int]]) -> PyTree:
+    """Centre what reads a stream that has been centred, too: what it makes of a mean, it makes of zero.
+
+    After a rotation, and in an average, the stream is then centred still, so that these run in the program that
+    subtracts means. `streams` are arrays that write one, and its size; all that carries such a group writes or reads.
+    """
+    free = {g for g, kind in spec.kinds.items() if kind == "orthogonal"}
+    centred = {g for leaf, n in streams for g in spec.leaves[leaf].names() & free if spec.sizes[g] == n}
+
+    def one(block):
+        array = block.array
+        for axis, factor in enumerate(block.factors):
+            if factor in centred:
+                array = array - array.mean(axis, keepdims=True)
+        return block._replace(array=array)
+
+    return spec.assemble([one(block) for block in spec.blocks(params)]) if centred else params
 
 
 @dataclasses.dataclass(frozen=True)
