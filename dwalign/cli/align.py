@@ -7,7 +7,7 @@ from dwalign.cli import options
 from dwalign.cli.narrate import answer, size, stage, weight_of
 from dwalign.cli.plan import UNCHECKED, plan, plan_text
 from dwalign.cli.recipe import write_recipe
-from dwalign.cli.subject import choose_method, open_subject
+from dwalign.cli.subject import choose_method, of_kinds, open_subject
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,7 @@ def main(asked: Options) -> None:
     if len(asked.files) != 2:
         raise ValueError(f"FILES must be two networks, got {len(asked.files)}")
     subject = open_subject(asked, asked.files, output=asked.output, like=1, overwrite=asked.overwrite)
+    subject = of_kinds(subject, asked.kinds)
     method = choose_method(asked, subject)
     found = plan(subject, method, certified=subject.certified(asked))
     if asked.dry_run:

@@ -8,7 +8,7 @@ import dwalign
 from dwalign.cli import options
 from dwalign.cli.narrate import answer, stage, table
 from dwalign.cli.plan import plan, plan_text
-from dwalign.cli.subject import Subject, choose_method, open_subject
+from dwalign.cli.subject import Subject, choose_method, of_kinds, open_subject
 
 # inputs that a forecast looks at
 SOME = 512
@@ -36,6 +36,7 @@ def main(asked: Options) -> None:
     if asked.points < 3 or asked.points % 2 == 0:
         raise ValueError(f"--points must be odd and at least 3, so that the midpoint is one, got {asked.points}")
     subject = open_subject(asked, asked.files)
+    subject = of_kinds(subject, asked.kinds)
     method = choose_method(asked, subject)
     found = plan(subject, method, certified=subject.certified(asked))
     if asked.dry_run:

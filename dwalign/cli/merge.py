@@ -17,7 +17,7 @@ from dwalign.cli.options import check_free
 from dwalign.cli.plan import UNCHECKED, plan, plan_text
 from dwalign.cli.recipe import besides, read_recipe, write_card, write_recipe
 from dwalign.cli.report import write_page
-from dwalign.cli.subject import Subject, choose_method, open_subject
+from dwalign.cli.subject import Subject, choose_method, of_kinds, open_subject
 
 PyTree = Any
 
@@ -57,6 +57,10 @@ def main(asked: Options) -> None:
     """Run the command."""
     if len(asked.files) < 2:
         raise ValueError(f"FILES must be two networks or more, got {len(asked.files)}")
+    if asked.kinds != "permutation" and len(asked.files) > 2:
+        raise ValueError(
+            f"--kinds {asked.kinds} is for two networks, got {len(asked.files)} files; merge two at a time"
+        )
     layers = _shares(asked)
     if asked.report is not None:
         _check_report(asked, asked.report)
@@ -66,6 +70,7 @@ def main(asked: Options) -> None:
             f"--test {asked.test} must hold `labels` to judge networks by, found inputs alone"
         )
     subject = open_subject(asked, asked.files, output=asked.output, like=0, overwrite=asked.overwrite)
+    subject = of_kinds(subject, asked.kinds)
     dwalign.symmetry.leaf_weights(subject.network.spec, layers | dict.fromkeys(asked.keep, 0.0))
     method = choose_method(asked, subject)
     if asked.test is not None:

@@ -36,6 +36,9 @@ class Matched(Asked):
     method: str = "auto"
     """weight_matching, activation_matching_correlation, refine, ..., or several joined by +; auto takes what suits the
     data: refinement after activation matching with labels, activation matching with inputs, else weight matching"""
+    kinds: Literal["permutation", "all"] = "permutation"
+    """all to use signs, scales, orthogonal and linear maps beside the order of units, which transformers ask for: norms
+    are folded into the maps beside them, as dwalign.fold_norms does, and what is written runs in the same model"""
     certify: Literal["auto", "yes", "no"] = "auto"
     """check on numbers that permuting does not change the function; auto does up to 268 million numbers, since it takes
     several times the memory of a network"""

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -11,7 +11,7 @@ from dwalign.cli import options
 from dwalign.cli.narrate import answer, stage
 from dwalign.cli.options import check_free
 from dwalign.cli.plan import plan, plan_text
-from dwalign.cli.subject import open_subject
+from dwalign.cli.subject import of_kinds, open_subject
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,8 +33,7 @@ def main(asked: Options) -> None:
     if asked.output is not None:
         check_free("output", asked.output, asked.overwrite)
     subject = open_subject(asked, ())
-    if asked.kinds != "permutation":
-        subject = subject._replace(network=_of_kinds(subject.network, asked.kinds))
+    subject = of_kinds(subject, asked.kinds)
     network = subject.network
     found = plan(subject)
     if asked.dry_run:
@@ -59,14 +58,3 @@ def main(asked: Options) -> None:
         f"checked    permuting changes the function by {certificate.error:.1e}, rounding is {certificate.tolerance:.1e}"
     )
     answer(found, "\n".join([network.spec.describe(), "", plan_text(found), checked, *missed]), as_json=asked.json)
-
-
-def _of_kinds(network: Any, kinds: str) -> Any:
-    found = dwalign.network(
-        network.apply,
-        network.params,
-        network.example,
-        statistics=lambda path: path in network.spec.statistics,
-        kinds=kinds,
-    )
-    return dataclasses.replace(network, spec=found.spec)

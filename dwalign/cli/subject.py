@@ -158,6 +158,29 @@ def open_subject(
     return subject
 
 
+def of_kinds(subject: Subject, kinds: str) -> Subject:
+    """The subject with symmetries of these kinds; norms are folded first, unless they have statistics to be renewed."""
+    if kinds == "permutation":
+        return subject
+    network = subject.network
+    statistics = set(network.spec.statistics)
+    found = dwalign.network(
+        network.apply, network.params, network.example, statistics=lambda path: path in statistics, kinds=kinds
+    )
+    network = dataclasses.replace(network, spec=found.spec)
+    if statistics or not subject.params:
+        return subject._replace(network=network)
+    import jax
+
+    with stage("folding norms into the maps beside them"):
+        networks, folded = zip(
+            *(dwalign.fold_norms(network, jax.tree.map(np.asarray, one)) for one in subject.params), strict=True
+        )
+    # of networks that differ in what could not be folded the least is taken to be the same
+    first = max(networks, key=lambda one: len(one.notes))
+    return subject._replace(network=dataclasses.replace(network, apply=first.apply, spec=first.spec), params=folded)
+
+
 def _respelled(weights: Any, spelled: Mapping[str, str], own: Any) -> Any:
     """A file of Keras with the names of the network; what Keras keeps in no file is that of the model."""
     if weights.format != "keras":

@@ -12,6 +12,7 @@ import yaml
 
 import dwalign
 from dwalign.cli import COMMANDS, main
+from tests import drawn
 
 SOURCE = """
 import flax.linen as nn
@@ -162,3 +163,47 @@ def test_train_and_align_with_it(run, folder):
     assert found["step"] in (2, 4) and (folder / "aligner" / "checkpoints" / "best").is_dir()
     learned = run("align", "0.npz", "1.npz", "--method", "deep_align", "--aligner", "aligner", "-o", "learned.npz")
     assert learned["distance"]["after"] == 0, "equivariant, so that copies are found, trained or not"
+
+
+RESIDUAL = """
+import flax.linen as nn
+import numpy as np
+
+class Residual(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(8)(x)
+        x = x + nn.Dense(8)(nn.relu(nn.Dense(12)(nn.LayerNorm()(x))))
+        return nn.Dense(3)(nn.LayerNorm()(x))
+
+def make():
+    return Residual(), np.zeros((2, 4), np.float32)
+"""
+
+
+def test_merge_in_all_kinds_runs_in_the_model_it_came_from(tmp_path, monkeypatch, capsys):
+    """The second network is the first with its stream rotated and its units scaled and moved."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "residual.py").write_text(RESIDUAL)
+    model, inputs = dwalign.frontends.find_model("residual.py:make")
+    net, params = dwalign.from_model(model, *inputs, key=jax.random.key(0))
+    params = drawn.weights(params)
+    net = dwalign.network(net.apply, params, *inputs, kinds="all")
+    folded, same = dwalign.fold_norms(net, params)
+    assert sorted(folded.spec.kinds.values()) == ["orthogonal", "scale"]
+    element = dwalign.random_perms(folded.spec, np.random.default_rng(0))
+    (stream,) = (g for g, kind in folded.spec.kinds.items() if kind == "orthogonal")
+    # the model subtracts the mean of the stream: what it does not change must stay where it is
+    ones = np.full((8, 1), 8**-0.5)
+    rest = np.linalg.svd(ones)[0][:, 1:]
+    element[stream] = ones @ ones.T + rest @ element[stream][:7, :7] @ rest.T
+    element[stream] = np.linalg.svd(element[stream])[0] @ np.linalg.svd(element[stream])[2]
+    for name, one in (("a", params), ("b", dwalign.permute(folded.spec, same, element))):
+        dwalign.files.write_weights(tmp_path / f"{name}.npz", dwalign.files.unbind(one))
+    assert main(["merge", "a.npz", "b.npz", "-o", "c.npz", "--network", "residual.py:make", "--kinds", "all"]) == 0
+    capsys.readouterr()
+    merged = dwalign.files.bind(dwalign.files.open_weights(tmp_path / "c.npz"), params)
+    x = drawn.normal(5, 4)
+    np.testing.assert_allclose(net.apply(jax.tree.map(np.asarray, merged), x), net.apply(params, x), atol=1e-4)
+    assert main(["merge", *["a.npz"] * 3, "-o", "d.npz", "--network", "residual.py:make", "--kinds", "all"]) == 2
+    assert "--kinds all is for two networks" in capsys.readouterr().err
