@@ -1,14 +1,29 @@
 """Matching in a gauge: what has a closed form is chosen first, in both networks, and the rest is matched.
 
-Scales are fixed by equal norms, linear maps up to an orthogonal one by balanced factors (`dwalign.symmetry.gauge`).
-What a group does to weights is linear, so that the average of two networks in a gauge is the average in any other.
+Scales are fixed by equal norms, linear maps up to an orthogonal one by balanced factors, signs where gains of norms
+tell them (`dwalign.symmetry.gauge`). What a group does to weights is linear, so that the average of two networks in a
+gauge is the average in any other.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+import numpy as np
+
 from dwalign.assignment import MATCHED, projected
-from dwalign.symmetry import Alignment, PermutationSpec, compose, gauge, inverse, permute
+from dwalign.symmetry import (
+    Alignment,
+    Monomial,
+    PermutationSpec,
+    compose,
+    free_signs,
+    gauge,
+    inverse,
+    namespace,
+    order_of,
+    permute,
+)
 
 PyTree = Any
 Find = Callable[[PermutationSpec, PyTree, PyTree, Alignment | None], Alignment]
@@ -22,13 +37,37 @@ def is_matched(spec: PermutationSpec) -> bool:
 def in_gauge(spec: PermutationSpec, a: PyTree, b: PyTree, start: Alignment | None, find: Find) -> Alignment:
     """`find(spec, a, b, start)` for groups of the kinds that are matched, as an alignment of the networks as they are.
 
-    `find` gets both networks in their gauge, and a spec whose groups are of the kinds `MATCHED`.
+    `find` gets both networks in their gauge, and a spec whose groups are of the kinds `MATCHED`. Signs that are fixed
+    in both networks are none of its directions; of networks that are traced nobody can tell which these are.
     """
-    reduced = spec.with_kinds(*MATCHED)
     one, two = (gauge(spec, params) for params in (a, b))
+    a, b = permute(spec, a, one), permute(spec, b, two)
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((a, b)))
+    signed = spec.with_kinds(*MATCHED)
+    free = {} if traced else free_signs(signed, a, b)
+    reduced = signed.with_signs(free)
     back, there = (inverse(spec, element) for element in (one, two))
     if start is not None:
-        here = compose(spec, one, compose(spec, dict(start.perms), there))
-        start = start._replace(perms=projected(reduced, here))
-    found = find(reduced, permute(spec, a, one), permute(spec, b, two), start)
-    return found._replace(perms=compose(spec, back, compose(spec, found.perms, two)))
+        here = projected(signed, compose(spec, one, compose(spec, dict(start.perms), there)))
+        start = start._replace(perms=here | {g: _narrowed(here[g], basis) for g, basis in free.items()})
+    found = find(reduced, a, b, start)
+    perms = found.perms | {g: _widened(found.perms[g], basis) for g, basis in free.items()}
+    return found._replace(perms=compose(spec, back, compose(spec, perms, two)))
+
+
+def _narrowed(element: Any, basis: np.ndarray) -> Any:
+    """Signs in other directions; those that none of these flips are lost."""
+    if not len(basis):
+        return order_of(element)
+    # there each of them is alone
+    alone = [int(np.flatnonzero((basis.sum(0) == 1) & row)[0]) for row in basis]
+    return Monomial(element.perm, None, element.sign[..., alone])
+
+
+def _widened(element: Any, basis: np.ndarray) -> Any:
+    """The inverse of `_narrowed`."""
+    if not len(basis):
+        return element
+    xp = namespace(element.sign)
+    columns = [element.sign[..., np.flatnonzero(column)].prod(-1) for column in basis.T]
+    return Monomial(element.perm, element.scale, xp.stack(columns, -1))

@@ -16,7 +16,7 @@ from dwalign.symmetry.axes import Axes, SpecError, Sum, contract, namespace
 from dwalign.symmetry.compare import correspondence
 from dwalign.symmetry.elements import Monomial, is_hard, order_of
 from dwalign.symmetry.finite import count_values
-from dwalign.symmetry.gauge import canonical, gauge
+from dwalign.symmetry.gauge import canonical, free_signs, gauge
 from dwalign.symmetry.guards import check_perms, check_spec
 from dwalign.symmetry.layers import Weight, leaf_weights
 from dwalign.symmetry.parts import part_of
@@ -60,6 +60,7 @@ __all__ = [
     "count_values",
     "distance",
     "find_statistics",
+    "free_signs",
     "gauge",
     "group_roles",
     "identity",

@@ -114,3 +114,25 @@ def solve_signs(powers: np.ndarray, negative: Any, sure: Any) -> Any:
     # a direction without a pivot is 0, so that those of the others are what stands beside them
     found = [(rows * chosen[:, None]).sum(0)[powers.shape[1] :] for chosen in pivots]
     return xp.stack(found, -1).reshape(*negative.shape[1:], powers.shape[1])
+
+
+def left_free(powers: np.ndarray) -> np.ndarray:
+    """The signs that leave all of these numbers as they are, as a basis modulo 2, `[left, directions]`.
+
+    Each direction of the basis has a 1 where all others have 0, the first of which is the earliest.
+
+    Args:
+      powers: `[k, directions]`, 0 or 1.
+
+    >>> left_free(np.array([[0, 1, 1], [0, 1, 1]])).tolist()
+    [[1, 0, 0], [0, 1, 1]]
+    """
+    rows = np.asarray(powers, np.int32)
+    basis = np.eye(rows.shape[1], dtype=np.int32)
+    for row in rows:
+        odd = np.flatnonzero(basis @ row % 2)
+        # the last of those that change it undoes what the others do
+        for k in odd[:-1]:
+            basis[k] = (basis[k] + basis[odd[-1]]) % 2
+        basis = np.delete(basis, odd[-1:], 0)
+    return basis

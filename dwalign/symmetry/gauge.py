@@ -17,7 +17,7 @@ import numpy as np
 
 from dwalign.symmetry.action import Perms, identity, moves, permute
 from dwalign.symmetry.axes import namespace
-from dwalign.symmetry.balance import alike, newton_step, positive, solve_signs
+from dwalign.symmetry.balance import alike, left_free, newton_step, positive, solve_signs
 from dwalign.symmetry.elements import Monomial, act, factors_at, spread
 from dwalign.symmetry.guards import check_spec
 from dwalign.symmetry.powers import SCALED, SIGNED, Power
@@ -125,6 +125,31 @@ def gauge(spec: PermutationSpec, params: PyTree, *, basis: bool = True) -> Perms
         elif g in scales or g in signs:
             element[g] = Monomial(element[g], scales.get(g), signs.get(g))
     return element
+
+
+def free_signs(spec: PermutationSpec, *networks: PyTree) -> dict[str, np.ndarray]:
+    """What is left of signs between networks in their gauge: no flip of what it made positive in all of them.
+
+    Args:
+      spec: of any kinds.
+      networks: each as `canonical` returns it; arrays that are not traced.
+
+    Returns:
+      for each group with signs directions of which each is some of its own together, `[left, directions]` of 0 and 1,
+      as `PermutationSpec.with_signs` takes them.
+    """
+    shared = {g: np.eye(spec.directions[g][1], dtype=np.int32) for g in spec.sizes if spec.directions[g][1]}
+    blocks = [weight_blocks(spec, params) for params in networks]
+    for g, own in _places(spec, blocks[0]).items():
+        if g in shared:
+            alone = _alone([block.array for block in blocks[0]], own)
+            made = [p for p in alone if all(_is_positive(np.asarray(of[p.block].array)) for of in blocks)]
+            shared[g] = left_free(np.array([p.power.sign for p in made], np.int32).reshape(-1, len(shared[g])))
+    return shared
+
+
+def _is_positive(numbers: np.ndarray) -> bool:
+    return bool((numbers > 0).all() and _is_sure(numbers.reshape(1, -1))[0])
 
 
 def _places(spec: PermutationSpec, blocks: Sequence[Block]) -> dict[str, list[Place]]:
@@ -287,15 +312,25 @@ def _multiply(arrays: list, own: Sequence[Place], element: Monomial) -> None:
 
 def _signs(arrays, own: Sequence[Place], directions: int) -> Any:
     """Those that make positive what is surely not zero, `[*batch, n, directions]`; None where no array tells."""
-    alone = [p for p in own if any(p.power.sign) and arrays[p.block].ndim == len(p.batch) + 1]
+    alone = _alone(arrays, own)
     if not (directions and alone):
         return None
     xp = namespace(*arrays)
     numbers = xp.stack([arrays[p.block].transpose((*p.batch, p.axis)) for p in alone])
-    sizes = abs(numbers).reshape(len(alone), -1)
     powers = np.array([p.power.sign for p in alone], np.int32)
-    found = solve_signs(powers, numbers < 0, sizes.min(1) > sizes.std(1))
+    found = solve_signs(powers, numbers < 0, _is_sure(numbers.reshape(len(alone), -1)))
     return (1 - 2 * found).astype(numbers.dtype)
+
+
+def _alone(arrays, own: Sequence[Place]) -> list[Place]:
+    """The places of arrays that carry the group alone, and change with its signs."""
+    return [p for p in own if any(p.power.sign) and arrays[p.block].ndim == len(p.batch) + 1]
+
+
+def _is_sure(numbers) -> Any:
+    """Whether all numbers of each row are further from zero than their sizes differ."""
+    sizes = abs(numbers)
+    return sizes.min(1) > sizes.std(1)
 
 
 # linear maps

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -315,20 +315,42 @@ class PermutationSpec:
         True
         """
         kinds = {g: _part(kind, names) for g, kind in self.kinds.items()}
-        written = []
-        for axes in self.written:
 
-            def kept(factor, *_):
-                name, text = split_name(factor)
-                if name not in kinds or kinds[name] == self.kinds[name]:
-                    return factor
-                power = parse_power(self.kinds[name], text or "1")
-                part = Power(power.scale if kinds[name] in SCALED else (), power.sign if kinds[name] in SIGNED else ())
-                return f"{name}^{power_text(part)}".removesuffix("^")
+        def part(group, power):
+            kind = kinds[group]
+            return Power(power.scale if kind in SCALED else (), power.sign if kind in SIGNED else ())
 
-            written.append(axes.relabelled(kept))
+        return self._with_powers(kinds, part)
+
+    def with_signs(self, directions: Mapping[str, np.ndarray]) -> "PermutationSpec":
+        """The same spec with other directions of signs.
+
+        Args:
+          directions: for groups of kind "sign" which of its directions each new one flips, `[new, directions]` of 0
+            and 1; of groups without a new one the order of units is left.
+
+        >>> spec = PermutationSpec({"gain": Axes("h^0:1"), "down": Axes("h^1:1", None)}, {"h": 3}, kinds={"h": "sign"})
+        >>> spec.with_signs({"h": np.array([[1, 0]])}).written
+        (Axes('h, _'), Axes('h^0'))
+        """
+        kinds = {g: kind if len(directions.get(g, (0,))) else "permutation" for g, kind in self.kinds.items()}
+
+        def combined(group, power):
+            return Power(power.scale, tuple((directions[group] @ power.sign % 2).tolist()))
+
+        return self._with_powers(kinds, lambda g, power: combined(g, power) if g in directions else power)
+
+    def _with_powers(self, kinds: Mapping[str, str], change: Callable[[str, Power], Power]) -> "PermutationSpec":
+        """The same spec with these kinds, and powers that `change(group, power)` gives."""
+
+        def changed(factor, *_):
+            name, text = split_name(factor)
+            if self.kinds.get(name, "permutation") == "permutation":
+                return factor
+            return f"{name}^{power_text(change(name, parse_power(self.kinds[name], text or '1')))}".removesuffix("^")
+
         return PermutationSpec(
-            self.treedef.unflatten(written),
+            self.treedef.unflatten([axes.relabelled(changed) for axes in self.written]),
             self.sizes,
             batch=self.batch,
             fixed=self.fixed,
@@ -336,7 +358,7 @@ class PermutationSpec:
             statistics=self.statistics,
             notes=self.notes,
             unknown=self.unknown,
-            bounds=self.bounds if kinds == dict(self.kinds) else None,
+            bounds=self.bounds if kinds == self.kinds else None,
         )
 
     def check_pair(self, a: PyTree, b: PyTree) -> None:
