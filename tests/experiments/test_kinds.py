@@ -2,20 +2,21 @@
 
 import json
 
+import jax
 import kinds
 import numpy as np
 from flax import linen as nn
+from paired import cases, pairs
 
 from dwalign import report
 from dwalign.matching import naive, weight_matching
 from dwalign.networks import build
-from dwalign.symmetry import identity
 
 
 def test_kinds(tmp_path, monkeypatch, capsys):
     methods = (naive, weight_matching)
     relu = lambda: build(dict(kind="mlp", inputs=64, widths=[6], outputs=10))
-    odd = lambda: kinds.of_digits(kinds.Tanh((6,)))
+    odd = lambda: cases.of_digits(cases.Tanh((6,)))
     monkeypatch.setitem(kinds.CASES, "MLP", kinds.CASES["MLP"]._replace(network=relu, methods=methods))
     monkeypatch.setitem(kinds.CASES, "tanh MLP", kinds.CASES["tanh MLP"]._replace(network=odd, methods=methods))
     config = kinds.Config("smoke", str(tmp_path), ("MLP", "tanh MLP"), ("MLP",), images=64, steps=5)
@@ -36,14 +37,13 @@ def test_kinds(tmp_path, monkeypatch, capsys):
 
 
 def test_a_ratio_is_that_of_the_means():
-    found = kinds.ratio(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.0]))
+    found = pairs.ratio(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.0]))
     assert found == {"mean": 0.5, "ci95": [0.5, 0.5]}, "what is half as much in every pair is half for sure"
-    assert kinds.ratio(np.array([1.0, 3.0]), np.array([3.0, 1.0]))["mean"] == 1
+    assert pairs.ratio(np.array([1.0, 3.0]), np.array([3.0, 1.0]))["mean"] == 1
 
 
-def test_recurrent_cells_have_signs():
+def test_cells_have_signs():
     for cell in (nn.SimpleCell, nn.GRUCell):
-        network = kinds.of_digits(kinds.Rows(cell, 4))
-        params = network.init(kinds.jax.random.key(0))
-        full = kinds.with_all_kinds(network, params, np.zeros((2, 8, 8, 1), np.float32))
-        assert dict(full.spec.kinds) == {"h0": "sign"} and set(identity(full.spec)) == {"h0"}
+        network = cases.of_digits(cases.Rows(cell, 4))
+        full = pairs.with_all_kinds(network, network.init(jax.random.key(0)), np.zeros((2, 8, 8, 1), np.float32))
+        assert dict(full.spec.kinds) == {"h0": "sign"}
