@@ -20,6 +20,7 @@ from dwalign.symmetry.gauge import canonical, free_signs, gauge
 from dwalign.symmetry.guards import check_perms, check_spec
 from dwalign.symmetry.layers import Weight, leaf_weights
 from dwalign.symmetry.parts import part_of
+from dwalign.symmetry.powers import KINDS
 from dwalign.symmetry.roles import block_roles, group_roles
 from dwalign.symmetry.spec import Block, Note, PermutationSpec, kind
 from dwalign.symmetry.stacks import count_networks, take_networks
@@ -38,6 +39,7 @@ from dwalign.symmetry.weights import (
 )
 
 __all__ = [
+    "KINDS",
     "Alignment",
     "Axes",
     "Block",

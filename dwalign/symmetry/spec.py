@@ -93,6 +93,10 @@ class PermutationSpec:
         self._validate_leaves()
         self.powers = tuple(self._read_powers(*leaf) for leaf in zip(self.paths, self.written, strict=True))
         self.directions = MappingProxyType(self._count_directions())
+        # one spelling of each power, so that equal specs are equal
+        self.written = tuple(
+            self._spelled(axes) if powers else axes for axes, powers in zip(self.written, self.powers, strict=True)
+        )
         self._key = (
             self.treedef,
             self.written,
@@ -189,6 +193,15 @@ class PermutationSpec:
                 ) from error
 
         return tuple(tuple(map(power, factors)) for factors in axes.blocks())
+
+    def _spelled(self, axes: Axes) -> Axes:
+        def spell(factor, *_):
+            name, text = split_name(factor)
+            if self.kinds.get(name, "permutation") == "permutation":
+                return name
+            return f"{name}^{power_text(parse_power(self.kinds[name], text or '1'))}".removesuffix("^")
+
+        return axes.relabelled(spell)
 
     def _count_directions(self) -> dict[str, tuple[int, int]]:
         """For each group how many independent scales and signs it has."""

@@ -11,8 +11,7 @@ import numpy as np
 from covered.case import Case, drawn
 from dwalign import apply
 from dwalign.program import CertificateError, certify, infer_spec, widen
-from dwalign.symmetry import PermutationSpec, permute, random_perms
-from dwalign.symmetry.powers import KINDS
+from dwalign.symmetry import KINDS, PermutationSpec, permute, random_perms
 
 # in double precision a right spec differs by rounding, about 1e-13
 WRONG = 1e-6
