@@ -1,15 +1,20 @@
-"""Activation matching: units that respond alike are the same unit."""
+"""Activation matching: units that respond alike are the same unit.
+
+Of units that may be flipped those are the same that respond alike or the opposite way, and of a space that may be
+rotated the map is taken that brings all responses closest (Procrustes).
+"""
 
 import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from dwalign.assignment import hungarian
+from dwalign.assignment import as_elements, best_element, hungarian
 from dwalign.matching.method import method
 from dwalign.program import Data, Network, Units, count_examples, loops, take_examples
-from dwalign.symmetry import Alignment, SpecError, inverse, permute, permute_batch
+from dwalign.symmetry import Alignment, Monomial, PermutationSpec, SpecError, identity, inverse, permute, permute_batch
 
 PyTree = Any
 
@@ -39,28 +44,60 @@ def activation_matching_correlation(
 ) -> Alignment:
     """Match units by the Pearson correlations of their activations (Li et al. 2016).
 
-    As `activation_matching`; units that are constant on the data have correlation 0.
+    As `activation_matching`; units that are constant on the data have correlation 0. In a space that may be rotated all
+    units share one scale.
     """
     return _match(network, a, b, data.inputs, True, chunk)
 
 
 def correlations(network: Network, a: PyTree, b: PyTree, inputs: PyTree, *, chunk: int = 1000) -> dict[str, jax.Array]:
     """For each group the Pearson correlations `[*batch, n, n]` of the units of a and of b, which is aligned to a."""
-    return _compare(network.spec, list(network.spec.sizes), a, b, network.capture, inputs, True, chunk)
+    return _compare(network.spec.with_kinds(), list(network.spec.sizes), a, b, network.capture, inputs, True, chunk)
 
 
 def _match(network, a, b, inputs, correlation, chunk) -> Alignment:
     spec = network.spec
-    perms: dict[str, jax.Array] = {}
+    odd = _odd(spec, b, network.capture, take_examples(inputs, slice(1)))
+    perms: dict[str, Any] = {}
     scores: dict[str, jax.Array] = {}
     for level in spec.levels:
         moved = permute(spec, b, perms) if perms else b
         found = _compare(spec, level, a, moved, network.capture, inputs, correlation, chunk)
         # found between partners, in the order of a; scores and permutations are indexed by the units of b
         back = inverse(spec, perms)
-        scores |= {g: permute_batch(spec, g, found[g], back) for g in level}
-        perms |= hungarian({g: scores[g] for g in level})
+        found = {g: permute_batch(spec, g, found[g], back) for g in level}
+        perms |= hungarian({g: q for g, q in found.items() if spec.kinds[g] == "permutation"})
+        perms |= {g: _element(spec, g, found[g], odd) for g in level if g not in perms}
+        scores |= {g: abs(q) if g in odd else q for g, q in found.items()}
     return Alignment({g: perms[g] for g in spec.sizes}, {g: scores[g] for g in spec.sizes})
+
+
+def _element(spec: PermutationSpec, group: str, scores: jax.Array, odd: dict[str, jax.Array]) -> Any:
+    """That of units that may be flipped, or rotated."""
+    if group not in odd:
+        return best_element(spec, group, scores)
+    # where no direction flips a response the sign of a score is no matter of the unit
+    perm = hungarian(jnp.where(odd[group].any(), abs(scores), scores))
+    matched = jnp.take_along_axis(scores, perm[..., None], -1)
+    first = odd[group] & (jnp.cumsum(odd[group]) == 1)
+    return Monomial(perm, None, jnp.where((matched < 0) & first, -1.0, 1.0))
+
+
+def _odd(spec: PermutationSpec, params: PyTree, capture: Any, x: PyTree) -> dict[str, jax.Array]:
+    """For each group with signs which of its directions flip the responses, `[directions]`: seen by flipping all."""
+    signed = [g for g, kind in spec.kinds.items() if kind == "sign"]
+    if not signed:
+        return {}
+    neutral = as_elements(spec, identity(spec))
+    before = capture(params, x)[1].post
+
+    def flips(k):
+        sign = lambda g: neutral[g].sign * np.where(np.arange(spec.directions[g][1]) == k, -1.0, 1.0)
+        after = capture(permute(spec, params, {g: neutral[g]._replace(sign=sign(g)) for g in signed}), x)[1].post
+        return {g: jnp.sum(before[g] * after[g]) < 0 for g in signed}
+
+    seen = [flips(k) for k in range(max(spec.directions[g][1] for g in signed))]
+    return {g: jnp.stack([flips[g] for flips in seen[: spec.directions[g][1]]]) for g in signed}
 
 
 def _compare(spec, groups, a, b, capture, inputs, correlation, chunk) -> dict[str, jax.Array]:
@@ -95,7 +132,8 @@ def _compare(spec, groups, a, b, capture, inputs, correlation, chunk) -> dict[st
     sums = loops.scan(moments, zeros, chunks)[0]
     scores = {}
     for g in groups:
-        q = _correlation(sums[g], float(count) * center[0][g].shape[0]) if correlation else sums[g][0] / count
+        total, together = float(count) * center[0][g].shape[0], spec.kinds[g] == "orthogonal"
+        q = _correlation(sums[g], total, together) if correlation else sums[g][0] / count
         scores[g] = q.reshape(*spec.batch_shape(g), *q.shape[-2:])
     return scores
 
@@ -118,11 +156,14 @@ def _sums(u, v):
     return product, u.sum((0, 1)), v.sum((0, 1)), (u**2).sum((0, 1)), (v**2).sum((0, 1))
 
 
-def _correlation(sums, count):
+def _correlation(sums, count, together):
+    """`together` says that all units have one scale."""
     product, sum_a, sum_b, square_a, square_b = sums
     covariance = product / count - sum_a[:, :, None] * sum_b[:, None, :] / count**2
 
     def scale(total, square):
-        return jax.lax.rsqrt(jnp.maximum(square / count - (total / count) ** 2, 0.0) + 1e-8)
+        variance = jnp.maximum(square / count - (total / count) ** 2, 0.0)
+        shared = jnp.broadcast_to(variance.mean(-1, keepdims=True), variance.shape)
+        return jax.lax.rsqrt((shared if together else variance) + 1e-8)
 
     return covariance * scale(sum_a, square_a)[:, :, None] * scale(sum_b, square_b)[:, None, :]

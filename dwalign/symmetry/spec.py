@@ -360,7 +360,9 @@ class PermutationSpec:
             name, text = split_name(factor)
             if self.kinds.get(name, "permutation") == "permutation":
                 return factor
-            return f"{name}^{power_text(change(name, parse_power(self.kinds[name], text or '1')))}".removesuffix("^")
+            power = parse_power(self.kinds[name], text or "1")
+            new = change(name, power)
+            return factor if new == power else f"{name}^{power_text(new)}".removesuffix("^")
 
         return PermutationSpec(
             self.treedef.unflatten([axes.relabelled(changed) for axes in self.written]),

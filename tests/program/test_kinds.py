@@ -109,6 +109,12 @@ BETWEEN = {
     "spectrum": (lambda h: jnp.abs(jnp.fft.fft(h, axis=0)), "monomial", "h0", "h0^-1~0"),
     "pooled": (lambda h: lax.reduce_window(h, -jnp.inf, lax.max, (2, 1), (1, 1), "SAME"), "scale", "h0", "h0^-1"),
     "rows picked": (lambda h: h[jnp.array([0, 2, 1])], "linear", "h0", "h0^-1"),
+    "rows past the end are no numbers": (
+        lambda h: jnp.take(h, jnp.array([0, 2, 1]), 0, fill_value=np.nan),
+        "linear",
+        "h0",
+        "h0^-1",
+    ),
     "rows past the end are zero": (
         lambda h: h.at[jnp.array([0, 5, 1])].get(mode="fill", fill_value=0),
         "linear",

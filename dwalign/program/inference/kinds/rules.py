@@ -418,8 +418,9 @@ def pick(u, step):
     (out,) = step.outs
     for one in values:
         _pair(u, step, one, all_slots(u.slots(one)), all_slots(u.slots(out)))
-    # what stands for entries past the end: without a value NaN, which stays NaN
-    if step.eqn.params.get("fill_value"):
+    # what stands for entries past the end: zero stays zero, and NaN, said or not, stays NaN
+    fill = step.eqn.params.get("fill_value")
+    if fill and fill == fill:
         u.fix(step, *all_slots(u.slots(out)))
 
 

@@ -1,0 +1,133 @@
+"""Elements of every kind that were planted are found: signs, scales, rotations and maps."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dwalign.matching import (
+    activation_matching,
+    activation_matching_correlation,
+    find_method,
+    refine,
+    sinkhorn_rebasin,
+    weight_matching,
+)
+from dwalign.networks import build
+from dwalign.program import REGRESSION, Data, fold_norms, network
+from dwalign.symmetry import distance, permute, random_perms
+from tests import drawn
+
+X = drawn.normal(3, 5)
+IMAGES = dict(shape=[8, 8, 3])
+TRANSFORMER = dict(kind="transformer", vocabulary=20, length=8, dim=16, depth=1, heads=4, width=12)
+VIT = IMAGES | dict(kind="vit", dim=16, depth=1, heads=4, width=12, outputs=3)
+BUILT = {
+    "relu": dict(kind="mlp", inputs=6, widths=[12, 10], outputs=3),
+    "sine": dict(kind="siren", inputs=2, widths=[12, 10], outputs=3),
+    "cnn": IMAGES | dict(kind="cnn", channels=[8, 10], widths=[12], outputs=3),
+    "vgg_batch": IMAGES | dict(kind="vgg", stages=[[8], [10]], widths=[], outputs=3, norm="batch"),
+    "gru": dict(kind="recurrent", cell="gru"),
+    "lstm": dict(kind="recurrent", cell="lstm"),
+    "vit": VIT,
+    "vit_folded": VIT,
+    "transformer": TRANSFORMER,
+    "transformer_folded": TRANSFORMER,
+    "rms": TRANSFORMER | dict(norm="rms", gated=True),
+    "rms_grouped": TRANSFORMER | dict(norm="rms", gated=True, kv_heads=2),
+    "rms_grouped_folded": TRANSFORMER | dict(norm="rms", gated=True, kv_heads=2),
+    "rms_tied": TRANSFORMER | dict(norm="rms", tied=True),
+}
+
+
+def norm(x):
+    return x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + 1e-5)
+
+
+def leaky(p, x):
+    return jax.nn.leaky_relu(x @ p["up"] + p["bias"][None]) @ p["down"]
+
+
+def tanh(p, x):
+    return jnp.tanh(x @ p["up"] + p["bias"][None]) @ p["down"]
+
+
+def gated(p, x):
+    return (jax.nn.silu(x @ p["gate"]) * (x @ p["up"])) @ p["down"]
+
+
+def without_gains(p, x):
+    h = x @ p["in"]
+    h = h + jax.nn.gelu(norm(h) @ p["up"]) @ p["down"]
+    return norm(h) @ p["out"]
+
+
+def tied(p, tokens):
+    return norm(p["embedding"][tokens]) @ p["embedding"].T
+
+
+FROZEN = drawn.normal(5, 6, seed=9)
+
+
+def low_rank(p, x):
+    """What is trained beside a frozen matrix: a constant of the program."""
+    return jax.nn.gelu(x @ (FROZEN + p["a"] @ p["b"])) @ p["out"]
+
+
+LAYER = dict(up=(5, 8), bias=(8,), down=(8, 3))
+WRITTEN = {
+    "leaky": (leaky, LAYER, X),
+    "tanh": (tanh, LAYER, X),
+    "gated": (gated, dict(gate=(5, 8), up=(5, 8), down=(8, 3)), X),
+    "without_gains": (without_gains, {"in": (5, 8), "up": (8, 12), "down": (12, 8), "out": (8, 3)}, X),
+    "tied": (tied, dict(embedding=(9, 6)), np.array([[0, 3, 8], [1, 7, 2]])),
+    "low_rank": (low_rank, {"a": (5, 3), "b": (3, 6), "out": (6, 2)}, X),
+}
+KINDS = {
+    "relu": {"scale"},
+    "sine": {"sign"},
+    "vgg_batch": {"monomial"},
+    "transformer_folded": {"orthogonal", "linear", "permutation"},
+    "rms_grouped": {"monomial", "linear", "permutation"},
+    "low_rank": {"linear", "permutation"},
+    "tied": {"orthogonal"},
+}
+
+
+@functools.cache
+def declared(name):
+    """A network of which all is free that is, and weights for it."""
+    if name in WRITTEN:
+        apply, shapes, example = WRITTEN[name]
+        params = drawn.named(**shapes)
+        return network(apply, params, example, kinds="all"), params
+    plain = build(BUILT[name])
+    params = drawn.weights(plain.params)
+    if name.endswith("folded"):
+        plain, params = fold_norms(plain, params)
+    return network(plain.apply, params, plain.example, kinds="all"), params
+
+
+def planted(name, seed):
+    """The same function: an element of the whole group has acted on a copy."""
+    net, a = declared(name)
+    return net, a, permute(net.spec, a, random_perms(net.spec, np.random.default_rng(seed)))
+
+
+def assert_found(net, a, b, found, share=1e-5):
+    aligned = permute(net.spec, b, found.perms)
+    assert distance(net.spec, a, aligned) <= share * distance(net.spec, a, b)
+    return aligned
+
+
+@pytest.mark.parametrize("name", [*WRITTEN, *BUILT])
+def test_weight_matching_finds_what_is_planted(name):
+    for seed in range(2):
+        net, a, b = planted(name, seed)
+        assert set(net.spec.kinds.values()) >= KINDS.get(name, set())
+        aligned = assert_found(net, a, b, weight_matching(net, a, b))
+    expected = np.asarray(net.apply(a, net.example))
+    np.testing.assert_allclose(net.apply(aligned, net.example), expected, atol=1e-4 * np.abs(expected).max())
