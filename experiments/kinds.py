@@ -132,7 +132,7 @@ def main(config: Config) -> dict[str, Any]:
     for case in config.cases:
         found[case] = compare(prepare(CASES[case], config.images, small=small))
         print(f"{case}: compared", flush=True)
-    results = {
+    results: dict[str, Any] = {
         "experiment": "kinds",
         "question": "What do signs and scales add to permutations?",
         **about,

@@ -106,21 +106,22 @@ def _places(u: Unknowns, one: Occurrence, axes: Axes) -> dict[Place, int]:
 
 
 def _kind(u: Unknowns, name: str, own: Sequence[int]) -> tuple[str, str, dict[int, Power]]:
-    scale = null_space(u.scale, u.scale.rows, own, RATIONAL)
-    sign = null_space(u.sign, u.sign.rows, own, BINARY)
+    scaled, signed = (equations.rows.get(name, []) for equations in (u.scale, u.sign))
+    scale, sign = null_space(u.scale, scaled, own, RATIONAL), null_space(u.sign, signed, own, BINARY)
     touched = u.touched.get(name)
     if touched is None and (dual := _dual(scale)) is not None:
         return "linear", "", {unknown: Power((value,)) for unknown, value in zip(own, dual, strict=True)}
-    if touched is None and all_ones(u.sign, own):
-        no_dual = first_without(u.scale, own, RATIONAL)
+    if touched is None and all_ones(u.sign, signed, own):
+        no_dual = first_without(u.scale, scaled, own, RATIONAL)
         return "orthogonal", _bound("linear", no_dual and no_dual.step), {}
     kind = {(False, False): "permutation", (True, False): "scale", (False, True): "sign"}.get(
         (bool(scale), bool(sign)), "monomial"
     )
     bounds = [_bound("orthogonal" if touched else "orthogonal, for it is not on all places alike", touched)]
-    for what, basis, equations, field in (("sign", sign, u.sign, BINARY), ("scale", scale, u.scale, RATIONAL)):
-        if not basis and (row := first_without(equations, own, field)) is not None:
-            bounds.append(_bound(what, row.step))
+    if not sign and (row := first_without(u.sign, signed, own, BINARY)) is not None:
+        bounds.append(_bound("sign", row.step))
+    if not scale and (row := first_without(u.scale, scaled, own, RATIONAL)) is not None:
+        bounds.append(_bound("scale", row.step))
     powers = {
         unknown: Power(tuple(vector[k] for vector in scale), tuple(int(vector[k]) for vector in sign))
         for k, unknown in enumerate(own)

@@ -143,7 +143,7 @@ def odd(u, step):
             continue
         u.sign.same(out.unknown, slot.unknown)
         if step.name == "cbrt":
-            u.scale.add([(out.unknown, 1), (slot.unknown, Fraction(-1, 3))], step)
+            u.scale.add([(out, 1), (slot, Fraction(-1, 3))], step)
         else:
             u.zero(step, out, slot, sign=False)
 

@@ -27,9 +27,10 @@ BINARY = Field(lambda number: Fraction(number.numerator % 2))
 def null_space(equations: Equations, rows: Sequence[Row], wanted: Sequence[int], field: Field) -> list[Vector]:
     """What the unknowns in `wanted` can be, as a basis; the earliest of them that are free are its 0 and 1.
 
+    >>> from dwalign.program.inference.kinds.unknowns import Slot
     >>> equations = Equations()
-    >>> equations.add([(1, 1), (2, 1), (3, 1)], None)
-    >>> [[int(x) for x in vector] for vector in null_space(equations, equations.rows, [1, 2, 3], RATIONAL)]
+    >>> equations.add([(Slot("h", k), 1) for k in (1, 2, 3)], None)
+    >>> [[int(x) for x in vector] for vector in null_space(equations, equations.rows["h"], [1, 2, 3], RATIONAL)]
     [[1, 0, -1], [0, 1, -1]]
     """
     roots = [equations.find(unknown) for unknown in wanted]
@@ -49,21 +50,21 @@ def null_space(equations: Equations, rows: Sequence[Row], wanted: Sequence[int],
     return [_whole(vector) for vector in basis]
 
 
-def all_ones(equations: Equations, wanted: Sequence[int]) -> bool:
+def all_ones(equations: Equations, rows: Sequence[Row], wanted: Sequence[int]) -> bool:
     """Can all of these be 1, modulo 2?"""
-    basis = null_space(equations, equations.rows, wanted, BINARY)
+    basis = null_space(equations, rows, wanted, BINARY)
     # a free unknown is 1 in one vector of the basis only, so that all of these add up to what is looked for
     return bool(basis) and all(sum(column) % 2 == 1 for column in zip(*basis, strict=True))
 
 
-def first_without(equations: Equations, wanted: Sequence[int], field: Field) -> Row | None:
+def first_without(equations: Equations, rows: Sequence[Row], wanted: Sequence[int], field: Field) -> Row | None:
     """The equation, in the order of the program, after which nothing is free any more; None where something is.
 
     Of those that allow no factor at one place: the others only say which places go together.
     """
-    together = [row for row in equations.rows if len(row.terms) > 1]
-    alone = [row for row in equations.rows if len(row.terms) == 1]
-    if null_space(equations, equations.rows, wanted, field):
+    together = [row for row in rows if len(row.terms) > 1]
+    alone = [row for row in rows if len(row.terms) == 1]
+    if null_space(equations, rows, wanted, field):
         return None
     low, high = 0, len(alone)
     while low < high:

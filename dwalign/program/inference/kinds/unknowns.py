@@ -1,7 +1,7 @@
 """The unknowns: an exponent for every place at which a value carries a group, and the equations between them."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -26,11 +26,11 @@ class Row(NamedTuple):
 
 
 class Equations:
-    """Over one field: unknowns that are equal are one, other equations are rows. Unknown 0 is zero."""
+    """Over one field: unknowns that are equal are one, other equations are rows, by group. Unknown 0 is zero."""
 
     def __init__(self) -> None:
         self.links: dict[int, int] = {}
-        self.rows: list[Row] = []
+        self.rows: dict[str, list[Row]] = {}
 
     def find(self, unknown: int) -> int:
         root = unknown
@@ -45,11 +45,12 @@ class Equations:
         if one != other:
             self.links[max(one, other)] = min(one, other)
 
-    def add(self, terms: Iterable[tuple[int, int | Fraction]], step: Step | None) -> None:
+    def add(self, terms: Sequence[tuple[Slot, int | Fraction]], step: Step | None) -> None:
+        """The unknowns of one group, each times its factor, add up to zero."""
         total: dict[int, Fraction] = {}
-        for unknown, factor in terms:
-            total[unknown] = total.get(unknown, Fraction(0)) + factor
-        self.rows.append(Row(total, step))
+        for slot, factor in terms:
+            total[slot.unknown] = total.get(slot.unknown, Fraction(0)) + factor
+        self.rows.setdefault(terms[0][0].group, []).append(Row(total, step))
 
 
 class Unknowns:
@@ -96,15 +97,15 @@ class Unknowns:
 
     def add(self, step: Step, *terms: tuple[Slot, int | Fraction], sign: bool = True) -> None:
         """The exponents, each times its factor, add up to zero."""
-        self.scale.add([(slot.unknown, factor) for slot, factor in terms], step)
+        self.scale.add(terms, step)
         if sign:
-            self.sign.add([(slot.unknown, factor) for slot, factor in terms], step)
+            self.sign.add(terms, step)
 
     def zero(self, step: Step, *slots: Slot, scale: bool = True, sign: bool = True) -> None:
         """No factor may be here."""
         for slot in slots:
             for equations in (self.scale,) * scale + (self.sign,) * sign:
-                equations.add([(slot.unknown, 1)], step)
+                equations.add([(slot, 1)], step)
 
     def touch(self, step: Step, *slots: Slot) -> None:
         """The units are treated one by one."""
