@@ -5,7 +5,7 @@ tell them (`dwalign.symmetry.gauge`). What a group does to weights is linear, so
 gauge is the average in any other.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
