@@ -60,7 +60,7 @@ def _match(network, a, b, inputs, correlation, chunk) -> Alignment:
     odd = _odd(spec, b, network.capture, take_examples(inputs, slice(1)))
     perms: dict[str, Any] = {}
     scores: dict[str, jax.Array] = {}
-    for level in spec.levels:
+    for level in _turns(spec):
         moved = permute(spec, b, perms) if perms else b
         found = _compare(spec, level, a, moved, network.capture, inputs, correlation, chunk)
         # found between partners, in the order of a; scores and permutations are indexed by the units of b
@@ -72,15 +72,27 @@ def _match(network, a, b, inputs, correlation, chunk) -> Alignment:
     return Alignment({g: perms[g] for g in spec.sizes}, {g: scores[g] for g in spec.sizes})
 
 
+def _turns(spec: PermutationSpec) -> list[list[str]]:
+    """The groups in the order in which they are found.
+
+    What is batched over others comes after them, and bases come after orders: query heads are places at which the
+    values of their head are seen.
+    """
+    is_order = lambda g: spec.kinds[g] == "permutation"
+    parts = [[g for g in level if is_order(g) is first] for level in spec.levels for first in (True, False)]
+    return [part for part in parts if part]
+
+
 def _element(spec: PermutationSpec, group: str, scores: jax.Array, odd: dict[str, jax.Array]) -> Any:
     """That of units that may be flipped, or rotated."""
     if group not in odd:
         return best_element(spec, group, scores)
     # where no direction flips a response the sign of a score is no matter of the unit
     perm = hungarian(jnp.where(odd[group].any(), abs(scores), scores))
-    matched = jnp.take_along_axis(scores, perm[..., None], -1)
-    first = odd[group] & (jnp.cumsum(odd[group]) == 1)
-    return Monomial(perm, None, jnp.where((matched < 0) & first, -1.0, 1.0))
+    signs = jnp.where(jnp.take_along_axis(scores, perm[..., None], -1) < 0, -1.0, 1.0)
+    # one direction that flips the response is enough
+    first = (odd[group] & (jnp.cumsum(odd[group]) == 1)).astype(signs.dtype)
+    return Monomial(perm, None, jnp.sign(signs * first.reshape((1,) * perm.ndim + (-1,)) + 0.5))
 
 
 def _odd(spec: PermutationSpec, params: PyTree, capture: Any, x: PyTree) -> dict[str, jax.Array]:

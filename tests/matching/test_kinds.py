@@ -67,7 +67,11 @@ FROZEN = drawn.normal(5, 6, seed=9)
 
 
 def low_rank(p, x):
-    """What is trained beside a frozen matrix: a constant of the program."""
+    return jax.nn.gelu(x @ p["base"] + x @ p["a"] @ p["b"]) @ p["out"]
+
+
+def adapter(p, x):
+    """What is trained beside a frozen matrix, a constant of the program, which leaves the order of units no choice."""
     return jax.nn.gelu(x @ (FROZEN + p["a"] @ p["b"])) @ p["out"]
 
 
@@ -78,7 +82,8 @@ WRITTEN = {
     "gated": (gated, dict(gate=(5, 8), up=(5, 8), down=(8, 3)), X),
     "without_gains": (without_gains, {"in": (5, 8), "up": (8, 12), "down": (12, 8), "out": (8, 3)}, X),
     "tied": (tied, dict(embedding=(9, 6)), np.array([[0, 3, 8], [1, 7, 2]])),
-    "low_rank": (low_rank, {"a": (5, 3), "b": (3, 6), "out": (6, 2)}, X),
+    "low_rank": (low_rank, dict(base=(5, 6), a=(5, 3), b=(3, 6), out=(6, 2)), X),
+    "adapter": (adapter, dict(a=(5, 3), b=(3, 6), out=(6, 2)), X),
 }
 KINDS = {
     "relu": {"scale"},
@@ -87,6 +92,7 @@ KINDS = {
     "transformer_folded": {"orthogonal", "linear", "permutation"},
     "rms_grouped": {"monomial", "linear", "permutation"},
     "low_rank": {"linear", "permutation"},
+    "adapter": {"linear"},
     "tied": {"orthogonal"},
 }
 
@@ -125,3 +131,41 @@ def test_weight_matching_finds_what_is_planted(name):
         aligned = assert_found(net, a, b, weight_matching(net, a, b))
     expected = np.asarray(net.apply(a, net.example))
     np.testing.assert_allclose(net.apply(aligned, net.example), expected, atol=1e-4 * np.abs(expected).max())
+
+
+# one of each kind: scales, signs, both, maps
+SOME = ["leaky", "tanh", "vgg_batch", "without_gains", "low_rank", "rms_grouped_folded"]
+
+
+@functools.cache
+def answers(name, examples=64):
+    """Inputs, and what the network itself says about them."""
+    net, a = declared(name)
+    shape = net.example.shape[1:]
+    if np.issubdtype(net.example.dtype, np.integer):
+        inputs = np.random.default_rng(3).integers(0, BUILT[name]["vocabulary"], (examples, *shape))
+    else:
+        inputs = drawn.normal(examples, *shape, seed=3)
+    return Data(inputs, np.asarray(net.apply(a, inputs)))
+
+
+@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize("method", [activation_matching, activation_matching_correlation], ids=str)
+def test_activations_tell_elements_of_every_kind(name, method):
+    net, a, b = planted(name, 0)
+    assert_found(net, a, b, method(net, a, b, data=answers(name)), 1e-3)
+
+
+@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize("method", [refine.using(steps=2), sinkhorn_rebasin.using(iterations=2)], ids=str)
+def test_methods_that_descend_keep_a_perfect_start(name, method):
+    net, a, b = planted(name, 0)
+    found = weight_matching.__call__(net, a, b)
+    kept = method(net, a, b, data=answers(name), task=REGRESSION, start=found._replace(scores=None))
+    assert_found(net, a, b, kept)
+
+
+def test_chains_are_matched_in_one_gauge():
+    net, a, b = planted("rms_grouped_folded", 1)
+    method = find_method("weight_matching@2+sinkhorn@2")
+    assert_found(net, a, b, method(net, a, b, data=answers("rms_grouped_folded"), task=REGRESSION))
