@@ -48,7 +48,7 @@ class Kind(NamedTuple):
     """What is trained, and what methods see of it.
 
     Attributes:
-      described: the network, but for its width.
+      described: the network, but for its size.
       heads: of attention, by width; 4 where there is none.
       recipes: by width.
       inputs: examples for training that methods may see.
@@ -69,14 +69,14 @@ def recipe(epochs: int, batch_size: int, learning_rate: float) -> zoo.Recipe:
 
 KINDS = {
     "vit": Kind(
-        dict(kind="vit", shape=[28, 28, 1], patch=7, depth=4, outputs=10),
+        dict(kind="vit", shape=[28, 28, 1], patch=7, outputs=10),
         {256: 8},
         {64: recipe(4, 32, 2e-3), 128: recipe(3, 32, 1.4e-3), 256: recipe(2, 64, 1e-3)},
         inputs=4096,
         examples=64,
     ),
     "gpt": Kind(
-        dict(kind="transformer", length=64, depth=4),
+        dict(kind="transformer", length=64),
         {},
         {64: recipe(4, 16, 4e-3), 128: recipe(3, 16, 2.5e-3), 256: recipe(2, 16, 1.5e-3)},
         inputs=1024,
@@ -100,6 +100,8 @@ class Config:
     """pictures or text."""
     widths: tuple[int, ...] = (64, 128, 256)
     """of the residual stream; MLPs are twice as wide."""
+    depth: int = 4
+    """blocks of attention and MLP."""
     norm: Literal["layer", "rms"] = "layer"
     networks: int = 4
     """of each width, aligned in all pairs."""
@@ -118,7 +120,7 @@ class Config:
     out: str = "runs"
 
 
-SMOKE: dict[str, Any] = dict(kind="gpt", widths=(16,), networks=2, epochs=2, images=200, steps=4, points=5)
+SMOKE: dict[str, Any] = dict(kind="gpt", widths=(16,), depth=1, networks=2, epochs=2, images=200, steps=4, points=5)
 
 
 def read_config(args: Sequence[str]) -> Config:
@@ -185,7 +187,7 @@ def moved(pictures: Data, *, copies: int = 4, most: int = 2) -> Data:
 def make_network(config: Config, width: int, data: zoo.Dataset) -> Network:
     """The network of this width."""
     kind = KINDS[config.kind]
-    own = dict(dim=width, width=2 * width, heads=kind.heads.get(width, 4), norm=config.norm)
+    own = dict(dim=width, depth=config.depth, width=2 * width, heads=kind.heads.get(width, 4), norm=config.norm)
     return build({**kind.described, **own, **({"vocabulary": data.classes} if config.kind == "gpt" else {})})
 
 
@@ -291,7 +293,7 @@ def summary(
     return {
         "experiment": name,
         "question": "How much of the barrier between two transformers does each method remove?",
-        "config": settings,
+        "config": {**settings, "widths": list(found)},
         "environment": report.environment(),
         "zoo": {"networks": alone, **counted},
         "axis": "method",

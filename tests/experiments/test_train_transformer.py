@@ -44,8 +44,6 @@ def test_moved_pictures_keep_their_labels():
 def test_a_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(experiment, "methods", lambda config: [naive, weight_matching])
     monkeypatch.setattr(experiment, "in_all_kinds", lambda config: [weight_matching])
-    small = experiment.KINDS["gpt"].described | dict(depth=1)
-    monkeypatch.setitem(experiment.KINDS, "gpt", experiment.KINDS["gpt"]._replace(described=small))
     config = experiment.read_config(["--preset", "smoke", "--images", "64", "--epochs", "40", "--out", str(tmp_path)])
     results = experiment.main(config)
     home = tmp_path / "transformer-gpt"
