@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 
 from dwalign.matching import (
+    activation_matching,
+    activation_matching_correlation,
+    find_method,
+    refine,
+    sinkhorn_rebasin,
     weight_matching,
 )
 from dwalign.networks import build
-from dwalign.program import fold_norms, network
+from dwalign.program import REGRESSION, Data, fold_norms, network
 from dwalign.symmetry import distance, permute, random_perms
 from tests import drawn
 
