@@ -186,7 +186,7 @@ class Method:
         data = None if data is None else Data(*data)
         spec = spec_of(self.name, network)
         if not is_matched(spec):
-            settings = dict(key=key, data=data, task=task, checked=True)
+            settings: dict[str, Any] = dict(key=key, data=data, task=task, checked=True)
             of = lambda spec: dataclasses.replace(network, spec=spec) if isinstance(network, Network) else spec
             return in_gauge(spec, a, b, start, lambda spec, a, b, start: self(of(spec), a, b, start=start, **settings))
         if self.first is not None:
