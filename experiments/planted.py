@@ -2,13 +2,16 @@
 
     python experiments/planted.py                    methods that compare units, all architectures, half an hour
     python experiments/planted.py --methods descent  methods that descend on a loss, without noise, half an hour
+    python experiments/planted.py --methods kinds    signs, scales and maps hidden beside orders, some minutes
     python experiments/planted.py --preset smoke     two architectures
 
 Every network is drawn at random and copied, the copy relabelled at random and disturbed by noise relative to the root
 mean square of each array. Without noise a method should find the permutation always, with every unit in its place.
 Methods that descend on a loss are given the outputs of the network itself as what the merged network should answer.
-Writes runs/planted/ or runs/planted-descent/: config.json, results.json, planted.png, and sharing-vit.png, the arrays
-and groups of the ViT.
+Of larger groups of symmetries random elements are hidden, also after the norms are folded away: what brings the copy
+back onto the network is found, for several elements may. Writes runs/planted/, runs/planted-descent/ or
+runs/planted-kinds/: config.json, results.json, planted.png where units are counted, and sharing-vit.png, the arrays and
+groups of the ViT.
 """
 
 import dataclasses
@@ -19,6 +22,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import study
 import tyro
 from tqdm import tqdm
@@ -38,8 +42,8 @@ from dwalign.matching import (
     weight_matching,
 )
 from dwalign.networks import build
-from dwalign.program import REGRESSION, Data, Network
-from dwalign.symmetry import Alignment, PermutationSpec, perturb
+from dwalign.program import REGRESSION, Data, Network, fold_norms, infer_spec
+from dwalign.symmetry import Alignment, PermutationSpec, distance, permute, perturb, random_perms
 
 IMAGES: dict[str, Any] = dict(shape=[8, 8, 3])
 RESNET = IMAGES | dict(kind="resnet20", width=8, depth=8, outputs=10)
@@ -78,6 +82,11 @@ KINDS = (
     *("mlp", "siren", "cnn", "vgg_batch", "resnet_batch", "densenet", "unet", "gru", "lstm", "gnn", "mixer", "vit"),
     "transformer",
 )
+# those of which folding leaves more free: streams are rotated, and convolutions take scales
+FOLDED = "_folded"
+WITH_NORMS = ("vgg_batch", "vit", "transformer", "transformer_grouped", "transformer_rotary_gated")
+# of the distance to the copy: so much is left by rounding
+ROUNDING = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,8 +95,8 @@ class Config:
 
     preset: Literal["smoke", "default"] = "default"
     """smoke takes two networks and few draws."""
-    methods: Literal["comparison", "descent"] = "comparison"
-    """those that compare weights, activations or features, or those that descend on a loss."""
+    methods: Literal["comparison", "descent", "kinds"] = "comparison"
+    """those that compare weights, activations or features, or descend on a loss, or look for elements of all kinds."""
     out: str = "runs"
     draws: int = 10
     """permutations of each network at each level of noise."""
@@ -104,6 +113,8 @@ def read_config(args: list[str]) -> Config:
     own: dict[str, Any] = dict(draws=4, noise=(0.0, 0.2)) if small else {}
     if first.methods == "descent":
         own = dict(draws=1 if small else 3, noise=(0.0,))
+    if first.methods == "kinds":
+        own = dict(draws=4 if small else 100, noise=(0.0,))
     return tyro.cli(Config, args=args, default=Config(**own), description=__doc__)
 
 
@@ -124,7 +135,13 @@ METHODS: dict[str, tuple[list[Method], tuple[str, ...]]] = {
         tuple(NETWORKS),
     ),
     "descent": ([straight_through, sinkhorn_rebasin, refine], KINDS),
+    "kinds": ([weight_matching], (*NETWORKS, *(f"{name}{FOLDED}" for name in WITH_NORMS))),
 }
+
+
+def settings_of(name: str) -> dict[str, Any]:
+    """What a network is built of."""
+    return NETWORKS[name.removesuffix(FOLDED)]
 
 
 def draw_network(network: Network, key: jax.Array) -> Any:
@@ -168,6 +185,29 @@ def recover(config: Config, network: Network, key: jax.Array) -> dict[str, dict[
     return found
 
 
+def recover_elements(config: Config, network: Network, fold: bool, key: jax.Array) -> dict[str, dict[str, Any]]:
+    """As `recover`, with elements of all kinds: the share of whole draws, and how far the worst copy was left."""
+    params = draw_network(network, key)
+    if fold:
+        network, params = fold_norms(network, params)
+    spec = infer_spec(network.apply, params, network.example, kinds="all")
+    params, rng = jax.tree.map(np.asarray, params), np.random.default_rng(0)
+
+    def left(method, noise):
+        copy = permute(spec, params, random_perms(spec, rng))
+        found = method(spec, params, perturb(spec, copy, jax.random.key(rng.integers(2**31)), noise))
+        return float(distance(spec, params, permute(spec, copy, found.perms)) / distance(spec, params, copy))
+
+    found: dict[str, dict[str, Any]] = {}
+    for method in METHODS[config.methods][0]:
+        shares = [[left(method, noise) for _ in range(config.draws)] for noise in config.noise]
+        found[str(method)] = {
+            "draws": [float(np.mean(np.array(share) <= ROUNDING)) for share in shares],
+            "left": [max(share) for share in shares],
+        }
+    return found
+
+
 def main(config: Config) -> dict[str, Any]:
     """Run the experiment; returns what results.json holds."""
     settings = {name: value for name, value in dataclasses.asdict(config).items() if name != "out"}
@@ -180,15 +220,20 @@ def main(config: Config) -> dict[str, Any]:
     with tqdm(names, unit="network") as bar:
         for number, name in enumerate(bar):
             bar.set_postfix_str(name)
-            recovery[name] = recover(config, build(NETWORKS[name]), jax.random.key(number))
+            network, key = build(settings_of(name)), jax.random.key(number)
+            if config.methods == "kinds":
+                recovery[name] = recover_elements(config, network, name.endswith(FOLDED), key)
+            else:
+                recovery[name] = recover(config, network, key)
     results = {
         "experiment": experiment,
-        "config": settings | {"networks": {name: NETWORKS[name] for name in names}},
+        "config": settings | {"networks": {name: settings_of(name) for name in names}},
         "environment": report.environment(),
         "recovery": recovery,
     }
     report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
-    report.recovery_figure(results, folder / "planted.png")
+    if config.methods != "kinds":
+        report.recovery_figure(results, folder / "planted.png")
     report.sharing_figure(build(NETWORKS["vit"]).spec, folder / "sharing-vit.png")
     print(report.recovery_table(results))
     return results

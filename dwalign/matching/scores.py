@@ -173,7 +173,7 @@ def _by_character(spec: PermutationSpec, group: str, block: Block, axis: int, pr
         return products
     characters = spec.characters[group]
     here = np.arange(len(characters)) == characters.index(block.powers[axis].sign)
-    return here.astype(np.float32).reshape(-1, *[1] * products.ndim) * products
+    return here.astype(np.float32).reshape(-1, *[1] * products.ndim) * products[None]
 
 
 def aligned_product(spec: PermutationSpec, pair: Pair, perms: Scores) -> jax.Array:

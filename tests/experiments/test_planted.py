@@ -44,10 +44,22 @@ def test_methods_that_descend_have_a_task_of_their_own(tmp_path, monkeypatch):
     assert found["straight_through"]["units"][0] > 0.9 and (tmp_path / "planted-descent" / "results.json").exists()
 
 
+def test_elements_of_every_kind(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(planted.report, "sharing_figure", lambda *_: None)
+    results = run(tmp_path, "--methods", "kinds")
+    found = results["recovery"]["mlp"]["weight_matching"]
+    assert found["draws"] == [1.0] and 0 < found["left"][0] < planted.ROUNDING
+    assert report.recovery_table(results) in capsys.readouterr().out
+
+
 def test_methods_have_the_names_of_earlier_results():
     names = {kind: [str(method) for method in methods] for kind, (methods, _) in planted.METHODS.items()}
     compared = ["weight_matching", "features+weight_matching", "activation_matching_correlation", "deep_align"]
-    assert names == {"comparison": compared, "descent": ["straight_through", "sinkhorn", "refine"]}
+    assert names == {
+        "comparison": compared,
+        "descent": ["straight_through", "sinkhorn", "refine"],
+        "kinds": ["weight_matching"],
+    }
 
 
 def test_an_unknown_preset():

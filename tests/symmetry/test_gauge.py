@@ -16,6 +16,7 @@ from dwalign.symmetry import (
     Monomial,
     PermutationSpec,
     canonical,
+    free_signs,
     gauge,
     identity,
     permute,
@@ -263,3 +264,16 @@ def test_permutations_alone_leave_nothing_to_do():
     spec, params = mlp(4, (6, 5), 3).spec, drawn.weights(mlp(4, (6, 5), 3).params)
     assert all(x is y for x, y in zip(*map(jax.tree.leaves, (canonical(spec, params), params)), strict=True))
     assert all((element == np.arange(spec.sizes[g])).all() for g, element in gauge(spec, params).items())
+
+
+def test_signs_that_a_gauge_has_chosen_are_not_free():
+    """A gain that is clearly not zero fixes its own sign; one that is near zero in either network does not."""
+    axes = {"in": Axes(None, "h^1:0"), "gain": Axes("h^0:1"), "out": Axes("h^1:1", None)}
+    spec = PermutationSpec(axes, {"h": 4}, kinds={"h": "sign"})
+    a = drawn.named(**{"in": (3, 4), "out": (4, 2)}) | {"gain": np.array([-1.0, 1.1, 0.9, -1.2], np.float32)}
+    small = a | {"gain": np.array([-0.01, 1.1, 2.0, -1.2], np.float32)}
+    one, two = canonical(spec, a), canonical(spec, small)
+    assert free_signs(spec, one, one)["h"].tolist() == [[1, 0]]
+    assert free_signs(spec, one, two)["h"].tolist() == [[1, 0], [0, 1]]
+    reduced = spec.with_signs(free_signs(spec, one, one))
+    assert [str(axes) for axes in reduced.written] == ["h^0", "_, h", "h, _"]
