@@ -128,24 +128,25 @@ def main(config: Config) -> dict[str, Any]:
         "caption": "kinds-factors: logarithms of the factors that make norms equal, their standard deviation over the "
         "units of a layer and the size of their mean; means and 95 % intervals over pairs.",
     }
-    found = {}
+    found: dict[str, dict[str, dict[str, np.ndarray]]] = {}
     for case in config.cases:
         found[case] = compare(prepare(CASES[case], config.images, small=small))
         print(f"{case}: compared", flush=True)
-    results: dict[str, Any] = {
+    panels = compared(found)
+    results = {
         "experiment": "kinds",
         "question": "What do signs and scales add to permutations?",
         **about,
         "axis": "networks and method",
         "settings": [f"{case}, {method}" for case, methods in found.items() for method in methods],
-        "panels": compared(found),
+        "panels": panels,
         "caption": "kinds: half way between two networks, full test set; means and 95 % intervals over "
         + ", ".join(f"{len(next(iter(of.values()))[ORDER])} pairs of {case}" for case, of in found.items())
         + ". Ratios are those of means.",
     }
     for name, one in {"factors": factors, "results": results}.items():
         report.write_whole(folder / f"{name}.json", json.dumps(one, indent=1) + "\n")
-    shown = {title: results["panels"][title] for title in ("barrier, x order of units", "midpoint accuracy")}
+    shown = {title: panels[title] for title in ("barrier, x order of units", "midpoint accuracy")}
     report.series_figure(results | {"panels": shown}, folder / "kinds.png")
     print(report.series_table(factors), report.series_table(results), sep="\n\n")
     return results

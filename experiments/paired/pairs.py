@@ -1,6 +1,7 @@
 """Pairs of trained networks with both specs, and what a network half way between two is worth."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -51,6 +52,7 @@ class Subject(NamedTuple):
     pairs: list[Pair]
 
 
+@functools.cache
 def prepare(case: Case, images: int, *, small: bool = False) -> Subject:
     """Train the pairs of a case and read both specs off its program.
 
