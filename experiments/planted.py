@@ -2,7 +2,7 @@
 
     python experiments/planted.py                    methods that compare units, all architectures, half an hour
     python experiments/planted.py --methods descent  methods that descend on a loss, without noise, half an hour
-    python experiments/planted.py --methods kinds    signs, scales and maps hidden beside orders, some minutes
+    python experiments/planted.py --methods kinds    signs, scales and maps hidden beside orders, eight minutes
     python experiments/planted.py --preset smoke     two architectures
 
 Every network is drawn at random and copied, the copy relabelled at random and disturbed by noise relative to the root
