@@ -88,13 +88,19 @@ def benchmark(
     on_host = [(*jax.tree.map(bring, part[:2]), list(part[2]), part[3]) for part in parts]
 
     @jax.jit
-    def judge(a, b, perms, own):
+    def judge(a, moved, own):
         def one(pair):
-            a, b, perms, own = pair
-            moved = permute(network.spec, b, perms)
+            a, moved, own = pair
             return curve(network, a, moved, own.get("data", test), task=task, points=points, renew=renew)
 
-        return jax.lax.map(one, (a, b, perms, own))
+        return jax.lax.map(one, (a, moved, own))
+
+    # inverses of maps are solved on the host: inside a program on CPUs they may wait for its threads forever
+    move = (
+        functools.partial(_moved_one_by_one, network.spec)
+        if network.spec.has_kinds
+        else jax.jit(jax.vmap(functools.partial(permute, network.spec)))
+    )
 
     def timed(compiled, part):
         begin = time.perf_counter()
@@ -123,9 +129,15 @@ def benchmark(
                 # the first call has compiled
                 seconds = seconds[1:]
             alignments = jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
-            curves = jax.tree.map(np.asarray, judge(a, b, alignments.perms, own))
+            curves = jax.tree.map(np.asarray, judge(a, move(b, alignments.perms), own))
             measured[str(method)] = Measured(curves, np.array(seconds) / chunk, alignments)
     return measured
+
+
+def _moved_one_by_one(spec, b, perms) -> PyTree:
+    b, perms = (jax.tree.map(np.asarray, tree) for tree in (b, perms))
+    pairs = [jax.tree.map(lambda leaf, k=k: leaf[k], (b, perms)) for k in range(len(jax.tree.leaves(b)[0]))]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *(permute(spec, *pair) for pair in pairs))
 
 
 def _one_by_one(solve, a, b, keys, own) -> Alignment:

@@ -10,7 +10,7 @@ from dwalign.report.tables import markdown
 
 def coverage_rows(results: Mapping[str, Any]) -> list[list[str]]:
     """A header, and one row a model that could be built."""
-    if results["config"].get("kinds"):
+    if results.get("config", {}).get("kinds"):
         return _kinds_rows(results)
     rows = [["package", "model", "groups", "weights that move", "infer, s", "certify, s", "verdict"]]
     judged = [row for row in results["models"] if row["verdict"] != "not built"]
@@ -47,7 +47,7 @@ def _kinds_rows(results: Mapping[str, Any]) -> list[list[str]]:
 
 def coverage_table(results: Mapping[str, Any]) -> str:
     """`coverage_rows` as Markdown, and the count of it all."""
-    numbers = range(3, 7) if results["config"].get("kinds") else range(2, 6)
+    numbers = range(3, 7) if results.get("config", {}).get("kinds") else range(2, 6)
     return "\n".join([markdown(coverage_rows(results), numbers=numbers), "", coverage_line(results)])
 
 
@@ -64,7 +64,7 @@ def coverage_line(results: Mapping[str, Any]) -> str:
     left_out = Counter(row["package"] for row in results["left_out"])
     not_tried = f" Not tried: {', '.join(f'{n} of {name}' for name, n in left_out.items())}." if left_out else ""
     found = f" a hidden permutation came back in {sum(tried)} of {len(tried)}." if tried else ""
-    if results["config"].get("kinds"):
+    if results.get("config", {}).get("kinds"):
         larger = [row for row in results["models"] if "kinds" in row and _has_more(row)]
         found = f" {len(larger)} have symmetries beyond permutations."
     return f"{results['experiment']}: {built} models, {counts};{found}{not_tried} {versions}."
