@@ -137,7 +137,8 @@ def _log(barrier: float) -> float:
 
 def main(config: Config) -> dict[str, Any]:
     """Run the experiment; returns what results.json holds."""
-    folder = report.open_run(Path(config.out) / "will_it_merge", dataclasses.asdict(config))
+    settings = {key: value for key, value in dataclasses.asdict(config).items() if key != "out"}
+    folder = report.open_run(Path(config.out) / "will_it_merge", settings)
     data = zoo.load("digits")
     chosen = [FIT, TEST] if config.preset == "default" else [dict(list(FIT.items())[:2]), dict(list(TEST.items())[:1])]
     with tqdm(total=sum(map(len, chosen)) * len(config.epochs), unit="zoo") as bar:
@@ -165,7 +166,7 @@ def main(config: Config) -> dict[str, Any]:
             )
     results = {
         "experiment": "will_it_merge",
-        "config": dataclasses.asdict(config),
+        "config": settings,
         "environment": report.environment(),
         "level": LEVEL,
         "lines": lines,
