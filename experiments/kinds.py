@@ -146,7 +146,11 @@ def main(config: Config) -> dict[str, Any]:
     }
     for name, one in {"factors": factors, "results": results}.items():
         report.write_whole(folder / f"{name}.json", json.dumps(one, indent=1) + "\n")
-    shown = {title: panels[title] for title in ("barrier, x order of units", "midpoint accuracy")}
+    # a colour means the same in both panels
+    shown = {
+        title: {name: panels[title].get(name, {}) for name in (ORDER, MATCHED, AVERAGED, ALL, FIXED)}
+        for title in ("barrier, x order of units", "midpoint accuracy")
+    }
     report.series_figure(results | {"panels": shown}, folder / "kinds.png")
     print(report.series_table(factors), report.series_table(results), sep="\n\n")
     return results

@@ -36,7 +36,7 @@ def best_element(spec: PermutationSpec, group: str, scores: Any) -> Any:
         return polar(scores)
     if kind == "permutation":
         return hungarian(scores)
-    total, signs = _best_signs(spec.characters[group], scores)
+    total, signs = best_signs(spec.characters[group], scores)
     perm = hungarian(total)
     xp = namespace(total)
     return Monomial(perm, None, xp.take_along_axis(signs, perm[..., None, None], -2)[..., 0, :])
@@ -44,7 +44,7 @@ def best_element(spec: PermutationSpec, group: str, scores: Any) -> Any:
 
 def settled(spec: PermutationSpec, group: str, scores: Any) -> Any:
     """Scores `[*batch, n, n]` of pairs of units, each pair with its best signs."""
-    return _best_signs(spec.characters[group], scores)[0] if spec.kinds[group] == "sign" else scores
+    return best_signs(spec.characters[group], scores)[0] if spec.kinds[group] == "sign" else scores
 
 
 def score_of(spec: PermutationSpec, group: str, scores: Any, element: Any) -> Any:
@@ -94,7 +94,7 @@ def _picked(scores, perm):
     return rows[np.arange(len(rows)), perm.reshape(-1)].reshape(perm.shape)
 
 
-def _best_signs(characters: Sequence[tuple[int, ...]], scores: Any) -> tuple[Any, Any]:
+def best_signs(characters: Sequence[tuple[int, ...]], scores: Any) -> tuple[Any, Any]:
     """The largest sum of scores over signs of every pair, and the signs `[*batch, n, n, directions]`.
 
     Direction by direction: exact for one, an ascent for several.

@@ -10,13 +10,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dwalign.assignment import hungarian, polar, soft_assign
+from dwalign.assignment import best_signs, hungarian, polar, soft_assign
 from dwalign.matching.objective import start_perms
+from dwalign.matching.scores import place_products, read_pair
 from dwalign.symmetry import Alignment, Monomial, PermutationSpec
 
 Latents = dict[str, Any]
+PyTree = Any
 # a step that turns scores by one turns a map by its n-th root times so much
 STIFF = 3.0
+# where signs begin: nearly whole, since half a sign shrinks its unit
+SURE = 3.0
 # of Newton and Schulz; maps are close to orthogonal all the time
 ROUNDS = 8
 
@@ -36,16 +40,22 @@ def scores_in(latents: Latents) -> dict[str, jax.Array]:
     return {g: x.scores if isinstance(x, Signed) else x for g, x in latents.items()}
 
 
-def begin(spec: PermutationSpec, start: Alignment, scores: dict[str, jax.Array]) -> Latents:
-    """Latents from the elements of an alignment, and scores that are as confident as is wanted."""
+def begin(spec: PermutationSpec, a: PyTree, b: PyTree, start: Alignment, scores: dict[str, jax.Array]) -> Latents:
+    """Latents from the elements of an alignment, and scores that are as confident as is wanted.
+
+    Pairs of units that `start` leaves apart begin with the signs that their weights have in common under it.
+    """
     perms = start_perms(spec, start)
+    pair = read_pair(spec, a, b)
 
     def one(group, kind):
         if kind == "orthogonal":
             return STIFF * spec.sizes[group] ** 0.5 * jnp.asarray(perms[group])
         if kind == "sign":
-            sign = jnp.asarray(perms[group].sign)
-            return Signed(scores[group], jnp.broadcast_to(sign[..., None, :], (*scores[group].shape, sign.shape[-1])))
+            order, sign = (jnp.asarray(part) for part in (perms[group].perm, perms[group].sign))
+            signs = best_signs(spec.characters[group], place_products(spec, pair, perms, group))[1]
+            matched = jax.nn.one_hot(order, order.shape[-1], dtype=bool)
+            return Signed(scores[group], SURE * jnp.where(matched[..., None], sign[..., None, :], signs))
         return scores[group]
 
     return {g: one(g, kind) for g, kind in spec.kinds.items()}

@@ -67,7 +67,7 @@ def refine(
     options: dict[str, Any] = dict(steps=steps, learning_rate=learning_rate, momentum=momentum, iterations=iterations)
 
     scores = standardise(random_scores(spec, key) if start is None else start_scores(start), spread)
-    first = begin(spec, Alignment(neutral(spec)) if start is None else start, scores)
+    first = begin(spec, a, b, Alignment(neutral(spec)) if start is None else start, scores)
     last, history = refine_scores(spec, a, b, first, task_loss, **options)
     begun = harden(spec, first) if start is None else start_perms(spec, start)
     perms, kept = better_of(spec, a, b, (begun, first), (harden(spec, last), last), task_loss)

@@ -114,11 +114,7 @@ def match_scores(
     pair = read_pair(spec, a, b)
     own = sum_own(spec, pair) if own is None else own
 
-    def scores(group, places):
-        total = sum_products(spec, pair, perms, group, places.shared + places.first + places.again, own[group])
-        return settled(spec, group, total)
-
-    return {group: scores(group, places) for group, places in pair.places.items()}
+    return {group: settled(spec, group, place_products(spec, pair, perms, group, own[group])) for group in pair.places}
 
 
 def own_scores(spec: PermutationSpec, a: PyTree, b: PyTree) -> Scores:
@@ -129,6 +125,12 @@ def own_scores(spec: PermutationSpec, a: PyTree, b: PyTree) -> Scores:
 def sum_own(spec: PermutationSpec, pair: Pair) -> Scores:
     """`own_scores` of a pair."""
     return {group: sum_products(spec, pair, {}, group, places.own) for group, places in pair.places.items()}
+
+
+def place_products(spec: PermutationSpec, pair: Pair, perms: Scores, group: str, own: Any = None) -> Any:
+    """`sum_products` at all places of a group; `own` is the part of `sum_own`, if it is known."""
+    own_places, shared, first, again = pair.places[group]
+    return sum_products(spec, pair, perms, group, shared + first + again + (() if own is not None else own_places), own)
 
 
 def sum_products(

@@ -85,7 +85,7 @@ def sinkhorn_rebasin(
         return (optax.apply_updates(latents, updates), opt), value
 
     keys = jax.random.split(loop_key, iterations)
-    first = begin(spec, start, scores)
+    first = begin(spec, a, b, start, scores)
     (last, _), history = loops.scan(step, (first, optimiser.init(first)), keys)
 
     def on_all(params):

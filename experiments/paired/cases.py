@@ -63,7 +63,7 @@ PICTURES: dict[str, Any] = dict(shape=[8, 8, 1], outputs=10)
 of_digits = lambda module: from_module(module, jnp.zeros((2, 8, 8, 1)), {})
 mlp = lambda: build(dict(kind="mlp", inputs=64, widths=[32, 32, 32], outputs=10))
 CASES: dict[str, Case] = {
-    "MLP": Case(mlp, zoo.Recipe(), 24, SCALES),
+    "MLP": Case(mlp, zoo.Recipe(), 64, SCALES),
     "CNN": Case(
         lambda: build(PICTURES | dict(kind="cnn", channels=[16, 32], widths=[64])), zoo.Recipe(epochs=20), 8, SCALES
     ),

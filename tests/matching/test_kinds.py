@@ -7,17 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dwalign.assignment import neutral
 from dwalign.matching import (
     activation_matching,
     activation_matching_correlation,
     find_method,
     refine,
     sinkhorn_rebasin,
+    straight_through,
     weight_matching,
 )
+from dwalign.matching.latents import begin
 from dwalign.networks import build
 from dwalign.program import REGRESSION, Data, fold_norms, network
-from dwalign.symmetry import distance, interpolate, permute, random_perms
+from dwalign.symmetry import Alignment, distance, interpolate, permute, random_perms
 from tests import drawn
 from tests.compiled import compilations
 
@@ -171,7 +174,14 @@ def test_activations_tell_elements_of_every_kind(name, method):
 @pytest.mark.parametrize(
     ("name", "method"),
     # both have the same latents
-    zip(SOME, [sinkhorn_rebasin.using(iterations=2), refine.using(steps=2)] * 2 + [refine.using(steps=2)], strict=True),
+    [
+        *zip(
+            SOME,
+            [sinkhorn_rebasin.using(iterations=2), refine.using(steps=2)] * 2 + [refine.using(steps=2)],
+            strict=True,
+        ),
+        ("tanh", straight_through.using(iterations=2)),
+    ],
     ids=str,
 )
 def test_methods_that_descend_keep_a_perfect_start(name, method):
@@ -179,6 +189,28 @@ def test_methods_that_descend_keep_a_perfect_start(name, method):
     found = weight_matching(net, a, b)
     kept = method(net, a, b, data=answers(name), task=REGRESSION, start=found._replace(scores=None))
     assert_found(net, a, b, kept)
+
+
+def test_methods_that_descend_begin_at_the_signs_of_each_pair():
+    """Where units have partners those of the start count; a unit of the other sign has the other signs."""
+    net, a, b = planted("tanh", 0)
+    (group,) = net.spec.sizes
+    found = weight_matching(net, a, b)
+    flip = neutral(net.spec)
+    flip[group].sign[3] = -1
+    begun = [
+        begin(net.spec, a, permute(net.spec, b, g), Alignment(found.perms), {group: np.zeros((8, 8), np.float32)})[
+            group
+        ]
+        for g in (neutral(net.spec), flip)
+    ]
+    one, two = (np.asarray(latent.signs)[..., 0] for latent in begun)
+    partner = np.asarray(found.perms[group].perm)
+    np.testing.assert_array_equal(np.sign(one[range(8), partner]), found.perms[group].sign[:, 0])
+    apart = partner != 3
+    np.testing.assert_array_equal(one[apart, 3], -two[apart, 3])
+    np.testing.assert_array_equal(np.delete(one, 3, 1), np.delete(two, 3, 1))
+    assert np.abs(np.tanh(one)).min() > 0.9 and len(np.unique(np.sign(one))) == 2
 
 
 @pytest.mark.parametrize("name", ["tanh", "gated", "without_gains"])
