@@ -1,3 +1,4 @@
+from dwalign.assignment.augment import augmenting_paths
 from dwalign.assignment.elements import (
     MATCHED,
     as_elements,
@@ -9,18 +10,20 @@ from dwalign.assignment.elements import (
     score_of,
     settled,
 )
-from dwalign.assignment.hard import hungarian
+from dwalign.assignment.hard import hungarian, refuse_unsolved
 from dwalign.assignment.soft import sinkhorn, soft_assign
 
 __all__ = [
     "MATCHED",
     "as_elements",
+    "augmenting_paths",
     "best_element",
     "best_signs",
     "hungarian",
     "neutral",
     "polar",
     "projected",
+    "refuse_unsolved",
     "score_of",
     "settled",
     "sinkhorn",

@@ -10,6 +10,7 @@ import numpy as np
 from jax.experimental.buffer_callback import buffer_callback
 from scipy.optimize import linear_sum_assignment
 
+from dwalign.assignment.augment import augmenting_paths
 from dwalign.symmetry import count_values
 
 PyTree = Any
@@ -25,11 +26,13 @@ def hungarian(scores: PyTree) -> PyTree:
 
     Returns:
       `[..., n]` int32 for each array; among equally good permutations always the same one. Arrays are solved where
-      they are called, NumPy's give NumPy's; under jit and vmap a whole batch of whole trees is one call to the host.
-      Large problems of one call are solved in parallel threads.
+      they are called, NumPy's give NumPy's. Compiled for a CPU, with vmap too, a whole batch of whole trees is one call
+      of scipy's solver, in threads where problems are large; compiled for an accelerator nothing leaves it
+      (`augmenting_paths`), and of equally good permutations it may be another one.
 
     Raises:
-      ValueError: scores that are not square, or not finite (inside a compiled program when it runs).
+      ValueError: scores that are not square, or not finite (inside a program compiled for a CPU when it runs; an
+        accelerator answers -1 everywhere, see `refuse_unsolved`).
 
     >>> hungarian(np.array([[10.0, 9.0], [9.0, 0.0]])).tolist()
     [1, 0]
@@ -50,6 +53,17 @@ def hungarian(scores: PyTree) -> PyTree:
     return treedef.unflatten(perms)
 
 
+def refuse_unsolved(perms: PyTree) -> None:
+    """Raise for permutations of scores that were not finite, which programs on accelerators cannot.
+
+    Raises:
+      ValueError: an index is negative.
+    """
+    arrays = [leaf for leaf in jax.tree.leaves(perms) if jnp.issubdtype(leaf.dtype, jnp.integer)]
+    if bad := sum(bool((np.asarray(array) < 0).any()) for array in arrays):
+        raise ValueError(f"hungarian: scores must be finite, found NaN or infinite values for {bad} of the groups")
+
+
 def _inside_a_program(scores: list[jax.Array]) -> list[jax.Array]:
     out = [jax.ShapeDtypeStruct(jnp.shape(matrix)[:-1], jnp.int32) for matrix in scores]
 
@@ -59,8 +73,19 @@ def _inside_a_program(scores: list[jax.Array]) -> list[jax.Array]:
 
     # pure_callback hands its operands to the device once more, and waits for a thread that on one core is its own
     on_cpu = buffer_callback(in_place, out, vmap_method="broadcast_all")
-    elsewhere = lambda *scores: jax.pure_callback(lambda *s: _solve(s), out, *scores, vmap_method="broadcast_all")
-    return jax.lax.platform_dependent(*scores, cpu=on_cpu, default=elsewhere)
+    return jax.lax.platform_dependent(*scores, cpu=on_cpu, default=_on_the_device)
+
+
+def _on_the_device(*scores: jax.Array) -> list[jax.Array]:
+    """Problems of one size in one loop."""
+    perms: dict[int, jax.Array] = {}
+    for n in {matrix.shape[-1] for matrix in scores}:
+        same = [k for k, matrix in enumerate(scores) if matrix.shape[-1] == n]
+        flat = [scores[k].reshape(-1, n, n) for k in same]
+        cuts = np.cumsum([len(batch) for batch in flat])[:-1].tolist()
+        solved = jnp.split(augmenting_paths(jnp.concatenate(flat)), cuts)
+        perms |= {k: perm.reshape(scores[k].shape[:-1]) for k, perm in zip(same, solved, strict=True)}
+    return [perms[k] for k in range(len(scores))]
 
 
 def _solve(scores) -> list[np.ndarray]:

@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from dwalign.assignment import refuse_unsolved
 from dwalign.matching.gauged import in_gauge, is_matched
 from dwalign.matching.options import check_options
 from dwalign.program import CLASSIFICATION, Data, Network, Task, check_data, check_network, check_task, spec_of
@@ -199,7 +200,10 @@ class Method:
             return self.function(subject, a, b, key=key, **given, **self.options)
         own = dataclasses.replace(self, first=None)
         key = jax.random.key(0) if key is None else key
-        return _compiled(subject, task if "task" in parameters else None, own, a, b, key, given)
+        found = _compiled(subject, task if "task" in parameters else None, own, a, b, key, given)
+        if jax.default_backend() != "cpu" and not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(found)):
+            refuse_unsolved(found.perms)
+        return found
 
     def tree_flatten(self):
         # arrays among the options are arguments of compiled programs

@@ -1,14 +1,13 @@
 """What a spec misses: units that are free and not declared, pinned positions that can be permuted, groups that are two.
 
-Which places of a group belong together shows on two units that are equal but for two places: exchange them at one of
-the two. Where both places are of the same units, that pairs the wrong halves; where a program is free to permute one
-without the other, nothing changes, whatever the values.
+Which places of a group belong together shows on two units that are equal but for some places: exchange them at one of
+these. Where it is of the same units as another of them, that pairs the wrong halves; where a program is free to permute
+the one without the others, nothing changes, whatever the values.
 """
 
 import functools
-import itertools
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -62,15 +61,20 @@ def find_missed(
 ) -> Iterator[Note]:
     """See `certify(complete=True)`; `limit` is what passes as rounding in the trial.
 
-    Where it would take more than `patience` seconds, all places of a group are taken to belong together.
+    Where it would take more than `patience` seconds, all places of a group are taken to belong together; so are places
+    on which the results do not depend at this point.
     """
     program = read_program(apply, params, *inputs)
     yield from _undeclared(spec, program.spec)
     leaves = jax.tree.leaves(trial.params)
     for group in spec.sizes:
         places = _carriers(spec, group)
-        sets = _together(trial, leaves, places, limit, rng) if len(places) * trial.of.seconds < patience else []
-        for free in [one for one in sets if _is_free(trial, leaves, one, limit, rng)][1:]:
+        if len(places) * trial.of.seconds >= patience:
+            continue
+        seen = [place for place in places if _seen(trial, leaves, place, limit, rng)]
+        sets = _together(trial, leaves, seen, limit, rng) if len(seen) > 1 else []
+        several = sets if len(sets) > 1 else []
+        for free in [one for one in several if _is_free(trial, leaves, one, limit, rng)][1:]:
             where = ", ".join(dict.fromkeys(spec.paths[place.leaf] for place in free))
             why = f"group {group!r} ties what is independent: it can be permuted by itself on {where}"
             yield _note(spec, trial, free[0], why)
@@ -171,27 +175,34 @@ def _seen(trial: Trial, leaves: list, place: Place, limit: float, rng: np.random
 def _together(
     trial: Trial, leaves: list, places: list[Place], limit: float, rng: np.random.Generator
 ) -> list[list[Place]]:
-    """The sets of places that belong to the same units; neighbours are tried first, as most are linked."""
+    """The sets of places that belong to the same units, each grown from one place by those that are tied to it."""
     one, two = rng.choice(places[0].size, 2, replace=False)
     equal, exchanged = np.arange(places[0].size), np.arange(places[0].size)
     equal[two] = one
     exchanged[[one, two]] = two, one
-    sets = [{k} for k in range(len(places))]
-    for first, second in sorted(itertools.combinations(range(len(places)), 2), key=lambda pair: pair[1] - pair[0]):
-        if sets[first] is sets[second]:
-            continue
+
+    def is_tied(k: int, own: list[int]) -> bool:
         alike = list(leaves)
-        for k, place in enumerate(places):
-            if k not in (first, second):
+        for other, place in enumerate(places):
+            if other != k and other not in own:
                 alike[place.leaf] = _taken(alike[place.leaf], place, equal)
         apart = list(alike)
-        leaf = places[second].leaf
-        apart[leaf] = _taken(alike[leaf], places[second], exchanged)
-        if difference(*(trial.of.run([*point, *trial.inputs]) for point in (alike, apart))) > limit:
-            sets[first] |= sets[second]
-            for k in sets[second]:
-                sets[k] = sets[first]
-    return [[places[k] for k in sorted(one)] for first, one in enumerate(sets) if min(one) == first]
+        apart[places[k].leaf] = _taken(alike[places[k].leaf], places[k], exchanged)
+        return difference(*(trial.of.run([*point, *trial.inputs]) for point in (alike, apart))) > limit
+
+    sets = []
+    # most are tied to what multiplies a whole layer
+    rest = deque(sorted(range(len(places)), key=lambda k: -leaves[places[k].leaf].size))
+    while rest:
+        own, misses = [rest.popleft()], 0
+        # those that are tied through others wait until these are found
+        while misses < len(rest):
+            k = rest.popleft()
+            tied = is_tied(k, own)
+            (own if tied else rest).append(k)
+            misses = 0 if tied else misses + 1
+        sets.append(sorted(own))
+    return [[places[k] for k in own] for own in sorted(sets)]
 
 
 def _change(trial: Trial, leaves: list) -> float:

@@ -17,12 +17,13 @@ from dwalign.program.double import widen, wider
 from dwalign.program.points import FRESH, point, points
 
 PyTree = Any
-# what optimising a program that runs a few times would gain is less than what it costs
+# what optimising a program that runs a few dozen times would gain is less than what it costs, unless a run takes long
 QUICK = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
     "xla_cpu_use_fusion_emitters": False,
 }
+LONG = 2e7
 # beyond so many parameters double precision asks for too much memory
 MOST_DOUBLE = 2**28
 
@@ -159,6 +160,10 @@ def _runner(closed: ClosedJaxpr, leaves: Sequence, weights: int):
     else:
         wide, option = last
         program = _compiled(closed, leaves, wide, option, narrow)
+    # some devices do not count
+    flops = (program.cost_analysis() or {}).get("flops", 0.0)
+    if option is not None and flops > LONG:
+        program = _compiled(closed, leaves, wide, None, narrow)
     eps = max(float(jnp.finfo(dtype).eps) for dtype in {np.dtype(wide), *narrow})
 
     def run(leaves, jiggled=False):
@@ -169,8 +174,6 @@ def _runner(closed: ClosedJaxpr, leaves: Sequence, weights: int):
             results = program(*values)
         return [np.asarray(one, np.result_type(one.dtype, np.float64)) for one in results]
 
-    # some devices do not count
-    flops = (program.cost_analysis() or {}).get("flops", 0.0)
     return run, eps, flops
 
 
