@@ -16,6 +16,8 @@ from dwalign.symmetry import count_values
 PyTree = Any
 # the sum of n^3 that repays the start of a thread: some milliseconds of work
 WORTH_A_THREAD = 2e7
+# smaller problems are solved before their means are known
+WORTH_CENTRING = 256
 
 
 def hungarian(scores: PyTree) -> PyTree:
@@ -114,7 +116,12 @@ def _in_threads(problems: list[np.ndarray]) -> list[np.ndarray]:
 
 def _assign(matrix: np.ndarray) -> np.ndarray:
     # told to maximise, scipy would copy the matrix twice
-    return linear_sum_assignment(np.negative(matrix, dtype=np.float64))[1]
+    costs = np.negative(matrix, dtype=np.float64)
+    if len(costs) >= WORTH_CENTRING:
+        # the same permutation is best; where all want the same few partners it is found many times sooner
+        costs -= costs.mean(0)
+        costs -= costs.mean(1)[:, None]
+    return linear_sum_assignment(costs)[1]
 
 
 def cores() -> int:

@@ -77,8 +77,8 @@ def _kinds_line(rows: Sequence[Mapping[str, Any]]) -> str:
     counts = ", ".join(f"{count} {kind}" for kind, count in groups.items() if count)
     one, all_ = (sum(row["seconds"][kinds] for row in rows) for kinds in ("permutation", "all"))
     return (
-        f" {larger} have symmetries beyond permutations; kinds of the {groups.total()} groups: {counts}. Reading all kinds "
-        f"takes {all_ / one:.2f} times as long as permutations alone."
+        f" {larger} have symmetries beyond permutations; kinds of the {groups.total()} groups: {counts}. Reading all "
+        f"kinds takes {all_ / one:.2f} times as long as permutations alone."
     )
 
 
