@@ -177,8 +177,8 @@ def _read(file: Path, begin: int, shape: tuple[int, ...], dtype: np.dtype, name:
     array = np.fromfile(file, np.uint8, count, offset=begin).view(dtype).reshape(shape)
     if wanted is not None and checksum(name, array) != wanted:
         raise FileError(
-            f"{file}: {name} must be as it was written, but its checksum is another: the file is damaged; fetch or make "
-            "it again"
+            f"{file}: {name} must be as it was written, but its checksum is another: the file is damaged; fetch or "
+            "make it again"
         )
     return array
 
