@@ -24,21 +24,31 @@ def processes():
     return context
 
 
-def done(processes, name, folder, seconds=None):
-    """Do the work, or kill it after some seconds; how long it took, or None if it was killed."""
+def done(processes, name, folder, moment=None):
+    """Do the work, or kill it when `moment` says so; how long it took, or None if it was killed."""
     folder.mkdir(exist_ok=True)
-    begun = processes.Event()
-    process = processes.Process(target=work, args=(name, str(folder), begun))
+    begun, begin = processes.Pipe(duplex=False)
+    process = processes.Process(target=work, args=(name, str(folder), begin))
     process.start()
-    assert begun.wait(100)
+    begin.close()
+    assert begun.recv()
     start = time.monotonic()
-    process.join(seconds)
+    while process.is_alive() and not (moment and moment(time.monotonic() - start)):
+        process.join(0.002)
     if process.is_alive():
         process.kill()
         process.join()
         return None
     assert process.exitcode == 0
     return time.monotonic() - start
+
+
+def at_random(chance, folder, seconds, files):
+    """A time, or a number of files that are there: most of the time passes before the first is written."""
+    if chance.random() < 0.5:
+        return lambda passed, at=chance.uniform(0.1, 0.8) * seconds: passed > at
+    count = chance.randint(1, files)
+    return lambda passed: sum(len(files) for *_, files in os.walk(folder)) >= count
 
 
 def left(folder):
@@ -62,12 +72,12 @@ def nothing_half(folder):
 def test_killed_and_done_again(name, processes, tmp_path):
     seconds = done(processes, name, tmp_path / "whole")
     whole = left(tmp_path / "whole")
-    chance, killed = random.Random(), 0
+    seed = random.randrange(1 << 30)
+    chance, killed = random.Random(seed), 0
     for k in range(KILLS):
         folder = tmp_path / str(k)
-        at = chance.uniform(0.1, 0.95) * seconds
-        killed += done(processes, name, folder, at) is None
+        killed += done(processes, name, folder, at_random(chance, folder, seconds, len(whole))) is None
         nothing_half(folder)
-        done(processes, name, folder)
-        assert left(folder) == whole, f"killed after {at:.3f} of {seconds:.3f} s"
-    print(f"{name}: {killed} of {KILLS} killed while at work, {seconds:.1f} s unbroken")
+        seconds = min(done(processes, name, folder), seconds)
+        assert left(folder) == whole, f"kill {k} of seed {seed}"
+    print(f"\n{name}: {killed} of {KILLS} killed while at work, {seconds:.1f} s unbroken")

@@ -109,7 +109,7 @@ def _check_best(best: Checkpoints, log: Path, metrics: list[dict[str, float]]) -
     chosen = min(finite, key=lambda row: row["validation_barrier"])["step"] if finite else 0
     steps = best.steps()
     if chosen in steps:
-        best.forget(after=metrics[-1]["step"])
+        best.forget(after=int(metrics[-1]["step"]))
     # a run that was killed may have kept a later one alone
     elif finite and (not steps or steps[-1] <= metrics[-1]["step"]):
         raise CheckpointError(
