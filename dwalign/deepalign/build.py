@@ -64,7 +64,7 @@ def load_aligner(folder: str | Path, *, network: Network | None = None) -> Align
     if not Path(folder).is_dir():
         found = "is a file" if Path(folder).exists() else "does not exist"
         raise CheckpointError(f"{folder} must be a folder that holds a checkpoint; it {found}")
-    checkpoints = Checkpoints(folder)
+    checkpoints = Checkpoints(folder, writable=False)
     info = checkpoints.info()
     if not {"network", "aligner", "input_shape"} <= set(info):
         raise CheckpointError(

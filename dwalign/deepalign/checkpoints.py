@@ -1,5 +1,6 @@
 """Checkpoints by Orbax: exact resume while training, and aligners to load later."""
 
+import contextlib
 import re
 import shutil
 from pathlib import Path
@@ -10,8 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwalign.extras import load
+from dwalign.files import checksum, checksum_json, said
+from dwalign.files.errors import few
 
 PyTree = Any
+SUMS, SUM = "checksums", "checksum"
 
 
 class CheckpointError(RuntimeError):
@@ -19,48 +23,70 @@ class CheckpointError(RuntimeError):
 
 
 class Checkpoints:
-    """The newest of a run's checkpoints, saved atomically: a save that is interrupted leaves the one before it.
+    """The last two of a run's checkpoints, each saved whole or not at all and with checksums of all that it holds.
 
     Args:
       folder: made when missing; must be writable.
+      writable: False only reads: nothing is made, mended or removed.
     """
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, folder: str | Path, *, writable: bool = True):
         self._ocp = ocp = load("orbax.checkpoint")
         self.folder = Path(folder).absolute()
-        # where a checkpoint waits until another of its step is whole
+        # where checkpoints wait until another of their step is whole, and lie while they are removed
         self._aside = self.folder.with_name(f".{self.folder.name}.replaced")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._recover()
-            options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
+            if writable:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._recover()
+            options = ocp.CheckpointManagerOptions(
+                enable_async_checkpointing=False, create=writable, read_only=not writable
+            )
             self._manager = ocp.CheckpointManager(self.folder, options=options)
         except OSError as error:
             raise CheckpointError(f"{self.folder} must be a writable folder for checkpoints: {error}") from error
 
     def save(self, step: int, state: PyTree, info: dict[str, Any]) -> None:
-        """Keep `state` and the JSON values `info` as the checkpoint of this step.
+        """Keep `state` and the JSON values `info` as the checkpoint of this step, and the one before it.
 
         Checkpoints of this step or later ones, which a run that was interrupted leaves, are replaced.
+
+        Raises:
+          CheckpointError: it cannot be written; what was there is kept.
         """
         args = self._ocp.args
-        tree = {str(k): leaf for k, leaf in enumerate(jax.tree.leaves(state))}
+        leaves = jax.tree.leaves(state)
+        tree = {str(k): leaf for k, leaf in enumerate(leaves)}
         info = {**info, "arrays": _arrays(state)}
+        info[SUMS] = _checksums(info["arrays"], leaves)
+        info[SUM] = checksum_json(info)
         composite = args.Composite(state=args.StandardSave(tree), info=args.JsonSave(info))
         try:
-            self._set_aside([there for there in self._manager.all_steps() if there >= step])
+            self._set_aside([there for there in self.steps() if there >= step], str(step))
             self._manager.save(step, args=composite, force=True)
             shutil.rmtree(self._aside, ignore_errors=True)
-        except OSError as error:
-            raise CheckpointError(f"{self.folder}: could not write the checkpoint of step {step}: {error}") from error
+            self._remove(self.steps()[:-2])
+        except Exception as error:  # Orbax raises many kinds for disks that are full and folders that are gone
+            self._put_back()
+            raise CheckpointError(
+                f"{self.folder}: could not write the checkpoint of step {step} ({said(error)}); free space or make the "
+                f"folder writable, and resume. {_kept(self.steps())}"
+            ) from error
 
     def clear(self) -> None:
         """Remove all checkpoints, to start again."""
+        self.forget(-1)
+
+    def forget(self, after: int) -> None:
+        """Remove the checkpoints of later steps."""
         try:
-            for step in self._manager.all_steps():
-                self._manager.delete(step)
+            self._remove([step for step in self.steps() if step > after])
         except OSError as error:
             raise CheckpointError(f"{self.folder}: could not remove old checkpoints: {error}") from error
+
+    def steps(self) -> list[int]:
+        """Of the checkpoints that are there, in order."""
+        return sorted(self._manager.all_steps())
 
     def latest(self) -> int | None:
         """The step of the newest checkpoint, None where there is none."""
@@ -68,15 +94,18 @@ class Checkpoints:
 
     def info(self) -> dict[str, Any]:
         """The `info` of the newest checkpoint."""
-        return {name: value for name, value in self._saved_info().items() if name != "arrays"}
+        return {name: value for name, value in self._info(self._newest()).items() if name not in ("arrays", SUMS, SUM)}
 
     def restore(self, like: PyTree = None) -> PyTree:
         """The newest state, in the structure, shapes and types of `like`; without one as the dictionaries it was.
 
         Raises:
-          CheckpointError: there is none, it is damaged, or it holds other arrays than `like`.
+          CheckpointError: there is none, it is damaged, or it holds other arrays than `like`. Of a damaged one it says
+            which before it is intact, and how to go back.
         """
-        found = self._saved_info().get("arrays")
+        step = self._newest()
+        info = self._info(step)
+        found = info.get("arrays")
         if like is None:
             like = _as_dictionaries(self.folder, found)
         leaves, treedef = jax.tree.flatten(like)
@@ -91,48 +120,102 @@ class Checkpoints:
                 f"{len(found)}; the first that differs must be {first[0]}, found {first[1]}. Build the model it was "
                 "saved from, or delete the folder to start again"
             )
-        target = {str(k): leaf for k, leaf in enumerate(leaves)}
-        saved = self._restore(state=self._ocp.args.StandardRestore(target))["state"]
-        restored = [saved[str(k)] for k in range(len(leaves))]
-        for k, (got, want) in enumerate(zip(restored, leaves, strict=True)):
-            if got.shape != want.shape:
-                raise CheckpointError(f"{self.folder}: array {k} must have shape {want.shape}, found {got.shape}")
-        return treedef.unflatten(restored)
+        return treedef.unflatten(self._state(step, info, leaves))
 
-    def _saved_info(self):
-        info = self._restore(info=self._ocp.args.JsonRestore())["info"]
+    def _info(self, step: int) -> dict[str, Any]:
+        info = self._restore(step, info=self._ocp.args.JsonRestore())["info"]
         if not isinstance(info, dict):
             raise CheckpointError(f"{self.folder} must hold a checkpoint of dwalign, found one without a description")
+        rest = {name: value for name, value in info.items() if name != SUM}
+        if (SUM in info or SUMS in info) and info.get(SUM) != checksum_json(rest):
+            raise self._damaged(step, "its description has another checksum")
         return info
 
-    def _set_aside(self, steps) -> None:
+    def _state(self, step: int, info: dict[str, Any], like: list[Any]) -> list[Any]:
+        """The arrays of a checkpoint, which are those that were saved."""
+        target = {str(k): leaf for k, leaf in enumerate(like)}
+        saved = self._restore(step, state=self._ocp.args.StandardRestore(target))["state"]
+        leaves = [saved[str(k)] for k in range(len(like))]
+        for k, (got, want) in enumerate(zip(leaves, like, strict=True)):
+            if got.shape != want.shape:
+                raise CheckpointError(f"{self.folder}: array {k} must have shape {want.shape}, found {got.shape}")
+        if SUMS in info:
+            sums = zip(info["arrays"], _checksums(info["arrays"], leaves), info[SUMS], strict=True)
+            if broken := [name for (name, *_), got, want in sums if got != want]:
+                raise self._damaged(step, f"numbers are others than were saved in {few(broken)}")
+        return leaves
+
+    def _newest(self) -> int:
+        step = self.latest()
+        if step is None:
+            raise CheckpointError(f"{self.folder} must hold a checkpoint, found none; was training started there?")
+        return step
+
+    def _restore(self, step: int, **items):
+        try:
+            return self._manager.restore(step, args=self._ocp.args.Composite(**items))
+        except Exception as error:  # Orbax raises many kinds for damaged and foreign files
+            raise self._damaged(step, f"could not be read ({said(error)})") from error
+
+    def _damaged(self, step: int, fault: str) -> CheckpointError:
+        """What is wrong with this checkpoint, and how to go back to the one before it if that is intact."""
+        before = [there for there in self.steps() if there < step]
+        intact = next((there for there in reversed(before) if self._is_intact(there)), None)
+        remedy = (
+            f"delete {self.folder} to start again"
+            if intact is None
+            else f"the one of step {intact} is intact: delete {self.folder / str(step)} to go on from it"
+        )
+        return CheckpointError(
+            f"{self.folder}: the checkpoint of step {step} must be one of this model, but {fault}. It is damaged or of "
+            f"another architecture; {remedy}"
+        )
+
+    def _is_intact(self, step: int) -> bool:
+        try:
+            info = self._info(step)
+            like = [jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype)) for _, shape, dtype in info["arrays"]]
+            self._state(step, info, like)
+        except (CheckpointError, LookupError, TypeError, ValueError):
+            return False
+        return SUMS in info
+
+    def _remove(self, steps: list[int]) -> None:
+        """Each goes in one step, so that nobody finds half of one."""
+        self._set_aside(steps, "removed")
+        shutil.rmtree(self._aside, ignore_errors=True)
+
+    def _set_aside(self, steps: list[int], until: str) -> None:
+        """Until the checkpoint of the step `until` is there."""
         for step in steps:
-            self._aside.mkdir(exist_ok=True)
-            (self.folder / str(step)).rename(self._aside / str(step))
+            (self._aside / until).mkdir(parents=True, exist_ok=True)
+            (self.folder / str(step)).rename(self._aside / until / str(step))
         if steps:
             self._manager.reload()
 
     def _recover(self) -> None:
         """Put back what a replacement that was interrupted has set aside."""
-        if not self._aside.is_dir():
-            return
-        if not any(entry.name.isdigit() for entry in self.folder.iterdir()):
-            for entry in self._aside.iterdir():
-                entry.rename(self.folder / entry.name)
-        shutil.rmtree(self._aside)
+        for left in self._aside.iterdir() if self._aside.is_dir() else ():
+            if left.name != "removed" and not (self.folder / left.name).exists():
+                for entry in left.iterdir():
+                    entry.rename(self.folder / entry.name)
+        shutil.rmtree(self._aside, ignore_errors=True)
 
-    def _restore(self, **items):
-        step = self.latest()
-        if step is None:
-            raise CheckpointError(f"{self.folder} must hold a checkpoint, found none; was training started there?")
-        try:
-            return self._manager.restore(step, args=self._ocp.args.Composite(**items))
-        except Exception as error:  # Orbax raises many kinds for damaged and foreign files
-            raise CheckpointError(
-                f"{self.folder}: the checkpoint of step {step} must be one of this model, but could not be read "
-                f"({type(error).__name__}: {str(error).splitlines()[0][:300]}). It is damaged or of another "
-                "architecture; delete the folder to start again"
-            ) from error
+    def _put_back(self) -> None:
+        with contextlib.suppress(OSError):
+            self._recover()
+            self._manager.reload()
+
+
+def _kept(steps: list[int]) -> str:
+    return f"The checkpoint of step {steps[-1]} is kept" if steps else "There is no checkpoint yet"
+
+
+def _checksums(arrays: list[list[Any]], leaves: list[Any]) -> list[int]:
+    numbers = lambda leaf: jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+    return [
+        checksum(name, np.asarray(numbers(jnp.asarray(leaf)))) for (name, *_), leaf in zip(arrays, leaves, strict=True)
+    ]
 
 
 def _arrays(state: PyTree) -> list[list[Any]]:

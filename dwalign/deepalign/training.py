@@ -13,7 +13,7 @@ from dwalign.deepalign.checkpoints import CheckpointError, Checkpoints
 from dwalign.deepalign.model import DeepAlign
 from dwalign.deepalign.step import METRICS, TrainState
 from dwalign.extras import progress
-from dwalign.files import write_bytes
+from dwalign.files import FileError, write_bytes
 
 PyTree = Any
 
@@ -64,6 +64,7 @@ def train_aligner(
     if resume and last.latest() is not None:
         state = last.restore(state)
         metrics = _read_log(log, int(state.step))
+        _check_best(best, log, metrics)
     else:
         last.clear()
         best.clear()
@@ -102,6 +103,21 @@ def train_aligner(
     return Trained(Aligner(model, best.restore(state.variables)), best.latest(), metrics)
 
 
+def _check_best(best: Checkpoints, log: Path, metrics: list[dict[str, float]]) -> None:
+    """That the best checkpoint is the one that the log says; those after the log will be made again."""
+    finite = [row for row in metrics if np.isfinite(row["validation_barrier"])]
+    chosen = min(finite, key=lambda row: row["validation_barrier"])["step"] if finite else 0
+    steps = best.steps()
+    if chosen in steps:
+        best.forget(after=int(metrics[-1]["step"]))
+    # a run that was killed may have kept a later one alone
+    elif finite and (not steps or steps[-1] <= metrics[-1]["step"]):
+        raise CheckpointError(
+            f"{best.folder} must hold the checkpoint of step {chosen}, the best by {log}, to resume, found "
+            f"{steps or 'none'}; put back the one that is of another run, or train with resume=False to start again"
+        )
+
+
 def _check_finite(losses: np.ndarray, variables: PyTree, step: int, intact: int | None) -> None:
     """The losses of a step are those before its update, so that the last update shows in the variables alone."""
     broken = [
@@ -122,7 +138,7 @@ def _write_log(file: Path, metrics: list[dict[str, float]]) -> None:
     """Written whole each time, so that no interruption leaves half a record."""
     try:
         write_bytes(file, "".join(json.dumps(row) + "\n" for row in metrics).encode())
-    except OSError as error:
+    except FileError as error:
         raise CheckpointError(f"{file} must be writable, to log the training: {error}") from error
 
 

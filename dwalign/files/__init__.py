@@ -1,5 +1,6 @@
 from dwalign.files.atomic import write_bytes
-from dwalign.files.errors import FileError, reading, said
+from dwalign.files.checksums import checksum, checksum_json
+from dwalign.files.errors import FileError, reading, said, writing
 from dwalign.files.names import bind, names, unbind
 from dwalign.files.opened import SUFFIXES, open_weights
 from dwalign.files.tensors import LazyArray, Weights, put_off
@@ -13,6 +14,8 @@ __all__ = [
     "Weights",
     "bind",
     "check_output",
+    "checksum",
+    "checksum_json",
     "load_params",
     "names",
     "open_weights",
@@ -23,4 +26,5 @@ __all__ = [
     "unbind",
     "write_bytes",
     "write_weights",
+    "writing",
 ]

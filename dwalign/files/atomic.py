@@ -1,11 +1,23 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all.
+
+Whoever writes holds a lock on the folder it writes in, which the system takes away from a process that is killed: what
+nobody holds is swept up by the next who writes the same path. Readers repair nothing.
+"""
 
 import contextlib
+import glob
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from dwalign.files.errors import writing
+
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing can tell the living from the dead and what they leave stays
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextlib.contextmanager
@@ -13,31 +25,67 @@ def whole(path: Path) -> Iterator[Path]:
     """Where to write a file or folder that takes the place of `path` in the end; on an error nothing is left of it.
 
     It has the same name in a folder of its own, which takes whatever else a library leaves there with it.
+
+    Raises:
+      FileError: the system refuses to write; what was there before is kept.
     """
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
-    old = folder / f"{path.name}.old"
-    try:
-        yield folder / path.name
-        if path.is_dir() and (folder / path.name).is_dir():
-            # no system replaces a folder that holds files in one step: the old one steps aside first
-            os.replace(path, old)
+    with writing(path), contextlib.ExitStack() as stack:
+        with _held(path.parent, wait=True):  # so that nobody takes a folder for left behind before it is held
+            _sweep(path)
+            folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+            stack.enter_context(_held(folder))
+        old = folder / f"{path.name}.old"
         try:
-            os.replace(folder / path.name, path)
-        except OSError:
-            if old.exists():
-                os.replace(old, path)
-            raise
-    finally:
-        if path.exists() or not old.exists():
-            shutil.rmtree(folder, ignore_errors=True)
+            yield folder / path.name
+            if path.is_dir() and (folder / path.name).is_dir():
+                # no system replaces a folder that holds files in one step: the old one steps aside first
+                os.replace(path, old)
+            try:
+                os.replace(folder / path.name, path)
+            except OSError:
+                if old.exists():
+                    os.replace(old, path)
+                raise
+        finally:
+            if path.exists() or not old.exists():
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_bytes(file: Path, data: bytes) -> None:
-    """Write a file so that it appears whole or not at all."""
+    """Write a file so that it appears whole or not at all.
+
+    Raises:
+      FileError: the system refuses to write; what was there before is kept.
+    """
+    with whole(file) as temporary:
+        temporary.write_bytes(data)
+
+
+def _sweep(path: Path) -> None:
+    """Take away what writers of this path have left that were killed, and put back what they had set aside."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with _held(left) as alone:
+            if not alone:
+                continue
+            old = left / f"{path.name}.old"
+            if old.exists() and not path.exists():
+                os.replace(old, path)
+            shutil.rmtree(left, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _held(folder: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Holds the lock of a folder, if nobody else does or after a wait."""
+    if fcntl is None:
+        yield False
+        return
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        with whole(file) as temporary:
-            temporary.write_bytes(data)
-    except OSError as error:
-        # a full disk names no file, others the temporary one
-        error.filename, error.filename2 = str(file), None
-        raise
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            alone = True
+        except OSError:  # held, or on a file system without locks
+            alone = False
+        yield alone
+    finally:
+        os.close(handle)

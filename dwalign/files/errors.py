@@ -1,6 +1,7 @@
 """What is wrong with a file, in one line that names it."""
 
 import contextlib
+import errno
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,4 +32,23 @@ def reading(file: Path, what: str) -> Iterator[None]:
     except Exception as error:  # libraries raise many kinds for damaged and foreign files
         raise FileError(
             f"{file} must be {what}, but could not be read ({said(error)}); fetch or write it again"
+        ) from error
+
+
+REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free space or choose another folder"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "allow writing there or choose another folder"),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.ESTALE), "make the folder again or choose another"),
+}
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Whatever the system says to a write, as a FileError that names what was to be written."""
+    try:
+        yield
+    except OSError as error:
+        remedy = REMEDIES.get(error.errno or 0, "free space or choose another folder")
+        raise FileError(
+            f"{path} could not be written ({error.strerror or error}); {remedy}. What was there before is kept"
         ) from error

@@ -70,11 +70,8 @@ def write_weights(
         like.layout if like is not None and like.format == kind else None,
         {**(like.metadata if like is not None else {}), **(metadata or {})},
     )
-    try:
-        with whole(path) as temporary:
-            FORMATS[kind].write(temporary, writing)
-    except OSError as error:
-        raise FileError(f"{path} could not be written ({error}); free space or choose another folder") from error
+    with whole(path) as temporary:
+        FORMATS[kind].write(temporary, writing)
 
 
 def _pull(path: Path, name: str, value: Any, like: Weights | None) -> np.ndarray:

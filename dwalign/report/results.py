@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from dwalign.evaluation import Measured, interval
-from dwalign.files import write_bytes
+from dwalign.files import FileError, write_bytes
 from dwalign.report.schema import ResultsError, validate
 from dwalign.report.targets import Target, judge
 
@@ -114,7 +114,7 @@ def write_whole(file: str | Path, content: str | bytes) -> None:
     """Replace a file in one step: readers see the old content or the new, and a failure leaves the old."""
     try:
         write_bytes(Path(file).resolve(), content.encode() if isinstance(content, str) else content)
-    except OSError as error:
+    except FileError as error:
         raise ResultsError(f"{file} must be a file that can be written: {error}") from error
 
 

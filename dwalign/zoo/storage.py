@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwalign.extras import progress
-from dwalign.files import FileError, load_params, save_params, write_bytes
+from dwalign.files import FileError, load_params, save_params, write_bytes, writing
 from dwalign.program import CLASSIFICATION, Network, Task
 from dwalign.zoo.datasets import Dataset
 from dwalign.zoo.train import Recipe, train_networks
@@ -95,17 +95,19 @@ def get_zoo(
     home = Path(folder) / f"{dataset.name}-{kind}-{digest}"
     # beside the digest, which names caches from before these were recorded
     about = {"labels": labels_hash, "loss": getattr(task.loss, "__name__", type(task.loss).__name__)}
-    _check_same(home / "config.json", about)
+    _check_same(home / "config.json", json.loads(json.dumps(config | about)))
 
     count = -(-sum(size) // chunk)
     files = [home / f"networks-{k * chunk:05d}.safetensors" for k in range(count)]
+    _check_names(home, chunk)
     missing = [k for k, file in enumerate(files) if not file.exists()]
     train = train_networks(network, jax.device_put(dataset.train), recipe, task, signals=views is not None)
     if missing:  # a complete zoo is only read, so that its folder may be read-only
         try:
-            home.mkdir(parents=True, exist_ok=True)
+            with writing(home):
+                home.mkdir(parents=True, exist_ok=True)
             write_bytes(home / "config.json", json.dumps(config | about, indent=2).encode())
-        except OSError as error:
+        except FileError as error:
             raise ZooError(f"{home} must be a folder that can be written, to cache the zoo: {error}") from error
         bar = progress(total=sum(size), initial=(count - len(missing)) * chunk, desc="training the zoo", unit="network")
         for k in missing:
@@ -117,7 +119,7 @@ def get_zoo(
             bar.update(min(chunk, bar.total - bar.n))
         bar.close()
     like = jax.eval_shape(_storable, network.params)
-    parts = [load_params(file, like) for file in files]
+    parts = [_read_chunk(file, like, chunk) for file in files]
     for k, (file, part) in enumerate(zip(files, parts, strict=True)):
         _check_finite(file, part, sum(size) - k * chunk, recipe)
     stacked = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
@@ -139,6 +141,30 @@ def _description(network: Network) -> Mapping[str, Any]:
     # functions inside an equation are shown with their place in memory
     program = re.sub(r"0x[0-9a-f]+", "", text)
     return {"program": hashlib.sha256(program.encode()).hexdigest()[:16]}
+
+
+def _read_chunk(file: Path, like: PyTree, chunk: int) -> PyTree:
+    """The networks of one file, which are `chunk`: one more or less would move all that follow to other roles."""
+    again = "delete it, and the same call trains its networks again"
+    try:
+        params = load_params(file, like)
+    except FileError as error:
+        raise ZooError(f"{error}; {again}") from error
+    found = {
+        len(leaf) if leaf.ndim > np.ndim(one) else 0
+        for leaf, one in zip(*map(jax.tree.leaves, (params, like)), strict=True)
+    }
+    if found - {chunk}:
+        raise ZooError(f"{file} must hold {chunk} networks, found {sorted(found)}; {again}")
+    return params
+
+
+def _check_names(home: Path, chunk: int) -> None:
+    """That every file of networks is one that this zoo, or a larger one, writes."""
+    for file in home.glob("networks-*.safetensors"):
+        first = file.name.removeprefix("networks-").removesuffix(".safetensors")
+        if not first.isdigit() or int(first) % chunk or f"{int(first):05d}" != first:
+            raise ZooError(f"{file} must begin at a multiple of {chunk} networks, as all of this zoo do; move it away")
 
 
 def _is_key(leaf: Any) -> bool:

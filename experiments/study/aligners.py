@@ -111,5 +111,5 @@ def open_home(options: C, name: str) -> tuple[C, Home]:
     recipe, chunk = zoo.Recipe(**settings["recipe"]), settings["networks"]["chunk"]
     options = change(options, {"recipe": recipe, "networks.chunk": chunk})
     data = shrink(zoo.load(settings["dataset"], data_dir=options.data_dir), settings["side"])
-    network = build(deepalign.Checkpoints(best[0]).info()["network"])
+    network = build(deepalign.Checkpoints(best[0], writable=False).info()["network"])
     return options, Home(network, data, [deepalign.load_aligner(file, network=network) for file in best])

@@ -1,6 +1,7 @@
 """The training loop around any step: what it keeps, what it survives, what it says; nothing here compiles."""
 
 import json
+import shutil
 
 import jax.numpy as jnp
 import numpy as np
@@ -174,3 +175,70 @@ def test_checkpoints_without_names_are_read(tmp_path):
     assert checkpoints.restore({"w": jnp.zeros(3)})["w"].tolist() == [0, 1, 2]
     with pytest.raises(CheckpointError, match="shape"):
         checkpoints.restore({"w": jnp.zeros(4)})
+
+
+def flip(file, place=0.5):
+    data = bytearray(file.read_bytes())
+    data[int(place * len(data))] ^= 1
+    file.write_bytes(data)
+
+
+def test_every_file_of_a_checkpoint_may_be_damaged_and_the_one_before_is_offered(tmp_path):
+    state = {"w": np.random.default_rng(0).normal(size=2000).astype(np.float32), "b": np.arange(3)}
+    checkpoints = Checkpoints(tmp_path / "a")
+    for step in (1, 2, 3):
+        checkpoints.save(step, state, {"about": "x"})
+    assert checkpoints.steps() == [2, 3]
+    refused = 0
+    for file in [file for file in (tmp_path / "a" / "3").rglob("*") if file.stat().st_size and file.is_file()]:
+        data = file.read_bytes()
+        for place in (0.0, 0.3, 0.5, 0.9):
+            flip(file, place)
+            try:
+                reader = Checkpoints(tmp_path / "a", writable=False)
+                about, found = reader.info(), reader.restore(state)
+                assert about == {"about": "x"} and all(np.array_equal(found[k], state[k]) for k in state), file
+            except CheckpointError as error:
+                refused += 1
+                assert "step 3" in str(error) and "step 2 is intact: delete" in str(error)
+            file.write_bytes(data)
+    assert refused >= 8
+    assert not list(tmp_path.glob(".*")) and checkpoints.steps() == [2, 3]
+
+
+def test_numbers_that_changed_are_named_and_nothing_is_offered_where_nothing_is_intact(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path / "a")
+    monkeypatch.setattr("dwalign.deepalign.checkpoints.checksum", lambda *_: 0)
+    checkpoints.save(1, {"w": jnp.ones(2)}, {})
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match=r"step 1 .*others than were saved in \['w'\].*delete .*a to start again"):
+        checkpoints.restore({"w": jnp.ones(2)})
+
+
+def test_a_checkpoint_on_a_full_disk_leaves_those_before(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path / "a")
+    checkpoints.save(1, {"w": jnp.ones(2)}, {})
+
+    def full(*_, **__):
+        raise ValueError("RESOURCE_EXHAUSTED: No space left on device")
+
+    monkeypatch.setattr(checkpoints._manager, "save", full)
+    for step in (1, 2):
+        with pytest.raises(CheckpointError, match=rf"step {step} .*No space left.*step 1 is kept"):
+            checkpoints.save(step, {"w": jnp.zeros(2)}, {})
+    assert checkpoints.restore({"w": jnp.zeros(2)})["w"].tolist() == [1, 1]
+
+
+def test_a_resume_goes_back_one_checkpoint_to_the_same_end(tmp_path):
+    whole = train(tmp_path / "whole")
+    train(tmp_path / "cut")
+    shutil.rmtree(tmp_path / "cut" / "checkpoints" / "last" / "6")
+    resumed = train(tmp_path / "cut", resume=True)
+    assert resumed.metrics == whole.metrics and resumed.aligner.variables == whole.aligner.variables
+
+
+def test_a_best_checkpoint_of_another_run_is_named(tmp_path):
+    train(tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints" / "best" / "4")
+    with pytest.raises(CheckpointError, match=r"best must hold the checkpoint of step 4.*metrics\.jsonl.*found \[2\]"):
+        train(tmp_path, resume=True)

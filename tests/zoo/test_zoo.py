@@ -150,6 +150,30 @@ def test_networks_that_are_not_finite_are_found_in_the_cache(tmp_path):
         small_zoo(tmp_path)
 
 
+def test_a_cache_that_is_damaged_or_counts_otherwise_is_refused(tmp_path):
+    made = small_zoo(tmp_path)
+    (file,) = tmp_path.rglob("*.safetensors")
+    data = file.read_bytes()
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(zoo.ZooError, match=r"networks-00000\.safetensors: .*checksum is another.*trains its networks"):
+        small_zoo(tmp_path)
+    for count in (3, 5):
+        save_params(file, jax.tree.map(lambda x, count=count: np.stack([np.asarray(x[0])] * count), made.train))
+        with pytest.raises(zoo.ZooError, match=rf"must hold 4 networks, found \[{count}\]; delete it"):
+            small_zoo(tmp_path)
+    file.write_bytes(data)
+    assert small_zoo(tmp_path).cached
+    surplus = file.with_name("networks-00002.safetensors")
+    surplus.write_bytes(data)
+    with pytest.raises(zoo.ZooError, match=r"networks-00002\.safetensors must begin at a multiple of 4"):
+        small_zoo(tmp_path)
+    surplus.unlink()
+    config = file.with_name("config.json")
+    config.write_text(config.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(zoo.ZooError, match=r"config\.json.*seed 0, found 1"):
+        small_zoo(tmp_path)
+
+
 def test_a_complete_cache_is_only_read(tmp_path, monkeypatch):
     small_zoo(tmp_path)
 
