@@ -7,6 +7,7 @@ from dwalign.assignment.elements import (
     projected,
     score_of,
     settled,
+    signed,
 )
 from dwalign.assignment.hard import hungarian
 from dwalign.assignment.soft import sinkhorn, soft_assign
@@ -21,6 +22,7 @@ __all__ = [
     "projected",
     "score_of",
     "settled",
+    "signed",
     "sinkhorn",
     "soft_assign",
 ]

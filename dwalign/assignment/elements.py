@@ -47,6 +47,21 @@ def settled(spec: PermutationSpec, group: str, scores: Any) -> Any:
     return _best_signs(spec.characters[group], scores)[0] if spec.kinds[group] == "sign" else scores
 
 
+def signed(spec: PermutationSpec, group: str, scores: Any) -> tuple[Any, Any]:
+    """Of a group with signs `settled`, and of each pair by how much its signs are better than their opposites.
+
+    The second is `[*batch, n, n, directions]`, positive where the sign is.
+    """
+    characters = spec.characters[group]
+    total, signs = _best_signs(characters, scores)
+    parts = [
+        functools.reduce(lambda x, k: x * signs[..., k], np.flatnonzero(odd), s)
+        for odd, s in zip(characters, scores, strict=True)
+    ]
+    margins = [sum(part for odd, part in zip(characters, parts, strict=True) if odd[k]) for k in range(signs.shape[-1])]
+    return total, signs * abs(namespace(total).stack(margins, -1))
+
+
 def score_of(spec: PermutationSpec, group: str, scores: Any, element: Any) -> Any:
     """The total score of an element, `[*batch]`."""
     if spec.kinds[group] == "orthogonal":

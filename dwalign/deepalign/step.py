@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 
-from dwalign.assignment import hungarian, soft_assign
 from dwalign.deepalign import losses
 from dwalign.deepalign.model import DeepAlign
 from dwalign.deepalign.settings import LossWeights, Optimisation
-from dwalign.matching.objective import loss_of, standardise
+from dwalign.matching.latents import harden, relaxed, soften, standardised
+from dwalign.matching.objective import loss_of
 from dwalign.matching.refine import SPREAD, refine_scores
 from dwalign.program import CLASSIFICATION, Data, Network, Task
-from dwalign.symmetry import count_networks, inverse, permute, random_perms, take_networks, to_matrices, transpose
+from dwalign.symmetry import count_networks, inverse, permute, random_perms, take_networks, transpose
 from dwalign.zoo import Augmentation, augment, random_pairs
 
 PyTree = Any
@@ -24,11 +24,11 @@ METRICS = ("supervised", "alignment", "mode_connectivity", "distillation")
 
 
 class Targets(NamedTuple):
-    """Pairs of training networks `first[k]`, `second[k]` with permutations found for them, `[pairs, ...]`."""
+    """Pairs of training networks `first[k]`, `second[k]` with elements found for them, `[pairs, ...]`."""
 
     first: jax.Array
     second: jax.Array
-    perms: dict[str, jax.Array]
+    perms: dict[str, Any]
 
 
 class TrainState(NamedTuple):
@@ -70,34 +70,35 @@ def pair_losses(
     # one program for all three, and below for both directions: what is traced once is compiled once
     features = jax.vmap(lambda v: model.apply(variables, v, method="encode"))(_stacked(a, b, copy))
     features_a, features_b, features_copy = (take_networks(features, k) for k in range(3))
-    scores = model.apply(variables, a, features_a, b, features_b, method="compare")
+    found = model.apply(variables, a, features_a, b, features_b, method="compare")
     known = model.apply(variables, features_a, features_copy, method="product")
     if optimisation.refine:
-        start = standardise(scores, SPREAD)
+        start = standardised(spec, found, SPREAD)
         refined, _ = refine_scores(spec, a, b, start, task_loss, steps=optimisation.refine)
         moves = jax.lax.stop_gradient(jax.tree.map(jnp.subtract, refined, start))
         final = jax.tree.map(jnp.add, start, moves)
     else:
-        final = scores
-    plans = soft_assign(
+        final = found
+    plans = soften(
+        spec,
         final,
         temperature=optimisation.temperature,
         iterations=optimisation.iterations,
         solver=optimisation.solver,
     )
     if optimisation.hard:
-        permutations = to_matrices(hungarian(final))
-        plans = jax.tree.map(lambda plan, p: plan + jax.lax.stop_gradient(p - plan), plans, permutations)
+        elements = relaxed(spec, harden(spec, final))
+        plans = jax.tree.map(lambda plan, e: plan + jax.lax.stop_gradient(e - plan), plans, elements)
     weight = jnp.float32(0.5) if optimisation.midpoint else jax.random.uniform(weight_key)
     connected = jax.vmap(lambda a, b, plans: losses.mode_connectivity(spec, a, b, plans, weight, task_loss))(
         _stacked(a, b), _stacked(b, a), _stacked(plans, transpose(spec, plans))
     )
     return jnp.stack(
         [
-            losses.supervised(known, inverse(spec, moved)),
+            losses.supervised(spec, known, inverse(spec, moved)),
             losses.alignment(spec, a, b, plans),
             connected.mean(),
-            losses.supervised(scores, perms) if perms is not None else jnp.zeros(()),
+            losses.supervised(spec, found, perms) if perms is not None else jnp.zeros(()),
         ]
     )
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from dwalign.encoders.dws import unit_scale
 from dwalign.encoders.graph import make_parts, message_round
+from dwalign.encoders.parity import EVEN
 from dwalign.encoders.registry import EncoderShape, encoder
 from dwalign.program import Network
 from dwalign.symmetry import PermutationSpec, SpecError, weight_blocks
@@ -83,9 +84,8 @@ class ProbeEncoder(nn.Module):
         # messages pass between groups only: responses tell what comes from inputs and goes to outputs
         parts = make_parts(self, blocks, self.features, outer=False)
         role = parts.groups
-        start = {
-            g: parts.norm(f"start_norm_{role[g]}")(parts.dense(f"start_{role[g]}", self.features)(x[g])) for g in x
-        }
+        first = lambda g: parts.dense(f"start_{role[g]}", self.features, EVEN)(x[g])
+        start = {(g, EVEN): parts.norm(f"start_norm_{role[g]}", None)(first(g)) for g in x}
         hidden = start
         for r in range(self.rounds):
             hidden = message_round(f"round_{r}", self.spec, blocks, parts, hidden, start, self.features)
@@ -93,7 +93,7 @@ class ProbeEncoder(nn.Module):
         correct = functools.cache(
             lambda role, width: nn.Dense(width, kernel_init=nn.initializers.zeros, name=f"out_{role}")
         )
-        return {g: x[g] + correct(role[g], x[g].shape[-1])(hidden[g]) for g in x}
+        return {g: x[g] + correct(role[g], x[g].shape[-1])(hidden[g, EVEN]) for g in x}
 
     def _responses(self, params) -> list[dict[str, jax.Array]]:
         """For each kind the units of every group, `[m, ..., *batch, n]`."""

@@ -104,14 +104,14 @@ KINDS = {
 
 
 @functools.cache
-def declared(name):
+def declared(name, seed=0):
     """A network of which all is free that is, and weights for it."""
     if name in WRITTEN:
         apply, shapes, example = WRITTEN[name]
-        params = drawn.named(**shapes)
+        params = drawn.named(seed, **shapes)
         return network(apply, params, example, kinds="all"), params
     plain = build(BUILT[name])
-    params = drawn.weights(plain.params)
+    params = drawn.weights(plain.params, seed)
     if name.endswith("folded"):
         plain, params = fold_norms(plain, params)
     return network(plain.apply, params, plain.example, kinds="all"), params
