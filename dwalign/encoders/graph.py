@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from dwalign.encoders.dws import unit_scale
-from dwalign.encoders.parity import EPS, EVEN, MAPPED, of_character, own_axes, parities, parity, sizes
+from dwalign.encoders.parity import EPS, EVEN, MAPPED, by_character, own_axes, parities, parity, sizes
 from dwalign.encoders.registry import EncoderShape, encoder
 from dwalign.program import Network
 from dwalign.symmetry import Block, PermutationSpec, block_roles, group_roles, weight_blocks
@@ -58,12 +58,7 @@ class GraphEncoder(nn.Module):
         def out(g, p):
             return parts.dense(named(f"out_{parts.groups[g]}", p), self.features, p)(hidden[g, p])
 
-        def of(g):
-            if self.spec.kinds[g] == "sign":
-                return jnp.stack([out(g, of_character(sign)) for sign in self.spec.characters[g]], -2)
-            return out(g, parities(self.spec, g)[0])
-
-        return {g: of(g) for g in self.spec.sizes}
+        return {g: by_character(self.spec, g, functools.partial(out, g)) for g in self.spec.sizes}
 
     def _start(self, group, blocks, parts) -> States:
         found = {p: Gathered() for p in parities(self.spec, group)}

@@ -7,23 +7,33 @@ import numpy as np
 import pytest
 
 from dwalign.deepalign import Aligner, DeepAlign, deep_align
-from dwalign.encoders import GraphEncoder
+from dwalign.encoders import GraphEncoder, ProbeEncoder
 from dwalign.matching import matched
 from dwalign.symmetry import distance, inverse, permute, random_perms
+from tests import drawn
 from tests.deepalign.untrained import untrained
 from tests.matching.test_kinds import declared
 
 # signs of a tanh layer and of sine layers, scales, both, rotations between heads, and states of a GRU
-NAMES = ("tanh", "sine", "relu", "gated", "vit_folded", "gru")
+NAMES = (
+    *(f"graph {name}" for name in ("tanh", "sine", "relu", "gated", "vit_folded", "gru")),
+    *(f"probe {name}" for name in ("sine", "without_gains")),
+)
 
 
 @functools.cache
 def case(name):
     """The network, two of its kind, and an aligner of which no parameter has the value that it starts with."""
+    encoder, name = name.split()
     net, a = declared(name)
     b = declared(name, 1)[1]
     spec = matched(net).spec
-    model = DeepAlign(spec, GraphEncoder(spec, features=16, channels=16, rounds=1), updates=1)
+    if encoder == "graph":
+        made = GraphEncoder(spec, features=16, channels=16, rounds=1)
+    else:
+        inputs = drawn.normal(12, *net.example.shape[1:], seed=2)
+        made = ProbeEncoder(spec, capture=net.capture, inputs=inputs, features=8, rounds=1)
+    model = DeepAlign(spec, made, updates=1)
     return net, a, b, Aligner(model, untrained(model, a))
 
 
