@@ -11,11 +11,12 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 from dwalign.deepalign import losses
 from dwalign.deepalign.model import DeepAlign
 from dwalign.deepalign.settings import LossWeights, Optimisation
+from dwalign.matching.gauged import is_matched
 from dwalign.matching.latents import harden, relaxed, soften, standardised
 from dwalign.matching.objective import loss_of
 from dwalign.matching.refine import SPREAD, refine_scores
 from dwalign.program import CLASSIFICATION, Data, Network, Task
-from dwalign.symmetry import count_networks, inverse, permute, random_perms, take_networks, transpose
+from dwalign.symmetry import SpecError, count_networks, inverse, permute, random_perms, take_networks, transpose
 from dwalign.zoo import Augmentation, augment, random_pairs
 
 PyTree = Any
@@ -126,7 +127,8 @@ def make_step(
     Args:
       model: the aligner.
       network: what gets aligned.
-      networks: the training networks, stacked.
+      networks: the training networks, stacked; with more free than the order of their units they are in their gauge,
+        and `network` is what `dwalign.matching.gauged` gives with them.
       data: training inputs and labels, trees of `[m, ...]`, of the mode-connectivity loss.
       weights, augmentation, optimisation: see their classes.
       targets: pairs to learn from; without them pairs are drawn at random.
@@ -135,6 +137,11 @@ def make_step(
         `data` are `[signals, m, ...]`.
       mesh: devices with one axis `pairs`, over which the batch is divided; all devices by default.
     """
+    if not is_matched(network.spec):
+        raise SpecError(
+            "make_step: training networks must be in their gauge, found groups of kinds "
+            f"{sorted(set(network.spec.kinds.values()))}; take network, networks = gauged(network, networks)"
+        )
     mesh = mesh or device_mesh(optimisation.batch_size)
     if optimisation.batch_size % mesh.size:
         raise ValueError(f"batch_size must be a multiple of the {mesh.size} devices, got {optimisation.batch_size}")

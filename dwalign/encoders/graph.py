@@ -81,7 +81,7 @@ class GraphEncoder(nn.Module):
             units = 1 if p == EVEN and len(own_axes(self.spec, group)) > 1 else self.spec.sizes[group]
             told = found[p].means() or [jnp.zeros((*self.spec.batch_shape(group), units, 1))]
             x = parts.dense(named(f"start_{role}", p), self.channels, p)(jnp.concatenate(told, -1))
-            return parts.norm(named(f"start_norm_{role}", p), p and own_axes(self.spec, group))(x)
+            return parts.norm(named(f"start_norm_{role}", p), own_axes(self.spec, group) if p else None)(x)
 
         return {(group, p): start(p) for p in found}
 
@@ -160,23 +160,26 @@ def message_round(name: str, spec, blocks, parts: Parts, hidden: States, extra: 
             }
             message = _message(spec, block, axis, sent, parts.embeddings[k], channels)
             received[parity(spec, block, axis)].add((role, axis), message)
-        role, lengths = parts.groups[group], []
-        for p, found in received.items():
-            own = named(f"{name}_{role}", p)
-            # even features come last and learn the sizes of all others
-            x = jnp.concatenate(
-                [hidden[group, p], extra[group, p], *found.means(), *(lengths if p == EVEN else ())], -1
-            )
-            x = parts.dense(f"{own}_in", channels, p)(x)
-            if p == EVEN:
-                x = nn.gelu(x)
-            else:
-                lengths.append(sizes(spec, group, x))
-                even = jnp.concatenate([hidden[group, EVEN], lengths[-1]], -1)
-                x = x * nn.sigmoid(parts.dense(f"{own}_gate", channels, EVEN)(even))
-            x = parts.dense(f"{own}_out", channels, p)(x)
-            new[group, p] = parts.norm(f"{own}_norm", p and own_axes(spec, group))(hidden[group, p] + x)
+        new |= _renewed(name, spec, parts, group, received, hidden, extra, channels)
     return new
+
+
+def _renewed(name, spec, parts: Parts, group, received, hidden: States, extra: States, channels) -> States:
+    """The states of a group after a round: even ones learn the sizes of odd ones, and then gate them."""
+    own = lambda p: named(f"{name}_{parts.groups[group]}", p)
+
+    def enter(p, *more):
+        told = [hidden[group, p], extra[group, p], *received[p].means(), *more]
+        return parts.dense(f"{own(p)}_in", channels, p)(jnp.concatenate(told, -1))
+
+    def leave(p, x):
+        x = parts.dense(f"{own(p)}_out", channels, p)(x)
+        return parts.norm(f"{own(p)}_norm", own_axes(spec, group) if p else None)(hidden[group, p] + x)
+
+    odd = {p: enter(p) for p in received if p != EVEN}
+    even = leave(EVEN, nn.gelu(enter(EVEN, *(sizes(spec, group, x) for x in odd.values()))))
+    gate = lambda p: nn.sigmoid(parts.dense(f"{own(p)}_gate", channels, EVEN)(even))
+    return {(group, p): leave(p, x * gate(p)) for p, x in odd.items()} | {(group, EVEN): even}
 
 
 def occurrences(blocks: Sequence[Block], group: str) -> list[tuple[int, int]]:

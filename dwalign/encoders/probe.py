@@ -95,7 +95,8 @@ class ProbeEncoder(nn.Module):
                 # nothing is told about a whole axis that may be rotated
                 x = told.get((g, p), jnp.zeros((*self.spec.batch_shape(g), 1, 1)))
                 x = parts.dense(named(f"start_{role[g]}", p), self.features, p)(x)
-                start[g, p] = parts.norm(named(f"start_norm_{role[g]}", p), p and own_axes(self.spec, g))(x)
+                axes = own_axes(self.spec, g) if p else None
+                start[g, p] = parts.norm(named(f"start_norm_{role[g]}", p), axes)(x)
         hidden = start
         for r in range(self.rounds):
             hidden = message_round(f"round_{r}", self.spec, blocks, parts, hidden, start, self.features)

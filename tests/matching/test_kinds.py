@@ -103,18 +103,23 @@ KINDS = {
 }
 
 
-@functools.cache
-def declared(name, seed=0):
-    """A network of which all is free that is, and weights for it."""
+def weighed(name, seed=0):
+    """A program, an example for it, and weights."""
     if name in WRITTEN:
         apply, shapes, example = WRITTEN[name]
-        params = drawn.named(seed, **shapes)
-        return network(apply, params, example, kinds="all"), params
+        return apply, example, drawn.named(seed, **shapes)
     plain = build(BUILT[name])
     params = drawn.weights(plain.params, seed)
     if name.endswith("folded"):
         plain, params = fold_norms(plain, params)
-    return network(plain.apply, params, plain.example, kinds="all"), params
+    return plain.apply, plain.example, params
+
+
+@functools.cache
+def declared(name):
+    """A network of which all is free that is, and weights for it."""
+    apply, example, params = weighed(name)
+    return network(apply, params, example, kinds="all"), params
 
 
 def planted(name, seed):
