@@ -30,6 +30,8 @@ class DeepAlign(nn.Module):
 
     `Q_m[i, j] = s_m^2 <x_i, y_j>` with x, y the normalised features of the units, plus terms that are symmetric in the
     two networks. For every setting of the parameters `Q(g.v, g'.v') = g Q(v, v') g'^T` and `Q(v', v) = Q(v, v')^T`.
+    Signs have scores of their own for each character, and a map is the polar factor of its scores; the laws are the
+    same. Scales and linear maps are left to a gauge (`dwalign.matching.gauged`).
 
     Attributes:
       spec: what may be permuted, of the kinds `dwalign.assignment.MATCHED`.

@@ -128,7 +128,11 @@ def make_parts(module: nn.Module, blocks: Sequence[Block], channels: int, *, out
     norm = functools.cache(
         lambda name, axes: nn.RMSNorm(reduction_axes=axes, name=name) if axes else nn.LayerNorm(name=name)
     )
-    return Parts(group_roles(spec, shared=module.shared), roles, embeddings, dense, norm)
+    groups = group_roles(spec, shared=module.shared)
+    if module.shared:
+        # what is learned for signs is of no use where there are none
+        groups = {g: " ".join([role, *parities(spec, g)]).rstrip() for g, role in groups.items()}
+    return Parts(groups, roles, embeddings, dense, norm)
 
 
 class Gathered(dict):

@@ -120,6 +120,20 @@ def test_losses_go_down_along_the_gradients_of_all_parameters():
     np.testing.assert_allclose(after - value, -1e-3, rtol=0.2)
 
 
+def test_layers_of_one_role_and_other_signs_share_what_they_can():
+    def apply(p, x):
+        for k, activation in enumerate([jnp.tanh, jnp.tanh, jax.nn.relu, jax.nn.relu]):
+            x = activation(x @ p[f"layer{k}"]["kernel"])
+        return x @ p["layer4"]["kernel"]
+
+    params = {f"layer{k}": drawn.named(kernel=shape) for k, shape in enumerate([(4, 5), *[(5, 5)] * 3, (5, 2)])}
+    net = matched(network(apply, params, drawn.normal(3, 4), kinds="all"))
+    assert list(net.spec.kinds.values()) == ["sign", "sign", "permutation", "permutation"]
+    encoder = GraphEncoder(net.spec, features=4, channels=4, rounds=1, shared=True)
+    found = jax.eval_shape(encoder.init_with_output, jax.random.key(0), params)[0]
+    assert [x.shape for x in found.values()] == [(5, 1, 4), (5, 1, 4), (5, 4), (5, 4)]
+
+
 @pytest.mark.parametrize("name", ["relu", "gated", "low_rank"])
 def test_networks_in_their_gauge(name):
     net, a = declared(name)
