@@ -25,9 +25,9 @@ from tests import drawn
 from tests.deepalign.untrained import stack, untrained
 from tests.matching.test_kinds import declared, norm, weighed
 
-# signs of a tanh layer and of sine layers, scales, both, rotations between heads, and states of a GRU
+# signs of a tanh layer and of sine layers, scales, both, signs of two directions, rotations between heads, a GRU
 NAMES = (
-    *(f"graph {name}" for name in ("tanh", "sine", "relu", "gated", "vit_folded", "gru")),
+    *(f"graph {name}" for name in ("tanh", "sine", "relu", "gated", "bilinear", "vit_folded", "gru")),
     *(f"probe {name}" for name in ("sine", "without_gains")),
 )
 
