@@ -1,6 +1,6 @@
 """What do signs add to an aligner? Networks of tanh layers, where every hidden unit may be flipped.
 
-    python experiments/train_kinds.py                  fifteen minutes on 2 CPU cores
+    python experiments/train_kinds.py                  about twelve minutes on one CPU core
     python experiments/train_kinds.py --preset smoke   a check in about a minute
 
 One zoo of MLPs on digits and one aligner for each way to see them: by the order of units alone, by that after
