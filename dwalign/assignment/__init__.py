@@ -9,6 +9,7 @@ from dwalign.assignment.elements import (
     projected,
     score_of,
     settled,
+    signed,
 )
 from dwalign.assignment.hard import hungarian, refuse_unsolved
 from dwalign.assignment.soft import sinkhorn, soft_assign
@@ -26,6 +27,7 @@ __all__ = [
     "refuse_unsolved",
     "score_of",
     "settled",
+    "signed",
     "sinkhorn",
     "soft_assign",
 ]

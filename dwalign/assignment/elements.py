@@ -1,6 +1,7 @@
 """Scores to elements of every kind: the order, the order with signs, or the orthogonal map of largest total score."""
 
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from dwalign.symmetry import Monomial, PermutationSpec, identity, is_hard, names
 
 MATCHED = ("permutation", "sign", "orthogonal")
 """The kinds that are matched; the others are one of these once a gauge has been chosen (`symmetry.gauge`)."""
+# so many directions of signs start at both of them
+TRIED = 3
 
 
 def polar(scores: Any) -> Any:
@@ -45,6 +48,21 @@ def best_element(spec: PermutationSpec, group: str, scores: Any) -> Any:
 def settled(spec: PermutationSpec, group: str, scores: Any) -> Any:
     """Scores `[*batch, n, n]` of pairs of units, each pair with its best signs."""
     return best_signs(spec.characters[group], scores)[0] if spec.kinds[group] == "sign" else scores
+
+
+def signed(spec: PermutationSpec, group: str, scores: Any) -> tuple[Any, Any]:
+    """Of a group with signs `settled`, and of each pair by how much its signs are better than their opposites.
+
+    The second is `[*batch, n, n, directions]`, positive where the sign is.
+    """
+    characters = spec.characters[group]
+    total, signs = best_signs(characters, scores)
+    parts = [
+        functools.reduce(lambda x, k: x * signs[..., k], np.flatnonzero(odd), s)
+        for odd, s in zip(characters, scores, strict=True)
+    ]
+    margins = [sum(part for odd, part in zip(characters, parts, strict=True) if odd[k]) for k in range(signs.shape[-1])]
+    return total, signs * abs(namespace(total).stack(margins, -1))
 
 
 def score_of(spec: PermutationSpec, group: str, scores: Any, element: Any) -> Any:
@@ -97,14 +115,25 @@ def _picked(scores, perm):
 def best_signs(characters: Sequence[tuple[int, ...]], scores: Any) -> tuple[Any, Any]:
     """The largest sum of scores over signs of every pair, and the signs `[*batch, n, n, directions]`.
 
-    Direction by direction: exact for one, an ascent for several.
+    Direction by direction, the last one first, from all signs that others may start with: exact for a few directions,
+    an ascent for more.
     """
     xp, count = namespace(scores), len(characters[0])
-    signs = [xp.ones_like(scores[0])] * count
-    others = lambda odd, skip: [signs[m] for m in range(count) if odd[m] and m != skip]
     product = lambda matrix, factors: functools.reduce(lambda x, y: x * y, factors, matrix)
-    for k in [*range(count)] * min(count, 2):
-        slope = sum(product(s, others(odd, k)) for odd, s in zip(characters, scores, strict=True) if odd[k])
-        signs[k] = xp.where(slope < 0, -1.0, 1.0).astype(scores.dtype)
-    total = sum(product(s, others(odd, None)) for odd, s in zip(characters, scores, strict=True))
+
+    def ascend(start):
+        signs = [xp.full_like(scores[0], sign) for sign in start]
+        others = lambda odd, skip: [signs[m] for m in range(count) if odd[m] and m != skip]
+        for k in [*reversed(range(count))] * min(count, 2):
+            slope = sum(product(s, others(odd, k)) for odd, s in zip(characters, scores, strict=True) if odd[k])
+            signs[k] = xp.where(slope < 0, -1.0, 1.0).astype(scores.dtype)
+        return sum(product(s, others(odd, None)) for odd, s in zip(characters, scores, strict=True)), signs
+
+    some = min(count - 1, TRIED)
+    starts = ((*start, *[1.0] * (count - some)) for start in itertools.product((1.0, -1.0), repeat=some))
+    total, signs = ascend(next(starts))
+    for start in starts:
+        other, flipped = ascend(start)
+        signs = [xp.where(other > total, x, y) for x, y in zip(flipped, signs, strict=True)]
+        total = xp.maximum(total, other)
     return total, xp.stack(signs, -1)

@@ -49,17 +49,18 @@ class _Same:
 def deep_align(
     spec: PermutationSpec, a: PyTree, b: PyTree, *, aligner: Aligner, key: jax.Array | None = None
 ) -> Alignment:
-    """One forward pass and a Hungarian step (Navon et al. 2024).
+    """One forward pass and a Hungarian step, or by the kind of the group a polar factor (Navon et al. 2024).
 
     Args:
-      spec, a, b: what is matched; the aligner must have been made for this spec.
+      spec, a, b: what is matched; the aligner must have been made for this spec. Networks of all kinds of symmetry
+        come here in their gauge, and the alignment is one of the networks as they are.
       aligner: a trained (or untrained) aligner.
       key: not used; all methods share one signature.
     """
     if aligner.model.spec != spec:
+        about = lambda spec: f"groups {dict(spec.sizes)} of kinds {sorted(set(spec.kinds.values()))} on "
         raise SpecError(
-            f"deep_align: the aligner was trained for groups {dict(aligner.model.spec.sizes)} on "
-            f"{len(aligner.model.spec.leaves)} arrays, these networks have {dict(spec.sizes)} on {len(spec.leaves)}; "
-            "train one for this architecture"
+            f"deep_align: the aligner was trained for {about(aligner.model.spec)}{len(aligner.model.spec.leaves)} "
+            f"arrays, these networks have {about(spec)}{len(spec.leaves)}; train one for this architecture"
         )
     return Alignment(*aligner.model.apply(aligner.variables, a, b, method="align"))

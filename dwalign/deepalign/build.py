@@ -13,6 +13,7 @@ from dwalign.deepalign.checkpoints import CheckpointError, Checkpoints
 from dwalign.deepalign.model import DeepAlign
 from dwalign.deepalign.settings import AlignerConfig
 from dwalign.encoders import ENCODERS, EncoderShape
+from dwalign.matching import matched
 from dwalign.networks import build
 from dwalign.program import Network
 from dwalign.symmetry import SpecError
@@ -23,10 +24,12 @@ PyTree = Any
 def make_model(network: Network, config: AlignerConfig, inputs: PyTree) -> DeepAlign:
     """The model for networks like `network`; `inputs` are training inputs, where probes start.
 
+    It is made for networks in their gauge (`dwalign.matching.gauged`), and for what that leaves open.
+
     Raises:
       ValueError: an encoder that does not exist, or cannot be what is asked for.
     """
-    c = config
+    c, network = config, matched(network)
     if c.encoder not in ENCODERS:
         raise ValueError(f"encoder: must be one of {sorted(ENCODERS)}, got {c.encoder!r}")
     probes = jnp.asarray(inputs[: c.probes])

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dwalign.assignment import hungarian, soft_assign
-from dwalign.matching.objective import standardise
-from dwalign.matching.refine import SPREAD, better_of, refine_scores
-from dwalign.matching.scores import feature_scores, match_scores, own_scores
+from dwalign.assignment import hungarian, settled
+from dwalign.matching.latents import Latents, from_scores, harden, scores_in, soften, standardised
+from dwalign.matching.objective import better_of
+from dwalign.matching.refine import SPREAD, refine_scores
+from dwalign.matching.scores import feature_scores, match_products, own_scores
 from dwalign.symmetry import PermutationSpec, group_roles, to_matrices
 
 PyTree = Any
@@ -29,10 +30,13 @@ class DeepAlign(nn.Module):
 
     `Q_m[i, j] = s_m^2 <x_i, y_j>` with x, y the normalised features of the units, plus terms that are symmetric in the
     two networks. For every setting of the parameters `Q(g.v, g'.v') = g Q(v, v') g'^T` and `Q(v', v) = Q(v, v')^T`.
+    Signs have scores of their own for each character, and a map is the polar factor of its scores; the laws are the
+    same. Scales and linear maps are left to a gauge (`dwalign.matching.gauged`).
 
     Attributes:
-      spec: what may be permuted.
-      encoder: a linen module `params -> {group: [*batch, n, d]}`, applied to both networks.
+      spec: what may be permuted, of the kinds `dwalign.assignment.MATCHED`.
+      encoder: a linen module `params -> {group: [*batch, n, d]}`, applied to both networks; of groups with signs
+        `[*batch, n, characters, d]`.
       updates: unrolled score updates: each adds the standardised weight-matching scores under the current soft
         alignment, with learned weights, so that one pass generalises weight matching. Groups that others are batched
         over (heads) take none: the product settles who is whose partner, and the units inside are compared between
@@ -90,48 +94,66 @@ class DeepAlign(nn.Module):
         """Scores `[*batch, n, n]` for each group, larger where unit i of a resembles unit j of b."""
         return self.align(a, b)[1]
 
-    def align(self, a: PyTree, b: PyTree) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        """Permutations `[*batch, n]` for each group, and the scores of which they are the best assignment."""
-        return self.descend(a, b, self.update(a, self.encode(a), b, self.encode(b)))
+    def align(self, a: PyTree, b: PyTree) -> tuple[dict[str, Any], dict[str, jax.Array]]:
+        """The element of each group, and the scores of which it is the best assignment."""
+        elements, latents = self.descend(a, b, self.update(a, self.encode(a), b, self.encode(b)))
+        return elements, scores_in(latents)
 
     def encode(self, params: PyTree) -> dict[str, jax.Array]:
         """Unit features `[*batch, n, d]`; encode once where a network takes part in several pairs."""
         return self.encoder(params)
 
-    def product(self, features_a, features_b) -> dict[str, jax.Array]:
-        """The scores before the updates: the comparison of features alone."""
-        cosines = feature_scores(self.spec, features_a, features_b)
-        return {g: self.roots[g] ** 2 * cosine for g, cosine in cosines.items()}
+    def product(self, features_a, features_b) -> Latents:
+        """Latents before the updates, scores of groups that only exchange units: the comparison of features alone."""
+        return from_scores(self.spec, self._product(features_a, features_b))
 
-    def compare(self, a: PyTree, features_a, b: PyTree, features_b) -> dict[str, jax.Array]:
-        """The scores, from networks and their features."""
+    def compare(self, a: PyTree, features_a, b: PyTree, features_b) -> Latents:
+        """The latents, from networks and their features."""
         return self.descend(a, b, self.update(a, features_a, b, features_b))[1]
 
-    def update(self, a: PyTree, features_a, b: PyTree, features_b) -> dict[str, jax.Array]:
-        """The scores behind the updates, before descent."""
-        own = own_scores(self.spec, a, b)
-        start = self.product(features_a, features_b)
-        settled = to_matrices(hungarian({g: start[g] for g in self.outer}))
+    def update(self, a: PyTree, features_a, b: PyTree, features_b) -> Latents:
+        """The latents behind the updates, before descent."""
+        spec, own = self.spec, own_scores(self.spec, a, b)
+        start = self._product(features_a, features_b)
+        partners = to_matrices(hungarian({g: start[g] for g in self.outer}))
 
         def step(scores, weights):
-            plans = soft_assign(scores, temperature=self.temperature, iterations=self.iterations, solver="scaling")
-            matched = standardise(match_scores(self.spec, a, b, plans | settled, own=own), 1.0)
+            latents = from_scores(spec, scores)
+            plans = soften(spec, latents, temperature=self.temperature, iterations=self.iterations, solver="scaling")
+            matched = _standardised(spec, match_products(spec, a, b, plans | partners, own=own))
             return scores | {
                 g: scores[g] + (weight * matched[g]).astype(scores[g].dtype) for g, weight in weights.items()
             }, None
 
-        return jax.lax.scan(step, start, self.weights, length=self.updates)[0]
+        return from_scores(spec, jax.lax.scan(step, start, self.weights, length=self.updates)[0])
 
-    def descend(
-        self, a: PyTree, b: PyTree, scores: dict[str, jax.Array]
-    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        """Permutations, and the scores behind descent from `scores`; a model without descent keeps those."""
+    def _product(self, features_a, features_b) -> dict[str, jax.Array]:
+        cosines = feature_scores(self.spec, features_a, features_b)
+        return {g: self.roots[g] ** 2 * cosine for g, cosine in cosines.items()}
+
+    def descend(self, a: PyTree, b: PyTree, latents: Latents) -> tuple[dict[str, Any], Latents]:
+        """The elements, and the latents behind descent from `latents`; a model without descent keeps those."""
         if not self.descent:
-            return hungarian(scores), scores
+            return harden(self.spec, latents), latents
         answer, disagreement = ANSWERS[self.outputs]
         wanted = 0.5 * (answer(self.respond(a)) + answer(self.respond(b)))
         loss = lambda params: disagreement(self.respond(params), wanted)
-        start = standardise(scores, self.spread)
+        start = standardised(self.spec, latents, self.spread)
         end, _ = refine_scores(self.spec, a, b, start, loss, steps=self.descent, learning_rate=self.rate)
-        before, after = hungarian((start, end))
+        # both are one call to the host
+        both = jax.vmap(lambda x: harden(self.spec, x))(jax.tree.map(lambda *x: jnp.stack(x), start, end))
+        before, after = (jax.tree.map(lambda x, k=k: x[k], both) for k in range(2))
         return better_of(self.spec, a, b, (before, start), (after, end), loss)
+
+
+def _standardised(spec: PermutationSpec, scores: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Scores of standard deviation 1; those of signs and maps are not centred, which would depend on the basis."""
+
+    def one(group, q):
+        kind, total = spec.kinds[group], settled(spec, group, q)
+        apart = total if kind == "orthogonal" else total - jnp.mean(total, (-1, -2), keepdims=True)
+        factor = jax.lax.rsqrt(jnp.mean(apart**2, (-1, -2), keepdims=True) + 1e-12)
+        # the same one for all characters of signs
+        return apart * factor if kind == "permutation" else q * jnp.broadcast_to(factor, (*q.shape[:-2], 1, 1))
+
+    return {g: one(g, q) for g, q in scores.items()}

@@ -12,7 +12,8 @@ class AlignerConfig:
     """The aligner's shape."""
 
     encoder: str = "probe"
-    """dws, graph or probe; the default is as good as any by measurement at equal training time."""
+    """dws, graph or probe; the default is as good as any by measurement at equal training time. Only dws knows
+    nothing but the order of units."""
     channels: int | None = None
     """width of the encoder; its own default if not given."""
     depth: int | None = None

@@ -8,14 +8,15 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 
-from dwalign.assignment import hungarian, soft_assign
 from dwalign.deepalign import losses
 from dwalign.deepalign.model import DeepAlign
 from dwalign.deepalign.settings import LossWeights, Optimisation
-from dwalign.matching.objective import loss_of, standardise
+from dwalign.matching.gauged import is_matched
+from dwalign.matching.latents import harden, relaxed, soften, standardised
+from dwalign.matching.objective import loss_of
 from dwalign.matching.refine import SPREAD, refine_scores
 from dwalign.program import CLASSIFICATION, Data, Network, Task
-from dwalign.symmetry import count_networks, inverse, permute, random_perms, take_networks, to_matrices, transpose
+from dwalign.symmetry import SpecError, count_networks, inverse, permute, random_perms, take_networks, transpose
 from dwalign.zoo import Augmentation, augment, random_pairs
 
 PyTree = Any
@@ -24,11 +25,11 @@ METRICS = ("supervised", "alignment", "mode_connectivity", "distillation")
 
 
 class Targets(NamedTuple):
-    """Pairs of training networks `first[k]`, `second[k]` with permutations found for them, `[pairs, ...]`."""
+    """Pairs of training networks `first[k]`, `second[k]` with elements found for them, `[pairs, ...]`."""
 
     first: jax.Array
     second: jax.Array
-    perms: dict[str, jax.Array]
+    perms: dict[str, Any]
 
 
 class TrainState(NamedTuple):
@@ -70,34 +71,35 @@ def pair_losses(
     # one program for all three, and below for both directions: what is traced once is compiled once
     features = jax.vmap(lambda v: model.apply(variables, v, method="encode"))(_stacked(a, b, copy))
     features_a, features_b, features_copy = (take_networks(features, k) for k in range(3))
-    scores = model.apply(variables, a, features_a, b, features_b, method="compare")
+    found = model.apply(variables, a, features_a, b, features_b, method="compare")
     known = model.apply(variables, features_a, features_copy, method="product")
     if optimisation.refine:
-        start = standardise(scores, SPREAD)
+        start = standardised(spec, found, SPREAD)
         refined, _ = refine_scores(spec, a, b, start, task_loss, steps=optimisation.refine)
         moves = jax.lax.stop_gradient(jax.tree.map(jnp.subtract, refined, start))
         final = jax.tree.map(jnp.add, start, moves)
     else:
-        final = scores
-    plans = soft_assign(
+        final = found
+    plans = soften(
+        spec,
         final,
         temperature=optimisation.temperature,
         iterations=optimisation.iterations,
         solver=optimisation.solver,
     )
     if optimisation.hard:
-        permutations = to_matrices(hungarian(final))
-        plans = jax.tree.map(lambda plan, p: plan + jax.lax.stop_gradient(p - plan), plans, permutations)
+        elements = relaxed(spec, harden(spec, final))
+        plans = jax.tree.map(lambda plan, e: plan + jax.lax.stop_gradient(e - plan), plans, elements)
     weight = jnp.float32(0.5) if optimisation.midpoint else jax.random.uniform(weight_key)
     connected = jax.vmap(lambda a, b, plans: losses.mode_connectivity(spec, a, b, plans, weight, task_loss))(
         _stacked(a, b), _stacked(b, a), _stacked(plans, transpose(spec, plans))
     )
     return jnp.stack(
         [
-            losses.supervised(known, inverse(spec, moved)),
+            losses.supervised(spec, known, inverse(spec, moved)),
             losses.alignment(spec, a, b, plans),
             connected.mean(),
-            losses.supervised(scores, perms) if perms is not None else jnp.zeros(()),
+            losses.supervised(spec, found, perms) if perms is not None else jnp.zeros(()),
         ]
     )
 
@@ -125,7 +127,8 @@ def make_step(
     Args:
       model: the aligner.
       network: what gets aligned.
-      networks: the training networks, stacked.
+      networks: the training networks, stacked; with more free than the order of their units they are in their gauge,
+        and `network` is what `dwalign.matching.gauged` gives with them.
       data: training inputs and labels, trees of `[m, ...]`, of the mode-connectivity loss.
       weights, augmentation, optimisation: see their classes.
       targets: pairs to learn from; without them pairs are drawn at random.
@@ -134,6 +137,11 @@ def make_step(
         `data` are `[signals, m, ...]`.
       mesh: devices with one axis `pairs`, over which the batch is divided; all devices by default.
     """
+    if not is_matched(network.spec):
+        raise SpecError(
+            "make_step: training networks must be in their gauge, found groups of kinds "
+            f"{sorted(set(network.spec.kinds.values()))}; take network, networks = gauged(network, networks)"
+        )
     mesh = mesh or device_mesh(optimisation.batch_size)
     if optimisation.batch_size % mesh.size:
         raise ValueError(f"batch_size must be a multiple of the {mesh.size} devices, got {optimisation.batch_size}")

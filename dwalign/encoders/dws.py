@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from dwalign.encoders.registry import EncoderShape, encoder
 from dwalign.program import Network
-from dwalign.symmetry import PermutationSpec, weight_blocks
+from dwalign.symmetry import PermutationSpec, SpecError, weight_blocks
 
 EPS = 1e-6
 POOLINGS = {"mean": jnp.mean, "max": jnp.max}
@@ -60,6 +60,11 @@ class DWSEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, params):
+        if self.spec.has_kinds:
+            raise SpecError(
+                "dws: its maps pool over units, which only the order of these may leave open, found groups of kinds "
+                f"{sorted(set(self.spec.kinds.values()))}; take the graph or the probe encoder, or spec.with_kinds()"
+            )
         if self.pooling not in POOLINGS:
             raise ValueError(f"dws: pooling must be one of {sorted(POOLINGS)}, got {self.pooling!r}")
         spaces, arrays = zip(*(self._space(k, b) for k, b in enumerate(weight_blocks(self.spec, params))), strict=True)

@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from dwalign.encoders.dws import unit_scale
+from dwalign.encoders.parity import EPS, EVEN, MAPPED, by_character, own_axes, parities, parity, sizes
 from dwalign.encoders.registry import EncoderShape, encoder
 from dwalign.program import Network
 from dwalign.symmetry import Block, PermutationSpec, block_roles, group_roles, weight_blocks
 
-EPS = 1e-6
+States = dict[tuple[str, str], jax.Array]
+"""Features by group and parity, `[*batch, n, d]`; even ones of a group that may be rotated are `[*batch, 1, d]`."""
 
 
 class GraphEncoder(nn.Module):
@@ -24,10 +26,15 @@ class GraphEncoder(nn.Module):
     that arrive over the weights: `h_l <- LayerNorm(h_l + MLP[h_l, W_l phi(h_{l-1}), W_{l+1}^T psi(h_{l+1}), s_l])`,
     with s_l the start.
 
+    Where more than the order of units is free, messages change with the signs or the map of the place at which they
+    arrive (`dwalign.encoders.parity`). For these the MLP has no biases and gates in place of its non-linearity, made
+    from what does not change; it learns their sizes.
+
     Attributes:
-      spec: what may be permuted.
-      features: d of the result, group to `[*batch, n, d]`.
-      channels: width of the hidden states.
+      spec: what may be permuted, of the kinds `dwalign.assignment.MATCHED`.
+      features: d of the result, group to `[*batch, n, d]`; of kind "sign" one vector for each of `spec.characters`,
+        `[*batch, n, characters, d]`.
+      channels: width of the hidden states; features of an axis that may be rotated span at most so many dimensions.
       rounds: of messages.
       shared: parts of one role (`symmetry.group_roles`) share their parameters, which then fit networks of every width
         and, where these repeat a layer, of every depth.
@@ -43,24 +50,40 @@ class GraphEncoder(nn.Module):
     def __call__(self, params):
         blocks = [block._replace(array=unit_scale(block.array)) for block in weight_blocks(self.spec, params)]
         parts = make_parts(self, blocks, self.channels)
-        start = {g: self._start(g, blocks, parts) for g in self.spec.sizes}
+        start = {state: x for g in self.spec.sizes for state, x in self._start(g, blocks, parts).items()}
         hidden = start
         for r in range(self.rounds):
             hidden = message_round(f"round_{r}", self.spec, blocks, parts, hidden, start, self.channels)
-        return {g: parts.dense(f"out_{parts.groups[g]}", self.features)(h) for g, h in hidden.items()}
 
-    def _start(self, group, blocks, parts):
-        found = Gathered()
+        def out(g, p):
+            return parts.dense(named(f"out_{parts.groups[g]}", p), self.features, p)(hidden[g, p])
+
+        return {g: by_character(self.spec, g, functools.partial(out, g)) for g in self.spec.sizes}
+
+    def _start(self, group, blocks, parts) -> States:
+        found = {p: Gathered() for p in parities(self.spec, group)}
         for k, axis in occurrences(blocks, group):
-            block, place = blocks[k], (parts.blocks[k], axis)
-            found.add((*place, "statistics"), _statistics(self.spec, block, axis))
+            block, place, own = blocks[k], (parts.blocks[k], axis), parity(self.spec, blocks[k], axis)
+            mean, size = _statistics(self.spec, block, axis)
+            found[EVEN].add((*place, "statistics", 2), size)
+            # sums over odd axes would depend on signs and bases
+            if any(parity(self.spec, block, i) for i in range(block.array.ndim) if i != axis):
+                continue
+            found[own].add((*place, "statistics", 1), mean)
             if set(block.factors) & (set(self.spec.sizes) - {group}) == set(self.spec.batch.get(group, ())):
-                found.add((*place, "message"), _message(self.spec, block, axis, {}, parts.embeddings[k], self.channels))
+                found[own].add(
+                    (*place, "message", 0), _message(self.spec, block, axis, {}, parts.embeddings[k], self.channels)
+                )
         role = parts.groups[group]
-        # masks alone tell nothing about their units
-        told = found.means() or [jnp.zeros((*self.spec.batch_shape(group), self.spec.sizes[group], 1))]
-        x = parts.dense(f"start_{role}", self.channels)(jnp.concatenate(told, -1))
-        return parts.norm(f"start_norm_{role}")(x)
+
+        def start(p):
+            # masks alone tell nothing about their units
+            units = 1 if p == EVEN and len(own_axes(self.spec, group)) > 1 else self.spec.sizes[group]
+            told = found[p].means() or [jnp.zeros((*self.spec.batch_shape(group), units, 1))]
+            x = parts.dense(named(f"start_{role}", p), self.channels, p)(jnp.concatenate(told, -1))
+            return parts.norm(named(f"start_norm_{role}", p), own_axes(self.spec, group) if p else None)(x)
+
+        return {(group, p): start(p) for p in found}
 
 
 class Parts(NamedTuple):
@@ -69,7 +92,8 @@ class Parts(NamedTuple):
     Attributes:
       groups, blocks: roles.
       embeddings: for each block and fixed axis a vector for each position.
-      dense, norm: `(name, width)` and `(name)` to a layer, the same one for the same name.
+      dense: `(name, width, parity)` to a layer, the same one for the same name; without biases for odd features.
+      norm: `(name, axes)` likewise; odd features are divided by their size over these axes, even ones have none.
     """
 
     groups: dict[str, str]
@@ -77,6 +101,11 @@ class Parts(NamedTuple):
     embeddings: list[dict[int, jax.Array]]
     dense: Callable
     norm: Callable
+
+
+def named(name: str, parity: str) -> str:
+    """What belongs to features of this parity; even ones keep the name."""
+    return f"{name}_odd_{parity}" if parity else name
 
 
 def make_parts(module: nn.Module, blocks: Sequence[Block], channels: int, *, outer: bool = True) -> Parts:
@@ -95,9 +124,15 @@ def make_parts(module: nn.Module, blocks: Sequence[Block], channels: int, *, out
         }
         for role, block in zip(roles, blocks, strict=True)
     ]
-    dense = functools.cache(lambda name, width: nn.Dense(width, name=name))
-    norm = functools.cache(lambda name: nn.LayerNorm(name=name))
-    return Parts(group_roles(spec, shared=module.shared), roles, embeddings, dense, norm)
+    dense = functools.cache(lambda name, width, parity: nn.Dense(width, use_bias=parity == EVEN, name=name))
+    norm = functools.cache(
+        lambda name, axes: nn.RMSNorm(reduction_axes=axes, name=name) if axes else nn.LayerNorm(name=name)
+    )
+    groups = group_roles(spec, shared=module.shared)
+    if module.shared:
+        # what is learned for signs is of no use where there are none
+        groups = {g: " ".join([role, *parities(spec, g)]).rstrip() for g, role in groups.items()}
+    return Parts(groups, roles, embeddings, dense, norm)
 
 
 class Gathered(dict):
@@ -111,26 +146,44 @@ class Gathered(dict):
         return [sum(self[place]) / len(self[place]) for place in sorted(self)]
 
 
-def message_round(name: str, spec, blocks, parts: Parts, hidden, extra, channels):
+def message_round(name: str, spec, blocks, parts: Parts, hidden: States, extra: States, channels: int) -> States:
     """One round of messages between all groups; called inside the compact method of a module."""
-    new = {}
+    new: States = {}
     for group in spec.sizes:
-        received = Gathered()
+        received = {p: Gathered() for p in parities(spec, group)}
         for k, axis in occurrences(blocks, group):
-            block = blocks[k]
-            sources = {f: i for i, f in reversed([*enumerate(block.factors)]) if i != axis and f in spec.sizes}
-            sources = {f: i for f, i in sources.items() if f not in spec.batch.get(group, ())}
+            block, role = blocks[k], parts.blocks[k]
+            others = [i for i, f in enumerate(block.factors) if i != axis and f in spec.sizes]
+            others = [i for i in others if block.factors[i] not in spec.batch.get(group, ())]
+            sources = {(block.factors[i], parity(spec, block, i)): i for i in reversed(others)}
             if not sources:
                 continue
-            role = parts.blocks[k]
-            sent = {f: parts.dense(f"{name}_{role}_{axis}_{i}", channels)(hidden[f]) for f, i in sources.items()}
-            received.add((role, axis), _message(spec, block, axis, sent, parts.embeddings[k], channels))
-        role = parts.groups[group]
-        x = jnp.concatenate([hidden[group], extra[group], *received.means()], -1)
-        x = parts.dense(f"{name}_{role}_in", channels)(x)
-        x = parts.dense(f"{name}_{role}_out", channels)(nn.gelu(x))
-        new[group] = parts.norm(f"{name}_{role}_norm")(hidden[group] + x)
+            sent = {
+                (f, p): parts.dense(named(f"{name}_{role}_{axis}_{i}", p), channels, p)(hidden[f, p])
+                for (f, p), i in sources.items()
+            }
+            message = _message(spec, block, axis, sent, parts.embeddings[k], channels)
+            received[parity(spec, block, axis)].add((role, axis), message)
+        new |= _renewed(name, spec, parts, group, received, hidden, extra, channels)
     return new
+
+
+def _renewed(name, spec, parts: Parts, group, received, hidden: States, extra: States, channels) -> States:
+    """The states of a group after a round: even ones learn the sizes of odd ones, and then gate them."""
+    own = lambda p: named(f"{name}_{parts.groups[group]}", p)
+
+    def enter(p, *more):
+        told = [hidden[group, p], extra[group, p], *received[p].means(), *more]
+        return parts.dense(f"{own(p)}_in", channels, p)(jnp.concatenate(told, -1))
+
+    def leave(p, x):
+        x = parts.dense(f"{own(p)}_out", channels, p)(x)
+        return parts.norm(f"{own(p)}_norm", own_axes(spec, group) if p else None)(hidden[group, p] + x)
+
+    odd = {p: enter(p) for p in received if p != EVEN}
+    even = leave(EVEN, nn.gelu(enter(EVEN, *(sizes(spec, group, x) for x in odd.values()))))
+    gate = lambda p: nn.sigmoid(parts.dense(f"{own(p)}_gate", channels, EVEN)(even))
+    return {(group, p): leave(p, x * gate(p)) for p, x in odd.items()} | {(group, EVEN): even}
 
 
 def occurrences(blocks: Sequence[Block], group: str) -> list[tuple[int, int]]:
@@ -143,18 +196,20 @@ def _batch_axes(spec: PermutationSpec, block: Block, axis: int) -> list[int]:
     return [block.factors.index(h) for h in spec.batch.get(group or "", ())]
 
 
-def _statistics(spec, block: Block, axis: int) -> jax.Array:
-    """Norm and mean over all other axes, `[*batch, n, 2]`."""
+def _statistics(spec, block: Block, axis: int) -> tuple[jax.Array, jax.Array]:
+    """Mean and size over all other axes, `[*batch, n, 1]`; the size is even, and so that of a whole rotated axis."""
     keep = [*_batch_axes(spec, block, axis), axis]
     others = tuple(k for k in range(block.array.ndim) if k not in keep)
-    mean = jnp.mean(block.array, others)
-    norm = jnp.sqrt(jnp.mean(block.array**2, others) + EPS)
     order = [sorted(keep).index(k) for k in keep]
-    return jnp.stack([mean.transpose(order), norm.transpose(order)], -1)
+    mean = jnp.mean(block.array, others).transpose(order)
+    square = jnp.mean(block.array**2, others).transpose(order)[..., None]
+    if parity(spec, block, axis) == MAPPED:
+        square = jnp.mean(square, -2, keepdims=True)
+    return mean[..., None], jnp.sqrt(square + EPS)
 
 
-def _message(spec, block: Block, axis: int, sent: dict[str, jax.Array], embedding, channels: int) -> jax.Array:
-    """Weights times the features at their other ends, summed: `[*batch, n, channels]`."""
+def _message(spec, block: Block, axis: int, sent: States, embedding, channels: int) -> jax.Array:
+    """Weights times the features at their other ends, summed: `[*batch, n, channels]`, as odd as the place is."""
     letters = list(range(block.array.ndim))
     channel = block.array.ndim
     keep = [*_batch_axes(spec, block, axis), axis]
@@ -164,9 +219,9 @@ def _message(spec, block: Block, axis: int, sent: dict[str, jax.Array], embeddin
         if k in keep:
             continue
         summed *= block.array.shape[k]
-        if factor in sent:
+        if (source := (factor, parity(spec, block, k))) in sent:
             batch = [block.factors.index(h) for h in spec.batch.get(factor, ())]
-            operands += [sent[factor], [*batch, k, channel]]
+            operands += [sent[source], [*batch, k, channel]]
         elif k in embedding:
             operands += [embedding[k], [k, channel]]
     if len(operands) == 2:

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwalign.encoders.dws import unit_scale
-from dwalign.encoders.graph import make_parts, message_round
+from dwalign.encoders.graph import States, make_parts, message_round, named
+from dwalign.encoders.parity import EVEN, by_character, by_parity, flipping, own_axes, parities
 from dwalign.encoders.registry import EncoderShape, encoder
 from dwalign.program import Network
 from dwalign.symmetry import PermutationSpec, SpecError, weight_blocks
@@ -34,6 +35,9 @@ class ProbeEncoder(nn.Module):
 
     With `kinds=("post",), rounds=0, learned=False` inner products of features are the scores of activation matching
     on `inputs`: inner products with `centred=False`, correlations with `centred=True`.
+
+    Where more than the order of units is free, responses are odd features, as those of the graph encoder: flips of all
+    units show which signs flip which of them.
 
     Attributes:
       spec: what may be permuted.
@@ -69,48 +73,67 @@ class ProbeEncoder(nn.Module):
     def __call__(self, params):
         if not self.kinds or set(self.kinds) - set(KINDS):
             raise ValueError(f"probe: kinds must hold some of {tuple(KINDS)}, got {self.kinds!r}")
-        responses = self._responses(params)
+        responses, flips = self._responses(params)
         weights = jnp.array([KINDS[kind] for kind in self.kinds] if len(self.kinds) > 1 else [1.0])
         if self.learned:
             weights = self.param("weights", lambda _: weights)
-        x = {
-            g: jnp.concatenate([w * self._rows(g, units) for w, units in zip(weights, responses, strict=True)], -1)
-            for g in self.spec.sizes
-        }
+        told: States = {}
+        for g in self.spec.sizes:
+            rows = [w * self._rows(g, units) for w, units in zip(weights, responses, strict=True)]
+            seen = [by_parity(self.spec, g, x, odd.get(g)) for x, odd in zip(rows, flips, strict=True)]
+            told |= {(g, p): jnp.concatenate([one[p] for one in seen], -1) for p in seen[0]}
+        of = lambda features: {g: by_character(self.spec, g, lambda p, g=g: features[g, p]) for g in self.spec.sizes}
         if not self.rounds:
-            return x
+            return of(told)
         blocks = [block._replace(array=unit_scale(block.array)) for block in weight_blocks(self.spec, params)]
         # messages pass between groups only: responses tell what comes from inputs and goes to outputs
         parts = make_parts(self, blocks, self.features, outer=False)
         role = parts.groups
-        start = {
-            g: parts.norm(f"start_norm_{role[g]}")(parts.dense(f"start_{role[g]}", self.features)(x[g])) for g in x
-        }
+        start: States = {}
+        for g in self.spec.sizes:
+            for p in parities(self.spec, g):
+                # nothing is told about a whole axis that may be rotated
+                x = told.get((g, p), jnp.zeros((*self.spec.batch_shape(g), 1, 1)))
+                x = parts.dense(named(f"start_{role[g]}", p), self.features, p)(x)
+                axes = own_axes(self.spec, g) if p else None
+                start[g, p] = parts.norm(named(f"start_norm_{role[g]}", p), axes)(x)
         hidden = start
         for r in range(self.rounds):
             hidden = message_round(f"round_{r}", self.spec, blocks, parts, hidden, start, self.features)
         # a correction of the responses learns from its first step; zero features beside them would have zero gradients
         correct = functools.cache(
-            lambda role, width: nn.Dense(width, kernel_init=nn.initializers.zeros, name=f"out_{role}")
+            lambda name, width, parity: nn.Dense(
+                width, kernel_init=nn.initializers.zeros, use_bias=parity == EVEN, name=name
+            )
         )
-        return {g: x[g] + correct(role[g], x[g].shape[-1])(hidden[g]) for g in x}
+        return of(
+            {
+                (g, p): x + correct(named(f"out_{role[g]}", p), x.shape[-1], p)(hidden[g, p])
+                for (g, p), x in told.items()
+            }
+        )
 
-    def _responses(self, params) -> list[dict[str, jax.Array]]:
-        """For each kind the units of every group, `[m, ..., *batch, n]`."""
+    def _responses(self, params) -> tuple[list[dict[str, jax.Array]], list[dict[str, jax.Array]]]:
+        """For each kind the units of every group, `[m, ..., *batch, n]`, and which signs flip them."""
         probes = jnp.asarray(self.inputs)
         if self.learned and jnp.issubdtype(probes.dtype, jnp.floating):
             probes = self.param("probes", lambda _: probes)
-        if "sensitivity" not in self.kinds:
-            units = self.capture(params, probes)[1]
+        if "sensitivity" in self.kinds:
+            outputs, _ = jax.eval_shape(self.capture, params, probes)
+            weights = nn.initializers.normal(1.0)
+            if self.learned:
+                weights = self.param("readout", weights, outputs.shape)
+            else:
+                weights = weights(jax.random.key(0), outputs.shape)
+
+        def respond(params, shown=slice(None)):
+            readout = lambda outputs: jnp.sum(outputs * weights[shown])
+            asked = {"readout": readout} if "sensitivity" in self.kinds else {}
+            units = self.capture(params, probes[shown], **asked)[1]
             return [getattr(units, kind) for kind in self.kinds]
-        outputs, _ = jax.eval_shape(self.capture, params, probes)
-        weights = nn.initializers.normal(1.0)
-        if self.learned:
-            weights = self.param("readout", weights, outputs.shape)
-        else:
-            weights = weights(jax.random.key(0), outputs.shape)
-        units = self.capture(params, probes, lambda outputs: jnp.sum(outputs * weights))[1]
-        return [getattr(units, kind) for kind in self.kinds]
+
+        odd = flipping(self.spec, params, lambda params: respond(params, slice(1)))
+        return respond(params), odd or [{} for _ in self.kinds]
 
     def _rows(self, group: str, units: dict[str, jax.Array]) -> jax.Array:
         """Responses `[*batch, n, d]`, scaled so that inner products are means over the responses."""
@@ -126,7 +149,9 @@ class ProbeEncoder(nn.Module):
             x = x[np.linspace(0, len(x) - 1, self.limit).astype(int)]
         if self.centred:
             x = x - jnp.mean(x, 0, keepdims=True)
-            x = x * jax.lax.rsqrt(jnp.mean(x**2, 0, keepdims=True) + EPS)
+            # axes that may be rotated share one scale
+            over = (0, -1) if self.spec.kinds[group] == "orthogonal" else 0
+            x = x * jax.lax.rsqrt(jnp.mean(x**2, over, keepdims=True) + EPS)
         return jnp.moveaxis(x, 0, -1) / math.sqrt(x.shape[0])
 
 

@@ -5,6 +5,7 @@ import pkgutil
 
 from dwalign.matching.activation import activation_matching, activation_matching_correlation, correlations
 from dwalign.matching.features import feature_matching
+from dwalign.matching.gauged import gauged, matched
 from dwalign.matching.method import NEEDS, Method, chain, find_method, known_methods, method
 from dwalign.matching.naive import naive
 from dwalign.matching.refine import refine
@@ -22,8 +23,10 @@ __all__ = [
     "correlations",
     "feature_matching",
     "find_method",
+    "gauged",
     "known_methods",
     "match_scores",
+    "matched",
     "method",
     "naive",
     "refine",

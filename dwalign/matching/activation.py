@@ -9,12 +9,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from dwalign.assignment import as_elements, best_element, hungarian
+from dwalign.assignment import best_element, hungarian
+from dwalign.encoders.parity import flipping
 from dwalign.matching.method import method
 from dwalign.program import Data, Network, Units, count_examples, loops, take_examples
-from dwalign.symmetry import Alignment, Monomial, PermutationSpec, SpecError, identity, inverse, permute, permute_batch
+from dwalign.symmetry import Alignment, Monomial, PermutationSpec, SpecError, inverse, permute, permute_batch
 
 PyTree = Any
 
@@ -57,7 +57,8 @@ def correlations(network: Network, a: PyTree, b: PyTree, inputs: PyTree, *, chun
 
 def _match(network, a, b, inputs, correlation, chunk) -> Alignment:
     spec = network.spec
-    odd = _odd(spec, b, network.capture, take_examples(inputs, slice(1)))
+    first = take_examples(inputs, slice(1))
+    odd = next(iter(flipping(spec, b, lambda params: [network.capture(params, first)[1].post])), {})
     perms: dict[str, Any] = {}
     scores: dict[str, jax.Array] = {}
     for level in _turns(spec):
@@ -93,23 +94,6 @@ def _element(spec: PermutationSpec, group: str, scores: jax.Array, odd: dict[str
     # one direction that flips the response is enough
     first = (odd[group] & (jnp.cumsum(odd[group]) == 1)).astype(signs.dtype)
     return Monomial(perm, None, jnp.sign(signs * first.reshape((1,) * perm.ndim + (-1,)) + 0.5))
-
-
-def _odd(spec: PermutationSpec, params: PyTree, capture: Any, x: PyTree) -> dict[str, jax.Array]:
-    """For each group with signs which of its directions flip the responses, `[directions]`: seen by flipping all."""
-    signed = [g for g, kind in spec.kinds.items() if kind == "sign"]
-    if not signed:
-        return {}
-    neutral = as_elements(spec, identity(spec))
-    before = capture(params, x)[1].post
-
-    def flips(k):
-        sign = lambda g: neutral[g].sign * np.where(np.arange(spec.directions[g][1]) == k, -1.0, 1.0)
-        after = capture(permute(spec, params, {g: neutral[g]._replace(sign=sign(g)) for g in signed}), x)[1].post
-        return {g: jnp.sum(before[g] * after[g]) < 0 for g in signed}
-
-    seen = [flips(k) for k in range(max(spec.directions[g][1] for g in signed))]
-    return {g: jnp.stack([flips[g] for flips in seen[: spec.directions[g][1]]]) for g in signed}
 
 
 def _compare(spec, groups, a, b, capture, inputs, correlation, chunk) -> dict[str, jax.Array]:

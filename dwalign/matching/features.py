@@ -4,8 +4,8 @@ from typing import Any
 
 import jax
 
-from dwalign.assignment import hungarian
 from dwalign.encoders import GraphEncoder
+from dwalign.matching.latents import from_scores, harden, scores_in
 from dwalign.matching.method import method
 from dwalign.matching.scores import feature_scores
 from dwalign.symmetry import Alignment, PermutationSpec
@@ -31,4 +31,5 @@ def feature_matching(
     encoder = GraphEncoder(spec, features=channels, channels=channels, rounds=rounds)
     variables = encoder.init(key, a)
     scores = feature_scores(spec, *(encoder.apply(variables, params) for params in (a, b)))
-    return Alignment(hungarian(scores), scores)
+    latents = from_scores(spec, scores)
+    return Alignment(harden(spec, latents), scores_in(latents))

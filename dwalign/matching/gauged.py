@@ -5,6 +5,7 @@ tell them (`dwalign.symmetry.gauge`). What a group does to weights is linear, so
 gauge is the average in any other.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -12,17 +13,20 @@ import jax
 import numpy as np
 
 from dwalign.assignment import MATCHED, projected
+from dwalign.program import Network
 from dwalign.symmetry import (
     Alignment,
     Monomial,
     PermutationSpec,
     compose,
+    count_networks,
     free_signs,
     gauge,
     inverse,
     namespace,
     order_of,
     permute,
+    take_networks,
 )
 
 PyTree = Any
@@ -34,17 +38,45 @@ def is_matched(spec: PermutationSpec) -> bool:
     return set(spec.kinds.values()) <= set(MATCHED)
 
 
-def in_gauge(spec: PermutationSpec, a: PyTree, b: PyTree, start: Alignment | None, find: Find) -> Alignment:
+def matched(network: Network) -> Network:
+    """The same network with groups of the kinds `MATCHED`: with what a gauge leaves open."""
+    return network if is_matched(network.spec) else dataclasses.replace(network, spec=network.spec.with_kinds(*MATCHED))
+
+
+def gauged(network: Network, networks: PyTree) -> tuple[Network, PyTree]:
+    """Networks in their gauge, which compute the same, and what is left open between them.
+
+    Aligners are trained and judged on these. The method `deep_align` brings networks into their gauge itself.
+
+    Args:
+      network: what they are, with symmetries of any kind.
+      networks: stacked, leaves `[n, ...]`; they are moved one by one on the host.
+
+    Returns:
+      `matched(network)`, and the networks; the same ones where only orders of units are free.
+    """
+    spec = network.spec
+    if is_matched(spec):
+        return network, networks
+    each = (take_networks(networks, k) for k in range(count_networks(networks)))
+    moved = [permute(spec, one, gauge(spec, one)) for one in each]
+    return matched(network), jax.tree.map(lambda *leaves: np.stack(leaves), *moved)
+
+
+def in_gauge(
+    spec: PermutationSpec, a: PyTree, b: PyTree, start: Alignment | None, find: Find, *, narrow: bool = True
+) -> Alignment:
     """`find(spec, a, b, start)` for groups of the kinds that are matched, as an alignment of the networks as they are.
 
     `find` gets both networks in their gauge, and a spec whose groups are of the kinds `MATCHED`. Signs that are fixed
-    in both networks are none of its directions; of networks that are traced nobody can tell which these are.
+    in both networks are none of its directions; of networks that are traced nobody can tell which these are. With
+    `narrow=False` all of them are left, as a method wants that was made before anyone had seen the networks.
     """
     one, two = (gauge(spec, params) for params in (a, b))
     a, b = permute(spec, a, one), permute(spec, b, two)
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((a, b)))
     signed = spec.with_kinds(*MATCHED)
-    free = {} if traced else free_signs(signed, a, b)
+    free = free_signs(signed, a, b) if narrow and not traced else {}
     reduced = signed.with_signs(free)
     back, there = (inverse(spec, element) for element in (one, two))
     if start is not None:

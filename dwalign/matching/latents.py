@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dwalign.assignment import best_signs, hungarian, polar, soft_assign
-from dwalign.matching.objective import start_perms
+from dwalign.assignment import best_signs, hungarian, polar, signed, soft_assign
+from dwalign.matching.objective import standardise, start_perms
 from dwalign.matching.scores import place_products, read_pair
-from dwalign.symmetry import Alignment, Monomial, PermutationSpec
+from dwalign.symmetry import Alignment, Monomial, PermutationSpec, to_matrices
 
 Latents = dict[str, Any]
 PyTree = Any
@@ -38,6 +38,30 @@ class Signed(NamedTuple):
 def scores_in(latents: Latents) -> dict[str, jax.Array]:
     """Of all groups; of maps they are what they maximise the score of."""
     return {g: x.scores if isinstance(x, Signed) else x for g, x in latents.items()}
+
+
+def from_scores(spec: PermutationSpec, scores: dict[str, jax.Array]) -> Latents:
+    """Latents of which `harden` is the best element; `scores` as `best_element` takes them."""
+
+    def one(group, q):
+        if spec.kinds[group] == "orthogonal":
+            return STIFF * spec.sizes[group] ** 0.5 * _contracted(q)
+        return Signed(*signed(spec, group, q)) if spec.kinds[group] == "sign" else q
+
+    return {g: one(g, q) for g, q in scores.items()}
+
+
+def standardised(spec: PermutationSpec, latents: Latents, spread: Any) -> Latents:
+    """Latents that are as confident as is wanted: scores of this standard deviation; maps stay as they are."""
+    scores = standardise({g: x for g, x in scores_in(latents).items() if spec.kinds[g] != "orthogonal"}, spread)
+
+    def one(group, x):
+        if not isinstance(x, Signed):
+            return scores.get(group, x)
+        factor = spread * jax.lax.rsqrt(jnp.var(x.scores, (-1, -2), keepdims=True) + 1e-12)
+        return Signed(scores[group], x.signs * factor[..., None])
+
+    return {g: one(g, x) for g, x in latents.items()}
 
 
 def begin(spec: PermutationSpec, a: PyTree, b: PyTree, start: Alignment, scores: dict[str, jax.Array]) -> Latents:
@@ -89,11 +113,36 @@ def harden(spec: PermutationSpec, latents: Latents) -> dict[str, Any]:
     return {g: one(g, x) for g, x in latents.items()}
 
 
+def relaxed(spec: PermutationSpec, elements: dict[str, Any]) -> dict[str, Any]:
+    """Elements in the form of soft ones."""
+    orders = to_matrices(elements)
+
+    def one(group, element):
+        if not isinstance(element, Monomial):
+            return orders[group]
+        sign = element.sign[..., None, :]
+        return Monomial(orders[group], None, jnp.broadcast_to(sign, (*orders[group].shape, sign.shape[-1])))
+
+    return {g: one(g, element) for g, element in elements.items()}
+
+
 def _orthogonal(matrix: jax.Array) -> jax.Array:
     """The polar factor of what is nearly orthogonal, by products alone (Newton and Schulz)."""
     # singular values below the root of three converge
     matrix = matrix / jnp.maximum(1.0, jnp.linalg.norm(matrix, axis=(-2, -1), keepdims=True) / matrix.shape[-1] ** 0.5)
+    return _turned(matrix)
 
+
+def _contracted(matrix: jax.Array) -> jax.Array:
+    """The polar factor of any matrix; in directions of which it hardly says anything, less than that."""
+    size = lambda x: jnp.sqrt(jnp.sum(x**2, (-2, -1), keepdims=True) + 1e-30)
+    matrix = matrix / size(matrix)
+    gram = jnp.matmul(matrix.swapaxes(-1, -2), matrix)
+    # no less than the largest singular value, and not much more; the same in every basis
+    return _turned(matrix / size(jnp.matmul(gram, gram)) ** 0.25)
+
+
+def _turned(matrix: jax.Array) -> jax.Array:
     def turn(x, _):
         gram = jnp.matmul(x.swapaxes(-1, -2), x)
         return 1.5 * x - 0.5 * jnp.matmul(x, gram), None

@@ -189,7 +189,8 @@ class Method:
         if not is_matched(spec):
             settings: dict[str, Any] = dict(key=key, data=data, task=task, checked=True)
             of = lambda spec: dataclasses.replace(network, spec=spec) if isinstance(network, Network) else spec
-            return in_gauge(spec, a, b, start, lambda spec, a, b, start: self(of(spec), a, b, start=start, **settings))
+            find = lambda spec, a, b, start: self(of(spec), a, b, start=start, **settings)
+            return in_gauge(spec, a, b, start, find, narrow=self.needs != "aligner")
         if self.first is not None:
             first_key, key = jax.random.split(jax.random.key(0) if key is None else key)
             start = self.first(network, a, b, key=first_key, data=data, task=task, start=start, checked=True)

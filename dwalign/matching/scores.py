@@ -111,10 +111,16 @@ def match_scores(
       group to `[*batch, n, n]`, the linear assignment problem of Git Re-Basin's weight matching (Ainsworth et al.
       2023). Differentiable; swapping a and b and transposing `perms` transposes the result.
     """
+    return {group: settled(spec, group, q) for group, q in match_products(spec, a, b, perms, own=own).items()}
+
+
+def match_products(
+    spec: PermutationSpec, a: PyTree, b: PyTree, perms: dict[str, jax.Array], *, own: Scores | None = None
+) -> Scores:
+    """`match_scores` before the best signs are taken: of a group with signs `[characters, *batch, n, n]`."""
     pair = read_pair(spec, a, b)
     own = sum_own(spec, pair) if own is None else own
-
-    return {group: settled(spec, group, place_products(spec, pair, perms, group, own[group])) for group in pair.places}
+    return {group: place_products(spec, pair, perms, group, own[group]) for group in pair.places}
 
 
 def own_scores(spec: PermutationSpec, a: PyTree, b: PyTree) -> Scores:
@@ -186,16 +192,24 @@ def aligned_product(spec: PermutationSpec, pair: Pair, perms: Scores) -> jax.Arr
 
 
 def feature_scores(spec: PermutationSpec, features_a: Scores, features_b: Scores) -> Scores:
-    """Cosines of the features `[*batch, n, d]` of every unit of a and every unit of b, `[*batch, n, n]`.
+    """Cosines of the features of every unit of a and every unit of b, as `best_element` takes them.
 
-    A group that is batched over others compares what these match: units of one head with those of its partner.
+    Features are `[*batch, n, d]`; of a group with signs `[*batch, n, characters, d]`, so that scores are those of each
+    character and their sum under the best signs is a cosine. The axes of an orthogonal group have one length together,
+    the root of their number. A group that is batched over others compares what these match: units of one head with
+    those of its partner.
     """
     scores: Scores = {}
     for level in spec.levels:
-        partners = inverse(spec, hungarian(scores))
+        partners = inverse(spec, hungarian({g: q for g, q in scores.items() if g in spec.outer}))
         for g in level:
-            x, y = _unit(permute_batch(spec, g, features_a[g], partners)), _unit(features_b[g])
-            scores[g] = x @ jnp.swapaxes(y, -1, -2)
+            x, y = permute_batch(spec, g, features_a[g], partners), features_b[g]
+            if spec.kinds[g] == "sign":
+                scores[g] = jnp.einsum("...icd,...jcd->c...ij", _unit(x, -2, -1), _unit(y, -2, -1))
+            elif spec.kinds[g] == "orthogonal":
+                scores[g] = spec.sizes[g] * _unit(x, -2, -1) @ jnp.swapaxes(_unit(y, -2, -1), -1, -2)
+            else:
+                scores[g] = _unit(x, -1) @ jnp.swapaxes(_unit(y, -1), -1, -2)
     return {g: scores[g] for g in spec.sizes}
 
 
@@ -223,8 +237,8 @@ def _lengths(spec: PermutationSpec, blocks: Sequence[Block], group: str, places:
     return squares**0.5 + np.zeros((*spec.batch_shape(group), spec.sizes[group]), np.float32)
 
 
-def _unit(x):
-    return x * jax.lax.rsqrt(jnp.sum(x**2, -1, keepdims=True) + EPS)
+def _unit(x, *axes):
+    return x * jax.lax.rsqrt(jnp.sum(x**2, axes, keepdims=True) + EPS)
 
 
 def _products(spec: PermutationSpec, x: Block, y: Block, perms: Scores, *axes: int) -> jax.Array:

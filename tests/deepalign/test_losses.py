@@ -7,8 +7,9 @@ import pytest
 
 from dwalign.deepalign import METRICS, Optimisation, losses
 from dwalign.deepalign.step import pair_losses
+from dwalign.matching.latents import from_scores
 from dwalign.program import cross_entropy
-from dwalign.symmetry import inverse, permute, take_networks, to_matrices, transpose
+from dwalign.symmetry import Axes, Monomial, PermutationSpec, inverse, permute, take_networks, to_matrices, transpose
 from dwalign.zoo import Augmentation
 
 # cycles: the inverse of each moves every unit elsewhere
@@ -34,7 +35,7 @@ def pair(network, networks):
 
 
 def test_supervised_is_small_at_the_true_labels_alone(wrap, network):
-    loss = wrap(losses.supervised)
+    loss = wrap(lambda *args: losses.supervised(network.spec, *args))
     scores = {g: 30.0 * plan for g, plan in to_matrices(PERMS).items()}
     assert float(loss(scores, PERMS)) < 1e-6
     assert float(loss(scores, inverse(network.spec, PERMS))) > 29
@@ -44,13 +45,30 @@ def test_supervised_is_small_at_the_true_labels_alone(wrap, network):
 
 def test_supervised_takes_rows_and_columns(wrap):
     """One row is undecided between two units: it costs log 2 there, and one column of them nearly all."""
+    loss = wrap(lambda *args: losses.supervised(PermutationSpec({"w": Axes("h")}, {"h": 3}), *args))
     q = 30.0 * np.eye(3, dtype=np.float32)
     q[0, 1] = 30.0
     rows, columns = np.log(2) / 3, np.log(2) / 3
-    np.testing.assert_allclose(wrap(losses.supervised)({"h": q}, {"h": np.arange(3)}), (rows + columns) / 2, rtol=1e-4)
+    np.testing.assert_allclose(loss({"h": q}, {"h": np.arange(3)}), (rows + columns) / 2, rtol=1e-4)
     tilted = np.array([[0.0, 0.0], [9.0, 9.0]])  # rows undecided, columns sure and half of them wrong
     expected = 0.5 * (np.log(2) + 0.5 * (9 + 2 * np.log1p(np.exp(-9))))
-    np.testing.assert_allclose(wrap(losses.supervised)({"h": tilted}, {"h": np.arange(2)}), expected, rtol=1e-4)
+    np.testing.assert_allclose(loss({"h": tilted}, {"h": np.arange(2)}), expected, rtol=1e-4)
+
+
+def test_supervised_takes_signs_and_maps(wrap):
+    """The order alone costs nothing; each sign that is undecided log 2, and a map its squared distance."""
+    spec = PermutationSpec({"w": Axes("h", "m")}, {"h": 3, "m": 3}, kinds={"h": "sign", "m": "orthogonal"})
+    loss = wrap(lambda *args: losses.supervised(spec, *args))
+    order = np.array([1, 2, 0])
+    known = {"h": Monomial(order, None, np.array([[1.0], [-1.0], [1.0]], np.float32)), "m": np.eye(3, dtype=np.float32)}
+    matrix = np.eye(3, dtype=np.float32)[order]
+    # row i has the sign of its unit
+    scores = lambda sure, turn: from_scores(spec, {"h": 30 * (matrix * sure[:, None])[None], "m": 3 * turn})
+    right = np.array([1.0, -1.0, 1.0], np.float32)
+    np.testing.assert_allclose(loss(scores(right, np.eye(3, dtype=np.float32)), known), 0, atol=1e-4)
+    np.testing.assert_allclose(loss(scores(-right, np.eye(3, dtype=np.float32)), known), 60 / 2, rtol=1e-4)
+    flipped = np.diag([1.0, 1.0, -1.0]).astype(np.float32)
+    np.testing.assert_allclose(loss(scores(right, flipped), known), (4 / 3) / 2, rtol=1e-4)
 
 
 def test_alignment_vanishes_at_the_planted_permutation_alone(wrap, network, pair):

@@ -62,6 +62,11 @@ def gated(p, x):
     return (jax.nn.silu(x @ p["gate"]) * (x @ p["up"])) @ p["down"]
 
 
+def bilinear(p, x):
+    """Signs of two directions."""
+    return ((x @ p["left"]) * (x @ p["right"])) @ p["down"]
+
+
 def without_gains(p, x):
     h = x @ p["in"]
     h = h + jax.nn.gelu(norm(h) @ p["up"]) @ p["down"]
@@ -89,6 +94,7 @@ WRITTEN = {
     "leaky": (leaky, LAYER, X),
     "tanh": (tanh, LAYER, X),
     "gated": (gated, dict(gate=(5, 8), up=(5, 8), down=(8, 3)), X),
+    "bilinear": (bilinear, dict(left=(5, 8), right=(5, 8), down=(8, 3)), X),
     "without_gains": (without_gains, {"in": (5, 8), "up": (8, 12), "down": (12, 8), "out": (8, 3)}, X),
     "tied": (tied, dict(embedding=(9, 6)), np.array([[0, 3, 8], [1, 7, 2]])),
     "low_rank": (low_rank, dict(base=(5, 6), a=(5, 3), b=(3, 6), out=(6, 2)), X),
@@ -106,18 +112,23 @@ KINDS = {
 }
 
 
+def weighed(name, seed=0):
+    """A program, an example for it, and weights."""
+    if name in WRITTEN:
+        apply, shapes, example = WRITTEN[name]
+        return apply, example, drawn.named(seed, **shapes)
+    plain = build(BUILT[name])
+    params = drawn.weights(plain.params, seed)
+    if name.endswith("folded"):
+        plain, params = fold_norms(plain, params)
+    return plain.apply, plain.example, params
+
+
 @functools.cache
 def declared(name):
     """A network of which all is free that is, and weights for it."""
-    if name in WRITTEN:
-        apply, shapes, example = WRITTEN[name]
-        params = drawn.named(**shapes)
-        return network(apply, params, example, kinds="all"), params
-    plain = build(BUILT[name])
-    params = drawn.weights(plain.params)
-    if name.endswith("folded"):
-        plain, params = fold_norms(plain, params)
-    return network(plain.apply, params, plain.example, kinds="all"), params
+    apply, example, params = weighed(name)
+    return network(apply, params, example, kinds="all"), params
 
 
 def planted(name, seed):
