@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_batching import sequential_vmap
 
-from dwalign.assignment import as_elements, best_element, neutral, score_of, settled
+from dwalign.assignment import as_elements, best_element, best_score, neutral, score_of, settled
 from dwalign.matching.method import method
 from dwalign.matching.objective import start_perms
 from dwalign.matching.scores import (
@@ -127,13 +127,12 @@ def _improve_jointly(spec, pair, perms, old, group, inner, known) -> Step:
     for g in inner:
         products = sum_inside(spec, pair, others, group, g, known(places[g], group, g))
         if products is not None:
-            found[g] = best_element(spec, g, products)
-            scores = scores + score_of(spec, g, products, found[g])
-            now = _of_partners(products, old[group], int(spec.kinds[g] == "sign"))
-            value = value + score_of(spec, g, now, old[g]).sum(-1)
+            found[g] = functools.partial(_of_partners, products, axis=int(spec.kinds[g] == "sign"))
+            scores = scores + best_score(spec, g, products)
+            value = value + score_of(spec, g, found[g](old[group]), old[g]).sum(-1)
     new = best_element(spec, group, scores)
     gain = score_of(spec, group, scores, new) - value
-    elements = {g: jax.tree.map(lambda array: _of_partners(array, new), element) for g, element in found.items()}
+    elements = {g: best_element(spec, g, products_of(new)) for g, products_of in found.items()}
     return Step(scores, {group: new, **elements}, gain, gain > NOTHING * abs(value))
 
 
