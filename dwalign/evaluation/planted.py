@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dwalign.bounds import Strength, bounded
 from dwalign.matching import Method
 from dwalign.program import CLASSIFICATION, Data, Network, Task, spec_of
 from dwalign.symmetry import PermutationSpec, inverse, permute, perturb, random_perms
@@ -26,13 +27,14 @@ class Recovery(NamedTuple):
     draw: jax.Array
 
 
+@bounded
 def planted_recovery(
     network: Network | PermutationSpec,
     method: Method,
     params: PyTree,
     *,
     key: jax.Array,
-    noise: float = 0.0,
+    noise: Strength = 0.0,
     data: Data | None = None,
     task: Task = CLASSIFICATION,
 ) -> Recovery:

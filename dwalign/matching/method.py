@@ -20,8 +20,8 @@ import jax
 import numpy as np
 
 from dwalign.assignment import refuse_unsolved
+from dwalign.bounds import check, laws_of
 from dwalign.matching.gauged import in_gauge, is_matched
-from dwalign.matching.options import check_options
 from dwalign.program import CLASSIFICATION, Data, Network, Task, check_data, check_network, check_task, spec_of
 from dwalign.symmetry import Alignment, PermutationSpec, SpecError, check_perms
 
@@ -77,7 +77,7 @@ class Method:
         for name in options:
             if name not in free:
                 raise ValueError(f"{self.name}: takes the options {free}, got {name!r}{_misplaced(name)}")
-        check_options(self.name, **options)
+        check(self.name, laws_of(self.function), options)
         return dataclasses.replace(self, options={**self.options, **options})
 
     def after(self, first: "Method") -> "Method":

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dwalign.bounds import Count, bounded
 from dwalign.merging.statistics import reset_statistics
 from dwalign.program import (
     Data,
@@ -50,6 +51,7 @@ class Handle(NamedTuple):
     shift: int | None
 
 
+@bounded
 def repair(
     network: Network,
     merged: PyTree,
@@ -59,7 +61,7 @@ def repair(
     weights: Sequence[float] | None = None,
     shift: bool = True,
     outputs: bool = True,
-    chunk: int = 500,
+    chunk: Count = 500,
 ) -> PyTree:
     """Give the hidden units of a merged network the means and standard deviations that they had before.
 

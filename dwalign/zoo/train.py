@@ -1,6 +1,5 @@
 """Networks out: many classifiers trained at once, each from its own seed and in its own data order."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -8,21 +7,22 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dwalign.bounds import Count, Positive, Share, Strength, settings
 from dwalign.program import CLASSIFICATION, Data, Network, Task, loops
 from dwalign.symmetry import part_of
 
 PyTree = Any
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Recipe:
     """How every network of a zoo is trained, by AdamW."""
 
-    epochs: int = 40
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-4
-    warm_up: float | None = None
+    epochs: Count = 40
+    batch_size: Count = 64
+    learning_rate: Positive = 2e-3
+    weight_decay: Strength = 1e-4
+    warm_up: Share | None = None
     """the share of the steps in which the learning rate rises from zero, to fall to zero along a cosine in the others;
     None keeps it constant."""
 
