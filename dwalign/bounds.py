@@ -43,7 +43,7 @@ def whole(least: int) -> Law:
 
 
 def real(text: str, fits: Callable[[float], bool] = lambda x: True) -> Law:
-    """A finite number that fits; of a scalar array of JAX, which may be traced, the value is not asked for."""
+    """A finite number that fits; of a scalar array, which may be traced, the value is not asked for."""
     number = lambda x: isinstance(x, numbers.Real) and not isinstance(x, bool) and math.isfinite(x)
     return Law(lambda x: fits(float(x)) if number(x) else _is_scalar_array(x), text)
 
@@ -56,18 +56,30 @@ def one_of(choices: Collection[Any]) -> Law:
 Amount = Annotated[int, whole(0)]
 Count = Annotated[int, whole(1)]
 Several = Annotated[int, whole(2)]
-Points = Annotated[int, Law(lambda x: whole(3).fits(x) and x % 2 == 1, "an odd whole number of at least 3")]
-"""Of networks on a path: the midpoint is one of them."""
+Points = Annotated[
+    int,
+    Law(
+        lambda x: whole(3).fits(x) and x % 2 == 1,
+        "a whole number that is odd and at least 3, so that the midpoint is one",
+    ),
+]
 Number = Annotated[float, real("a finite number")]
 Positive = Annotated[float, real("a finite positive number", lambda x: x > 0)]
 Strength = Annotated[float, real("a finite number of at least 0", lambda x: x >= 0)]
 Share = Annotated[float, real("a share from 0 to 1", lambda x: 0 <= x <= 1)]
 Part = Annotated[float, real("a number between 0 and 1, neither of them", lambda x: 0 < x < 1)]
+Names = Annotated[
+    Sequence[str],
+    Law(
+        lambda x: isinstance(x, Collection) and not isinstance(x, str) and all(isinstance(part, str) for part in x),
+        "a list of names",
+    ),
+]
 Widths = Annotated[
     Sequence[int],
     Law(
         lambda x: isinstance(x, list | tuple) and len(x) > 0 and all(whole(1).fits(part) for part in x),
-        "the widths of one or more layers, whole numbers of at least 1",
+        "the widths of at least one hidden layer, whole numbers of at least 1",
     ),
 ]
 
@@ -153,10 +165,11 @@ def _law(hint: Any) -> Law | None:
         return Law(lambda x: (x is None and empty) or any(law.fits(x) for law in laws), text)
     if origin in (tuple, Sequence) and parts[1:] in ((), (...,)) and (each := _law(parts[0])):
         return Law(lambda x: isinstance(x, list | tuple) and all(map(each.fits, x)), f"a sequence, each {each.text}")
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+    # of records that check themselves; of others a guard says more than the name
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint) and hasattr(hint, "__post_init__"):
         return Law(lambda x: isinstance(x, hint), f"a {hint.__name__}")
     return Law(lambda x: isinstance(x, bool), "True or False") if hint is bool else None
 
 
 def _is_scalar_array(value: Any) -> bool:
-    return getattr(value, "ndim", None) == 0 and hasattr(value, "aval")
+    return getattr(value, "ndim", None) == 0 and not isinstance(value, str | numbers.Number)

@@ -22,8 +22,18 @@ import numpy as np
 from dwalign.assignment import refuse_unsolved
 from dwalign.bounds import check, laws_of
 from dwalign.matching.gauged import in_gauge, is_matched
-from dwalign.program import CLASSIFICATION, Data, Network, Task, check_data, check_network, check_task, spec_of
-from dwalign.symmetry import Alignment, PermutationSpec, SpecError, check_perms
+from dwalign.program import (
+    CLASSIFICATION,
+    Data,
+    Network,
+    Task,
+    check_data,
+    check_network,
+    check_task,
+    outputs_of,
+    spec_of,
+)
+from dwalign.symmetry import Alignment, PermutationSpec, SpecError, check_key, check_perms
 
 PyTree = Any
 NEEDS = ("nothing", "weights", "inputs", "labels", "aligner")
@@ -136,8 +146,8 @@ class Method:
             start = None
         spec = spec_of(self.name, network)
         spec.check_pair(a, b)
-        if key is not None and not isinstance(key, jax.Array):
-            raise ValueError(f"{self.name}: key must be a random key, jax.random.key(0), got {type(key).__name__}")
+        if key is not None:
+            check_key(self.name, key)
         parameters = _parameters(self.function)
         if "network" in parameters:
             check_network(self.name, network)
@@ -149,6 +159,8 @@ class Method:
             read = check_data(self.name, data, labels="task" in parameters)
             if "task" in parameters and isinstance(network, Network):
                 check_task(self.name, task, network.apply, a, read)
+            elif isinstance(network, Network) and _looks_other(network.example, read.inputs):
+                outputs_of(self.name, network.apply, a, read.inputs)
         if start is not None:
             _check_start(self.name, spec, start, takes="start" in parameters)
 
@@ -317,6 +329,12 @@ def _find_one(text: str) -> Method:
 def _compiled(subject, task, method, a, b, key, given) -> Alignment:
     settings = {} if task is None else {"task": task}
     return method.function(subject, a, b, key=key, **settings, **given, **method.options)
+
+
+def _looks_other(example: PyTree, inputs: PyTree) -> bool:
+    # programs that take inputs of any size are asked what they make of these, which takes longer than all other checks
+    shapes = lambda tree: [np.shape(leaf)[1:] for leaf in jax.tree.leaves(tree)]
+    return shapes(example) != shapes(inputs)
 
 
 def _check_start(caller: str, spec: PermutationSpec, start: Any, *, takes: bool) -> None:

@@ -40,7 +40,7 @@ def refine(
     learning_rate: Number = 0.3,
     momentum: Number = 0.5,
     spread: Number = SPREAD,
-    iterations: Amount = 10,
+    iterations: Count = 10,
     examples: Count | None = None,
 ) -> Alignment:
     """Lower the loss at the midpoint between a and the softly aligned b, from any start.

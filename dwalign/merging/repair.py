@@ -97,6 +97,11 @@ def repair(
     """
     check_network("repair", network)
     inputs = check_data("repair", data).inputs
+    if not networks or len(networks if weights is None else weights) != len(networks):
+        raise ValueError(
+            f"repair: networks must be those that were averaged, at least one, with a weight for every network, found "
+            f"{0 if weights is None else len(weights)} for {len(networks)} networks"
+        )
     if network.train is not None:
         return reset_statistics(network, merged, inputs, chunk=chunk)
     spec, handles = find_handles(network)

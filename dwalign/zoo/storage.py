@@ -79,6 +79,8 @@ def get_zoo(
         another loss, or networks are not finite.
       ValueError: the network cannot be initialised, or a batch is larger than the data.
     """
+    if not all(isinstance(count, int) and count >= 0 for count in size) or not sum(size):
+        raise ValueError(f"get_zoo: size must be whole numbers with at least one network, found {tuple(size)}")
     if views is not None:
         _check_views(views, size, dataset.train.labels)
     config = {

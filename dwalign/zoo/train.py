@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from dwalign.bounds import Count, Positive, Share, Strength, settings
-from dwalign.program import CLASSIFICATION, Data, Network, Task, loops
+from dwalign.program import CLASSIFICATION, Data, Network, Task, check_data, check_network, check_task, loops
 from dwalign.symmetry import part_of
 
 PyTree = Any
@@ -49,7 +49,8 @@ def train_networks(
       signals: each network learns a signal of its own; the function then also takes their indices `[n]`.
 
     Raises:
-      ValueError: a batch larger than the data, or a network of which nobody knows how it is initialised.
+      ValueError: a batch larger than the data, data that the task cannot judge, or a network of which nobody
+        knows how it is initialised.
     """
     train = train_further(network, data, recipe, task, signals=signals)
 
@@ -67,6 +68,10 @@ def train_further(
 
     To be vmapped and jitted; the optimiser starts afresh. Arguments and errors are those of `train_networks`.
     """
+    check_network("train_networks", network)
+    data = check_data("train_networks", data, labels=True)
+    one = jax.tree.map(lambda leaf: leaf[0], data) if signals else data
+    check_task("train_networks", task, network.apply, network.params, one)
     count = jax.tree.leaves(data.labels)[0].shape[1 if signals else 0]
     steps = count // recipe.batch_size
     if steps < 1:
