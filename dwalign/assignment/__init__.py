@@ -10,7 +10,7 @@ from dwalign.assignment.elements import (
     score_of,
     settled,
 )
-from dwalign.assignment.hard import hungarian, refuse_unsolved
+from dwalign.assignment.hard import hungarian, plain_refusal, refuse_unsolved
 from dwalign.assignment.soft import sinkhorn, soft_assign
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "best_signs",
     "hungarian",
     "neutral",
+    "plain_refusal",
     "polar",
     "projected",
     "refuse_unsolved",

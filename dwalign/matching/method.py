@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dwalign.assignment import refuse_unsolved
+from dwalign.assignment import plain_refusal, refuse_unsolved
 from dwalign.bounds import check, laws_of
 from dwalign.matching.gauged import in_gauge, is_matched
 from dwalign.program import (
@@ -212,7 +212,8 @@ class Method:
             return self.function(subject, a, b, key=key, **given, **self.options)
         own = dataclasses.replace(self, first=None)
         key = jax.random.key(0) if key is None else key
-        found = _compiled(subject, task if "task" in parameters else None, own, a, b, key, given)
+        with plain_refusal():
+            found = _compiled(subject, task if "task" in parameters else None, own, a, b, key, given)
         if jax.default_backend() != "cpu" and not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(found)):
             refuse_unsolved(found.perms)
         return found
