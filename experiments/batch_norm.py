@@ -10,7 +10,6 @@ and with those that averaging leaves.
 Writes runs/batch_norm/: config.json, results.json, series.png.
 """
 
-import dataclasses
 import json
 from typing import Any
 
@@ -19,6 +18,7 @@ import study
 import tyro
 
 from dwalign import report, zoo
+from dwalign.bounds import Count, settings
 from dwalign.evaluation import benchmark
 from dwalign.matching import Method, naive, weight_matching
 from dwalign.networks import build
@@ -32,14 +32,14 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Config(study.Options):
     """Match networks with batch normalisation."""
 
     networks: study.Networks = study.Networks(train=0, validation=0, pairs=4, chunk=2)
     recipe: zoo.Recipe = zoo.Recipe(epochs=20)
-    chunk: int = 1
-    refine_images: int | None = 512
+    chunk: Count = 1
+    refine_images: Count | None = 512
     """training images on which statistics are computed anew."""
 
 

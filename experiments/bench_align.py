@@ -23,6 +23,7 @@ import tyro
 
 import dwalign
 from dwalign import deepalign, report
+from dwalign.bounds import Count, settings
 from dwalign.networks import mlp
 from dwalign.program import Data
 
@@ -30,7 +31,7 @@ NETWORKS = {"MLP 64-32-32-32-10": (64, (32,) * 3, 10), "MLP 784-128-128-128-10":
 ALIGNER = deepalign.AlignerConfig("graph", channels=32, depth=2, features=32, updates=3)
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Config:
     """Time second calls."""
 
@@ -45,8 +46,8 @@ class Config:
         "activation_matching_correlation+refine",
         "deep_align",
     )
-    examples: int = 1000
-    repeats: int = 15
+    examples: Count = 1000
+    repeats: Count = 15
 
 
 def seconds(run: Callable[[], Any]) -> float:

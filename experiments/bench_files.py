@@ -23,16 +23,17 @@ import study
 import tyro
 
 from dwalign import files, report
+from dwalign.bounds import Count, settings
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Config:
     """Measure the memory of a merge on disk."""
 
     out: str = "runs"
     scratch: str | None = None
-    parameters: int = 500_000_000
-    tensors: int = 50
+    parameters: Count = 500_000_000
+    tensors: Count = 50
     suffixes: tuple[str, ...] = (".safetensors", ".npz", ".msgpack", ".weights.h5", ".pt")
 
 

@@ -24,6 +24,7 @@ import study
 import tyro
 
 from dwalign import files, report
+from dwalign.bounds import Count, Strength, settings
 
 SOURCE = """
 import numpy as np
@@ -46,13 +47,13 @@ def make():
 """
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Config:
     """Measure a merge of large files."""
 
-    width: int = 2048
-    branches: int = 60
-    noise: float = 0.3
+    width: Count = 2048
+    branches: Count = 60
+    noise: Strength = 0.3
     """of the second network, relative to its weights."""
     scratch: str | None = None
     """folder for the files; that of the system if not given."""

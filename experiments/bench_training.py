@@ -22,19 +22,20 @@ from typing import Any
 import tyro
 
 from dwalign import report
+from dwalign.bounds import Count, settings
 
 ROOT = Path(__file__).parent.parent
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Config:
     """Time training steps."""
 
     against: str = "HEAD"
     """the commit to compare with."""
     out: str = "runs"
-    processes: int = 3
-    steps: int = 15
+    processes: Count = 3
+    steps: Count = 15
 
 
 def measure(steps: int) -> dict[str, float]:

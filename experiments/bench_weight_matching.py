@@ -24,6 +24,7 @@ import tyro
 from scipy.optimize import linear_sum_assignment
 
 from dwalign import report
+from dwalign.bounds import Count, settings
 from dwalign.matching import weight_matching
 from dwalign.networks import build
 
@@ -37,13 +38,13 @@ GPT2 = dict(kind="transformer", vocabulary=50257, length=1024, dim=768, depth=12
 LARGE = {"GPT-2 small, fused": GPT2 | dict(fused=True), "GPT-2 small, separate": GPT2}
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Config:
     """Time weight matching, and measure its memory."""
 
     out: str = "runs"
-    processes: int = 7
-    repeats: int = 51
+    processes: Count = 7
+    repeats: Count = 51
     large: bool = True
 
 

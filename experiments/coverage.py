@@ -14,7 +14,6 @@ Nothing is downloaded: all models are small and get random weights. Writes runs/
 config.json, results.json.
 """
 
-import dataclasses
 import fnmatch
 import importlib
 import importlib.metadata
@@ -29,9 +28,10 @@ from covered.workers import judged
 from tqdm import tqdm
 
 from dwalign import report
+from dwalign.bounds import Amount, Positive, settings
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Config:
     """Read, certify and recover models that others wrote."""
 
@@ -39,9 +39,9 @@ class Config:
     """pattern of `package/model`, as shells have them."""
     list: bool = False
     """show what there is, and do nothing."""
-    seconds: float = 900.0
+    seconds: Positive = 900.0
     """a model that takes longer is given up."""
-    recover: int = 8
+    recover: Amount = 8
     """look for a hidden permutation in models of at most so many groups: it takes longer than all else."""
     kinds: bool = False
     """look at symmetries beyond permutations instead: kinds of all groups, certified; a few seconds a model."""

@@ -8,7 +8,6 @@ both endpoints. Then all of many clients, aligned to the first and averaged.
 Writes runs/disjoint-<home>/: config.json, results.json, figures; clients.json and clients.png, the averages.
 """
 
-import dataclasses
 import functools
 import json
 
@@ -18,6 +17,7 @@ import numpy as np
 import study
 
 from dwalign import report, zoo
+from dwalign.bounds import Count, Part, Several, settings
 from dwalign.deepalign import deep_align
 from dwalign.matching import (
     activation_matching,
@@ -31,17 +31,17 @@ from dwalign.program import CLASSIFICATION, Data, Network
 from dwalign.symmetry import interpolate, permute, take_networks
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Config(study.Options):
     """Merge networks of clients with different data."""
 
     home: str = "mlp-digits"
     """the run in OUT whose aligners, networks and recipe are taken."""
-    share: float = 0.95
+    share: Part = 0.95
     """of the examples of a class that its home client gets; the others divide the rest."""
-    clients: int = 8
+    clients: Several = 8
     """of the second part."""
-    groups: int = 5
+    groups: Count = 5
     """sets of so many clients."""
 
 

@@ -26,6 +26,7 @@ import tyro
 from tqdm import tqdm
 
 from dwalign import report, zoo
+from dwalign.bounds import Count, Positive, settings
 from dwalign.evaluation import assess
 from dwalign.matching import Method, activation_matching_correlation, chain, naive, refine, weight_matching
 from dwalign.merging import merge_many
@@ -36,7 +37,7 @@ from dwalign.symmetry import take_networks
 PyTree = Any
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Config:
     """Train one network on the data of many clients, who send weights and keep their data."""
 
@@ -44,19 +45,19 @@ class Config:
     data_dir: str | None = None
     """where TFDS keeps prepared data; TFDS's own default if not given."""
     preset: Literal["smoke", "default"] = "default"
-    clients: int = 8
-    concentration: float = 0.3
+    clients: Count = 8
+    concentration: Positive = 0.3
     """of the Dirichlet distribution that shares each class out to clients; small is far from equal shares."""
-    rounds: int = 16
-    epochs: int = 5
+    rounds: Count = 16
+    epochs: Count = 5
     """of each client in each round."""
-    first_epochs: int = 40
+    first_epochs: Count = 40
     """of the first round, after which the clients meet."""
-    batch_size: int = 32
-    learning_rate: float = 2e-3
-    public: int = 256
+    batch_size: Count = 32
+    learning_rate: Positive = 2e-3
+    public: Count = 256
     """inputs without labels that the server has."""
-    seeds: int = 3
+    seeds: Count = 3
     """of data, starts and order."""
     out: str = "runs"
 

@@ -18,6 +18,7 @@ import study
 import tyro
 
 from dwalign import report
+from dwalign.bounds import Count, settings
 from dwalign.networks import build
 from dwalign.program import certify, infer_spec
 
@@ -30,12 +31,12 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Config:
     """Time inference and certificate."""
 
     out: str = "runs"
-    repeats: int = 3
+    repeats: Count = 3
 
 
 def seconds(config: dict[str, Any], repeats: int) -> dict[str, list[float]]:

@@ -15,7 +15,7 @@ Writes runs/kinds/: config.json, results.json, factors.json, kinds.png.
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import study
@@ -25,6 +25,7 @@ from paired.pairs import Elements, Pair, Subject, between, make_judge, prepare, 
 from paired.scales import look_closer
 
 from dwalign import report
+from dwalign.bounds import Count, one_of, settings
 from dwalign.matching import Method, naive
 from dwalign.networks import fix_signs
 from dwalign.symmetry import gauge, order_of
@@ -33,20 +34,20 @@ ORDER, ALL, FIXED = "order of units", "all kinds", "order, after fix_signs"
 MATCHED, AVERAGED = "scales for the matching", "scales for the average"
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Config:
     """Match networks in all kinds."""
 
     preset: Literal["smoke", "default"] = "default"
     """smoke: two pairs of networks that are hardly trained."""
     out: str = "runs"
-    cases: tuple[str, ...] = tuple(CASES)
+    cases: tuple[Annotated[str, one_of(CASES)], ...] = tuple(CASES)
     """of CASES."""
-    recipes: tuple[str, ...] = tuple(RECIPES)
+    recipes: tuple[Annotated[str, one_of(RECIPES)], ...] = tuple(RECIPES)
     """of RECIPES."""
-    images: int = 512
+    images: Count = 512
     """training images that methods see."""
-    steps: int = 100
+    steps: Count = 100
     """in which factors are learned."""
 
 

@@ -21,6 +21,7 @@ import study
 import tyro
 
 from dwalign import merging, report, zoo
+from dwalign.bounds import Count, Several, settings
 from dwalign.networks import build
 from dwalign.program import CLASSIFICATION, Data, Network
 from dwalign.symmetry import permute, take_networks
@@ -58,21 +59,21 @@ SHOWN = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Config(study.Options):
     """Merge many networks."""
 
     kinds: tuple[str, ...] = ("mlp", "vgg")
     """of KINDS; mnist_mlp needs prepared data."""
-    counts: tuple[int, ...] = (2, 4, 8, 16)
+    counts: tuple[Several, ...] = (2, 4, 8, 16)
     """networks in one."""
-    pool: int = 32
+    pool: Several = 32
     """networks of each kind, of which disjoint sets are taken."""
-    sets: int = 4
+    sets: Count = 4
     """at most so many of each size."""
-    refine_images: int | None = 512
+    refine_images: Count | None = 512
     """training images that alignment and REPAIR see."""
-    repair_images: tuple[int, ...] = (32, 512)
+    repair_images: tuple[Count, ...] = (32, 512)
     """numbers of images that REPAIR is tried with on pairs."""
 
 

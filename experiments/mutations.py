@@ -28,6 +28,7 @@ import tyro
 from tqdm import tqdm
 
 from dwalign import report
+from dwalign.bounds import settings
 from dwalign.networks import build
 from dwalign.program import Network, accepts, drawn_elements, examine, interpret, trials
 from dwalign.symmetry import PermutationSpec, SpecError, permute, random_perms
@@ -68,7 +69,7 @@ PRECISIONS = ("float32", "TF32", "bf16", "fp16")
 COUNTS = ("specs", "refused", "changed", "accepted", "symmetries")
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Config:
     """Mutate specs."""
 

@@ -6,20 +6,20 @@
 Writes runs/ood-<home>-<other>/ for each of the other data sets: config.json, results.json, figures.
 """
 
-import dataclasses
 from typing import Any
 
 import numpy as np
 import study
 
 from dwalign import report, zoo
+from dwalign.bounds import Strength, settings
 from dwalign.deepalign import Aligner, deep_align
 from dwalign.matching import Method, activation_matching_correlation, chain
 from dwalign.program import Data, Network
 from dwalign.symmetry import Alignment
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Config(study.Options):
     """Judge aligners on networks that were trained on other data."""
 
@@ -27,7 +27,7 @@ class Config(study.Options):
     """the run in OUT whose aligners, networks and recipe are taken."""
     others: tuple[str, ...] = ("rotated_digits", "mnist")
     """data sets of the new domains."""
-    trust: float = 1.0
+    trust: Strength = 1.0
     """weight of the activations in the new domain, beside the aligner's scores."""
 
 

@@ -28,6 +28,7 @@ import tyro
 from tqdm import tqdm
 
 from dwalign import deepalign, report
+from dwalign.bounds import Count, Strength, settings
 from dwalign.deepalign import deep_align
 from dwalign.encoders import GraphEncoder
 from dwalign.evaluation import planted_recovery
@@ -89,7 +90,7 @@ WITH_NORMS = ("vgg_batch", "vit", "transformer", "transformer_grouped", "transfo
 ROUNDING = 1e-4
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Config:
     """Hide permutations and look for them."""
 
@@ -98,11 +99,11 @@ class Config:
     methods: Literal["comparison", "descent", "kinds"] = "comparison"
     """those that compare weights, activations or features, or descend on a loss, or look for elements of all kinds."""
     out: str = "runs"
-    draws: int = 10
+    draws: Count = 10
     """permutations of each network at each level of noise."""
-    noise: tuple[float, ...] = (0.0, 0.1, 0.3, 1.0)
+    noise: tuple[Strength, ...] = (0.0, 0.1, 0.3, 1.0)
     """standard deviation of the noise, relative to the root mean square of each array."""
-    examples: int = 64
+    examples: Count = 64
     """random inputs on which activations are compared."""
 
 

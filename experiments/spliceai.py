@@ -28,6 +28,7 @@ import tyro
 
 import dwalign
 from dwalign import report
+from dwalign.bounds import Count, Several, settings
 from dwalign.extras import load
 from dwalign.matching import activation_matching_correlation, chain, naive, refine, weight_matching
 from dwalign.program import Data, Network, Task
@@ -37,18 +38,18 @@ CONTEXT = 5000
 METHODS = (naive, weight_matching, activation_matching_correlation)
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Config:
     """Merge the networks of SpliceAI."""
 
     folder: str | None = None
     """of spliceai1.h5 to spliceai5.h5; those of the installed package if not given."""
-    networks: int = 5
-    genes: int = 8
+    networks: Several = 5
+    genes: Count = 8
     """to match and to renew statistics on, and as many to judge on."""
-    length: int = 2500
+    length: Count = 2500
     """positions that are judged, of each gene."""
-    steps: int = 8
+    steps: Count = 8
     """of refinement; 0 leaves it out."""
     out: str = "runs"
 

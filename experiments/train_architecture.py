@@ -9,13 +9,13 @@ the specs. Batch statistics of merged networks are computed anew on training ima
 Writes runs/<network>-<dataset>/: config.json, results.json, figures; metrics.jsonl and checkpoints of each aligner.
 """
 
-import dataclasses
 from typing import Any, Literal
 
 import study
 import train_cnn
 
 from dwalign import deepalign, zoo
+from dwalign.bounds import Amount, Count, settings
 from dwalign.networks import build
 from dwalign.program import Network
 
@@ -26,16 +26,16 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Config(study.Options):
     """Train and judge aligners for networks that the paper leaves open."""
 
     dataset: Literal["mnist", "photo_patches", "fashion_mnist", "cifar10"] = "mnist"
     """photo_patches needs no data on disk; the others are read through TFDS."""
     network: Literal["mixer", "vit", "resnet20"] = "mixer"
-    side: int = 28
+    side: Count = 28
     """pictures larger than this are averaged down to it, by a whole factor."""
-    patch: int = 7
+    patch: Count = 7
     """of mixer and vit; divides the sides of the pictures."""
 
     networks: study.Networks = study.Networks(train=140, validation=20, pairs=16, chunk=20)
@@ -45,10 +45,10 @@ class Config(study.Options):
     training: deepalign.Optimisation = deepalign.Optimisation(steps=200, batch_size=8, images=64, hard=True)
     # layers that normalise take no scaling of single units
     augmentation: zoo.Augmentation = zoo.Augmentation(scaling=0.0)
-    unrolled: int | None = 0
-    validate_every: int = 50
-    refine_images: int | None = 256
-    chunk: int = 4
+    unrolled: Amount | None = 0
+    validate_every: Count = 50
+    refine_images: Count | None = 256
+    chunk: Count = 4
 
 
 # one network at a time: convolutions of many networks at once are slower

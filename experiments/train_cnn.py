@@ -8,17 +8,17 @@
 Writes runs/<network>-<dataset>/: config.json, results.json, figures; metrics.jsonl and checkpoints of each aligner.
 """
 
-import dataclasses
 from typing import Literal
 
 import study
 
 from dwalign import deepalign, zoo
+from dwalign.bounds import Amount, Count, settings
 from dwalign.networks import cnn, vgg
 from dwalign.program import Network
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Config(study.Options):
     """Train and judge aligners for CNNs."""
 
@@ -26,11 +26,11 @@ class Config(study.Options):
     """photo_patches is cut from pictures inside scikit-image and scikit-learn; the others are read through TFDS."""
     network: Literal["cnn", "vgg"] = "cnn"
     """convolutions that each halve the picture, or stages of two convolutions."""
-    side: int = 16
+    side: Count = 16
     """pictures larger than this are averaged down to it, by a whole factor."""
-    filters: tuple[int, ...] = (8, 16, 32)
+    filters: tuple[Count, ...] = (8, 16, 32)
     """channels of each convolution (cnn) or stage (vgg)."""
-    widths: tuple[int, ...] = (64,)
+    widths: tuple[Count, ...] = (64,)
     """of the dense layers before the last."""
 
     # one network at a time: on a CPU convolutions of many networks at once are slower
@@ -39,10 +39,10 @@ class Config(study.Options):
     aligner: deepalign.AlignerConfig = deepalign.AlignerConfig(channels=32, descent=20, probes=64)
     training: deepalign.Optimisation = deepalign.Optimisation(steps=100, batch_size=8, images=64)
     losses: deepalign.LossWeights = deepalign.LossWeights(alignment=0.0)
-    unrolled: int | None = 5
-    validate_every: int = 25
-    refine_images: int | None = 256
-    chunk: int = 1
+    unrolled: Amount | None = 5
+    validate_every: Count = 25
+    refine_images: Count | None = 256
+    chunk: Count = 1
 
 
 SMOKE: study.Changes = {

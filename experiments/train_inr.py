@@ -10,7 +10,6 @@ Writes runs/inr-<dataset>/: config.json, results.json, figures, metrics.jsonl an
 maps.json and maps.png, where the test networks of some signals lie to one another.
 """
 
-import dataclasses
 import itertools
 import json
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ import numpy as np
 import study
 
 from dwalign import deepalign, report, zoo
+from dwalign.bounds import Count, Positive, Several, settings
 from dwalign.evaluation import aligned_distances
 from dwalign.matching import Method, chain, naive, sinkhorn_rebasin, weight_matching
 from dwalign.networks import fix_signs, siren
@@ -29,26 +29,26 @@ from dwalign.program import REGRESSION, Data, take_examples
 from dwalign.symmetry import take_networks
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Config(study.Options):
     """Train and judge aligners for SIRENs."""
 
     dataset: Literal["sines", "photo_patches", "mnist", "cifar10"] = "sines"
     """sin(a x) on [-pi, pi] with a ~ U(0.5, 10), or the pictures of a data set."""
-    views: int = 2
+    views: Several = 2
     """networks for each signal, from different seeds."""
-    side: int = 16
+    side: Count = 16
     """pictures larger than this are averaged down to it, by a whole factor."""
-    samples: int = 256
+    samples: Count = 256
     """of a sine wave."""
-    widths: tuple[int, ...] = (64, 64, 64)
-    omega: float = 8.0
+    widths: tuple[Count, ...] = (64, 64, 64)
+    omega: Positive = 8.0
     """frequency of the sine layers."""
     fix_signs: bool = True
     """bring all networks to non-negative biases first, which leaves their functions as they are."""
-    budgets: tuple[int, ...] = (10, 20, 50, 100, 200, 500)
+    budgets: tuple[Count, ...] = (10, 20, 50, 100, 200, 500)
     """numbers of Sinkhorn iterations, besides the full one."""
-    mapped: int = 8
+    mapped: Count = 8
     """signals whose test networks are drawn as a map."""
 
     networks: study.Networks = study.Networks(train=600, chunk=100)
@@ -57,8 +57,8 @@ class Config(study.Options):
     training: deepalign.Optimisation = deepalign.Optimisation(steps=300)
     losses: deepalign.LossWeights = deepalign.LossWeights(alignment=0.0)
     augmentation: zoo.Augmentation = zoo.Augmentation(scaling=0.0)
-    validate_every: int = 50
-    refine_images: int | None = None
+    validate_every: Count = 50
+    refine_images: Count | None = None
 
 
 PICTURES: study.Changes = {"views": 5, "networks.validation": 40, "aligner.probes": 128}

@@ -8,32 +8,32 @@
 Writes runs/mlp-<dataset>/: config.json, metrics.jsonl and checkpoints of each aligner seed, results.json, figures.
 """
 
-import dataclasses
 from typing import Literal
 
 import numpy as np
 import study
 
 from dwalign import deepalign, report, zoo
+from dwalign.bounds import Count, settings
 from dwalign.networks import mlp
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Config(study.Options):
     """Train and judge aligners for MLPs."""
 
     dataset: Literal["digits", "photo_patches", "mnist", "fashion_mnist", "cifar10"] = "digits"
     """digits is inside scikit-learn, photo_patches is cut from pictures there; the others are read through TFDS."""
-    side: int = 32
+    side: Count = 32
     """pictures larger than this are averaged down to it, by a whole factor."""
-    widths: tuple[int, ...] = (32, 32, 32)
+    widths: tuple[Count, ...] = (32, 32, 32)
 
     aligner: deepalign.AlignerConfig = deepalign.AlignerConfig(channels=32, descent=5)
     training: deepalign.Optimisation = deepalign.Optimisation(steps=600)
     losses: deepalign.LossWeights = deepalign.LossWeights(alignment=0.0)
     """the alignment loss pulls weights together, and so away from what descent finds."""
-    validate_every: int = 50
-    chunk: int = 25
+    validate_every: Count = 50
+    chunk: Count = 25
 
 
 MNIST: study.Changes = {

@@ -26,6 +26,7 @@ import study
 import tyro
 
 from dwalign import fold_norms, infer_spec, report, zoo
+from dwalign.bounds import Count, Points, Several, settings
 from dwalign.evaluation import Measured, benchmark
 from dwalign.matching import (
     Method,
@@ -89,7 +90,7 @@ KINDS = {
 ALL = ", all kinds"
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Config:
     """Align transformers."""
 
@@ -98,22 +99,22 @@ class Config:
     preset: Literal["smoke", "default"] = "default"
     kind: Literal["vit", "gpt"] = "vit"
     """pictures or text."""
-    widths: tuple[int, ...] = (64, 128, 256)
+    widths: tuple[Count, ...] = (64, 128, 256)
     """of the residual stream; MLPs are twice as wide."""
-    depth: int = 4
+    depth: Count = 4
     """blocks of attention and MLP."""
     norm: Literal["layer", "rms"] = "layer"
-    networks: int = 4
+    networks: Several = 4
     """of each width, aligned in all pairs."""
-    pairs: int | None = None
+    pairs: Count | None = None
     """at most so many of them."""
-    epochs: int | None = None
+    epochs: Count | None = None
     """of training, in place of what the recipe says."""
-    images: int | None = None
+    images: Count | None = None
     """or sequences, that are trained on and judged on; all if not given."""
-    steps: int = 300
+    steps: Count = 300
     """of methods that descend on labels."""
-    points: int = 11
+    points: Points = 11
     """networks on the path that are judged, both ends included; an odd number."""
     skip: tuple[str, ...] = ()
     """methods to leave out, such as weight_matching+sinkhorn, where they take too long."""

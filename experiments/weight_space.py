@@ -7,7 +7,6 @@ disjoint.py: distances between all of them after alignment by each method, retri
 Writes runs/weight_space-<home>/: config.json, results.json, maps.png.
 """
 
-import dataclasses
 import json
 from typing import Any
 
@@ -18,17 +17,18 @@ import numpy as np
 import study
 
 from dwalign import report
+from dwalign.bounds import Part, Several, settings
 from dwalign.deepalign import deep_align
 from dwalign.evaluation import aligned_distances
 from dwalign.matching import activation_matching_correlation, chain, naive, weight_matching
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Config(disjoint.Config):
     """Map a zoo of clients."""
 
-    share: float = 0.8
-    clients: int = 5
+    share: Part = 0.8
+    clients: Several = 5
 
 
 def read_config(args: list[str]) -> Config:

@@ -24,6 +24,7 @@ import tyro
 from tqdm import tqdm
 
 from dwalign import report, zoo
+from dwalign.bounds import Count, Points, Several, settings
 from dwalign.evaluation import curve, predict_barrier, traits
 from dwalign.matching import activation_matching_correlation, chain, naive, refine, weight_matching
 from dwalign.networks import build
@@ -59,17 +60,17 @@ TRAITS = {"weights": ("residual", "groups", "width"), "inputs": ("disagreement",
 LEVEL = 0.9
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Config:
     """Forecast barriers."""
 
     preset: Literal["smoke", "default"] = "default"
-    networks: int = 6
+    networks: Several = 6
     """of each architecture and length of training, aligned in disjoint pairs."""
-    epochs: tuple[int, ...] = (8, 40)
-    inputs: int = 256
+    epochs: tuple[Count, ...] = (8, 40)
+    inputs: Count = 256
     """without labels."""
-    points: int = 11
+    points: Points = 11
     """on the path."""
     out: str = "runs"
 

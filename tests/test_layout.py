@@ -22,6 +22,7 @@ LAYERS = (
     "program",
     "symmetry",
     "files",
+    "bounds",
     "extras",
     "lazy",
 )

@@ -12,7 +12,7 @@ from dwalign.assignment.elements import (
     settled,
     signed,
 )
-from dwalign.assignment.hard import hungarian, refuse_unsolved
+from dwalign.assignment.hard import hungarian, plain_refusal, refuse_unsolved
 from dwalign.assignment.soft import sinkhorn, soft_assign
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "best_signs",
     "hungarian",
     "neutral",
+    "plain_refusal",
     "polar",
     "projected",
     "refuse_unsolved",

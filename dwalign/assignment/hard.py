@@ -1,6 +1,9 @@
 """Hard assignment: the permutation of largest total score."""
 
+import contextlib
 import os
+import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -64,6 +67,21 @@ def refuse_unsolved(perms: PyTree) -> None:
     arrays = [leaf for leaf in jax.tree.leaves(perms) if jnp.issubdtype(leaf.dtype, jnp.integer)]
     if bad := sum(bool((np.asarray(array) < 0).any()) for array in arrays):
         raise ValueError(f"hungarian: scores must be finite, found NaN or infinite values for {bad} of the groups")
+
+
+@contextlib.contextmanager
+def plain_refusal() -> Iterator[None]:
+    """What `hungarian` raises inside a compiled program, which JAX wraps into a traceback of its own, as it was said.
+
+    Raises:
+      ValueError: scores that are not finite.
+    """
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        if "callback" in str(error) and (said := re.search(r"hungarian: .*", str(error))):
+            raise ValueError(said.group()) from None
+        raise
 
 
 def _inside_a_program(scores: list[jax.Array]) -> list[jax.Array]:

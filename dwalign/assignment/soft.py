@@ -1,17 +1,32 @@
 """Soft assignment: entropy-regularised transport between the units of two networks (Sinkhorn)."""
 
 from functools import partial
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dwalign.bounds import Count, Positive, bounded, one_of
 from dwalign.extras import load
 
+Solver = Annotated[str, one_of(("ott", "scaling"))]
 
+
+def _check_square(caller: str, scores: jax.Array) -> None:
+    if scores.ndim < 2 or scores.shape[-1] != scores.shape[-2]:
+        raise ValueError(f"{caller}: scores must be square matrices [..., n, n], found shape {scores.shape}")
+
+
+@bounded
 @partial(jax.jit, static_argnames=("iterations", "symmetric", "solver"))
 def sinkhorn(
-    scores: jax.Array, *, temperature: float = 1.0, iterations: int = 20, symmetric: bool = True, solver: str = "ott"
+    scores: jax.Array,
+    *,
+    temperature: Positive = 1.0,
+    iterations: Count = 20,
+    symmetric: bool = True,
+    solver: Solver = "ott",
 ) -> jax.Array:
     """A doubly stochastic matrix close to exp(scores / temperature).
 
@@ -28,10 +43,7 @@ def sinkhorn(
     Returns:
       `[..., n, n]` with rows and columns that sum to one (Cuturi 2013; Deep-Align's projection in training).
     """
-    if scores.ndim < 2 or scores.shape[-1] != scores.shape[-2]:
-        raise ValueError(f"sinkhorn: scores must be square matrices [..., n, n], found shape {scores.shape}")
-    if solver not in SOLVERS:
-        raise ValueError(f"sinkhorn: solver must be one of {sorted(SOLVERS)}, got {solver!r}")
+    _check_square("sinkhorn", scores)
     solve = SOLVERS[solver]
     flat = scores.reshape(-1, *scores.shape[-2:])
 
@@ -46,6 +58,8 @@ def sinkhorn(
 
 def soft_assign(scores: dict[str, jax.Array], **options) -> dict[str, jax.Array]:
     """`sinkhorn` for every group, with the same options; groups of equal size are solved together."""
+    for q in scores.values():
+        _check_square("soft_assign", q)
     sizes = sorted({q.shape[-1] for q in scores.values()})
     plans = {}
     for n in sizes:

@@ -1,10 +1,11 @@
 """A trained Deep-Align network as a matching method."""
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 
+from dwalign.bounds import Law
 from dwalign.deepalign.model import DeepAlign
 from dwalign.matching import method
 from dwalign.symmetry import Alignment, PermutationSpec, SpecError
@@ -45,9 +46,12 @@ class _Same:
         return id(self.model)
 
 
+LOADED = Law(lambda x: isinstance(x, Aligner), "an Aligner; deepalign.load_aligner(folder) reads the one in a folder")
+
+
 @method("Deep-Align", "#d55e00", needs="aligner")
 def deep_align(
-    spec: PermutationSpec, a: PyTree, b: PyTree, *, aligner: Aligner, key: jax.Array | None = None
+    spec: PermutationSpec, a: PyTree, b: PyTree, *, aligner: Annotated[Aligner, LOADED], key: jax.Array | None = None
 ) -> Alignment:
     """One forward pass and a Hungarian step, or by the kind of the group a polar factor (Navon et al. 2024).
 

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from dwalign.bounds import Count, bounded
 from dwalign.deepalign.step import Targets
 from dwalign.extras import progress
 from dwalign.matching import Method
@@ -15,16 +16,17 @@ from dwalign.zoo import random_pairs
 PyTree = Any
 
 
+@bounded
 def find_targets(
     network: Network,
     method: Method,
     networks: PyTree,
     key: jax.Array,
     *,
-    pairs: int,
+    pairs: Count,
     data: Data | None = None,
     task: Task = CLASSIFICATION,
-    chunk: int = 50,
+    chunk: Count = 50,
 ) -> Targets:
     """Align random pairs of training networks, `chunk` pairs at a time.
 

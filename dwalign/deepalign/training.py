@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from dwalign.bounds import Count, bounded
 from dwalign.deepalign.aligner import Aligner
 from dwalign.deepalign.checkpoints import CheckpointError, Checkpoints
 from dwalign.deepalign.model import DeepAlign
@@ -26,14 +27,15 @@ class Trained(NamedTuple):
     metrics: list[dict[str, float]]
 
 
+@bounded
 def train_aligner(
     model: DeepAlign,
     step: Callable[[TrainState], tuple[TrainState, jax.Array]],
     state: TrainState,
     *,
-    steps: int,
+    steps: Count,
     validate: Callable[[Aligner], float],
-    validate_every: int,
+    validate_every: Count,
     folder: str | Path,
     info: dict[str, Any],
     resume: bool = False,

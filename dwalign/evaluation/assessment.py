@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dwalign.bounds import Count, bounded
 from dwalign.program import (
     CLASSIFICATION,
     Data,
@@ -28,8 +29,9 @@ class Assessment(NamedTuple):
     accuracy: jax.Array
 
 
+@bounded
 def assess(
-    network: Network, params: PyTree, data: Data, *, task: Task = CLASSIFICATION, chunk: int = 2048
+    network: Network, params: PyTree, data: Data, *, task: Task = CLASSIFICATION, chunk: Count = 2048
 ) -> Assessment:
     """Loss and accuracy of one network on the whole of `data`, under `jit` and `vmap` too.
 
@@ -42,7 +44,7 @@ def assess(
     Raises:
       ValueError: a chunk below 1, or data that the task cannot judge.
     """
-    data = jax.tree.map(jnp.asarray, check_judged("assess", network, params, data, task, chunk))
+    data = jax.tree.map(jnp.asarray, check_judged("assess", network, params, data, task))
     alone = lambda tree: jax.tree.map(lambda leaf: leaf[None], tree)
     each = jax.vmap(lambda output, label: task.lost(alone(output), alone(label)))
     count: Any = count_examples(data)
@@ -59,10 +61,8 @@ def assess(
     return Assessment(*loops.map(part, index).sum(0) / count)
 
 
-def check_judged(caller: str, network: Network, params: PyTree, data: Data, task: Task, chunk: int) -> Data:
-    """The data as a `Data`; raise `ValueError` unless `task` can judge the network by `chunk` of them at once."""
-    if chunk < 1:
-        raise ValueError(f"{caller}: chunk must be at least 1 example, got {chunk}")
+def check_judged(caller: str, network: Network, params: PyTree, data: Data, task: Task) -> Data:
+    """The data as a `Data`; raise `ValueError` unless `task` can judge the network by them."""
     check_network(caller, network)
     data = check_data(caller, data, labels=True)
     check_task(caller, task, network.apply, params, data)

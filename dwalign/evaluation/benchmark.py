@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dwalign.bounds import Count, Points, bounded
 from dwalign.evaluation.interpolation import Curve, curve
 from dwalign.extras import progress
 from dwalign.matching import Method
@@ -35,6 +36,7 @@ class Measured(NamedTuple):
     alignments: Alignment
 
 
+@bounded
 def benchmark(
     network: Network,
     methods: Sequence[Method],
@@ -45,8 +47,8 @@ def benchmark(
     key: jax.Array,
     data: Data | None = None,
     task: Task = CLASSIFICATION,
-    chunk: int = 10,
-    points: int = 25,
+    chunk: Count = 10,
+    points: Points = 25,
     renew: PyTree = None,
     per_pair: bool = False,
 ) -> dict[str, Measured]:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from dwalign.bounds import Count, bounded
 from dwalign.matching import correlations, unit_cosines
 from dwalign.program import Data, Network, check_data, check_network, spec_of
 from dwalign.symmetry import PermutationSpec, namespace, permute
@@ -27,6 +28,7 @@ class Confidence(NamedTuple):
     margin: dict[str, jax.Array]
 
 
+@bounded
 def confidence(
     network: Network | PermutationSpec,
     a: PyTree,
@@ -34,7 +36,7 @@ def confidence(
     perms: Mapping[str, jax.Array],
     *,
     data: Data | None = None,
-    chunk: int = 1000,
+    chunk: Count = 1000,
 ) -> Confidence:
     """How alike the units that `perms` brings together are, and whether another partner would be more alike.
 

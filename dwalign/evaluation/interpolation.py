@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dwalign.bounds import Count, Points, bounded
 from dwalign.evaluation.assessment import assess, check_judged
 from dwalign.merging import reset_statistics
 from dwalign.program import CLASSIFICATION, Data, Network, Task, loops
@@ -47,6 +48,7 @@ class Curve(NamedTuple):
         return self.accuracy[..., self.accuracy.shape[-1] // 2]
 
 
+@bounded
 def curve(
     network: Network,
     a: PyTree,
@@ -54,9 +56,9 @@ def curve(
     data: Data,
     *,
     task: Task = CLASSIFICATION,
-    points: int = 25,
+    points: Points = 25,
     renew: PyTree = None,
-    chunk: int = 2048,
+    chunk: Count = 2048,
 ) -> Curve:
     """Walk from a to b (already aligned) on the whole of `data`.
 
@@ -72,9 +74,7 @@ def curve(
     Raises:
       ValueError: an even number of points, a chunk below 1, or inputs and labels that differ in number.
     """
-    if points < 3 or points % 2 == 0:
-        raise ValueError(f"curve: points must be odd and at least 3, so that the midpoint is one, got {points}")
-    data = check_judged("curve", network, a, data, task, chunk)
+    data = check_judged("curve", network, a, data, task)
     lambdas = jnp.linspace(0.0, 1.0, points)
 
     def at(weight):

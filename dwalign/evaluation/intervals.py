@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dwalign.bounds import Amount, Count, Part, bounded
+
 
 class Interval(NamedTuple):
     """A mean and its bootstrap interval."""
@@ -13,7 +15,8 @@ class Interval(NamedTuple):
     high: float
 
 
-def interval(values, *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
+@bounded
+def interval(values, *, level: Part = 0.95, resamples: Count = 2000, seed: Amount = 0) -> Interval:
     """Hierarchical percentile bootstrap: seeds are drawn with replacement, then pairs, the same for all seeds.
 
     Args:

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dwalign.bounds import Strength, bounded
 from dwalign.matching import Method
 from dwalign.program import CLASSIFICATION, Data, Network, Task, spec_of
-from dwalign.symmetry import PermutationSpec, inverse, permute, perturb, random_perms
+from dwalign.symmetry import PermutationSpec, check_key, inverse, permute, perturb, random_perms
 
 PyTree = Any
 
@@ -26,13 +27,14 @@ class Recovery(NamedTuple):
     draw: jax.Array
 
 
+@bounded
 def planted_recovery(
     network: Network | PermutationSpec,
     method: Method,
     params: PyTree,
     *,
     key: jax.Array,
-    noise: float = 0.0,
+    noise: Strength = 0.0,
     data: Data | None = None,
     task: Task = CLASSIFICATION,
 ) -> Recovery:
@@ -51,6 +53,7 @@ def planted_recovery(
       a `Recovery` of scalars.
     """
     spec = spec_of("planted_recovery", network)
+    check_key("planted_recovery", key)
     hidden, noisy, solve = jax.random.split(key, 3)
     perms = random_perms(spec, hidden)
     copy = perturb(spec, permute(spec, params, perms), noisy, noise)

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from dwalign.bounds import bounded
 from dwalign.extras import load
 from dwalign.matching import Method
 from dwalign.program import Data, Network, spec_of
@@ -13,6 +14,7 @@ from dwalign.symmetry import PermutationSpec, count_networks, distance, permute,
 PyTree = Any
 
 
+@bounded
 def aligned_distances(
     network: Network | PermutationSpec, networks: PyTree, method: Method, *, key: jax.Array, data: Data | None = None
 ) -> np.ndarray:
@@ -51,8 +53,13 @@ def retrieval_precision(distances: np.ndarray, labels: np.ndarray) -> float:
       labels: `[n]`; networks whose label nobody shares are not asked.
 
     Raises:
-      ValueError: no two networks share a label.
+      ValueError: no two networks share a label, or shapes that do not agree.
     """
+    if np.shape(distances) != (len(labels),) * 2:
+        raise ValueError(
+            f"retrieval_precision: distances and labels must be [n, n] and [n], found {np.shape(distances)} and "
+            f"{np.shape(labels)}"
+        )
     same = labels[:, None] == labels[None]
     np.fill_diagonal(same, False)
     counts = same.sum(1)

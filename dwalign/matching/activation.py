@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from dwalign.assignment import best_element, hungarian
+from dwalign.bounds import Count
 from dwalign.encoders.parity import flipping
 from dwalign.matching.method import method
 from dwalign.program import Data, Network, Units, count_examples, loops, take_examples
@@ -21,7 +22,7 @@ PyTree = Any
 
 @method("activation matching", "#56b4e9", needs="inputs")
 def activation_matching(
-    network: Network, a: PyTree, b: PyTree, *, data: Data, key: jax.Array | None = None, chunk: int = 1000
+    network: Network, a: PyTree, b: PyTree, *, data: Data, key: jax.Array | None = None, chunk: Count = 1000
 ) -> Alignment:
     """Match units by the inner products of their activations (Git Re-Basin, Ainsworth et al. 2023).
 
@@ -40,7 +41,7 @@ def activation_matching(
 
 @method("activation matching (correlations)", "#009e73", needs="inputs")
 def activation_matching_correlation(
-    network: Network, a: PyTree, b: PyTree, *, data: Data, key: jax.Array | None = None, chunk: int = 1000
+    network: Network, a: PyTree, b: PyTree, *, data: Data, key: jax.Array | None = None, chunk: Count = 1000
 ) -> Alignment:
     """Match units by the Pearson correlations of their activations (Li et al. 2016).
 
@@ -50,7 +51,9 @@ def activation_matching_correlation(
     return _match(network, a, b, data.inputs, True, chunk)
 
 
-def correlations(network: Network, a: PyTree, b: PyTree, inputs: PyTree, *, chunk: int = 1000) -> dict[str, jax.Array]:
+def correlations(
+    network: Network, a: PyTree, b: PyTree, inputs: PyTree, *, chunk: Count = 1000
+) -> dict[str, jax.Array]:
     """For each group the Pearson correlations `[*batch, n, n]` of the units of a and of b, which is aligned to a."""
     return _compare(network.spec.with_kinds(), list(network.spec.sizes), a, b, network.capture, inputs, True, chunk)
 

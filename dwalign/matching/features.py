@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 
+from dwalign.bounds import Count
 from dwalign.encoders import GraphEncoder
 from dwalign.matching.latents import from_scores, harden, scores_in
 from dwalign.matching.method import method
@@ -15,7 +16,7 @@ PyTree = Any
 
 @method("random features", "#8c6d31", needs="weights", name="features")
 def feature_matching(
-    spec: PermutationSpec, a: PyTree, b: PyTree, *, key: jax.Array, channels: int = 32, rounds: int = 3
+    spec: PermutationSpec, a: PyTree, b: PyTree, *, key: jax.Array, channels: Count = 32, rounds: Count = 3
 ) -> Alignment:
     """Match units by the features of an encoder with random weights.
 

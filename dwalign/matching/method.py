@@ -19,11 +19,21 @@ from typing import Any
 import jax
 import numpy as np
 
-from dwalign.assignment import refuse_unsolved
+from dwalign.assignment import plain_refusal, refuse_unsolved
+from dwalign.bounds import check, laws_of
 from dwalign.matching.gauged import in_gauge, is_matched
-from dwalign.matching.options import check_options
-from dwalign.program import CLASSIFICATION, Data, Network, Task, check_data, check_network, check_task, spec_of
-from dwalign.symmetry import Alignment, PermutationSpec, SpecError, check_perms
+from dwalign.program import (
+    CLASSIFICATION,
+    Data,
+    Network,
+    Task,
+    check_data,
+    check_network,
+    check_task,
+    outputs_of,
+    spec_of,
+)
+from dwalign.symmetry import Alignment, PermutationSpec, SpecError, check_key, check_perms
 
 PyTree = Any
 NEEDS = ("nothing", "weights", "inputs", "labels", "aligner")
@@ -77,7 +87,7 @@ class Method:
         for name in options:
             if name not in free:
                 raise ValueError(f"{self.name}: takes the options {free}, got {name!r}{_misplaced(name)}")
-        check_options(self.name, **options)
+        check(self.name, laws_of(self.function), options)
         return dataclasses.replace(self, options={**self.options, **options})
 
     def after(self, first: "Method") -> "Method":
@@ -136,8 +146,8 @@ class Method:
             start = None
         spec = spec_of(self.name, network)
         spec.check_pair(a, b)
-        if key is not None and not isinstance(key, jax.Array):
-            raise ValueError(f"{self.name}: key must be a random key, jax.random.key(0), got {type(key).__name__}")
+        if key is not None:
+            check_key(self.name, key)
         parameters = _parameters(self.function)
         if "network" in parameters:
             check_network(self.name, network)
@@ -149,6 +159,8 @@ class Method:
             read = check_data(self.name, data, labels="task" in parameters)
             if "task" in parameters and isinstance(network, Network):
                 check_task(self.name, task, network.apply, a, read)
+            elif isinstance(network, Network) and _looks_other(network.example, read.inputs):
+                outputs_of(self.name, network.apply, a, read.inputs)
         if start is not None:
             _check_start(self.name, spec, start, takes="start" in parameters)
 
@@ -201,7 +213,8 @@ class Method:
             return self.function(subject, a, b, key=key, **given, **self.options)
         own = dataclasses.replace(self, first=None)
         key = jax.random.key(0) if key is None else key
-        found = _compiled(subject, task if "task" in parameters else None, own, a, b, key, given)
+        with plain_refusal():
+            found = _compiled(subject, task if "task" in parameters else None, own, a, b, key, given)
         if jax.default_backend() != "cpu" and not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(found)):
             refuse_unsolved(found.perms)
         return found
@@ -318,6 +331,12 @@ def _find_one(text: str) -> Method:
 def _compiled(subject, task, method, a, b, key, given) -> Alignment:
     settings = {} if task is None else {"task": task}
     return method.function(subject, a, b, key=key, **settings, **given, **method.options)
+
+
+def _looks_other(example: PyTree, inputs: PyTree) -> bool:
+    # programs that take inputs of any size are asked what they make of these, which takes longer than all other checks
+    shapes = lambda tree: [np.shape(leaf)[1:] for leaf in jax.tree.leaves(tree)]
+    return shapes(example) != shapes(inputs)
 
 
 def _check_start(caller: str, spec: PermutationSpec, start: Any, *, takes: bool) -> None:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from dwalign.assignment import neutral
+from dwalign.bounds import Amount, Count, Number
 from dwalign.matching.latents import Latents, begin, harden, scores_in, soften
 from dwalign.matching.method import method
 from dwalign.matching.objective import (
@@ -35,12 +36,12 @@ def refine(
     data: Data,
     task: Task = CLASSIFICATION,
     start: Alignment | None = None,
-    steps: int = 20,
-    learning_rate: float = 0.3,
-    momentum: float = 0.5,
-    spread: float = SPREAD,
-    iterations: int = 10,
-    examples: int | None = None,
+    steps: Amount = 20,
+    learning_rate: Number = 0.3,
+    momentum: Number = 0.5,
+    spread: Number = SPREAD,
+    iterations: Count = 10,
+    examples: Count | None = None,
 ) -> Alignment:
     """Lower the loss at the midpoint between a and the softly aligned b, from any start.
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from dwalign.assignment import neutral
+from dwalign.bounds import Amount, Count, Number, Positive
 from dwalign.matching.latents import begin, harden, scores_in, soften
 from dwalign.matching.method import method
 from dwalign.matching.objective import (
@@ -33,12 +34,12 @@ def sinkhorn_rebasin(
     data: Data,
     task: Task = CLASSIFICATION,
     start: Alignment | None = None,
-    iterations: int = 1000,
-    learning_rate: float = 0.1,
-    images: int = 256,
-    spread: float = 1.0,
-    temperature: float = 1.0,
-    sinkhorn_iterations: int = 20,
+    iterations: Amount = 1000,
+    learning_rate: Number = 0.1,
+    images: Count = 256,
+    spread: Number = 1.0,
+    temperature: Positive = 1.0,
+    sinkhorn_iterations: Count = 20,
 ) -> Alignment:
     """Minimise the task loss at random points between a and the softly aligned b by Adam.
 

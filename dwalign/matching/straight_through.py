@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dwalign.bounds import Amount, Count, Number
 from dwalign.matching.method import method
 from dwalign.matching.objective import loss_of, start_perms
 from dwalign.matching.weight import weight_matching
@@ -25,9 +26,9 @@ def straight_through(
     data: Data,
     task: Task = CLASSIFICATION,
     start: Alignment | None = None,
-    iterations: int = 200,
-    learning_rate: float = 1e-3,
-    images: int = 256,
+    iterations: Amount = 200,
+    learning_rate: Number = 1e-3,
+    images: Count = 256,
 ) -> Alignment:
     """Learn free weights w, started at a, whose best weight matching P of b makes a good midpoint with a.
 

@@ -13,6 +13,7 @@ import numpy as np
 from jax.custom_batching import sequential_vmap
 
 from dwalign.assignment import as_elements, best_element, best_score, neutral, score_of, settled
+from dwalign.bounds import Count
 from dwalign.matching.method import method
 from dwalign.matching.objective import start_perms
 from dwalign.matching.scores import (
@@ -46,8 +47,8 @@ def weight_matching(
     *,
     key: jax.Array | None,
     start: Alignment | None = None,
-    restarts: int = 1,
-    sweeps: int = 100,
+    restarts: Count = 1,
+    sweeps: Count = 100,
 ) -> Alignment:
     """Match units by the weights they touch, one group at a time, until nothing changes.
 

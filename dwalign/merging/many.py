@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from dwalign.bounds import Names, bounded
 from dwalign.matching import Method, find_method
 from dwalign.merging.statistics import renewed
 from dwalign.merging.universe import HOW, Given, in_order_of_first
@@ -25,6 +26,7 @@ class Merged(NamedTuple):
     perms: tuple[dict[str, jax.Array], ...]
 
 
+@bounded
 def merge_many(
     network: Network | PermutationSpec,
     networks: Sequence[PyTree],
@@ -32,7 +34,7 @@ def merge_many(
     *,
     how: str = "universe",
     weights: Sequence[float] | None = None,
-    keep: Sequence[str] = (),
+    keep: Names = (),
     data: Data | None = None,
     task: Task = CLASSIFICATION,
     key: jax.Array | None = None,

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dwalign.bounds import Count, bounded
 from dwalign.merging.statistics import reset_statistics
 from dwalign.program import (
     Data,
@@ -50,6 +51,7 @@ class Handle(NamedTuple):
     shift: int | None
 
 
+@bounded
 def repair(
     network: Network,
     merged: PyTree,
@@ -59,7 +61,7 @@ def repair(
     weights: Sequence[float] | None = None,
     shift: bool = True,
     outputs: bool = True,
-    chunk: int = 500,
+    chunk: Count = 500,
 ) -> PyTree:
     """Give the hidden units of a merged network the means and standard deviations that they had before.
 
@@ -95,6 +97,11 @@ def repair(
     """
     check_network("repair", network)
     inputs = check_data("repair", data).inputs
+    if not networks or len(networks if weights is None else weights) != len(networks):
+        raise ValueError(
+            f"repair: networks must be those that were averaged, at least one, with a weight for every network, found "
+            f"{0 if weights is None else len(weights)} for {len(networks)} networks"
+        )
     if network.train is not None:
         return reset_statistics(network, merged, inputs, chunk=chunk)
     spec, handles = find_handles(network)

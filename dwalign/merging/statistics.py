@@ -6,13 +6,15 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from dwalign.bounds import Count, bounded
 from dwalign.program import Data, Network, count_examples, loops, spec_of, take_examples
 from dwalign.symmetry import PermutationSpec, leaf_roles, part_of
 
 PyTree = Any
 
 
-def reset_statistics(network: Network, params: PyTree, inputs: PyTree, *, chunk: int = 500) -> PyTree:
+@bounded
+def reset_statistics(network: Network, params: PyTree, inputs: PyTree, *, chunk: Count = 500) -> PyTree:
     """Recompute batch statistics on data, as networks need it after merging (Jordan et al. 2023, REPAIR).
 
     Args:

@@ -1,10 +1,11 @@
 """Two networks into one, after their alignment."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 
+from dwalign.bounds import Names, bounded
 from dwalign.merging.statistics import renewed
 from dwalign.program import Data, Network, spec_of
 from dwalign.symmetry import PermutationSpec, Weight, interpolate, permute
@@ -12,6 +13,7 @@ from dwalign.symmetry import PermutationSpec, Weight, interpolate, permute
 PyTree = Any
 
 
+@bounded
 def average(
     network: Network | PermutationSpec,
     a: PyTree,
@@ -19,7 +21,7 @@ def average(
     perms: Mapping[str, jax.Array],
     *,
     weight: Weight | Mapping[str, Weight] = 0.5,
-    keep: Sequence[str] = (),
+    keep: Names = (),
     data: Data | None = None,
     renew: Callable[[PyTree], PyTree] | None = None,
 ) -> PyTree:

@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dwalign.networks.attention import Attention
@@ -37,6 +37,8 @@ KINDS: dict[str, Callable[..., Network]] = {
 
 def build(config: dict[str, Any]) -> Network:
     """The network of a `Network.config`."""
+    if not isinstance(config, Mapping):
+        raise ValueError(f"network: config must be a Network.config, a mapping, got {type(config).__name__}")
     options = dict(config)
     kind = options.pop("kind", None)
     if kind not in KINDS:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
+from dwalign.bounds import Count, Shape, bounded
 from dwalign.networks.convolution import convolve, halve
 from dwalign.networks.network import from_module
 from dwalign.program import Network
@@ -28,11 +29,12 @@ class CNN(nn.Module):
         return nn.Dense(self.outputs, name=f"dense_{len(self.widths)}")(x)
 
 
+@bounded
 def cnn(
-    shape: Sequence[int] = (32, 32, 3),
-    channels: Sequence[int] = (16, 32),
-    widths: Sequence[int] = (64,),
-    outputs: int = 10,
+    shape: Shape = (32, 32, 3),
+    channels: Sequence[Count] = (16, 32),
+    widths: Sequence[Count] = (64,),
+    outputs: Count = 10,
 ) -> Network:
     """A small CNN; `shape` is that of one image, `channels` and `widths` those of its hidden layers.
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
+from dwalign.bounds import Count, Shape, bounded
 from dwalign.networks.network import from_module
-from dwalign.networks.norm import make_norm
+from dwalign.networks.norm import Norm, make_norm
 from dwalign.program import Network
 
 
@@ -35,13 +36,14 @@ class DenseNet(nn.Module):
         return nn.Dense(self.outputs, name="head")(x.mean((1, 2)))
 
 
+@bounded
 def densenet(
-    shape: Sequence[int] = (32, 32, 3),
-    stem: int = 16,
-    growth: int = 8,
-    layers: Sequence[int] = (3, 3, 3),
-    outputs: int = 10,
-    norm: str | None = "batch",
+    shape: Shape = (32, 32, 3),
+    stem: Count = 16,
+    growth: Count = 8,
+    layers: Sequence[Count] = (3, 3, 3),
+    outputs: Count = 10,
+    norm: Norm | None = "batch",
 ) -> Network:
     """A DenseNet.
 

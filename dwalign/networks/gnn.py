@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dwalign.bounds import Count, Widths, bounded
 from dwalign.networks.network import from_module
 from dwalign.program import Network
 
@@ -30,7 +31,8 @@ class GNN(nn.Module):
         return nn.Dense(self.outputs, name="head")(x)
 
 
-def gnn(nodes: int = 16, features: int = 8, widths: Sequence[int] = (32, 32), outputs: int = 4) -> Network:
+@bounded
+def gnn(nodes: Count = 16, features: Count = 8, widths: Widths = (32, 32), outputs: Count = 4) -> Network:
     """A graph network; outputs `[batch, nodes, outputs]`.
 
     Args:
@@ -38,7 +40,5 @@ def gnn(nodes: int = 16, features: int = 8, widths: Sequence[int] = (32, 32), ou
       features: of each node.
       widths: units of each layer.
     """
-    if not widths:
-        raise ValueError("gnn: widths must name at least one layer, otherwise there is nothing to align")
     config = {"kind": "gnn", "nodes": nodes, "features": features, "widths": list(widths), "outputs": outputs}
     return from_module(GNN(tuple(widths), outputs), jnp.zeros((1, nodes, nodes + features)), config)

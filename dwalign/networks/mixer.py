@@ -1,10 +1,9 @@
 """MLP-Mixer (Tolstikhin et al. 2021)."""
 
-from collections.abc import Sequence
-
 import flax.linen as nn
 import jax.numpy as jnp
 
+from dwalign.bounds import Count, Shape, bounded
 from dwalign.networks.convolution import convolve
 from dwalign.networks.network import from_module
 from dwalign.program import Network
@@ -35,14 +34,15 @@ class Mixer(nn.Module):
         return nn.Dense(self.outputs, name="head")(nn.LayerNorm(name="norm")(x).mean(1))
 
 
+@bounded
 def mixer(
-    shape: Sequence[int] = (32, 32, 3),
-    patch: int = 4,
-    dim: int = 64,
-    depth: int = 4,
-    tokens: int = 64,
-    width: int = 128,
-    outputs: int = 10,
+    shape: Shape = (32, 32, 3),
+    patch: Count = 4,
+    dim: Count = 64,
+    depth: Count = 4,
+    tokens: Count = 64,
+    width: Count = 128,
+    outputs: Count = 10,
 ) -> Network:
     """An MLP-Mixer.
 

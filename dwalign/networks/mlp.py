@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
+from dwalign.bounds import Count, Widths, bounded
 from dwalign.networks.network import from_module
 from dwalign.program import Network
 
@@ -23,12 +24,11 @@ class MLP(nn.Module):
         return nn.Dense(self.outputs, name=f"dense_{len(self.widths)}")(x)
 
 
-def mlp(inputs: int, widths: Sequence[int], outputs: int) -> Network:
+@bounded
+def mlp(inputs: Count, widths: Widths, outputs: Count) -> Network:
     """A ReLU MLP; `inputs` is the number of input values, `widths` the hidden widths.
 
     Group `h{k}` of its spec holds the units of hidden layer k.
     """
-    if not widths:
-        raise ValueError("mlp: widths must name at least one hidden layer, otherwise there is nothing to align")
     config = {"kind": "mlp", "inputs": inputs, "widths": list(widths), "outputs": outputs}
     return from_module(MLP(tuple(widths), outputs), jnp.zeros((1, inputs)), config)

@@ -1,11 +1,15 @@
 """The normalisation layers that networks choose from by name."""
 
 from collections.abc import Callable
+from typing import Annotated
 
 import flax.linen as nn
 import jax
 
+from dwalign.bounds import one_of
+
 NORMS = ("batch", "layer", "rms", "group")
+Norm = Annotated[str, one_of(NORMS)]
 
 
 def make_norm(kind: str | None, *, name: str, train: bool = False, groups: int = 1) -> Callable[[jax.Array], jax.Array]:

@@ -1,10 +1,12 @@
 """Recurrent networks that classify a sequence by their last state."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import flax.linen as nn
 import jax.numpy as jnp
 
+from dwalign.bounds import Count, Widths, bounded, one_of
 from dwalign.networks.network import from_module
 from dwalign.program import Network
 
@@ -55,8 +57,13 @@ class Recurrent(nn.Module):
         return nn.Dense(self.outputs, name="head")(x[:, -1])
 
 
+@bounded
 def recurrent(
-    inputs: int = 8, widths: Sequence[int] = (32,), outputs: int = 10, cell: str = "gru", time: int = 8
+    inputs: Count = 8,
+    widths: Widths = (32,),
+    outputs: Count = 10,
+    cell: Annotated[str, one_of(CELLS)] = "gru",
+    time: Count = 8,
 ) -> Network:
     """A recurrent classifier.
 
@@ -66,10 +73,6 @@ def recurrent(
       cell: "gru", "lstm", "lstm_optimized" (flax's, gates concatenated when it runs) or "lstm_fused" (one kernel).
       time: steps of the sequences that it is built with; it takes any.
     """
-    if cell not in CELLS:
-        raise ValueError(f"recurrent: cell must be one of {sorted(CELLS)}, got {cell!r}")
-    if not widths:
-        raise ValueError("recurrent: widths must name at least one layer, otherwise there is nothing to align")
     config = {
         "kind": "recurrent",
         "inputs": inputs,

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
+from dwalign.bounds import Count, Shape, Widths, bounded
 from dwalign.networks.convolution import convolve
 from dwalign.networks.network import from_module
-from dwalign.networks.norm import make_norm
+from dwalign.networks.norm import Norm, make_norm
 from dwalign.program import Network
 
 
@@ -72,13 +73,14 @@ class ResNet(nn.Module):
         return nn.Dense(self.outputs, name="head")(x.mean((1, 2)))
 
 
+@bounded
 def resnet(
-    shape: Sequence[int] = (32, 32, 3),
-    width: int = 16,
-    blocks: Sequence[int] = (3, 3, 3),
-    outputs: int = 10,
-    norm: str = "batch",
-    groups: int = 8,
+    shape: Shape = (32, 32, 3),
+    width: Count = 16,
+    blocks: Widths = (3, 3, 3),
+    outputs: Count = 10,
+    norm: Norm = "batch",
+    groups: Count = 8,
     bottleneck: bool = False,
     large: bool = False,
 ) -> Network:
@@ -109,13 +111,14 @@ def resnet(
     return from_module(model, jnp.zeros((1, *shape)), config)
 
 
+@bounded
 def resnet20(
-    shape: Sequence[int] = (32, 32, 3),
-    width: int = 16,
-    depth: int = 20,
-    outputs: int = 10,
-    norm: str = "batch",
-    groups: int = 8,
+    shape: Shape = (32, 32, 3),
+    width: Count = 16,
+    depth: Count = 20,
+    outputs: Count = 10,
+    norm: Norm = "batch",
+    groups: Count = 8,
 ) -> Network:
     """The residual network for small images with `depth` = 6 n + 2 layers in three stages."""
     if depth < 8 or (depth - 2) % 6:
@@ -123,8 +126,7 @@ def resnet20(
     return resnet(shape, width, ((depth - 2) // 6,) * 3, outputs, norm, groups)
 
 
-def resnet50(
-    shape: Sequence[int] = (224, 224, 3), width: int = 64, outputs: int = 1000, norm: str = "batch"
-) -> Network:
+@bounded
+def resnet50(shape: Shape = (224, 224, 3), width: Count = 64, outputs: Count = 1000, norm: Norm = "batch") -> Network:
     """ResNet50, at its published size by default; nothing is computed before `init`."""
     return resnet(shape, width, (3, 4, 6, 3), outputs, norm, bottleneck=True, large=True)

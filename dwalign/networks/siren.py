@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dwalign.bounds import Count, Positive, Widths, bounded
 from dwalign.networks.network import from_module
 from dwalign.program import Network
 
@@ -49,13 +50,12 @@ def fix_signs(params: PyTree) -> PyTree:
     return {"params": {f"dense_{k}": layer for k, layer in enumerate(layers)}}
 
 
-def siren(inputs: int = 2, widths: Sequence[int] = (32, 32, 32), outputs: int = 1, omega: float = 30.0) -> Network:
+@bounded
+def siren(inputs: Count = 2, widths: Widths = (32, 32, 32), outputs: Count = 1, omega: Positive = 30.0) -> Network:
     """A SIREN from coordinates to values (2 to 1: a grey picture).
 
     Args:
       omega: the frequency that every hidden layer multiplies by.
     """
-    if not widths:
-        raise ValueError("siren: widths must name at least one hidden layer, otherwise there is nothing to align")
     config = {"kind": "siren", "inputs": inputs, "widths": list(widths), "outputs": outputs, "omega": omega}
     return from_module(Siren(tuple(widths), outputs, omega), jnp.zeros((1, inputs)), config)

@@ -6,9 +6,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dwalign.bounds import Count, bounded
 from dwalign.networks.attention import Attention
 from dwalign.networks.network import from_module
-from dwalign.networks.norm import make_norm
+from dwalign.networks.norm import Norm, make_norm
 from dwalign.program import Network
 
 
@@ -104,15 +105,16 @@ def check_heads(name: str, dim: int, heads: int, kv_heads: int, rotary: bool = F
         )
 
 
+@bounded
 def transformer(
-    vocabulary: int = 256,
-    length: int = 64,
-    dim: int = 64,
-    depth: int = 2,
-    heads: int = 4,
-    kv_heads: int | None = None,
-    width: int = 256,
-    norm: str = "layer",
+    vocabulary: Count = 256,
+    length: Count = 64,
+    dim: Count = 64,
+    depth: Count = 2,
+    heads: Count = 4,
+    kv_heads: Count | None = None,
+    width: Count = 256,
+    norm: Norm = "layer",
     gated: bool = False,
     rotary: bool = False,
     tied: bool = False,

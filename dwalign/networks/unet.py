@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
+from dwalign.bounds import Count, Shape, Widths, bounded
 from dwalign.networks.convolution import halve
 from dwalign.networks.network import from_module
 from dwalign.program import Network
@@ -32,7 +33,8 @@ class UNet(nn.Module):
         return nn.Conv(self.outputs, (1, 1), name="head")(x)
 
 
-def unet(shape: Sequence[int] = (32, 32, 3), channels: Sequence[int] = (16, 32, 64), outputs: int = 1) -> Network:
+@bounded
+def unet(shape: Shape = (32, 32, 3), channels: Widths = (16, 32, 64), outputs: Count = 1) -> Network:
     """A U-Net; outputs `[batch, h, w, outputs]`.
 
     Args:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
+from dwalign.bounds import Count, Shape, bounded
 from dwalign.networks.convolution import convolve, halve
 from dwalign.networks.network import from_module
-from dwalign.networks.norm import make_norm
+from dwalign.networks.norm import Norm, make_norm
 from dwalign.program import Network
 
 VGG11 = ((64,), (128,), (256, 256), (512, 512), (512, 512))
@@ -37,12 +38,13 @@ class VGG(nn.Module):
         return nn.Dense(self.outputs, name=f"dense_{len(self.widths)}")(x)
 
 
+@bounded
 def vgg(
-    shape: Sequence[int] = (32, 32, 3),
-    stages: Sequence[Sequence[int]] = VGG11,
-    widths: Sequence[int] = (),
-    outputs: int = 10,
-    norm: str | None = None,
+    shape: Shape = (32, 32, 3),
+    stages: Sequence[Sequence[Count]] = VGG11,
+    widths: Sequence[Count] = (),
+    outputs: Count = 10,
+    norm: Norm | None = None,
 ) -> Network:
     """A VGG; `stages` holds the channels of each stage, `widths` those of dense layers before the last.
 

@@ -1,13 +1,12 @@
 """The vision transformer (Dosovitskiy et al. 2021), read out by the mean over its patches."""
 
-from collections.abc import Sequence
-
 import flax.linen as nn
 import jax.numpy as jnp
 
+from dwalign.bounds import Count, Shape, bounded
 from dwalign.networks.convolution import convolve
 from dwalign.networks.network import from_module
-from dwalign.networks.norm import make_norm
+from dwalign.networks.norm import Norm, make_norm
 from dwalign.networks.transformer import BlockOptions, apply_blocks, check_heads
 from dwalign.program import Network
 
@@ -33,16 +32,17 @@ class ViT(nn.Module):
         return nn.Dense(self.outputs, name="head")(x.mean(1))
 
 
+@bounded
 def vit(
-    shape: Sequence[int] = (32, 32, 3),
-    patch: int = 4,
-    dim: int = 64,
-    depth: int = 4,
-    heads: int = 4,
-    kv_heads: int | None = None,
-    width: int = 128,
-    outputs: int = 10,
-    norm: str = "layer",
+    shape: Shape = (32, 32, 3),
+    patch: Count = 4,
+    dim: Count = 64,
+    depth: Count = 4,
+    heads: Count = 4,
+    kv_heads: Count | None = None,
+    width: Count = 128,
+    outputs: Count = 10,
+    norm: Norm = "layer",
     gated: bool = False,
     fused: bool = False,
     scan: bool = False,

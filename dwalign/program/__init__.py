@@ -14,6 +14,7 @@ from dwalign.program.task import (
     correct,
     cross_entropy,
     mean_squared_error,
+    outputs_of,
     within,
 )
 from dwalign.program.trial import Trial, examine, trials
@@ -34,6 +35,7 @@ __all__ = [
     "check_data",
     "check_network",
     "check_task",
+    "outputs_of",
     "correct",
     "count_examples",
     "cross_entropy",

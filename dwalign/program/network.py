@@ -108,6 +108,8 @@ def network(
     >>> dict(net.spec.sizes)
     {'h0': 4}
     """
+    if not inputs:
+        raise SpecError("network: inputs must be given, an example of what apply takes beside params, got none")
     example = inputs[0] if len(inputs) == 1 else inputs
     if count_examples(example) == 1:
         # a single example has no axis to tell from the others

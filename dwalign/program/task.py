@@ -72,7 +72,7 @@ def check_task(caller: str, task: Any, apply: Callable, params: PyTree, data: Da
     """
     if not isinstance(task, Task) or not all(callable(part) for part in task):
         raise ValueError(f"{caller}: task must be a Task(loss, hits) of two functions, got {_shown(task)}")
-    outputs = jax.eval_shape(apply, params, data.inputs)
+    outputs = outputs_of(caller, apply, params, data.inputs)
     if isinstance(outputs, tuple) and any(isinstance(part, Units) for part in outputs):
         raise ValueError(f"{caller}: apply must give the outputs alone, found outputs and Units; pass network.apply")
     if task.loss is cross_entropy:
@@ -84,6 +84,19 @@ def check_task(caller: str, task: Any, apply: Callable, params: PyTree, data: Da
             f"{caller}: loss(outputs, labels) must be a scalar, found {found and jnp.shape(found)}; take the mean over "
             "examples"
         )
+
+
+def outputs_of(caller: str, apply: Callable, params: PyTree, inputs: PyTree) -> PyTree:
+    """The shapes of `apply(params, inputs)`; raise `ValueError` where the program does not take these."""
+    try:
+        return jax.eval_shape(apply, params, inputs)
+    except Exception as error:  # whatever the program raises on what it was not made for
+        shapes = ", ".join(str(jnp.shape(leaf)) for leaf in jax.tree.leaves(inputs))
+        said = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{caller}: inputs and params must be those that the network takes, but for the inputs found, {shapes}, it "
+            f"raised {type(error).__name__}: {said}"
+        ) from error
 
 
 def _shown(task: Any) -> str:

@@ -17,7 +17,7 @@ from dwalign.symmetry.compare import correspondence
 from dwalign.symmetry.elements import Monomial, is_hard, order_of
 from dwalign.symmetry.finite import count_values
 from dwalign.symmetry.gauge import canonical, free_signs, gauge
-from dwalign.symmetry.guards import check_perms, check_spec
+from dwalign.symmetry.guards import check_key, check_perms, check_spec
 from dwalign.symmetry.layers import Weight, leaf_weights
 from dwalign.symmetry.parts import part_of
 from dwalign.symmetry.powers import KINDS
@@ -53,6 +53,7 @@ __all__ = [
     "block_roles",
     "canonical",
     "check_finite",
+    "check_key",
     "check_perms",
     "check_spec",
     "contract",

@@ -26,7 +26,7 @@ import numpy as np
 from dwalign.files import put_off
 from dwalign.symmetry.axes import SpecError, namespace
 from dwalign.symmetry.elements import INDEX, MAPS, act, adjoint, composed, drawn, inverted, is_hard, order_of
-from dwalign.symmetry.guards import check_perms, check_spec
+from dwalign.symmetry.guards import check_key, check_perms, check_spec
 from dwalign.symmetry.powers import Power
 from dwalign.symmetry.spec import Block, PermutationSpec
 
@@ -97,6 +97,7 @@ def moves(spec: PermutationSpec, factors: tuple) -> tuple[tuple[str, int, tuple[
 
 def identity(spec: PermutationSpec) -> Perms:
     """The neutral element, as NumPy arrays."""
+    check_spec("identity", spec)
     return {g: np.tile(np.arange(n, dtype=INDEX), (*spec.batch_shape(g), 1)) for g, n in spec.sizes.items()}
 
 
@@ -105,9 +106,11 @@ def random_perms(spec: PermutationSpec, key: jax.Array | np.random.Generator) ->
 
     Orders are uniform, orthogonal maps too (Haar); scales are log-normal around 1, linear maps well conditioned.
     """
+    check_spec("random_perms", spec)
     if isinstance(key, np.random.Generator):
         orders = {g: key.permuted(perm, axis=-1) for g, perm in identity(spec).items()}
         return {g: drawn(perm, spec.kinds[g], spec.directions[g], key.standard_normal) for g, perm in orders.items()}
+    check_key("random_perms", key)
     shapes = {g: (*spec.batch_shape(g), n) for g, n in spec.sizes.items()}
     # drawn at once: compiling a draw for each group takes longer than all else
     ends = np.cumsum([math.prod(shape) for shape in shapes.values()], dtype=int)

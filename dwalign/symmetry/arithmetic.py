@@ -14,9 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dwalign.bounds import Strength, bounded
 from dwalign.files import put_off
 from dwalign.symmetry.action import permute_block
-from dwalign.symmetry.axes import namespace
+from dwalign.symmetry.axes import SpecError, namespace
+from dwalign.symmetry.guards import check_key
 from dwalign.symmetry.layers import Weight, leaf_weights
 from dwalign.symmetry.spec import Block, PermutationSpec
 from dwalign.symmetry.weights import leaf_roles, numbers, store
@@ -86,10 +88,21 @@ def _combine(spec: PermutationSpec, networks: Sequence[PyTree], weights: Sequenc
         ]
         return store(xp.where(masked, first, functools.reduce(operator.add, terms)), leaves[0], xp)
 
+    _check_alike("average", spec, networks)
     columns = (zip(*rows, strict=True) for rows in (map(spec.treedef.flatten_up_to, networks), weights))
     rows = zip(leaf_roles(spec, networks[0]), *columns, strict=True)
     mixed = (put_off(lambda *leaves, role=role, w=w: mix(role, leaves, w), *leaves) for role, leaves, w in rows)
     return spec.treedef.unflatten(list(mixed))
+
+
+def _check_alike(caller: str, spec: PermutationSpec, networks: Sequence[PyTree]) -> None:
+    # of leaves that lie in a file too, which are not to be read for it
+    shape = lambda leaf: tuple(leaf.shape) if hasattr(leaf, "shape") else np.shape(leaf)
+    for path, first, *others in zip(spec.paths, *map(spec.treedef.flatten_up_to, networks), strict=True):
+        if wrong := [other for other in others if shape(other) != shape(first)]:
+            raise SpecError(
+                f"{caller}: networks must have the same shapes, but {path} has {shape(first)} and {shape(wrong[0])}"
+            )
 
 
 def distance(spec: PermutationSpec, a: PyTree, b: PyTree) -> jax.Array:
@@ -97,6 +110,8 @@ def distance(spec: PermutationSpec, a: PyTree, b: PyTree) -> jax.Array:
 
     Its gradient is 0 where the networks are equal. NumPy arrays give a NumPy scalar.
     """
+
+    _check_alike("distance", spec, (a, b))
 
     def part(x, y):
         xp = namespace(x, y)
@@ -130,11 +145,12 @@ def root_mean_square(array: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.mean(array**2))
 
 
+@bounded
 def perturb(
     spec: PermutationSpec,
     params: PyTree,
     key: jax.Array,
-    noise: float | jax.Array,
+    noise: Strength,
     *,
     spread: Callable[[jax.Array], jax.Array] = root_mean_square,
 ) -> PyTree:
@@ -147,6 +163,7 @@ def perturb(
         variances, are multiplied by its exponential and stay positive.
       spread: array to scalar.
     """
+    check_key("perturb", key)
     roles, leaves = leaf_roles(spec, params), spec.treedef.flatten_up_to(params)
     arrays = [numbers(leaf) if role != "carried" else None for role, leaf in zip(roles, leaves, strict=True)]
     # drawn at once for all arrays: compiling a draw for each takes longer than all else

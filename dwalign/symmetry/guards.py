@@ -24,11 +24,21 @@ def check_spec(caller: str, spec: Any) -> None:
     raise SpecError(f"{caller}: spec must be a PermutationSpec, got {type(spec).__name__}; {advice}")
 
 
+def check_key(caller: str, key: Any) -> None:
+    """Raise `ValueError` unless `key` is a random key of JAX."""
+    if not isinstance(key, jax.Array) or not (
+        jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or (key.dtype == np.uint32 and key.ndim)
+    ):
+        found = f"an array of {key.dtype}" if isinstance(key, jax.Array) else type(key).__name__
+        raise ValueError(f"{caller}: key must be a random key, jax.random.key(0), got {found}")
+
+
 def check_perms(caller: str, spec: PermutationSpec, perms: Any, name: str = "perms") -> None:
     """Raise `SpecError` unless `perms` maps groups of the spec to permutations or to matrices of the right shapes.
 
     That integers are permutations is seen where they are not traced; matrices need not be doubly stochastic.
     """
+    check_spec(caller, spec)
     if isinstance(perms, Alignment):
         raise SpecError(f"{caller}: {name} must map groups to indices, got an Alignment; pass its .perms")
     if not isinstance(perms, Mapping):
@@ -50,11 +60,11 @@ def _check_element(what: str, spec: PermutationSpec, group: str, element: Any) -
                 raise SpecError(f"{what}.{part} must have shape {expected}, found {np.shape(factors)}")
         element = element.perm
     hard = (*spec.batch_shape(group), n)
-    whole = kind(element) == "integer"
+    whole = hasattr(element, "dtype") and kind(element) == "integer"
     if np.shape(element) != (hard if whole else (*hard, n)):
         raise SpecError(
             f"{what} must have shape {hard} (integers) or {(*hard, n)} (floats), "
-            f"found {jnp.result_type(element)} {jnp.shape(element)}"
+            f"found {getattr(element, 'dtype', type(element).__name__)} {np.shape(element)}"
         )
     if not whole or isinstance(element, jax.core.Tracer):
         return

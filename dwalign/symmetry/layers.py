@@ -8,11 +8,13 @@ from typing import TypeAlias
 import jax
 import jax.numpy as jnp
 
+from dwalign.bounds import real
 from dwalign.symmetry.spec import PermutationSpec
 
 Weight: TypeAlias = float | jax.Array
 """A scalar, such as the share of one network in an average."""
 UNNAMED = 0.5
+NUMBER = real("a finite number")
 
 
 def leaf_weights(spec: PermutationSpec, weight: Weight | Mapping[str, Weight]) -> tuple[Weight, ...]:
@@ -39,6 +41,8 @@ def leaf_weights(spec: PermutationSpec, weight: Weight | Mapping[str, Weight]) -
             raise ValueError(
                 f"interpolate: weight must be a scalar, found shape {jnp.shape(value)}; jax.vmap over many of them"
             )
+        if not NUMBER.fits(value):
+            raise ValueError(f"interpolate: weight must be a scalar, {NUMBER.text}, found {value!r:.80}")
         fits = _fitting(spec, key)
         if not fits and spec.leaves:
             raise ValueError(

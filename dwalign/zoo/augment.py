@@ -1,6 +1,5 @@
 """Augmentations of a network that keep its function nearly unchanged, for pairs with a known alignment."""
 
-import dataclasses
 import math
 from typing import Any
 
@@ -8,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dwalign.bounds import Share, Strength, settings
 from dwalign.symmetry import PermutationSpec, leaf_roles, numbers, perturb, store, wide
 
 PyTree = Any
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Augmentation:
     """How strongly a network is perturbed; 0 switches a kind off.
 
@@ -21,13 +21,13 @@ class Augmentation:
     no zeros.
     """
 
-    noise: float = 0.2
+    noise: Strength = 0.2
     """standard deviation of Gaussian noise, in units of each array's standard deviation."""
-    zeroing: float = 0.02
+    zeroing: Share = 0.02
     """probability with which each weight is set to zero."""
-    quantile: float = 0.02
+    quantile: Share = 0.02
     """the share of smallest-magnitude weights of each array that is set to zero."""
-    scaling: float = 0.1
+    scaling: Strength = 0.1
     """standard deviation of the logarithm of a positive factor for each unit, applied to its incoming weights and
     undone in its outgoing ones. This leaves ReLU networks unchanged; it takes the last axis of an array for its
     outputs, as Flax layers have it, and is for networks without normalisation layers."""

@@ -44,7 +44,7 @@ def load(name: str, *, data_dir: str | None = None) -> Dataset:
     Raises:
       DataError: the data set is not prepared; the message holds the command that prepares it.
     """
-    plain = name.removeprefix("rotated_")
+    plain = str(name).removeprefix("rotated_")
     if plain == "digits":
         data = _digits()
     elif plain == "photo_patches":

@@ -3,8 +3,13 @@
 import jax
 import jax.numpy as jnp
 
+from dwalign.bounds import Amount, Count, Several, bounded
 
-def random_pairs(key: jax.Array, networks: int, count: int, *, views: int | None = None) -> tuple[jax.Array, jax.Array]:
+
+@bounded
+def random_pairs(
+    key: jax.Array, networks: Several, count: Count, *, views: Several | None = None
+) -> tuple[jax.Array, jax.Array]:
     """Indices `[count]` and `[count]` of pairs of two different networks, with replacement between pairs.
 
     With `views`, both are of the same run of so many consecutive networks: the views of one signal.
@@ -16,7 +21,8 @@ def random_pairs(key: jax.Array, networks: int, count: int, *, views: int | None
     return first, first // views * views + (first % views + offset) % views
 
 
-def held_out_pairs(networks: int, *, views: int | None = None) -> tuple[jax.Array, jax.Array]:
+@bounded
+def held_out_pairs(networks: Amount, *, views: Several | None = None) -> tuple[jax.Array, jax.Array]:
     """Disjoint pairs (0, 1), (2, 3), ...: every network is used at most once, so that pairs are independent.
 
     With `views`, both are of the same run of so many consecutive networks; the last of an odd run is left out.

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dwalign.bounds import Amount, Count, Several, bounded
 from dwalign.extras import progress
 from dwalign.files import FileError, load_params, save_params, write_bytes, writing
 from dwalign.program import CLASSIFICATION, Network, Task
@@ -46,6 +47,7 @@ class ZooSize(NamedTuple):
     test: int
 
 
+@bounded
 def get_zoo(
     network: Network,
     dataset: Dataset,
@@ -53,10 +55,10 @@ def get_zoo(
     size: ZooSize,
     *,
     folder: str | Path,
-    chunk: int = 50,
-    seed: int = 0,
+    chunk: Count = 50,
+    seed: Amount = 0,
     task: Task = CLASSIFICATION,
-    views: int | None = None,
+    views: Several | None = None,
 ) -> Zoo:
     """Train a zoo, or read it from `folder` when the same one was trained before.
 
@@ -77,6 +79,8 @@ def get_zoo(
         another loss, or networks are not finite.
       ValueError: the network cannot be initialised, or a batch is larger than the data.
     """
+    if not all(isinstance(count, int) and count >= 0 for count in size) or not sum(size):
+        raise ValueError(f"get_zoo: size must be whole numbers with at least one network, found {tuple(size)}")
     if views is not None:
         _check_views(views, size, dataset.train.labels)
     config = {

@@ -1,6 +1,5 @@
 """Networks out: many classifiers trained at once, each from its own seed and in its own data order."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -8,21 +7,22 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dwalign.program import CLASSIFICATION, Data, Network, Task, loops
+from dwalign.bounds import Count, Positive, Share, Strength, settings
+from dwalign.program import CLASSIFICATION, Data, Network, Task, check_data, check_network, check_task, loops
 from dwalign.symmetry import part_of
 
 PyTree = Any
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Recipe:
     """How every network of a zoo is trained, by AdamW."""
 
-    epochs: int = 40
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-4
-    warm_up: float | None = None
+    epochs: Count = 40
+    batch_size: Count = 64
+    learning_rate: Positive = 2e-3
+    weight_decay: Strength = 1e-4
+    warm_up: Share | None = None
     """the share of the steps in which the learning rate rises from zero, to fall to zero along a cosine in the others;
     None keeps it constant."""
 
@@ -49,7 +49,8 @@ def train_networks(
       signals: each network learns a signal of its own; the function then also takes their indices `[n]`.
 
     Raises:
-      ValueError: a batch larger than the data, or a network of which nobody knows how it is initialised.
+      ValueError: a batch larger than the data, data that the task cannot judge, or a network of which nobody
+        knows how it is initialised.
     """
     train = train_further(network, data, recipe, task, signals=signals)
 
@@ -67,6 +68,10 @@ def train_further(
 
     To be vmapped and jitted; the optimiser starts afresh. Arguments and errors are those of `train_networks`.
     """
+    check_network("train_networks", network)
+    data = check_data("train_networks", data, labels=True)
+    one = jax.tree.map(lambda leaf: leaf[0], data) if signals else data
+    check_task("train_networks", task, network.apply, network.params, one)
     count = jax.tree.leaves(data.labels)[0].shape[1 if signals else 0]
     steps = count // recipe.batch_size
     if steps < 1:

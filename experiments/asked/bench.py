@@ -1,6 +1,5 @@
 """Digits, a zoo of MLPs, and the pieces that the questions are made of."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -8,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import study
 
 from dwalign import deepalign, report, zoo
+from dwalign.bounds import Count, Positive, Several, settings
 from dwalign.matching import Method, activation_matching_correlation, weight_matching
 from dwalign.networks import mlp
 from dwalign.program import Data, Network, take_examples
@@ -20,7 +20,7 @@ Answer = tuple[str, list[Any], Panels]
 BASELINES = (weight_matching, activation_matching_correlation)
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Config(study.Options):
     """Answer one question."""
 
@@ -36,9 +36,9 @@ class Config(study.Options):
         "pay_off",
         "equivariance",
     ] = "zoo_size"
-    widths: tuple[int, ...] = (32, 32, 32)
-    zoo_sizes: tuple[int, ...] = (30, 100, 300, 1000, 3000)
-    minutes: float = 3.0
+    widths: tuple[Count, ...] = (32, 32, 32)
+    zoo_sizes: tuple[Several, ...] = (30, 100, 300, 1000, 3000)
+    minutes: Positive = 3.0
     """of training for each encoder (encoders)."""
     aligner: deepalign.AlignerConfig = deepalign.AlignerConfig(encoder="graph")
     training: deepalign.Optimisation = deepalign.Optimisation(steps=400)

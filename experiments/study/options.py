@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 import tyro
 
 from dwalign import deepalign, report, zoo
+from dwalign.bounds import Amount, Count, Points, settings
 from dwalign.encoders import ENCODERS
 from dwalign.files import FileError
 
@@ -31,15 +32,15 @@ ERRORS = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Networks:
     """How many networks play each role, those for testing in pairs."""
 
-    train: int = 900
-    validation: int = 40
-    pairs: int = 50
+    train: Amount = 900
+    validation: Amount = 40
+    pairs: Amount = 50
     """held-out pairs on which methods are judged."""
-    chunk: int = 150
+    chunk: Count = 150
     """networks that are trained at once."""
 
     def size(self, views: int | None = None) -> zoo.ZooSize:
@@ -48,7 +49,7 @@ class Networks:
         return zoo.ZooSize(self.train, self.validation, -(-self.pairs // (views // 2)) * views)
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Options:
     """What every experiment can be told."""
 
@@ -60,7 +61,7 @@ class Options:
     """results go to a folder of OUT named after the experiment, zoos are shared in OUT/zoos."""
     resume: bool = False
     """continue an interrupted run."""
-    seeds: int = 1
+    seeds: Amount = 1
     """number of aligners, each from its own seed; 0 judges the methods that need none."""
     skip: tuple[str, ...] = ()
     """methods to leave out, such as sinkhorn, where they take too long; all but naive and deep_align can be."""
@@ -71,19 +72,19 @@ class Options:
     training: deepalign.Optimisation = deepalign.Optimisation(steps=1200)
     losses: deepalign.LossWeights = deepalign.LossWeights()
     augmentation: zoo.Augmentation = zoo.Augmentation()
-    unrolled: int | None = None
+    unrolled: Amount | None = None
     """steps of descent that training goes through; the pass may take more, or all of them untrained (0)."""
-    target_pairs: int = 0
+    target_pairs: Amount = 0
     """training pairs that refinement aligns as targets; 0 trains without them."""
-    target_steps: int = 20
-    validate_every: int = 100
+    target_steps: Amount = 20
+    validate_every: Count = 100
 
-    refine_images: int | None = 1024
+    refine_images: Count | None = 1024
     """training images in each step of refinement; all if not given."""
-    sinkhorn_iterations: int = 1000
-    chunk: int = 10
+    sinkhorn_iterations: Count = 1000
+    chunk: Count = 10
     """pairs that are aligned at once."""
-    points: int = 25
+    points: Points = 25
     """networks on the path that are judged, both ends included; an odd number."""
 
 
@@ -148,22 +149,14 @@ def read_options(
 
 
 def check(options: Options) -> None:
-    """Raise `RunError` for what would fail only after hours."""
-    networks, training = options.networks, options.training
-    least = {
-        "seeds": (options.seeds, 0),
-        "networks.train": (networks.train, 2),
-        "networks.validation": (networks.validation, 2),
-        "networks.pairs": (networks.pairs, 1),
-        "networks.chunk": (networks.chunk, 1),
-        "recipe.epochs": (options.recipe.epochs, 1),
-        "training.steps": (training.steps, 1),
-        "training.batch_size": (training.batch_size, 1),
-        "validate_every": (options.validate_every, 1),
-        "chunk": (options.chunk, 1),
-    }
-    if wrong := [f"{name} at least {low}, found {value}" for name, (value, low) in least.items() if value < low]:
-        raise report.RunError(f"options: need {'; '.join(wrong)}")
+    """Raise `RunError` for options that do not fit one another, which would fail only after hours."""
+    # parts of an experiment make zoos without these
+    networks = options.networks
+    if min(networks.train, networks.validation) < 2 or networks.pairs < 1:
+        raise report.RunError(
+            "options: networks.train and networks.validation must be at least 2 and networks.pairs 1, found "
+            f"{networks.train}, {networks.validation} and {networks.pairs}"
+        )
     if options.aligner.encoder not in ENCODERS:
         raise report.RunError(
             f"options: aligner.encoder must be one of {sorted(ENCODERS)}, found {options.aligner.encoder!r}"
@@ -173,8 +166,6 @@ def check(options: Options) -> None:
             "options: training goes through at most the steps of the pass: unrolled must be from 0 to "
             f"aligner.descent, found {options.unrolled} and {options.aligner.descent}"
         )
-    if options.points < 3 or options.points % 2 == 0:
-        raise report.RunError(f"options: points must be odd and at least 3, found {options.points}")
     if networks.pairs % options.chunk:
         raise report.RunError(
             f"options: chunk must divide networks.pairs, found {options.chunk} and {networks.pairs}; "

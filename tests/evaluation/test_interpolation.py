@@ -153,7 +153,7 @@ def test_points_must_hold_the_midpoint(pairs, points):
 
 def test_other_bad_input(pairs):
     net, a, b, (inputs, labels) = pairs
-    with pytest.raises(ValueError, match="at least 1 example"):
+    with pytest.raises(ValueError, match="chunk must be a whole number of at least 1; got 0"):
         curve(net, a, b, Data(inputs, labels), chunk=0)
     with pytest.raises(ValueError, match="equally many"):
         curve(net, a, b, Data(inputs, labels[:-1]))

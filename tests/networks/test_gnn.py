@@ -45,5 +45,5 @@ def test_nodes_without_neighbours_and_other_sizes():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="at least one layer"):
+    with pytest.raises(ValueError, match="at least one hidden layer"):
         gnn(widths=())

@@ -40,5 +40,5 @@ def test_the_whole_sequence_is_read_and_lengths_may_differ(cell):
 def test_errors():
     with pytest.raises(ValueError, match=r"cell must be one of .*'gru'.* got 'rnn'"):
         recurrent(cell="rnn")
-    with pytest.raises(ValueError, match="at least one layer"):
+    with pytest.raises(ValueError, match="at least one hidden layer"):
         recurrent(widths=())
