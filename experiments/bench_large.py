@@ -28,6 +28,7 @@ import study
 import tyro
 
 from dwalign import report
+from dwalign.bounds import Positive, Strength, settings
 from dwalign.frontends import from_model
 from dwalign.matching import weight_matching
 from dwalign.networks import build
@@ -78,15 +79,15 @@ NETWORKS: dict[str, Callable[[], tuple]] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Config:
     """Measure large networks."""
 
     networks: tuple[str, ...] = tuple(NETWORKS)
     """of NETWORKS."""
-    noise: float = 0.3
+    noise: Strength = 0.3
     """of the copy's matrices, relative to their root mean square."""
-    gigabytes: float = 16.0
+    gigabytes: Positive = 16.0
     """a process that asks for more fails."""
     out: str = "runs"
 

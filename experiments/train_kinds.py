@@ -9,7 +9,6 @@ take the same held-out pairs as weight matching does.
 Writes runs/kinds-aligners/: config.json, results.json, aligners.png and a folder for each aligner.
 """
 
-import dataclasses
 import json
 from typing import Any
 
@@ -20,6 +19,7 @@ from paired.cases import Tanh, of_digits
 from paired.pairs import with_all_kinds
 
 from dwalign import deepalign, report, zoo
+from dwalign.bounds import Count, settings
 from dwalign.deepalign import deep_align
 from dwalign.matching import chain, gauged, matched, naive, weight_matching
 from dwalign.networks import fix_signs
@@ -29,11 +29,11 @@ from dwalign.symmetry import take_networks
 FOLDERS = {ORDER: "order", FIXED: "fixed", ALL: "kinds"}
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Config(study.Options):
     """Train and judge aligners for networks with signs."""
 
-    widths: tuple[int, ...] = (32, 32, 32)
+    widths: tuple[Count, ...] = (32, 32, 32)
     networks: study.Networks = study.Networks(train=300, validation=20, pairs=40, chunk=100)
     aligner: deepalign.AlignerConfig = deepalign.AlignerConfig(encoder="graph", channels=32, descent=5)
     training: deepalign.Optimisation = deepalign.Optimisation(steps=600, batch_size=8)
