@@ -1,6 +1,7 @@
 # make run   set everything up from nothing, then train, align and print the table (ARGS="--preset smoke" is quick)
 # make test  set everything up from nothing, then run the tests
 # make lint  style, types, generated tables, and that the documentation builds
+# make fuzz  random programs and damaged files (ARGS="--programs 10000" for a night)
 # make docs  the documentation, into build/site
 PYTHON ?= python3
 ARGS ?=
@@ -9,7 +10,7 @@ BIN := .venv/bin
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 INSTALLED := .venv/.installed
 
-.PHONY: help install run test lint docs format clean
+.PHONY: help install run test fuzz lint docs format clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -21,6 +22,9 @@ run: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+fuzz: $(INSTALLED)
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
