@@ -56,7 +56,7 @@ def open(path: Path) -> Weights:
                 f"{path} must hold tensors and plain values only, {what}; save model.state_dict()"
             ) from error
         outer, place_of = _wrapped(content), _in_file(parts, content)
-        whole = {(part.begin, part.size): part for part in parts.values()}
+        whole: dict[tuple[int | None, int], Member] = {(part.begin, part.size): part for part in parts.values()}
         arrays: dict[str, LazyArray] = {}
         ties, places, first = {}, {}, {}
         for place, tensor in _tensors(content):

@@ -435,7 +435,9 @@ def interpret(program: Program, w: Tape, x, ids):
     values = [w.linear(x) + w(5, WIDTHS[0])[ids]]
     for step in program:
         h, g = (values[-1 - back % len(values)] for back in (step.of, step.beside))
-        values.append(OPERATIONS[step.name](w, h, g, step.how))
+        made = OPERATIONS[step.name](w, h, g, step.how)
+        # of one unit nothing can be taken
+        values.append(made if made.shape[1] > 1 else w.linear(made))
     return sum(w.linear(h, OUTPUTS) for h in values[-2:])
 
 
