@@ -1,6 +1,7 @@
 # make run   set everything up from nothing, then train, align and print the table (ARGS="--preset smoke" is quick)
 # make test  set everything up from nothing, then run the tests
 # make kills kill zoo making, training and merging 30 times in all, at random, and compare with unbroken work
+# make fuzz  random programs and damaged files (ARGS="--programs 10000" for a night)
 # make lint  style, types, generated tables, and that the documentation builds
 # make docs  the documentation, into build/site
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := .venv/bin
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 INSTALLED := .venv/.installed
 
-.PHONY: help install run test kills lint docs format clean
+.PHONY: help install run test kills fuzz lint docs format clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -25,6 +26,9 @@ test: $(INSTALLED)
 
 kills: $(INSTALLED)
 	DWALIGN_KILLS=10 $(BIN)/python -m pytest tests/test_kills.py -s $(ARGS)
+
+fuzz: $(INSTALLED)
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -74,7 +74,9 @@ def read_recipe(file: Path) -> dict[str, Any]:
     try:
         recipe = yaml.safe_load(file.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise dwalign.files.FileError(f"{file} must be a recipe that dwalign wrote ({error})") from error
+        raise dwalign.files.FileError(
+            f"{file} must be a recipe that dwalign wrote ({dwalign.files.said(error)})"
+        ) from error
     whole = isinstance(recipe, dict) and {"command", "options"} <= set(recipe)
     parts = [recipe["options"], recipe.get("read") or {}] if whole else []
     if not whole or not all(isinstance(part, dict) and all(isinstance(name, str) for name in part) for part in parts):

@@ -107,7 +107,7 @@ def _looks_like(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.namelist()
-    except zipfile.BadZipFile:
+    except Exception:  # of many kinds for a damaged directory; who opens the file says what is wrong
         return None
     if any(member.endswith("data.pkl") for member in members):
         return "torch"

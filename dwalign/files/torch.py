@@ -10,8 +10,9 @@ import mmap
 import os
 import re
 import zipfile
+import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ import numpy as np
 from dwalign.extras import load
 from dwalign.files.errors import FileError, reading, said
 from dwalign.files.tensors import LazyArray, Weights, Writing, is_foreign
-from dwalign.files.zips import begins, seal
+from dwalign.files.zips import Member, members, seal
 
 # what scripts call the state dict inside of what they save
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "params")
@@ -42,6 +43,9 @@ def open(path: Path) -> Weights:
         try:
             # files from before torch 1.6 are no zip and cannot be mapped
             mapped = zipfile.is_zipfile(path)
+            parts = members(path) if mapped else {}
+            for part in (part for name, part in parts.items() if "/data/" not in name):
+                _checked(path, np.fromfile(path, np.uint8, part.size, offset=part.begin), part)
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         except Exception as error:
             if type(error).__name__ != "UnpicklingError":
@@ -51,7 +55,8 @@ def open(path: Path) -> Weights:
             raise FileError(
                 f"{path} must hold tensors and plain values only, {what}; save model.state_dict()"
             ) from error
-        outer, place_of = _wrapped(content), _in_file(path, content)
+        outer, place_of = _wrapped(content), _in_file(parts, content)
+        whole: dict[tuple[int | None, int], Member] = {(part.begin, part.size): part for part in parts.values()}
         arrays: dict[str, LazyArray] = {}
         ties, places, first = {}, {}, {}
         for place, tensor in _tensors(content):
@@ -61,7 +66,8 @@ def open(path: Path) -> Weights:
             if name in places:
                 raise FileError(f"{path} must give each tensor a name of its own, found {name} twice; rename one")
             dtype = _dtype(path, name, tensor)
-            read = partial(_read, path, tensor, dtype, place_of(tensor))
+            begin = place_of(tensor)
+            read = partial(_read, path, tensor, dtype, begin, whole.get((begin, tensor.numel() * dtype.itemsize)))
             arrays[name] = LazyArray(tuple(tensor.shape), dtype, read, name, path)
             places[name] = place
             owner = first.setdefault(_view(tensor), name) if tensor.numel() else name
@@ -102,7 +108,7 @@ def write(file: Path, writing: Writing) -> None:
     old, new = dict(_tensors(content)), dict(_tensors(target))
     users = Counter(tensor.untyped_storage().data_ptr() for tensor in new.values())
     written: dict[Place, bytes] = {}
-    place_of = _in_file(file, target)
+    place_of = _in_file(members(file), target)
     for place, tensor in new.items():
         array = pull(named[place]) if place in named else _numpy(old[place])
         if array.shape != tuple(tensor.shape):
@@ -201,15 +207,14 @@ def _numpy(tensor: Any) -> np.ndarray:
     return tensor.detach().numpy().view(dtype)
 
 
-def _in_file(path: Path, content: Any) -> Callable[[Any], int | None]:
+def _in_file(parts: Mapping[str, Member], content: Any) -> Callable[[Any], int | None]:
     """Where the numbers of a mapped tensor begin in the file, None if they do not lie there one after the other.
 
     What is read from there, not from the map, takes no memory of this process.
     """
     dense = (tensor for _, tensor in _tensors(content) if tensor.numel() and tensor.layout == load("torch").strided)
     pointers = {tensor.untyped_storage().data_ptr() for tensor in dense}
-    members = begins(path) if zipfile.is_zipfile(path) else {}
-    places = {begin for name, begin in members.items() if "/data/" in name}
+    places = {part.begin for name, part in parts.items() if "/data/" in name}
     # storages lie in the map as members lie in the file
     base = min(pointers, default=0) - min(places, default=0)
     if {pointer - base for pointer in pointers} != places:
@@ -218,11 +223,19 @@ def _in_file(path: Path, content: Any) -> Callable[[Any], int | None]:
     return lambda tensor: tensor.data_ptr() - base if lies(tensor) else None
 
 
-def _read(path: Path, tensor: Any, dtype: np.dtype, begin: int | None) -> np.ndarray:
+def _read(path: Path, tensor: Any, dtype: np.dtype, begin: int | None, part: Member | None) -> np.ndarray:
+    """The numbers; `part` is where they lie if they are all that lies there."""
     if begin is None:
         return _numpy(tensor).copy()
     found = np.fromfile(path, np.uint8, tensor.numel() * dtype.itemsize, offset=begin)
-    return found.view(dtype).reshape(tuple(tensor.shape))
+    return _checked(path, found, part).view(dtype).reshape(tuple(tensor.shape))
+
+
+def _checked(path: Path, found: np.ndarray, part: Member | None) -> np.ndarray:
+    """The bytes, if they have the checksum that was written with them: torch writes it and never looks at it."""
+    if part is not None and part.checksum not in (0, zlib.crc32(found)):
+        raise FileError(f"{path} must hold the bytes that were written, but some have changed; fetch it again")
+    return found
 
 
 def _put(file: Path, tensor: Any, begin: int | None, array: np.ndarray) -> None:

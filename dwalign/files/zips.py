@@ -4,15 +4,32 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 CHUNK = 1 << 24
 
 
-def begins(file: Path) -> dict[str, int]:
-    """Where in the file each member that is not empty begins."""
+class Member(NamedTuple):
+    """Attributes:
+    begin, size: where in the file its bytes lie, as they are if it is not packed.
+    checksum: of these bytes, 0 where it was left out or is of what was packed.
+    """
+
+    begin: int
+    size: int
+    checksum: int
+
+
+def members(file: Path) -> dict[str, Member]:
+    """All that are not empty, by name."""
     with zipfile.ZipFile(file) as archive, file.open("rb") as handle:
-        return {info.filename: _begin(handle, info) for info in archive.infolist() if info.file_size}
+        infos = [info for info in archive.infolist() if info.file_size]
+        return {
+            info.filename: Member(
+                _begin(handle, info), info.file_size, info.CRC * (info.compress_type == zipfile.ZIP_STORED)
+            )
+            for info in infos
+        }
 
 
 def seal(file: Path) -> None:

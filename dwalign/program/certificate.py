@@ -12,6 +12,7 @@ from dwalign.program.missed_kinds import find_missed_kinds
 from dwalign.program.trial import Trial, examine, fresh_trials, trials
 from dwalign.symmetry.action import inverse, permute, permute_block, random_perms
 from dwalign.symmetry.axes import SpecError
+from dwalign.symmetry.elements import Monomial
 from dwalign.symmetry.spec import Note, PermutationSpec
 
 PyTree = Any
@@ -164,27 +165,43 @@ def drawn_elements(spec: PermutationSpec, rng: np.random.Generator) -> list[Elem
 
     Of few units a function may well be symmetric under a cycle alone, and two groups of few units may get the same
     permutation; of many neither happens by chance. So each small group is told from every other by one of the
-    exchanges, in which one of the two takes part: those of its number's binary digits. One more has the factors and
-    maps of larger kinds. Drawn on the host: compiling a shuffle for every size and a gather for every array takes
-    longer than all else.
+    exchanges, in which one of the two takes part: those of its number's binary digits. So is each direction of its
+    signs, of which one unit is turned: random signs of few may well be none. One more element has the factors and maps
+    of larger kinds. Drawn on the host: compiling a shuffle for every size and a gather for every array takes longer
+    than all else.
     """
     orders = {g: rng.permuted(_identity(spec, g), axis=-1) for g in spec.sizes}
     cycles = {g: _placed(order, order, np.roll(order, 1, axis=-1)) for g, order in orders.items()}
     few = [g for g, n in spec.sizes.items() if n < FEW]
-    exchanges = {}
+    exchanges, flips = {}, {}
     for group in few:
         # of a batched group one row is moved and one is not, so that the rows are seen to be independent
         shape = spec.batch_shape(group)
         rows = rng.permutation(np.arange(math.prod(shape)) % 2 == 0).reshape(shape)[..., None]
         pair = orders[group][..., :2]
         exchanges[group] = _placed(_identity(spec, group), pair, np.where(rows, pair[..., ::-1], pair))
-    digits = range(len(few).bit_length())
+        flips[group] = _placed(np.ones((*shape, spec.sizes[group])), pair[..., :1], np.where(rows, -1.0, 1.0))
+    single = [(g, None) for g in few] + [(g, k) for g in few for k in range(spec.directions[g][1])]
+    digits = range(len(single).bit_length())
     larger = random_perms(spec, rng) if spec.has_kinds else {}
     factors = {g: element for g, element in larger.items() if spec.kinds[g] != "permutation"}
+
+    def generator(group: str, chosen: set[int | None]) -> Any:
+        order = exchanges[group] if None in chosen else _identity(spec, group)
+        if chosen == {None}:
+            return order
+        scales, signs = spec.directions[group]
+        sign = np.stack([flips[group] if k in chosen else np.ones(order.shape) for k in range(signs)], axis=-1)
+        return Monomial(order, np.ones((*order.shape, scales)) if scales else None, sign)
+
     return [
         cycles,
         *([factors] if factors else []),
-        *({g: exchanges[g] for k, g in enumerate(few, 1) if k >> digit & 1} for digit in digits),
+        *(
+            {g: generator(g, {k for h, k in part if h == g}) for g in dict.fromkeys(g for g, _ in part)}
+            for digit in digits
+            if (part := [one for number, one in enumerate(single, 1) if number >> digit & 1])
+        ),
     ]
 
 

@@ -85,6 +85,7 @@ def folder(tmp_path_factory):
         Path("number.yaml").write_text(yaml.safe_dump({"command": "merge", "options": {3: 4}}))
         seed = {"network": "nets.py:mlp", "output": "out.npz", "seed": "x"}
         Path("seed.yaml").write_text(yaml.safe_dump({"command": "merge", "options": seed}))
+        Path("broken.yaml").write_text('{"command": "me')
         Path("list.yaml").write_text(yaml.safe_dump({"command": "merge", "options": ["a"]}))
         yield folder
         jax.clear_caches()
@@ -192,6 +193,7 @@ def named(network):
         (f"{TRAIN}/deeper --data data/data.npz", "out/deeper"),
         ("rerun gone.yaml", "gone.yaml must be a recipe"),
         ("rerun list.yaml", "list.yaml must be a recipe"),
+        ("rerun broken.yaml", "broken.yaml must be a recipe that dwalign wrote (ScannerError: while scanning"),
         ("rerun read.yaml", "read.yaml must be a recipe"),
         ("rerun number.yaml", "number.yaml must be a recipe"),
         ("rerun recipe.yaml", "recipe.yaml: options must be those of this version wieghts"),

@@ -253,6 +253,40 @@ def test_torch_of_other_things(tmp_path):
         refused(tmp_path / "w.pt", said)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_torch_bytes_that_changed(tmp_path):
+    """torch writes checksums and reads without a look at them."""
+    torch = pytest.importorskip("torch")
+    numbers = np.arange(64, dtype=np.float32)
+    torch.save({"w": torch.from_numpy(numbers)}, tmp_path / "w.pt")
+    content = (tmp_path / "w.pt").read_bytes()
+    for part in (numbers.tobytes(), b"_rebuild_tensor_v2"):
+        changed = bytearray(content)
+        changed[content.index(part) + 10] ^= 1
+        (tmp_path / "w.pt").write_bytes(changed)
+        refused(tmp_path / "w.pt", "the bytes that were written, but some have changed", reads=True)
+    # who leaves them out has none
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    torch.save({"w": torch.from_numpy(numbers)}, tmp_path / "w.pt")
+    torch.serialization.set_crc32_options(before)
+    assert np.array_equal(open_weights(tmp_path / "w.pt")["w"], numbers)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".pt"])
+def test_a_zip_whose_names_are_no_text(suffix, tmp_path):
+    from tests.files.test_formats import needs
+
+    needs(suffix)
+    path = tmp_path / f"w{suffix}"
+    write_weights(path, {"é": np.ones(3, np.float32)})
+    content = path.read_bytes()
+    at = content.rindex(b"PK\1\2")
+    # names are said to be UTF-8
+    path.write_bytes(content[: at + 9] + b"\x08" + content[at + 10 : at + 46] + b"\xe0\x28" + content[at + 48 :])
+    refused(path, "could not be read")
+
+
 def test_a_file_that_changed_since_it_was_opened(tmp_path):
     path = tmp_path / "w.safetensors"
     write_weights(path, SMALL)

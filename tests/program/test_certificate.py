@@ -249,6 +249,15 @@ def test_groups_of_two_are_told_from_each_other(seed):
             certify(PermutationSpec(axes(*wrong), sizes), three, params, X, key=jax.random.key(seed))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_signs_of_few_units_are_turned(seed):
+    params = drawn.named(up=(5, 2), down=(2, 2))
+    apply = lambda p, x: jnp.tanh(x @ p["up"]) @ p["down"]
+    wrong = PermutationSpec({"down": Axes("h^0", None), "up": Axes(None, "h")}, {"h": 2}, kinds={"h": "sign"})
+    with pytest.raises(CertificateError, match="group 'h'"):
+        certify(wrong, apply, params, X, key=jax.random.key(seed))
+
+
 def test_independent_rows_of_two_are_told_from_tied_ones():
     heads = lambda p, x: jnp.tanh(jnp.einsum("bi,ihq->bhq", x, p["up"])).prod(1) @ p["down"]
     params = {"up": ones(5, 4, 2), "down": ones(2, 3)}

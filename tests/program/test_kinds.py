@@ -283,6 +283,15 @@ def low_rank(p, x):
     return x @ (p["w"] + p["a"] @ p["b"])
 
 
+@program("sign", up=((5, 6), "_, 2*h0"), down=((6, 2), "2*h0, _"), part=((3, 2), "h0^0, _"))
+def halves_of_units_that_are_tied(p, x):
+    h = x @ p["up"]
+    both = h.reshape(3, 2, 3)
+    apart = (both - both.mean(1, keepdims=True)).reshape(3, 6) + h
+    one, two = jnp.split(h, 2, 1)
+    return apart @ p["down"] + (one * jnp.tanh(two)) @ p["part"]
+
+
 @program("monomial", a=((5, 3), "_, h0^1:0"), b=((3, 2), "h0^-1:-1, _"), c=((3,), "h0^0:1"))
 def singular_values(p, x):
     return (x @ p["a"]) * p["c"][None] @ p["b"]

@@ -15,6 +15,8 @@ STEPS = {"sign", "floor", "ceil", "round", "clamp", "sort", "top_k"}
 NOT_RISING = set(
     "abs acos acosh asin atan2 conj cos cosh erfc imag lgamma neg not pow real rem rsqrt sin sinh tan".split()
 )
+# what lies beside another
+PLACED = {"concatenate", "dynamic_update_slice", "pad"}
 # further away than this nobody looks: what cannot be told counts as equal
 FURTHEST = 150
 
@@ -42,14 +44,17 @@ def _equal(one: Occurrence, along: set[Atom], seen: dict[int, int | None], depth
 def _combined(name: str, operands, along, seen, depth: int) -> int:
     if name in STEPS:
         return EVER
-    if name in ("gather", "select_n"):
-        # the indices and the choice are no values
-        operands = operands[1:] if name == "select_n" else operands[:1]
+    # indices and choices are no values
+    values = {"select_n": slice(1, None), "gather": slice(1), "dynamic_update_slice": slice(2)}
+    operands = operands[slice(0, 3, 2) if name.startswith("scatter") else values.get(name, slice(None))]
     each = [_equal(one, along, seen, depth) for one in operands]
     found = [often for often in each if often is not None]
     if not found:
         return EVER
     worst, alone = max(found), len(found) < len(operands)
+    if alone and (name in PLACED or name.startswith("scatter")):
+        # there are places with nothing else
+        return EVER
     if name in ("max", "select_n", "cond", "min") and alone:
         # here and there another value takes over, the same for all units
         return EVER if name == "min" else max(worst, LEAST)

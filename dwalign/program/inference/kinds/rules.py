@@ -368,8 +368,8 @@ def _within(u: Unknowns, one: Occurrence, bound: Mapping[int, tuple[int, float]]
     out = []
     for d, (atom, slots) in enumerate(zip(one.dims, u.slots(one), strict=True)):
         start, stop = bound.get(d, (0, math.inf))
-        places = zip(slots, _starts(u, atom), _kept_beside(u, atom, outside), strict=True)
-        out.append([slot for slot, at, kept in places if kept and start <= at < stop])
+        places = zip(slots, _spans(u, atom), _kept_beside(u, atom, outside), strict=True)
+        out.append([slot for slot, (low, high), kept in places if kept and low < stop and start < high])
     return out
 
 
@@ -386,20 +386,22 @@ def _kept_beside(u: Unknowns, atom: Atom | None, outside: set[Atom]) -> list[boo
     return [kept and not lost for lost, child in pairs for kept in _kept_beside(u, child, outside)]
 
 
-def _starts(u: Unknowns, atom, at: int = 0) -> list[int]:
-    """The first position of every part of a dimension that carries a group, once for every group there."""
+def _spans(u: Unknowns, atom, at: int = 0) -> list[tuple[int, int]]:
+    """From where to where every part of a dimension that carries a group lies, with all its repetitions."""
     if atom is None:
         return []
     atom, out = find(atom), []
     if atom.kind == "leaf":
-        return [at] if u.groups.get(atom) is not None else []
-    tail = atom.size
+        return [(at, at + atom.size)] if u.groups.get(atom) is not None else []
+    outer, tail = 1, atom.size
     for child in atom.children:
         if atom.kind == "product":
             tail //= child.size
-            out += [at + tail * (start - at) for start in _starts(u, child, at)]
+            again = (outer - 1) * child.size * tail
+            out += [(at + tail * (low - at), at + again + tail * (high - at)) for low, high in _spans(u, child, at)]
+            outer *= child.size
         else:
-            out += _starts(u, child, at)
+            out += _spans(u, child, at)
             at += child.size if atom.kind == "sum" else 0
     return out
 

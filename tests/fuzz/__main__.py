@@ -1,0 +1,115 @@
+"""Random programs and damaged files, for as long as wanted.
+
+    make fuzz                                            1,000 programs and 1,000 files
+    make fuzz ARGS="--programs 10000 --seconds 36000"    ten thousand programs, or what ten hours allow
+    make fuzz ARGS="--resume"                            goes on where it stopped
+
+Every failure is shrunk; what a spec misses is counted by reason, with the first program that shows it. Writes
+runs/fuzz/: config.json, batches.jsonl, results.json.
+"""
+
+import dataclasses
+import json
+import multiprocessing
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from dwalign import report
+from tests.fuzz import damage
+from tests.fuzz.batch import BATCH, try_batch
+
+# compiled programs fill the memory: a process runs so many batches
+CHILD = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Try random programs and damaged files."""
+
+    programs: int = 1000
+    files: int = 1000
+    seed: int = 0
+    seconds: float = 36000.0
+    """no batch is begun after so long."""
+    out: str = "runs"
+    resume: bool = False
+    """go on with a run that was interrupted, or ask it for more."""
+
+
+def run(config: Config, done: set[tuple[str, int]]) -> Iterator[dict[str, Any]]:
+    """Batch after batch, in a process of its own: a library that dies of a file takes nothing with it."""
+    begin = time.monotonic()
+    wanted = {"programs": config.programs, "files": config.files}
+    jobs = [(what, k) for what, count in wanted.items() for k in range(-(-count // BATCH)) if (what, k) not in done]
+    new = lambda: ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=CHILD)
+    pool = new()
+    for what, number in jobs:
+        if time.monotonic() - begin > config.seconds:
+            break
+        try:
+            yield pool.submit(try_batch, what, config.seed, number).result()
+        except BrokenProcessPool:
+            fault = {"error": "the process died", "case": ""}
+            yield {"what": what, "number": number, "counts": [], "examples": {}, "fault": fault}
+            pool = new()
+    pool.shutdown()
+
+
+def summary(config: Config, batches: list[dict[str, Any]]) -> dict[str, Any]:
+    counts: Counter[tuple[str, str]] = Counter()
+    for batch in batches:
+        counts.update({(group, outcome): count for group, outcome, count in batch["counts"]})
+    rows = ["programs", *damage.KINDS]
+    outcomes = dict.fromkeys(outcome for group, outcome in counts if group in rows)
+    faults = [batch["fault"] | {"batch": batch["number"]} for batch in batches if batch["fault"]]
+    examples = {reason: example for batch in reversed(batches) for reason, example in batch["examples"].items()}
+    misses = {reason: count for (group, reason), count in counts.most_common() if group == "misses"}
+    tried = lambda files: sum(count for (group, _), count in counts.items() if (group in damage.KINDS) == files)
+    table = {
+        outcome: {row: report.point([[counts[row, outcome]]]) for row in rows if counts[row, outcome]}
+        for outcome in outcomes
+    }
+    whole = f"{tried(False) - sum(misses.values()):,} programs and {tried(True):,} damaged files"
+    return {
+        "experiment": "fuzz",
+        "config": dataclasses.asdict(config),
+        "environment": report.environment(),
+        "axis": "tried",
+        "settings": rows,
+        "whole": True,
+        "panels": {"outcome": table},
+        "misses": [{"reason": why, "count": count, "first": examples[why]} for why, count in misses.items()],
+        "faults": faults,
+        "caption": f"fuzz: {whole} without a fault, and {len(faults)} faults.",
+    }
+
+
+def main(config: Config) -> dict[str, Any]:
+    folder = report.open_run(Path(config.out) / "fuzz", {"seed": config.seed}, resume=config.resume)
+    log = folder / "batches.jsonl"
+    batches = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    for batch in run(config, {(one["what"], one["number"]) for one in batches}):
+        batches.append(batch)
+        with log.open("a") as lines:
+            print(json.dumps(batch), file=lines)
+        if batch["fault"]:
+            print(
+                f"{batch['what']} {batch['number']}: {batch['fault']['error']}\n  {batch['fault']['case']}", flush=True
+            )
+        results = summary(config, batches)
+        report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    print(report.series_table(results))
+    for miss in results["misses"]:
+        print(f"{miss['count']} x {miss['reason']}: {miss['first']}")
+    return results
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))

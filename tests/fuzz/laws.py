@@ -1,0 +1,69 @@
+"""What must hold for every program; what a spec misses is no fault, and is counted."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from dwalign.program import certify, infer_spec
+from dwalign.program.trial import QUICK, difference
+from dwalign.symmetry import PermutationSpec, inverse, permute, random_perms
+from tests import drawn
+from tests.fuzz.programs import Program, realise
+
+# of results in double precision: programs are short, and rounding moves few of them by more than 1e-12
+CLOSE = 1e-8
+
+
+class Seen(NamedTuple):
+    """Attributes:
+    groups: how many the spec of permutations has.
+    larger: how many are of a larger kind.
+    misses: what is free beyond the specs, by reason.
+    """
+
+    groups: int
+    larger: int
+    misses: tuple[str, ...]
+
+
+def judge(program: Program, seed: int = 0) -> Seen:
+    """Whether all laws hold for the specs of one program; an exception says which does not."""
+    apply, params, inputs = realise(program, seed)
+    specs = [infer_spec(apply, params, *inputs, kinds=kinds) for kinds in ("permutation", "all")]
+    found = []
+    again = infer_spec(apply, params, *inputs)
+    assert again == specs[0], "a second inference must give the same spec"
+    for spec in specs:
+        assert PermutationSpec.from_json(spec.to_json()) == spec, "a spec must survive JSON"
+        found += certify(spec, apply, params, *inputs, complete=True, moderate=3).missed
+    perms = drawn.perms(specs[0], seed)
+    back = permute(specs[0], permute(specs[0], params, perms), inverse(specs[0], perms))
+    assert all(np.array_equal(back[name], params[name]) for name in params), "the inverse must restore bit for bit"
+    check_elsewhere(apply, inputs, params, specs, seed + 1)
+    kinds = [kind for kind in specs[1].kinds.values() if kind != "permutation"]
+    return Seen(len(specs[0].sizes), len(kinds), tuple(sorted({reason(note.why) for note in found})))
+
+
+def check_elsewhere(apply, inputs, params, specs: Sequence[PermutationSpec], seed: int) -> None:
+    """The function itself in double precision, at other weights and by other elements than those of the certificate."""
+    rng = np.random.default_rng(seed)
+    with jax.enable_x64(True):
+        weights = {name: np.asarray(leaf) * rng.uniform(0.5, 1.5, leaf.shape) for name, leaf in params.items()}
+        wide = [value.astype(np.float64) if value.dtype == np.float32 else value for value in inputs]
+        run = jax.jit(apply).lower(weights, *wide).compile(compiler_options=QUICK)
+        results = np.asarray(run(weights, *wide))
+        assert np.isfinite(results).all(), "results must be finite"
+        for spec in specs:
+            element: Any = random_perms(spec, rng) if spec.has_kinds else drawn.perms(spec, seed)
+            moved = jax.tree.map(np.asarray, permute(spec, weights, element))
+            change = difference([results], [np.asarray(run(moved, *wide))])
+            assert change <= CLOSE, f"an element must not change the function, but changed it by {change:.1e}"
+
+
+def reason(why: str) -> str:
+    """A note without the names, numbers and lines of this program."""
+    plain = re.sub(r" (at|in) \S+\.py:\d+( \(.*?\))?|, on .*| on \['.*", "", why)
+    return re.sub(r"'\w+'|\d+", "_", plain).strip()
