@@ -12,7 +12,8 @@ class AlignerConfig:
     """The aligner's shape."""
 
     encoder: str = "probe"
-    """dws, graph or probe; the default is as good as any by measurement at equal training time."""
+    """dws, graph, probe or noise; the default is as good as any by measurement at equal training time. With noise
+    nothing is learned that belongs to one architecture, and one aligner fits every network."""
     channels: int | None = None
     """width of the encoder; its own default if not given."""
     depth: int | None = None
