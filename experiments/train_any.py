@@ -28,8 +28,7 @@ from dwalign.deepalign import Aligner, deep_align
 from dwalign.evaluation import Measured, benchmark, mean_barrier
 from dwalign.files import write_bytes
 from dwalign.matching import activation_matching, activation_matching_correlation, naive, weight_matching
-from dwalign.networks import cnn, mixer, mlp, recurrent, resnet, vgg
-from dwalign.networks.network import from_module
+from dwalign.networks import cnn, from_module, mixer, mlp, recurrent, resnet, vgg
 from dwalign.program import Data, Network, take_examples
 from dwalign.symmetry import take_networks
 
