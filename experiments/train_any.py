@@ -1,6 +1,6 @@
 """One aligner for networks of any architecture: trained on a mixture, judged on architectures and data it never saw.
 
-    python experiments/train_any.py                   an hour on 2 CPU cores
+    python experiments/train_any.py                   about half an hour on 2 CPU cores
     python experiments/train_any.py --preset smoke    a check in minutes
     python experiments/train_any.py --ship            and put the aligner and its card into the package
 
