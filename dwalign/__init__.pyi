@@ -19,6 +19,7 @@ from dwalign import (
 from dwalign.apply import (
     align as align,
     chain as chain,
+    choose_method as choose_method,
     distance as distance,
     find_method as find_method,
     interpolate as interpolate,

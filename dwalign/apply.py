@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwalign import symmetry
-from dwalign.deepalign import deep_align, load_aligner
+from dwalign.deepalign import choose_method, deep_align, load_aligner
 from dwalign.matching import Method, chain, find_method, known_methods
 from dwalign.merging import average
 from dwalign.program import (
@@ -65,6 +65,7 @@ __all__ = [
     "canonical",
     "certify",
     "chain",
+    "choose_method",
     "compose",
     "deep_align",
     "distance",
@@ -101,7 +102,8 @@ def align(
       network: what both are, `dwalign.network(apply, params, inputs)` for any program; a spec serves methods that read
         weights alone.
       a, b: parameters of two networks; all values must be finite.
-      method: one of `known_methods()` or its name. Names joined by `+` start from one another
+      method: one of `known_methods()` or its name, or "auto" for that of `choose_method`, which also says why it is
+        that one. Names joined by `+` start from one another
         (`"weight_matching+refine"`), as do `chain(weight_matching.using(restarts=5), refine)`.
       data: training data, for methods that need them: `Data(inputs, labels)`.
       task: what the networks are for, for methods that need labels: `Task(loss, hits)`.
@@ -122,7 +124,7 @@ def align(
         `jit` and `vmap`).
     """
     spec = spec_of("align", network)
-    chosen = find_method(method)
+    chosen = choose_method(network, data).method if method == "auto" else find_method(method)
     if options and chosen.first is not None:
         raise ValueError(
             f"align: options of the parts of {str(chosen)!r} are set on these, found {sorted(options)}; pass a chain "

@@ -6,12 +6,14 @@ from dwalign.deepalign.build import (
     make_model as make_model,
 )
 from dwalign.deepalign.checkpoints import CheckpointError as CheckpointError, Checkpoints as Checkpoints
+from dwalign.deepalign.choice import Choice as Choice, choose_method as choose_method
 from dwalign.deepalign.model import DeepAlign as DeepAlign
 from dwalign.deepalign.settings import (
     AlignerConfig as AlignerConfig,
     LossWeights as LossWeights,
     Optimisation as Optimisation,
 )
+from dwalign.deepalign.shipped import write_shipped as write_shipped
 from dwalign.deepalign.step import (
     METRICS as METRICS,
     Targets as Targets,

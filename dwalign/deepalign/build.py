@@ -12,7 +12,8 @@ from dwalign.deepalign.aligner import Aligner
 from dwalign.deepalign.checkpoints import CheckpointError, Checkpoints
 from dwalign.deepalign.model import DeepAlign
 from dwalign.deepalign.settings import AlignerConfig
-from dwalign.encoders import ENCODERS, EncoderShape
+from dwalign.deepalign.shipped import SHIPPED, read_shipped
+from dwalign.encoders import ENCODERS, EncoderShape, noise
 from dwalign.matching import matched
 from dwalign.networks import build
 from dwalign.program import Network
@@ -21,21 +22,29 @@ from dwalign.symmetry import SpecError
 PyTree = Any
 
 
-def make_model(network: Network, config: AlignerConfig, inputs: PyTree) -> DeepAlign:
+def make_model(network: Network, config: AlignerConfig, inputs: PyTree = None) -> DeepAlign:
     """The model for networks like `network`; `inputs` are training inputs, where probes start.
 
-    It is made for networks in their gauge (`dwalign.matching.gauged`), and for what that leaves open.
+    It is made for networks in their gauge (`dwalign.matching.gauged`), and for what that leaves open. With the encoder
+    noise inputs may be left out: pseudo-random ones stand in for them.
 
     Raises:
-      ValueError: an encoder that does not exist, or cannot be what is asked for.
+      ValueError: an encoder that does not exist, or cannot be what is asked for; no inputs, and none can be drawn.
     """
     c, network = config, matched(network)
     if c.encoder not in ENCODERS:
         raise ValueError(f"encoder: must be one of {sorted(ENCODERS)}, got {c.encoder!r}")
-    probes = jnp.asarray(inputs[: c.probes])
+    anywhere = c.encoder == "noise"
+    if inputs is None and not anywhere:
+        raise ValueError(f"make_model: the encoder {c.encoder!r} must get training inputs [m, ...], found none")
+    probes = jnp.asarray(noise(network.example, c.probes) if inputs is None else inputs[: c.probes])
     encoder = ENCODERS[c.encoder](network, EncoderShape(c.channels, c.depth, c.features, c.shared), probes)
-    descent = dict(descent=c.descent, outputs=c.outputs, function=network.respond, inputs=probes)
-    return DeepAlign(network.spec, encoder, updates=c.updates, shared=c.shared, **(descent if c.descent else {}))
+    settings: dict[str, Any] = dict(updates=c.updates, shared=c.shared, anywhere=anywhere)
+    if c.descent:
+        # noise is far from data, unlike inputs that somebody gives
+        dreams = inputs is None and c.outputs == "logits"
+        settings |= dict(descent=c.descent, outputs=c.outputs, dreams=dreams, function=network.respond, inputs=probes)
+    return DeepAlign(network.spec, encoder, **settings)
 
 
 def describe(network: Network, config: AlignerConfig, inputs: PyTree) -> dict[str, Any]:
@@ -52,18 +61,24 @@ def describe(network: Network, config: AlignerConfig, inputs: PyTree) -> dict[st
     }
 
 
-def load_aligner(folder: str | Path, *, network: Network | None = None) -> Aligner:
-    """The aligner in a checkpoint folder, such as `runs/mlp-digits/seed-0/checkpoints/best`.
+def load_aligner(folder: str | Path, *, network: Network | None = None, inputs: PyTree = None) -> Aligner:
+    """The aligner in a checkpoint folder, such as `runs/mlp-digits/seed-0/checkpoints/best`, or the one that ships.
 
     Args:
-      folder: of the checkpoint.
+      folder: of the checkpoint; or "any", the aligner that comes with the package and fits every network whose inputs
+        are real numbers and whose outputs are logits.
       network: what is aligned: needed where the aligner was trained for a network that `dwalign.networks.build` does
-        not know, or to align others than those that it was trained for; see `fit_aligner`.
+        not know, or to align others than those that it was trained for; see `fit_aligner`. The one that ships
+        always needs it.
+      inputs: `[m, ...]` that the networks are for, of which "any" takes the first few in place of noise: no labels are
+        asked for.
 
     Raises:
       CheckpointError: no checkpoint, a damaged one, or one of something else; or the network is needed.
       SpecError: the parameters do not fit `network`.
     """
+    if folder in SHIPPED:
+        return _shipped(str(folder), network, inputs)
     if not Path(folder).is_dir():
         found = "is a file" if Path(folder).exists() else "does not exist"
         raise CheckpointError(f"{folder} must be a folder that holds a checkpoint; it {found}")
@@ -81,7 +96,7 @@ def load_aligner(folder: str | Path, *, network: Network | None = None) -> Align
     try:
         config = AlignerConfig(**info["aligner"])
         home = network or build(info["network"])
-        model = make_model(home, config, _probes(config, info))
+        model = make_model(home, config, None if config.encoder == "noise" else _probes(config, info))
     except (TypeError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"{folder} must hold an aligner that this version of dwalign can build, found network {info['network']} "
@@ -94,6 +109,13 @@ def load_aligner(folder: str | Path, *, network: Network | None = None) -> Align
         if network is not None:
             raise
         raise CheckpointError(f"{folder}: the checkpoint must be one of this model, but {error}") from error
+
+
+def _shipped(name: str, network: Network | None, inputs: PyTree) -> Aligner:
+    if network is None:
+        raise CheckpointError(f"{name!r} fits every network: pass network=, the one that it is to align")
+    config, variables = read_shipped(name)
+    return fit_aligner(Aligner(make_model(network, config, inputs), variables), network)
 
 
 def fit_aligner(aligner: Aligner, network: Network) -> Aligner:

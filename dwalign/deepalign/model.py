@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from dwalign.assignment import hungarian, settled
+from dwalign.deepalign.dream import dream
 from dwalign.matching.latents import Latents, from_scores, harden, scores_in, soften, standardised
 from dwalign.matching.objective import better_of
 from dwalign.matching.refine import SPREAD, refine_scores
@@ -51,6 +52,9 @@ class DeepAlign(nn.Module):
       function: `(params, inputs) -> outputs` of the networks that get aligned; descent needs it.
       inputs: `[m, ...]`, where the inputs of descent start, such as training images. Integers (tokens) stay.
       outputs: what the outputs mean, a key of `ANSWERS`.
+      anywhere: nothing that is learned belongs to one architecture: all groups share their scale and weights, and the
+        inputs of descent are no parameters.
+      dreams: descent takes what the two networks make of its inputs, see `dream`; of logits alone.
     """
 
     spec: PermutationSpec
@@ -64,9 +68,11 @@ class DeepAlign(nn.Module):
     function: Callable[[PyTree, jax.Array], jax.Array] | None = None
     inputs: Any = None
     outputs: str = "logits"
+    anywhere: bool = False
+    dreams: bool = False
 
     def setup(self):
-        role = group_roles(self.spec, shared=self.shared)
+        role = dict.fromkeys(self.spec.sizes, "unit") if self.anywhere else group_roles(self.spec, shared=self.shared)
         root = nn.initializers.constant(self.scale**0.5)
         roots = {r: self.param(f"scale_{r}", root, ()) for r in sorted(set(role.values()))}
         self.roots = {g: roots[r] for g, r in role.items()}
@@ -86,9 +92,9 @@ class DeepAlign(nn.Module):
             self.spread = self.param("spread", nn.initializers.constant(SPREAD), ())
             self.rate = self.param("rate", nn.initializers.constant(RATE), ())
             start = jnp.asarray(self.inputs)
-            learned = jnp.issubdtype(start.dtype, jnp.floating)
-            function, inputs = self.function, self.param("inputs", lambda _: start) if learned else start
-            self.respond = lambda params: function(params, inputs)
+            learned = not self.anywhere and jnp.issubdtype(start.dtype, jnp.floating)
+            self.respond = self.function
+            self.start = self.param("inputs", lambda _: start) if learned else start
 
     def __call__(self, a: PyTree, b: PyTree) -> dict[str, jax.Array]:
         """Scores `[*batch, n, n]` for each group, larger where unit i of a resembles unit j of b."""
@@ -136,8 +142,9 @@ class DeepAlign(nn.Module):
         if not self.descent:
             return harden(self.spec, latents), latents
         answer, disagreement = ANSWERS[self.outputs]
-        wanted = 0.5 * (answer(self.respond(a)) + answer(self.respond(b)))
-        loss = lambda params: disagreement(self.respond(params), wanted)
+        inputs = dream(self.respond, a, b, self.start) if self.dreams else self.start
+        wanted = 0.5 * (answer(self.respond(a, inputs)) + answer(self.respond(b, inputs)))
+        loss = lambda params: disagreement(self.respond(params, inputs), wanted)
         start = standardised(self.spec, latents, self.spread)
         end, _ = refine_scores(self.spec, a, b, start, loss, steps=self.descent, learning_rate=self.rate)
         # both are one call to the host

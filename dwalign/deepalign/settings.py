@@ -13,8 +13,9 @@ class AlignerConfig:
     """The aligner's shape."""
 
     encoder: str = "probe"
-    """dws, graph or probe; the default is as good as any by measurement at equal training time. Only dws knows
-    nothing but the order of units."""
+    """dws, graph, probe or noise; the default is as good as any by measurement at equal training time. Only dws knows
+    nothing but the order of units. With noise nothing is learned that belongs to one architecture, and one aligner fits
+    every network."""
     channels: Count | None = None
     """width of the encoder; its own default if not given."""
     depth: Count | None = None

@@ -48,6 +48,7 @@ class ProbeEncoder(nn.Module):
         responses: kinds times probes (times positions, where a unit answers at several).
       rounds: of messages; with none there is no correction.
       learned: whether probes, read-out and the weights of the kinds are parameters; probes of integers (tokens) stay.
+      weighed: the weights of the kinds are parameters whatever else is.
       kinds: of responses that are used, a part of ("pre", "post", "sensitivity").
       centred: subtract the mean over the probes and scale to norm 1, each unit and kind by itself.
       limit: of the responses of each kind; where feature maps give more, these are spaced evenly over probes and
@@ -64,6 +65,7 @@ class ProbeEncoder(nn.Module):
     features: int = 64
     rounds: int = 2
     learned: bool = True
+    weighed: bool = False
     kinds: tuple[str, ...] = tuple(KINDS)
     centred: bool = True
     limit: int | None = 512
@@ -75,7 +77,7 @@ class ProbeEncoder(nn.Module):
             raise ValueError(f"probe: kinds must hold some of {tuple(KINDS)}, got {self.kinds!r}")
         responses, flips = self._responses(params)
         weights = jnp.array([KINDS[kind] for kind in self.kinds] if len(self.kinds) > 1 else [1.0])
-        if self.learned:
+        if self.learned or self.weighed:
             weights = self.param("weights", lambda _: weights)
         told: States = {}
         for g in self.spec.sizes:

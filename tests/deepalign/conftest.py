@@ -33,12 +33,14 @@ def data():
 
 # the graph encoder is that of the tests of architectures
 SHAPES = {kind: dataclasses.replace(CONFIG, encoder=kind) for kind in ("dws", "probe")}
+# on noise, of which descent makes dreams
+SHAPES["noise"] = dataclasses.replace(CONFIG, encoder="noise", descent=2)
 SHAPES["descent"] = dataclasses.replace(CONFIG, encoder="graph", descent=2)
 
 
 @pytest.fixture(scope="session", params=SHAPES)
 def model(request, network, data):
-    return make_model(network, SHAPES[request.param], data.inputs)
+    return make_model(network, SHAPES[request.param], None if request.param == "noise" else data.inputs)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,257 @@
+"""One aligner for networks of any architecture: trained on a mixture, judged on architectures and data it never saw.
+
+    python experiments/train_any.py                   about half an hour on 2 CPU cores
+    python experiments/train_any.py --preset smoke    a check in minutes
+    python experiments/train_any.py --ship            and put the aligner and its card into the package
+
+The aligner looks at neither data nor labels: both networks answer to the same noise, what they answer is compared, the
+weights have their say in learned updates, and descent brings the answers of the merged network to noise closer to the
+mean answer of the two. It has so few numbers that they are searched for: gradients of the losses of Deep-Align made it
+worse. Settings for training, for validation and for judging are apart. Writes runs/any/: config.json, the aligner,
+results.json, figure.png; what is judged is written setting by setting.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import study
+
+from dwalign import deepalign, report, zoo
+from dwalign.deepalign import Aligner, deep_align
+from dwalign.evaluation import Measured, benchmark, mean_barrier
+from dwalign.files import save_params, write_bytes
+from dwalign.matching import activation_matching, activation_matching_correlation, naive, weight_matching
+from dwalign.networks import cnn, from_module, mixer, mlp, recurrent, resnet, vgg
+from dwalign.program import Data, Network, take_examples
+from dwalign.symmetry import take_networks
+
+BASELINES = (weight_matching, activation_matching, activation_matching_correlation)
+
+
+class TanhMLP(nn.Module):
+    """Three hidden layers of an activation that the mixture does not have."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x):
+        for k in range(3):
+            x = nn.tanh(nn.Dense(self.width, name=f"dense_{k}")(x))
+        return nn.Dense(10, name="head")(x)
+
+
+class Setting(NamedTuple):
+    """A kind of networks and the data that they learn.
+
+    Attributes:
+      make: the network for inputs of a shape.
+      dataset: by its name.
+      flat: whether pictures enter as `[m, values]`; otherwise as they are, and rows of them with `rows`.
+      side: pictures are averaged down to it.
+    """
+
+    make: Callable[[tuple[int, ...]], Network]
+    dataset: str = "digits"
+    form: str = "picture"
+    side: int = 8
+
+
+def dense(*widths: int) -> Callable[[tuple[int, ...]], Network]:
+    """An MLP."""
+    return lambda shape: mlp(shape[0], widths, 10)
+
+
+MIXTURE = {
+    "MLP 2 x 24": Setting(dense(24, 24), form="flat"),
+    "MLP 4 x 16": Setting(dense(16, 16, 16, 16), form="flat"),
+}
+VALIDATION = {"MLP 3 x 40, rotated digits": Setting(dense(40, 40, 40), "rotated_digits", "flat")}
+UNSEEN = {
+    "tanh MLP 3 x 32": Setting(lambda shape: from_module(TanhMLP(32), jnp.zeros((1, *shape)), {}), form="flat"),
+    "CNN, rotated digits": Setting(lambda shape: cnn(shape, (8, 16), (32,)), "rotated_digits"),
+    "GRU": Setting(lambda shape: recurrent(shape[1], (24,), 10, "gru", shape[0]), form="rows"),
+    "MLP 5 x 48, rotated digits": Setting(dense(48, 48, 48, 48, 48), "rotated_digits", "flat"),
+    "mixer": Setting(lambda shape: mixer(shape, 2, 16, 1, 16, 32)),
+    "VGG with batch norm": Setting(lambda shape: vgg(shape, ((8,), (16, 16)), (), 10, "batch")),
+    "MLP 2 x 64, photo_patches": Setting(dense(64, 64), "photo_patches", "flat", 8),
+    "ResNet with layer norm": Setting(lambda shape: resnet(shape, 8, (1, 1), 10, "layer")),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(study.Options):
+    """Train one aligner for networks of any architecture, and judge it on some that it never saw."""
+
+    ship: bool = False
+    """write the aligner and its card into the package."""
+    unseen: tuple[str, ...] = tuple(UNSEEN)
+    """settings that it is judged on."""
+    networks: study.Networks = study.Networks(train=40, validation=16, pairs=20, chunk=20)
+    recipe: zoo.Recipe = zoo.Recipe(epochs=20)
+    aligner: deepalign.AlignerConfig = deepalign.AlignerConfig(encoder="noise", probes=256, descent=20)
+    tries: int = 60
+    """of the search."""
+    step: float = 0.25
+    """of the search, a standard deviation of logarithms."""
+    chunk: int = 20
+    points: int = 3
+
+
+SMOKE: study.Changes = {
+    "networks.train": 4,
+    "networks.validation": 2,
+    "networks.pairs": 2,
+    "networks.chunk": 4,
+    "recipe.epochs": 2,
+    "aligner.probes": 8,
+    "aligner.descent": 2,
+    "aligner.updates": 1,
+    "tries": 1,
+    "unseen": ("tanh MLP 3 x 32",),
+    "chunk": 2,
+}
+
+
+def read_config(args: list[str]) -> Config:
+    """Command line to config."""
+    return study.read_options(Config, args, __doc__, smoke=SMOKE)
+
+
+def open_setting(config: Config, setting: Setting) -> tuple[Network, zoo.Dataset]:
+    """The network and its data."""
+    data = study.shrink(zoo.load(setting.dataset, data_dir=config.data_dir), setting.side)
+
+    def one(part: Data) -> Data:
+        m, h, w, c = part.inputs.shape
+        shapes = {"picture": (m, h, w, c), "rows": (m, h, w * c), "flat": (m, h * w * c)}
+        return Data(np.ascontiguousarray(part.inputs.reshape(shapes[setting.form])), part.labels)
+
+    data = data._replace(train=one(data.train), validation=one(data.validation), test=one(data.test))
+    return setting.make(data.train.inputs.shape[1:]), data
+
+
+def train(config: Config) -> Aligner:
+    """The aligner that merges networks of the mixture best: of its few numbers, those that a random search finds.
+
+    Each try moves all numbers of the best so far by a factor or a step, and is kept where the mean of the logarithms of
+    the barriers of the mixture falls. The end of the search counts where it is ahead of its start in validation, too.
+    """
+    mixture = [barrier(config, setting, "train") for setting in MIXTURE.values()]
+    validation = [barrier(config, setting, "validation") for setting in VALIDATION.values()]
+    mean = lambda settings, variables: float(np.mean([np.log(one(variables) + 0.01) for one in settings]))
+    network, _ = open_setting(config, next(iter(MIXTURE.values())))
+    start = jax.tree.map(
+        np.asarray,
+        deepalign.init_state(
+            deepalign.make_model(network, config.aligner), config.training, network.init(jax.random.key(0)), 0
+        ).variables,
+    )
+    random, best, lowest = np.random.default_rng(0), start, mean(mixture, start)
+    print(f"start: mixture {lowest:.3f}, validation {mean(validation, start):.3f}")
+    for number in range(config.tries):
+        moved = jax.tree.map(lambda x: np.float32(x * np.exp(config.step * random.normal(size=x.shape))), best)
+        if (found := mean(mixture, moved)) < lowest:
+            best, lowest = moved, found
+            print(f"try {number}: mixture {found:.3f}, validation {mean(validation, best):.3f}", flush=True)
+    kept = best if mean(validation, best) < mean(validation, start) else start
+    print("the search is ahead in validation" if kept is best else "MISSED: the start is as good in validation")
+    return Aligner(deepalign.make_model(network, config.aligner), kept)
+
+
+def barrier(config: Config, setting: Setting, role: str) -> Callable[[Any], float]:
+    """The mean barrier of an aligner with these variables, on pairs of one role in the zoo of a setting."""
+    network, data = open_setting(config, setting)
+    nets = study.make_zoo(study.change(config, {"networks.pairs": 0}), network, data)
+    networks = {"train": nets.train, "validation": nets.validation}[role]
+    first, second = zoo.held_out_pairs(getattr(config.networks, role))
+    pairs = take_networks(networks, first), take_networks(networks, second)
+    mean = mean_barrier(network, *pairs, study.to_device(data.validation))
+    model = deepalign.make_model(network, config.aligner)
+    return lambda variables: float(mean(deep_align.using(aligner=Aligner(model, variables))))
+
+
+def judge(config: Config, setting: Setting, aligner: Aligner) -> dict[str, Measured]:
+    """Naive, what needs no training, the aligner, and the aligner on inputs of the data in place of noise."""
+    network, data = open_setting(config, setting)
+    nets = study.make_test_zoo(config, network, data)
+    train, test = study.to_device((data.train, data.test))
+    few = take_examples(train, slice(config.refine_images))
+    first, second = (index[: config.networks.pairs] for index in zoo.held_out_pairs(2 * config.networks.pairs))
+    own = lambda inputs: Aligner(deepalign.make_model(network, config.aligner, inputs), aligner.variables)
+    named = lambda name, inputs: dataclasses.replace(deep_align.using(aligner=own(inputs)), name=name)
+    return benchmark(
+        network,
+        [naive, *BASELINES, named("any", None), named("any on inputs", few.inputs)],
+        take_networks(nets.test, first),
+        take_networks(nets.test, second),
+        test,
+        key=jax.random.key(2),
+        data=few,
+        chunk=config.chunk,
+        points=config.points,
+        renew=few.inputs,
+    )
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Run the experiment; returns what results.json holds."""
+    folder, settings = study.open_folder(config, "any")
+    aligner = train(config)
+    save_params(folder / "aligner.safetensors", aligner.variables)
+    panels: dict[str, dict[str, dict[str, Any]]] = {"barrier": {}, "seconds a pair": {}}
+    for name in config.unseen:
+        for method, one in judge(config, UNSEEN[name], aligner).items():
+            values = {"barrier": one.curve.barrier, "seconds a pair": one.seconds}
+            for panel, numbers in values.items():
+                panels[panel].setdefault(method, {})[name] = report.point([np.ravel(numbers)])
+        results = {
+            "experiment": "any",
+            "question": "One aligner for every architecture: how does it do on networks and data that it never saw?",
+            "config": settings,
+            "environment": report.environment(),
+            "axis": "networks, all unseen",
+            "settings": [one for one in config.unseen if one in panels["barrier"]["any"]],
+            "panels": panels,
+            "logarithmic": True,
+            "caption": f"any: means and 95 % intervals over {config.networks.pairs} held-out pairs of networks and one "
+            f"aligner, {made(config)}.",
+        }
+        write_bytes(folder / "results.json", (json.dumps(results, indent=1) + "\n").encode())
+    report.series_figure(results, folder / "figure.png")
+    print(report.series_table(results))
+    if config.ship:
+        ship(config, aligner, results)
+    return results
+
+
+def made(config: Config) -> str:
+    """How the numbers of the aligner were found."""
+    if not config.tries:
+        return "whose numbers are those that it starts with: nothing was searched for"
+    return f"the best of {config.tries} tries on {', '.join(MIXTURE)} for digits"
+
+
+def ship(config: Config, aligner: Aligner, results: dict[str, Any]) -> None:
+    """The aligner and its card, into the package."""
+    barrier = results["panels"]["barrier"]
+    card = {
+        "licence": "MIT",
+        "made": made(config),
+        "chosen_on": list(VALIDATION),
+        "barrier": {
+            method: {setting: found["mean"] for setting, found in points.items()} for method, points in barrier.items()
+        },
+        "limits": "networks whose inputs are one array of real numbers and whose outputs are logits; judged on small "
+        "ones that classify small pictures",
+    }
+    deepalign.write_shipped("any", config.aligner, aligner.variables, card)
+
+
+if __name__ == "__main__":
+    study.run(main, read_config)

@@ -1,0 +1,88 @@
+"""One set of parameters serves networks of every kind; what ships is found by its name, and says where it ends."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dwalign.deepalign import Aligner, AlignerConfig, CheckpointError, choose_method, deep_align, make_model, shipped
+from dwalign.deepalign.build import load_aligner
+from dwalign.deepalign.dream import dream
+from dwalign.encoders import noise
+from dwalign.networks import mlp, recurrent, transformer
+from dwalign.program import Data
+from dwalign.symmetry import inverse, permute
+from tests import drawn
+from tests.deepalign.untrained import untrained
+
+CONFIG = AlignerConfig(encoder="noise", probes=16, updates=1)
+HOME = mlp(6, (7, 5), 3)
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return untrained(make_model(HOME, CONFIG), drawn.weights(HOME.params))
+
+
+@pytest.mark.parametrize("other", [mlp(4, (9,), 2), recurrent(3, (6,), 4, time=3)], ids=["mlp", "recurrent"])
+def test_other_widths_depths_and_kinds_of_networks(other, variables):
+    aligner = Aligner(make_model(other, CONFIG), variables)
+    v, planted = drawn.weights(other.params, seed=2), drawn.perms(other.spec)
+    found = deep_align(other.spec, v, permute(other.spec, v, planted), aligner=aligner)
+    chex.assert_trees_all_equal(found.perms, inverse(other.spec, planted))
+
+
+def test_dreams_are_what_both_networks_are_surer_of():
+    a, b = (drawn.weights(HOME.params, seed) for seed in (3, 4))
+    inputs = jnp.asarray(noise(HOME.example, 6))
+    wanted = jnp.arange(6) % 3
+
+    def sure(x):
+        return sum(float(jax.nn.log_softmax(HOME.apply(v, x))[jnp.arange(6), wanted].sum()) for v in (a, b))
+
+    dreamt = dream(HOME.respond, a, b, inputs)
+    assert sure(dreamt) > sure(inputs)
+    np.testing.assert_allclose(dreamt, dream(HOME.respond, b, a, inputs), rtol=1e-5, atol=1e-5)
+
+
+def test_tokens_cannot_be_drawn_and_other_encoders_need_inputs():
+    with pytest.raises(ValueError, match="must take one array"):
+        noise(np.zeros((1, 4), np.int32), 8)
+    with pytest.raises(ValueError, match="must get training inputs"):
+        make_model(HOME, AlignerConfig(encoder="graph"))
+
+
+def test_a_shipped_aligner_comes_back(tmp_path, monkeypatch, variables):
+    shipped.write_shipped("some", CONFIG, variables, {"licence": "MIT"}, tmp_path)
+    monkeypatch.setattr(shipped, "HOME", tmp_path)
+    config, found = shipped.read_shipped("some")
+    assert config == CONFIG
+    chex.assert_trees_all_equal(found, variables)
+
+
+@pytest.mark.skipif("any" not in shipped.SHIPPED, reason="none comes with this version")
+def test_the_aligner_of_the_package():
+    with pytest.raises(CheckpointError, match="pass network="):
+        load_aligner("any")
+    aligner = load_aligner("any", network=HOME)
+    needed = jax.eval_shape(aligner.model.init, jax.random.key(0), HOME.params, HOME.params)
+    chex.assert_trees_all_equal_shapes(aligner.variables, needed)
+
+
+def test_the_choice_of_a_method_says_why():
+    inputs = np.zeros((4, 6), np.float32)
+    chosen = {
+        "labels": choose_method(HOME, Data(inputs, np.zeros(4, int))),
+        "inputs": choose_method(HOME, Data(inputs)),
+        "spec": choose_method(HOME.spec),
+        "tokens": choose_method(transformer(vocabulary=8, length=4, dim=8, depth=1, heads=2)),
+        "large": choose_method(mlp(1000, (200,), 3)),
+    }
+    methods = {name: str(choice.method) for name, choice in chosen.items()}
+    assert methods["labels"] == "activation_matching_correlation+refine"
+    assert methods["inputs"] == "activation_matching_correlation"
+    assert methods["spec"] == methods["tokens"] == methods["large"] == "weight_matching"
+    if "any" in shipped.SHIPPED:
+        assert str(choose_method(HOME).method) == "deep_align"
+        assert "more than" in chosen["large"].why and "real numbers" in chosen["tokens"].why

@@ -1,0 +1,39 @@
+"""What the aligner for every architecture is trained, chosen and judged on are different things."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import train_any
+
+from dwalign import deepalign
+
+ALL = {**train_any.MIXTURE, **train_any.VALIDATION, **train_any.UNSEEN}
+
+
+def test_no_setting_plays_two_roles():
+    assert len(ALL) == len(train_any.MIXTURE) + len(train_any.VALIDATION) + len(train_any.UNSEEN)
+    shapes = {"flat": (64,), "rows": (8, 8), "picture": (8, 8, 1)}
+    made = [(one.make(shapes[one.form]), one.dataset) for one in ALL.values()]
+    # networks that no registry can make again have no config
+    found = [(json.dumps(network.config), dataset) for network, dataset in made if network.config]
+    assert len(set(found)) == len(found)
+
+
+@pytest.mark.parametrize("name", [name for name, one in ALL.items() if one.dataset == "digits"])
+def test_networks_take_their_data(name):
+    network, data = train_any.open_setting(train_any.Config(), ALL[name])
+    outputs = jax.eval_shape(network.apply, network.params, data.test.inputs)
+    assert outputs.shape == (len(data.test.labels), data.classes)
+
+
+def test_what_ships_has_a_card(tmp_path, monkeypatch):
+    monkeypatch.setattr(train_any.deepalign, "write_shipped", lambda *args: written.append(args))
+    written: list = []
+    points = {"any": {"mixer": {"mean": 0.25, "ci95": [0.2, 0.3]}}}
+    aligner = deepalign.Aligner(None, {"params": {"weights": np.ones(3)}})
+    train_any.ship(train_any.Config(), aligner, {"panels": {"barrier": points}})
+    ((name, config, variables, card),) = written
+    assert name == "any" and config == train_any.Config().aligner and variables is aligner.variables
+    assert card["barrier"] == {"any": {"mixer": 0.25}} and card["licence"] == "MIT" and card["limits"]
