@@ -33,6 +33,7 @@ def make_zoo(folder: Path) -> None:
 
 def train(folder: Path) -> None:
     """A loop whose steps cost nothing: all of its time is log and checkpoints."""
+    model = deepalign.DeepAlign(mlp(2, (3,), 2).spec, None)
     start = deepalign.TrainState(jnp.int32(0), {"params": {"w": jnp.zeros(1000)}}, (), jnp.int32(0))
     step = lambda state: (
         state._replace(step=state.step + 1, variables={"params": {"w": jnp.full(1000, state.step * 1.0)}}),
@@ -45,7 +46,7 @@ def train(folder: Path) -> None:
         return -k * (-1.0) ** k
 
     options = dict(steps=8, validate_every=1, info={}, resume=True)
-    deepalign.train_aligner(None, step, start, validate=validate, folder=folder / "run", **options)
+    deepalign.train_aligner(model, step, start, validate=validate, folder=folder / "run", **options)
 
 
 def merge(folder: Path) -> None:

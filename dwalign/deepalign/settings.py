@@ -18,7 +18,7 @@ class AlignerConfig:
     every network."""
     channels: Count | None = None
     """width of the encoder; its own default if not given."""
-    depth: Count | None = None
+    depth: Amount | None = None
     """rounds of messages (graph, and the correction of probe) or hidden layers (dws); likewise."""
     features: Count = 128
     """of a unit (graph, dws); the probe encoder has one for each response."""

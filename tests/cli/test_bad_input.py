@@ -249,7 +249,7 @@ def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match=r"No space left on device: .*net\.md"):
+    with pytest.raises(files.FileError, match=r"net\.md could not be written \(No space left on device\)"):
         files.write_bytes(tmp_path / "net.md", b"text")
 
 

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwalign.deepalign import CheckpointError, Checkpoints, TrainState, train_aligner
+from dwalign.deepalign import CheckpointError, Checkpoints, DeepAlign, TrainState, train_aligner
+from dwalign.networks import mlp
 
+MODEL = DeepAlign(mlp(2, (3,), 2).spec, None)
 START = TrainState(jnp.int32(0), {"params": {"w": jnp.float32(0)}}, (), jnp.int32(0))
 
 
@@ -25,7 +27,7 @@ def by_step(*values):
 
 def train(folder, validate=by_step(3.0, 1.0, 2.0), step=count, **options):
     options = dict(steps=6, validate_every=2, folder=folder, info={}) | options
-    return train_aligner(None, step, START, validate=validate, **options)
+    return train_aligner(MODEL, step, START, validate=validate, **options)
 
 
 def interrupted(folder, monkeypatch, name, step):

@@ -40,5 +40,5 @@ def test_training_uses_the_statistics_of_its_inputs_and_returns_them():
 def test_errors():
     with pytest.raises(ValueError, match="at least 32 pixels"):
         vgg((16, 16, 3))
-    with pytest.raises(ValueError, match=r"norm: must be one of .*'batch'.* got 'bacth'"):
+    with pytest.raises(ValueError, match=r"norm must be one of .*'batch'.* got 'bacth'"):
         vgg((4, 4, 2), ((3,),), norm="bacth")
