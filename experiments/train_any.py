@@ -23,6 +23,7 @@ import numpy as np
 import study
 
 from dwalign import deepalign, report, zoo
+from dwalign.bounds import Amount, Count, Points, Positive, settings
 from dwalign.deepalign import Aligner, deep_align
 from dwalign.evaluation import Measured, benchmark, mean_barrier
 from dwalign.files import save_params, write_bytes
@@ -84,7 +85,7 @@ UNSEEN = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class Config(study.Options):
     """Train one aligner for networks of any architecture, and judge it on some that it never saw."""
 
@@ -95,12 +96,12 @@ class Config(study.Options):
     networks: study.Networks = study.Networks(train=40, validation=16, pairs=20, chunk=20)
     recipe: zoo.Recipe = zoo.Recipe(epochs=20)
     aligner: deepalign.AlignerConfig = deepalign.AlignerConfig(encoder="noise", probes=256, descent=20)
-    tries: int = 60
+    tries: Amount = 60
     """of the search."""
-    step: float = 0.25
+    step: Positive = 0.25
     """of the search, a standard deviation of logarithms."""
-    chunk: int = 20
-    points: int = 3
+    chunk: Count = 20
+    points: Points = 3
 
 
 SMOKE: study.Changes = {

@@ -102,7 +102,7 @@ OPTIONS = {
     "text": (lambda: zoo.load_topics(0), "length must be from 1 to .*got 0"),
     # aligners
     "width": (lambda: deepalign.AlignerConfig(channels=0), rf"channels {WHOLE} 1 or None; got 0"),
-    "depth": (lambda: deepalign.AlignerConfig(depth=-1), rf"depth {WHOLE} 1 or None; got -1"),
+    "depth": (lambda: deepalign.AlignerConfig(depth=-1), rf"depth {WHOLE} 0 or None; got -1"),
     "features": (lambda: deepalign.AlignerConfig(features=0), rf"features {WHOLE} 1; got 0"),
     "updates": (lambda: deepalign.AlignerConfig(updates=-1), rf"updates {WHOLE} 0; got -1"),
     "descent": (lambda: deepalign.AlignerConfig(descent=0.5), rf"descent {WHOLE} 0; got 0.5"),
