@@ -184,7 +184,7 @@ def drawn_elements(spec: PermutationSpec, rng: np.random.Generator) -> list[Elem
     single = [(g, None) for g in few] + [(g, k) for g in few for k in range(spec.directions[g][1])]
     digits = range(len(single).bit_length())
     larger = random_perms(spec, rng) if spec.has_kinds else {}
-    factors = {g: element for g, element in larger.items() if spec.kinds[g] != "permutation"}
+    factors = {g: _mixed(element) for g, element in larger.items() if spec.kinds[g] != "permutation"}
 
     def generator(group: str, chosen: set[int | None]) -> Any:
         order = exchanges[group] if None in chosen else _identity(spec, group)
@@ -208,6 +208,15 @@ def drawn_elements(spec: PermutationSpec, rng: np.random.Generator) -> list[Elem
 def _identity(spec: PermutationSpec, group: str) -> np.ndarray:
     n = spec.sizes[group]
     return np.broadcast_to(np.arange(n), (*spec.batch_shape(group), n))
+
+
+def _mixed(element: Any) -> Any:
+    """With both signs, which random ones need not have: the first unit is turned, the second is not."""
+    if not isinstance(element, Monomial) or element.sign is None or element.sign.shape[-2] < 2:
+        return element
+    sign = np.array(element.sign)
+    sign[..., 0, :], sign[..., 1, :] = -1, 1
+    return element._replace(sign=sign)
 
 
 def _placed(array: np.ndarray, index: np.ndarray, values: np.ndarray) -> np.ndarray:
