@@ -1,6 +1,6 @@
 """One aligner for networks of any architecture: trained on a mixture, judged on architectures and data it never saw.
 
-    python experiments/train_any.py                   about half an hour on 2 CPU cores
+    python experiments/train_any.py                   an hour or more on 2 CPU cores; --tries 0 searches for nothing
     python experiments/train_any.py --preset smoke    a check in minutes
     python experiments/train_any.py --ship            and put the aligner and its card into the package
 
@@ -26,7 +26,7 @@ from dwalign import deepalign, report, zoo
 from dwalign.bounds import Amount, Count, Points, Positive, settings
 from dwalign.deepalign import Aligner, deep_align
 from dwalign.evaluation import Measured, benchmark, mean_barrier
-from dwalign.files import save_params, write_bytes
+from dwalign.files import save_params
 from dwalign.matching import activation_matching, activation_matching_correlation, naive, weight_matching
 from dwalign.networks import cnn, from_module, mixer, mlp, recurrent, resnet, vgg
 from dwalign.program import Data, Network, take_examples
@@ -210,7 +210,7 @@ def main(config: Config) -> dict[str, Any]:
         for method, one in judge(config, UNSEEN[name], aligner).items():
             values = {"barrier": one.curve.barrier, "seconds a pair": one.seconds}
             for panel, numbers in values.items():
-                panels[panel].setdefault(method, {})[name] = report.point([np.ravel(numbers)])
+                panels[panel].setdefault(report.display_name(method), {})[name] = report.point([np.ravel(numbers)])
         results = {
             "experiment": "any",
             "question": "One aligner for every architecture: how does it do on networks and data that it never saw?",
@@ -223,7 +223,7 @@ def main(config: Config) -> dict[str, Any]:
             "caption": f"any: means and 95 % intervals over {config.networks.pairs} held-out pairs of networks and one "
             f"aligner, {made(config)}.",
         }
-        write_bytes(folder / "results.json", (json.dumps(results, indent=1) + "\n").encode())
+        report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
     report.series_figure(results, folder / "figure.png")
     print(report.series_table(results))
     if config.ship:
