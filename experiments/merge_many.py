@@ -22,6 +22,7 @@ import tyro
 
 from dwalign import merging, report, zoo
 from dwalign.bounds import Count, Several, settings
+from dwalign.deepalign import deep_align, load_aligner
 from dwalign.networks import build
 from dwalign.program import CLASSIFICATION, Data, Network
 from dwalign.symmetry import permute, take_networks
@@ -39,7 +40,7 @@ KINDS: dict[str, tuple[str, dict[str, Any], zoo.Recipe]] = {
         zoo.Recipe(epochs=20),
     ),
 }
-CORRELATIONS = "activation_matching_correlation"
+CORRELATIONS, SHIPPED = "activation_matching_correlation", "any"
 # a way of merge_many and the method that it asks
 WAYS = {
     "mean without alignment": ("first", "naive"),
@@ -50,6 +51,8 @@ WAYS = {
     "Frank-Wolfe from the identity": ("universe", "naive"),
     "Frank-Wolfe from activations": ("universe", CORRELATIONS),
     "Frank-Wolfe from activations + refinement": ("refinement", CORRELATIONS),
+    "Frank-Wolfe on activations": ("features", CORRELATIONS),
+    "Frank-Wolfe on features of the shipped aligner": ("features", SHIPPED),
 }
 REPAIRED = ("each to the first, weights", "each to the first, activations", "Frank-Wolfe from activations + refinement")
 
@@ -116,6 +119,7 @@ def measure(config: Config, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
         seen = Data(few.inputs[:images])
         return judged(answers(merging.repair(network, params, moved, seen, **options)))["accuracy"]
 
+    shipped = deep_align.using(aligner=load_aligner(SHIPPED, network=network))
     rows: dict[str, dict[str, list[dict[str, float]]]] = {}
     shares: dict[str, dict[str, list[dict[str, float]]]] = {}
     for count in config.counts:
@@ -127,7 +131,12 @@ def measure(config: Config, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
             found = {"one network alone": alone, "ensemble": ensemble}
             for way, (how, method) in WAYS.items():
                 merged = merging.merge_many(
-                    network, members, method, how=how, data=few, key=jax.random.fold_in(jax.random.key(3), part)
+                    network,
+                    members,
+                    shipped if method == SHIPPED else method,
+                    how=how,
+                    data=few,
+                    key=jax.random.fold_in(jax.random.key(3), part),
                 )
                 moved = [permute(network.spec, *one) for one in zip(members, merged.perms, strict=True)]
                 found[way] = judged(answers(merged.params)) | {

@@ -42,7 +42,7 @@ class Options(options.Matched):
     """arrays that are left as the first network has them: patterns of their names, such as '*fc.weight*', or groups"""
     layers: tuple[str, ...] = ()
     """of two networks, PATTERN=WEIGHT of the second in some of the arrays, such as '*layer4*=0.3'"""
-    how: Literal["auto", "first", "running_mean", "merge_many", "universe"] = "auto"
+    how: Literal["auto", "first", "running_mean", "merge_many", "universe", "features"] = "auto"
     """of more than two networks: each is matched to the first, to the mean of those before it, to that of all others
     until none moves (MergeMany), or all at once (C2M3); auto is the last where weights are read, else the third"""
     test: Path | None = None

@@ -8,6 +8,7 @@ import jax
 from dwalign.bounds import Law
 from dwalign.deepalign.model import DeepAlign
 from dwalign.matching import method
+from dwalign.matching.scores import directions
 from dwalign.symmetry import Alignment, PermutationSpec, SpecError
 
 PyTree = Any
@@ -46,10 +47,14 @@ class _Same:
         return id(self.model)
 
 
+def _learned(spec, params, *, key, aligner) -> dict[str, jax.Array]:
+    return directions(aligner.model.apply(aligner.variables, params, method="encode"))
+
+
 LOADED = Law(lambda x: isinstance(x, Aligner), "an Aligner; deepalign.load_aligner(folder) reads the one in a folder")
 
 
-@method("Deep-Align", "#d55e00", needs="aligner")
+@method("Deep-Align", "#d55e00", needs="aligner", features=_learned)
 def deep_align(
     spec: PermutationSpec, a: PyTree, b: PyTree, *, aligner: Annotated[Aligner, LOADED], key: jax.Array | None = None
 ) -> Alignment:

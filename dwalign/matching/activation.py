@@ -4,6 +4,7 @@ Of units that may be flipped those are the same that respond alike or the opposi
 rotated the map is taken that brings all responses closest (Procrustes).
 """
 
+import functools
 import math
 from typing import Any
 
@@ -20,7 +21,23 @@ from dwalign.symmetry import Alignment, Monomial, PermutationSpec, SpecError, in
 PyTree = Any
 
 
-@method("activation matching", "#56b4e9", needs="inputs")
+def _responses(network, params, *, key, data) -> dict[str, jax.Array]:
+    found = _units(network.spec, list(network.spec.sizes), network.capture, params, data.inputs)
+    # [m, positions, batch, n] -> [*batch, n, m positions]
+    rows = {g: jnp.moveaxis(u, (2, 3), (0, 1)) / math.sqrt(u.shape[0]) for g, u in found.items()}
+    return {g: u.reshape(*network.spec.batch_shape(g), u.shape[1], -1) for g, u in rows.items()}
+
+
+def _standard_responses(network, params, *, key, data) -> dict[str, jax.Array]:
+    """Of mean 0 and length 1, constant ones of length 0."""
+    found = _responses(network, params, key=key, data=data)
+    apart = {g: u - u.mean(-1, keepdims=True) for g, u in found.items()}
+    # as the 1e-8 beside the variances of `_correlation`
+    least = {g: 1e-8 * u.shape[-1] / count_examples(data.inputs) for g, u in found.items()}
+    return {g: u * jax.lax.rsqrt((u**2).sum(-1, keepdims=True) + least[g]) for g, u in apart.items()}
+
+
+@method("activation matching", "#56b4e9", needs="inputs", features=_responses)
 def activation_matching(
     network: Network, a: PyTree, b: PyTree, *, data: Data, key: jax.Array | None = None, chunk: Count = 1000
 ) -> Alignment:
@@ -39,7 +56,7 @@ def activation_matching(
     return _match(network, a, b, data.inputs, False, chunk)
 
 
-@method("activation matching (correlations)", "#009e73", needs="inputs")
+@method("activation matching (correlations)", "#009e73", needs="inputs", features=_standard_responses)
 def activation_matching_correlation(
     network: Network, a: PyTree, b: PyTree, *, data: Data, key: jax.Array | None = None, chunk: Count = 1000
 ) -> Alignment:
@@ -105,15 +122,7 @@ def _compare(spec, groups, a, b, capture, inputs, correlation, chunk) -> dict[st
     chunk = min(chunk, count)
     chunks = jnp.arange(count + -count % chunk).reshape(-1, chunk)
 
-    def units(params, x):
-        found = capture(params, x)
-        if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], Units)):
-            raise ValueError(
-                "activation_matching: capture must give (outputs, Units), found "
-                f"{type(found).__name__}; a network whose capture is not given reads it off apply"
-            )
-        return {g: _by_group(spec, g, found[1].post) for g in groups}
-
+    units = functools.partial(_units, spec, groups, capture)
     # sums of deviations from the first response lose no digits where responses are large and vary little
     center = jax.tree.map(
         lambda u: u[0] if correlation else jnp.zeros_like(u[0]),
@@ -137,8 +146,18 @@ def _compare(spec, groups, a, b, capture, inputs, correlation, chunk) -> dict[st
     return scores
 
 
+def _units(spec, groups, capture, params, x) -> dict[str, jax.Array]:
+    """The responses `[m, positions, batch, n]` of the units of these groups."""
+    found = capture(params, x)
+    if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], Units)):
+        raise ValueError(
+            "activation_matching: capture must give (outputs, Units), found "
+            f"{type(found).__name__}; a network whose capture is not given reads it off apply"
+        )
+    return {g: _by_group(spec, g, found[1].post) for g in groups}
+
+
 def _by_group(spec, group, post) -> jax.Array:
-    """`[m, positions, batch, n]`"""
     shape = (*spec.batch_shape(group), spec.sizes[group])
     if group not in post or post[group].shape[-len(shape) :] != shape:
         found = f"shape {post[group].shape}" if group in post else f"only {sorted(post)}"

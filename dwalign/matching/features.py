@@ -8,13 +8,18 @@ from dwalign.bounds import Count
 from dwalign.encoders import GraphEncoder
 from dwalign.matching.latents import from_scores, harden, scores_in
 from dwalign.matching.method import method
-from dwalign.matching.scores import feature_scores
+from dwalign.matching.scores import directions, feature_scores
 from dwalign.symmetry import Alignment, PermutationSpec
 
 PyTree = Any
 
 
-@method("random features", "#8c6d31", needs="weights", name="features")
+def _random(spec, params, *, key, channels=32, rounds=3) -> dict[str, jax.Array]:
+    encoder = GraphEncoder(spec, features=channels, channels=channels, rounds=rounds)
+    return directions(encoder.apply(encoder.init(key, params), params))
+
+
+@method("random features", "#8c6d31", needs="weights", name="features", features=_random)
 def feature_matching(
     spec: PermutationSpec, a: PyTree, b: PyTree, *, key: jax.Array, channels: Count = 32, rounds: Count = 3
 ) -> Alignment:

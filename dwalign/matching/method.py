@@ -61,6 +61,8 @@ class Method:
       count: the option that counts its iterations or the like, and how tables put it, `("steps", "{} steps")`.
       options: those that are set.
       first: the method that runs before this one and gives its start.
+      features: `(spec or network, params, *, key, ...) -> {group: [*batch, n, d]}`, what it compares units by: its
+        scores are their inner products. None for methods that look at both networks at once.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Method:
     count: tuple[str, str] | None = None
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     first: "Method | None" = None
+    features: Callable[..., dict[str, jax.Array]] | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "__doc__", self.function.__doc__)
@@ -219,6 +222,23 @@ class Method:
             refuse_unsolved(found.perms)
         return found
 
+    def encode(
+        self, network: Network | PermutationSpec, params: PyTree, *, key: jax.Array, data: Data | None = None
+    ) -> dict[str, jax.Array]:
+        """Features `[*batch, n, d]` of all units of one network, whose inner products are the method's scores.
+
+        The same `key` for all networks that are to be compared.
+
+        Raises:
+          ValueError: the method does not compare units by features of one network, or starts from another method.
+        """
+        if self.features is None or self.first is not None:
+            able = [name for name, one in known_methods().items() if one.features is not None]
+            raise ValueError(f"{self}: does not compare features of single networks; those that do are {able}")
+        parameters = _parameters(self.features)
+        subject = network if "network" in parameters else spec_of(self.name, network)
+        return _encoded(subject, self, params, key, data if "data" in parameters else None)
+
     def tree_flatten(self):
         # arrays among the options are arguments of compiled programs
         dynamic = {name: value for name, value in self.options.items() if _is_arrays(value)}
@@ -250,11 +270,12 @@ def method(
     name: str | None = None,
     host: bool = False,
     count: tuple[str, str] | None = None,
+    features: Callable[..., dict[str, jax.Array]] | None = None,
 ) -> Callable[[Callable[..., Alignment]], Method]:
     """Declare a function as a method.
 
     Args:
-      title, colour, host, count: see `Method`.
+      title, colour, host, count, features: see `Method`.
       needs: its `Method.asks`.
       name: by which it is found; that of the function by default.
 
@@ -272,7 +293,7 @@ def method(
         own = name or function.__name__
         if own in _DECLARED and _DECLARED[own].function.__module__ != function.__module__:
             raise ValueError(f"method: names must be unique, but {_DECLARED[own].function.__module__} has a {own!r}")
-        _DECLARED[own] = Method(own, function, title, colour, needs, host, count)
+        _DECLARED[own] = Method(own, function, title, colour, needs, host, count, features=features)
         return _DECLARED[own]
 
     return declare
@@ -331,6 +352,13 @@ def _find_one(text: str) -> Method:
 def _compiled(subject, task, method, a, b, key, given) -> Alignment:
     settings = {} if task is None else {"task": task}
     return method.function(subject, a, b, key=key, **settings, **given, **method.options)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encoded(subject, method, params, key, data) -> dict[str, jax.Array]:
+    settings = {} if data is None else {"data": data}
+    taken = {name: value for name, value in method.options.items() if name in _parameters(method.features)}
+    return method.features(subject, params, key=key, **settings, **taken)
 
 
 def _looks_other(example: PyTree, inputs: PyTree) -> bool:

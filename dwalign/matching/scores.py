@@ -213,6 +213,11 @@ def feature_scores(spec: PermutationSpec, features_a: Scores, features_b: Scores
     return {g: scores[g] for g in spec.sizes}
 
 
+def directions(features: Scores) -> Scores:
+    """The features `[*batch, n, d]` of units that are only exchanged, each of length 1: their products are cosines."""
+    return {g: _unit(x, -1) for g, x in features.items()}
+
+
 def unit_cosines(spec: PermutationSpec, a: PyTree, b: PyTree) -> Iterator[tuple[str, jax.Array]]:
     """For each group the cosines `[*batch, n, n]` of the units of a and of b over all weights they touch.
 

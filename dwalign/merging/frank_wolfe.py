@@ -16,7 +16,7 @@ from numpy.polynomial import Polynomial
 
 from dwalign.assignment import hungarian
 from dwalign.matching.scores import Pair, find_places, sum_products
-from dwalign.symmetry import Block, PermutationSpec, permute_blocks, to_matrices, voting_blocks, widen
+from dwalign.symmetry import Block, PermutationSpec, SpecError, permute_blocks, to_matrices, voting_blocks, widen
 
 PyTree = Any
 Perms = dict[str, jax.Array]
@@ -35,7 +35,15 @@ def climb(
       spec, networks: at least two networks, on the host.
       start: permutations of each; the climb begins half way between them and the barycentre.
       steps: at most so many.
+
+    Raises:
+      SpecError: more than the order of units is free.
     """
+    if spec.has_kinds:
+        raise SpecError(
+            f"merge_many: this way knows orders alone, but the groups are of kinds {sorted(set(spec.kinds.values()))}; "
+            "take how='first', 'running_mean' or 'merge_many', or spec.with_kinds() of the network's spec"
+        )
     blocks = [[widen(block) for block in voting_blocks(spec, params, xp=np)] for params in networks]
     factors = tuple(block.factors for block in blocks[0])
     places = find_places(spec, factors)

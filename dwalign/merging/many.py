@@ -50,7 +50,10 @@ def merge_many(
         "merge_many" each to the mean of all others, again and again until none moves (MergeMany of Git Re-Basin,
         Ainsworth et al. 2023); "universe" goes on from the running mean and moves all at once to where the sum over all
         pairs of the inner products of their weights is largest (C2M3, Crisostomi et al. 2024; their start is the method
-        "naive"); "refinement" goes on from there with steps down the loss of the merged network, on labelled data.
+        "naive"); "refinement" goes on from there with steps down the loss of the merged network, on labelled data;
+        "features" moves all at once to where the sum over all pairs of the scores of matched units is largest (Pachauri
+        et al. 2013), for methods that compare features of single networks, trained aligners among them: each network is
+        encoded once, and no pair is looked at.
       weights: one a network, of which shares are taken for the average; equal by default.
       keep: layers that stay those of the first network, as for `average`.
       data: training data, for methods that need them and to renew batch statistics.
@@ -90,7 +93,10 @@ def merge_many(
     def pairwise(a, b, key):
         return chosen(network, a, b, key=key, data=data, task=task, checked=True).perms
 
-    given = Given(network, networks, pairwise, key, data, task)
+    def encode(params, key):
+        return chosen.encode(network, params, key=key, data=data)
+
+    given = Given(network, networks, pairwise, encode, key, data, task)
     perms = in_order_of_first(spec, HOW[how](given))
     moved = [permute(spec, params, perm) for params, perm in zip(networks, perms, strict=True)]
     merged = mean(spec, moved, weights)

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from dwalign.matching import weight_matching
 from dwalign.merging.frank_wolfe import climb
 from dwalign.merging.refinement import refine_mean
 from dwalign.program import Data, Network, Task, check_data, check_network, spec_of
-from dwalign.symmetry import PermutationSpec, compose, identity, inverse, mean, permute
+from dwalign.symmetry import Axes, PermutationSpec, compose, identity, inverse, mean, permute
 
 PyTree = Any
 Perms = dict[str, jax.Array]
@@ -27,6 +28,7 @@ class Given(NamedTuple):
       network: or its spec.
       networks: parameters.
       pairwise: `(a, b, key) -> perms`, the alignment of b to a that a method of two networks finds.
+      encode: `(params, key) -> {group: [*batch, n, d]}`, the features by which that method compares units.
       key: a random key.
       data, task: what the networks are for, where a way asks for it.
     """
@@ -34,6 +36,7 @@ class Given(NamedTuple):
     network: Network | PermutationSpec
     networks: Sequence[PyTree]
     pairwise: Callable[[PyTree, PyTree, jax.Array], Perms]
+    encode: Callable[[PyTree, jax.Array], dict[str, jax.Array]]
     key: jax.Array
     data: Data | None
     task: Task
@@ -87,6 +90,19 @@ def jointly(given: Given) -> list[Perms]:
     return climb(given.spec, given.networks, to_running_mean(given))
 
 
+def by_features(given: Given) -> list[Perms]:
+    """All at once to where the sum over all pairs of the scores of matched units is largest (Pachauri et al. 2013).
+
+    Features are themselves arrays that permutations act on, so the climb on weights is the climb on these.
+    """
+    features = [jax.tree.map(np.asarray, given.encode(params, given.key)) for params in given.networks]
+    spec, first = given.spec, features[0]
+    axes = {g: Axes(*spec.batch.get(g, ()), g, first[g].shape[-1]) for g in spec.sizes}
+    of_features = PermutationSpec(axes, spec.sizes, fixed=spec.fixed, batch=spec.batch)
+    pairwise = lambda a, b, key: weight_matching(of_features, a, b, key=key, checked=True).perms
+    return jointly(given._replace(network=of_features, networks=features, pairwise=pairwise))
+
+
 def down_the_loss(given: Given) -> list[Perms]:
     """All at once down the loss of their mean, from where the climb ends."""
     network: Any = given.network
@@ -100,6 +116,7 @@ HOW: dict[str, Callable[[Given], list[Perms]]] = {
     "running_mean": to_running_mean,
     "merge_many": to_others,
     "universe": jointly,
+    "features": by_features,
     "refinement": down_the_loss,
 }
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from dwalign import Alignment, Data, chain, find_method, known_methods, network
+from dwalign.deepalign import Aligner, DeepAlign
+from dwalign.encoders import GraphEncoder
 from dwalign.matching import NEEDS, activation_matching, method, naive, refine, weight_matching
 from tests.compiled import compilations
 
@@ -111,3 +113,21 @@ def test_names_are_unique():
         @method("again", "#000000", needs="nothing", name="naive")
         def again(spec, a, b, *, key=None):
             return Alignment({})
+
+
+@pytest.mark.parametrize("name", [name for name, one in known_methods().items() if one.features is not None])
+def test_products_of_features_are_scores(name):
+    key, model = jax.random.key(1), DeepAlign(NET.spec, GraphEncoder(NET.spec), updates=0)
+    options = dict(aligner=Aligner(model, model.init(key, A, B))) if name == "deep_align" else {}
+    one = find_method(name).using(**options)
+    x, y = (one.encode(NET, params, key=key, data=DATA) for params in (A, B))
+    scores = one(NET, A, B, key=key, data=DATA).scores
+    scale = model.scale if name == "deep_align" else 1.0
+    for g, found in scores.items():
+        chex.assert_trees_all_close(found, scale * x[g] @ np.swapaxes(y[g], -1, -2), rtol=1e-4, atol=1e-5 * scale)
+
+
+def test_methods_without_features_name_those_with_them():
+    for one in (weight_matching, chain(activation_matching, refine)):
+        with pytest.raises(ValueError, match=r"does not compare features.*'activation_matching'"):
+            one.encode(NET, A, key=jax.random.key(0), data=DATA)

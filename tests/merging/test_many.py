@@ -1,5 +1,6 @@
 """Many networks aligned to one universe and averaged."""
 
+import dataclasses
 import itertools
 
 import chex
@@ -11,6 +12,7 @@ from dwalign.merging import merge_many, universe
 from dwalign.merging.frank_wolfe import climb
 from dwalign.networks import mlp, vgg
 from dwalign.program import CLASSIFICATION, Data
+from dwalign.program.inference import infer_spec
 from dwalign.symmetry import (
     Axes,
     PermutationSpec,
@@ -25,6 +27,7 @@ from dwalign.symmetry import (
 from tests import drawn
 
 NET = mlp(12, (8, 7), 5)
+SCALED = dataclasses.replace(NET, spec=infer_spec(NET.apply, NET.params, NET.example, kinds="all"))
 # one group is matched without search
 SHALLOW = mlp(12, (8,), 5)
 DATA = Data(drawn.normal(64, 12), np.arange(64) % 5)
@@ -55,7 +58,7 @@ def agreement(spec, networks, perms):
 @pytest.mark.parametrize("how", [how for how in universe.HOW if how != "refinement"])
 def test_copies_merge_to_the_network(how):
     networks = copies(SHALLOW.spec, drawn.weights(SHALLOW.params), 4)
-    for method in ("weight_matching", "activation_matching_correlation"):
+    for method in ("features" if how == "features" else "weight_matching", "activation_matching_correlation"):
         merged = merge_many(SHALLOW, networks, method, how=how, data=DATA)
         chex.assert_trees_all_close(merged.params, networks[0], atol=1e-6)
         for params, perms in zip(networks, merged.perms, strict=True):
@@ -72,6 +75,17 @@ def test_frank_wolfe_finds_copies(name):
     planted = [identity(spec), *(inverse(spec, drawn.perms(spec, seed)) for seed in (1, 2))]
     begun, reached, best = (agreement(spec, networks, perms) for perms in ([identity(spec)] * 3, found, planted))
     assert begun < 0.5 * best and reached > 0.99 * best
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_features_of_groups_inside_of_groups(name):
+    """Copies are found from encodings alone; exact, since features of a copy are those of the network."""
+    spec = SPECS[name]
+    shape = lambda axes: tuple(spec.size(dim[0][0]) for dim in axes.dims)
+    one = drawn.weights(NET.params) if name == "layers" else drawn.named(**{k: shape(x) for k, x in spec.axes.items()})
+    networks = copies(spec, one, 4)
+    for params, perms in zip(networks, merge_many(spec, networks, "features", how="features").perms, strict=True):
+        chex.assert_trees_all_equal(permute(spec, params, perms), one)
 
 
 def test_frank_wolfe_raises_the_sum_over_all_pairs():
@@ -115,6 +129,11 @@ def test_statistics_are_renewed_or_warned_of():
 @pytest.mark.parametrize(
     "change, message",
     [
+        (dict(how="features"), "weight_matching: does not compare features.*those that do are.*'deep_align'"),
+        (
+            dict(how="universe", network=SCALED, networks=[drawn.weights(NET.params)] * 2),
+            "knows orders alone.*'scale'.*how='first'",
+        ),
         (dict(how="median"), "how must be one of .*'universe'.*got 'median'"),
         (dict(networks=drawn.weights(NET.params)), "must be a list of the parameters of at least two.*got dict"),
         (dict(networks=[drawn.weights(NET.params)]), "got list of 1"),
