@@ -6,6 +6,7 @@ from dwalign import (
     evaluation as evaluation,
     files as files,
     frontends as frontends,
+    many as many,
     matching as matching,
     merging as merging,
     networks as networks,
@@ -36,6 +37,7 @@ from dwalign.deepalign import (
 from dwalign.evaluation import curve as curve
 from dwalign.files import load_params as load_params, save_params as save_params
 from dwalign.frontends import from_model as from_model, into_model as into_model
+from dwalign.many import align_many as align_many, open_alignments as open_alignments
 from dwalign.matching import (
     Method as Method,
     activation_matching as activation_matching,

@@ -7,6 +7,7 @@ EXTRAS = {
     "train": ("orbax", "ott", "tqdm"),
     "data": ("tensorflow_datasets", "sklearn", "skimage", "PIL"),
     "figures": ("matplotlib",),
+    "many": ("array_record", "grain", "pyarrow"),
     "torch": ("torch", "torchax"),
     "keras": ("keras", "h5py"),
     "equinox": ("equinox",),

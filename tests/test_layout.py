@@ -11,6 +11,7 @@ LAYERS = (
     "apply",
     "frontends",
     "report",
+    "many",
     "evaluation",
     "merging",
     "deepalign",
@@ -23,10 +24,23 @@ LAYERS = (
     "symmetry",
     "files",
     "bounds",
+    "processes",
     "extras",
     "lazy",
 )
-HEAVY = {"PIL", "matplotlib", "orbax", "ott", "skimage", "sklearn", "tensorflow_datasets", "tqdm"}
+HEAVY = {
+    "PIL",
+    "array_record",
+    "grain",
+    "matplotlib",
+    "orbax",
+    "ott",
+    "pyarrow",
+    "skimage",
+    "sklearn",
+    "tensorflow_datasets",
+    "tqdm",
+}
 HEAVY |= {"equinox", "h5py", "haiku", "keras", "timm", "torch", "torchax", "torchvision", "transformers"}
 UNSAFE_MODULES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}

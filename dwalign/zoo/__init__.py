@@ -1,6 +1,8 @@
 from dwalign.zoo.augment import Augmentation, augment
 from dwalign.zoo.datasets import DataError, Dataset, load
+from dwalign.zoo.many import make_networks
 from dwalign.zoo.pairs import held_out_pairs, random_pairs
+from dwalign.zoo.records import Networks, open_networks, save_networks
 from dwalign.zoo.storage import Zoo, ZooError, ZooSize, get_zoo
 from dwalign.zoo.text import load_topics
 from dwalign.zoo.train import Recipe, train_further, train_networks
@@ -9,6 +11,7 @@ __all__ = [
     "Augmentation",
     "DataError",
     "Dataset",
+    "Networks",
     "Recipe",
     "Zoo",
     "ZooError",
@@ -18,7 +21,10 @@ __all__ = [
     "held_out_pairs",
     "load",
     "load_topics",
+    "make_networks",
+    "open_networks",
     "random_pairs",
+    "save_networks",
     "train_further",
     "train_networks",
 ]

@@ -84,16 +84,16 @@ def get_zoo(
     if views is not None:
         _check_views(views, size, dataset.train.labels)
     config = {
-        "network": _description(network),
+        "network": describe_network(network),
         "dataset": dataset.name,
         # what is left out names no cache, so that those from before it could be given are found
         "recipe": {name: value for name, value in dataclasses.asdict(recipe).items() if value is not None},
         "seed": seed,
     }
-    labels_hash = _hash(dataset.train.labels)
+    labels_hash = hash_of(dataset.train.labels)
     if views is not None:
         config |= {"views": views, "labels": labels_hash}
-    config["images"] = _hash(dataset.train.inputs)
+    config["images"] = hash_of(dataset.train.inputs)
     digest = hashlib.sha256(json.dumps([config, chunk], sort_keys=True).encode()).hexdigest()[:12]
     kind = network.config.get("kind", "network")
     home = Path(folder) / f"{dataset.name}-{kind}-{digest}"
@@ -137,7 +137,7 @@ def get_zoo(
     return Zoo(network, train_part, validation, test, cached=not missing)
 
 
-def _description(network: Network) -> Mapping[str, Any]:
+def describe_network(network: Network) -> Mapping[str, Any]:
     """What tells the network from others: its config, or else its program."""
     if network.config:
         return dict(network.config)
@@ -187,7 +187,8 @@ def _check_views(views: int, size: ZooSize, labels: np.ndarray) -> None:
         raise ValueError(f"zoo: {sum(size)} networks need {sum(size) // views} signals, the data hold {len(labels)}")
 
 
-def _hash(tree: PyTree) -> str:
+def hash_of(tree: PyTree) -> str:
+    """Of the numbers of a tree, in the order of its leaves."""
     found = hashlib.sha256()
     for leaf in jax.tree.leaves(tree):
         found.update(np.asarray(leaf).tobytes())
