@@ -48,7 +48,7 @@ def series_figure(results: Mapping[str, Any], file: File) -> None:
 
     Args:
       results: `axis`, the name of what was varied; `settings`, numbers or names in order; `panels`, for each title and
-        series `{str(setting): point}`; perhaps `logarithmic`, for dots that span powers of ten.
+        series `{str(setting): point}`; perhaps `logarithmic`, for figures that span powers of ten.
       file: where the picture goes.
     """
     settings, panels = results["settings"], results["panels"]
@@ -82,7 +82,10 @@ def series_figure(results: Mapping[str, Any], file: File) -> None:
             axis.set(xscale="log", xlabel=results["axis"])
             axis.set_xticks(settings, [f"{setting:g}" for setting in settings])
             axis.minorticks_off()
-            axis.set_ylim(bottom=0)
+            if results.get("logarithmic"):
+                axis.set_yscale("log")
+            else:
+                axis.set_ylim(bottom=0)
         elif results.get("logarithmic"):
             axis.set_xscale("log")
             axis.margins(x=0.1)
