@@ -9,7 +9,8 @@ from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "docs" / "start.md", *sorted((ROOT / "docs" / "tutorials").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", DOCS / "start.md", DOCS / "clusters.md", *sorted((DOCS / "tutorials").glob("*.md"))]
 PARSERS = [PythonCodeBlockParser(doctest_optionflags=doctest.ELLIPSIS), SkipParser()]
 
 

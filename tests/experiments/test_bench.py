@@ -1,0 +1,21 @@
+"""Benchmarks time what they say: compilation apart, sizes left out that would take too long, slopes of known curves."""
+
+import bench
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+
+def test_slopes_are_those_of_powers():
+    times = {n: 3e-6 * n**2.5 for n in (32, 64, 128, 256)}
+    assert bench.exponent(times) == pytest.approx(2.5)
+
+
+def test_a_compiled_program_and_a_call_on_the_host_are_timed():
+    config = bench.Config(repeats=2)
+    found = bench.measure(config, bench.Work(lambda x: x @ x, (jnp.ones((64, 64)),), 4, 1e6))
+    assert {"compile, s", "memory, MB", "pairs a second", "products"} <= found.keys()
+    assert found["pairs a second"] == pytest.approx(4 / found["seconds"])
+    calls = []
+    found = bench.measure(config, bench.Work(lambda: calls.append(np.ones(3)), (), 1))
+    assert len(calls) == 3 and "compile, s" not in found
