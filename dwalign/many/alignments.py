@@ -4,16 +4,16 @@ A folder of `pairs-00012.parquet` beside `alignments.json`. Columns: `a`, `b` (w
 distance over all weights), and for each group a list of its permutation, `[*batch, n]` row after row.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from dwalign import extras
-from dwalign.files import FileError, checksum_json, reading, write_bytes, writing
+from dwalign.files import FileError, reading
 from dwalign.files.atomic import whole
+from dwalign.files.described import read_described
 from dwalign.symmetry import PermutationSpec
 
 ABOUT = "alignments.json"
@@ -62,25 +62,10 @@ def open_alignments(folder: str | Path) -> Alignments:
       FileError: the folder holds none, or their description is damaged.
     """
     folder = Path(folder)
-    about = _described(folder / ABOUT)
+    about = read_described(folder / ABOUT)
     if about is None:
         raise FileError(f"{folder} must hold alignments, found no {ABOUT}; align_many writes it")
     return Alignments(folder, PermutationSpec.from_json(about["spec"]), tuple(about["parts"]))
-
-
-def begin(folder: Path, about: Mapping[str, Any]) -> None:
-    """Describe what the folder is for, or see that it is for the same."""
-    file, about = folder / ABOUT, json.loads(json.dumps(about))
-    found = _described(file)
-    if found is None:
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(file, (json.dumps({**about, "crc32": checksum_json(about)}, indent=1) + "\n").encode())
-    elif name := next((name for name in about if found.get(name) != about[name]), None):
-        raise FileError(
-            f"{folder} holds alignments of another call: {name} must be {str(about[name])[:200]}, found "
-            f"{str(found.get(name))[:200]}; choose another folder"
-        )
 
 
 def write_part(folder: Path, number: int, columns: Mapping[str, np.ndarray], perms: Mapping[str, np.ndarray]) -> None:
@@ -96,13 +81,3 @@ def write_part(folder: Path, number: int, columns: Mapping[str, np.ndarray], per
 
 def part_name(number: int) -> str:
     return f"pairs-{number:05d}.parquet"
-
-
-def _described(file: Path) -> dict[str, Any] | None:
-    if not file.exists():
-        return None
-    with reading(file, "the description of alignments"):
-        about = json.loads(file.read_text())
-        if about.pop("crc32") != checksum_json(about):
-            raise FileError(f"{file} must be as it was written, but its checksum is another; fetch it again")
-        return about

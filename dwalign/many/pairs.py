@@ -13,7 +13,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dwalign import extras
 from dwalign.bounds import Count, bounded
-from dwalign.many.alignments import Alignments, begin, open_alignments, write_part
+from dwalign.files.described import describe
+from dwalign.many.alignments import ABOUT, Alignments, open_alignments, write_part
 from dwalign.matching import Method, find_method
 from dwalign.processes import wait_for_all
 from dwalign.program import CLASSIFICATION, Data, Network, Task, spec_of
@@ -91,7 +92,7 @@ def align_many(
         "key": jax.random.key_data(key).tolist(),
         "networks": len(networks),
     }
-    begin(folder, about)
+    describe(folder / ABOUT, about)
     found = open_alignments(folder)
     mine = [k for k in found.missing() if k % jax.process_count() == jax.process_index()]
     over_pairs = NamedSharding(Mesh(devices, ("pairs",)), PartitionSpec("pairs"))

@@ -4,7 +4,6 @@ A folder of `networks-00012.array_record`, a record a network, beside `networks.
 Such a folder is a data source of Grain: `grain.MapDataset.source(open_networks(folder))`.
 """
 
-import json
 import threading
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +16,9 @@ import numpy as np
 
 from dwalign import extras
 from dwalign.bounds import Count, bounded
-from dwalign.files import FileError, checksum_json, reading, unbind, write_bytes, writing
+from dwalign.files import FileError, reading, unbind
 from dwalign.files.atomic import whole
+from dwalign.files.described import check_described, describe, read_described
 from dwalign.files.names import nest
 
 PyTree = Any
@@ -130,14 +130,12 @@ def save_networks(
         raise ValueError(f"save_networks: turn must be (k, n) with 0 <= k < n, got {turn}")
     sizes = [min(shard, count - begin) for begin in range(0, count, shard)]
     missing = [k for k in range(turn[0], len(sizes), turn[1]) if not (folder / _name(k)).exists()]
-    known = {"shards": sizes, **json.loads(json.dumps(about or {}))}
-    _agree(folder / ABOUT, known)
+    known = {"shards": sizes, **(about or {})}
+    check_described(folder / ABOUT, known)
     for k in extras.progress(missing, desc="writing networks", unit="shard") if missing else ():
         arrays = {name: _stacked(sizes[k], name, leaf) for name, leaf in sorted(unbind(make(k)).items())}
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
         leaves = [[name, array.dtype.name, list(array.shape[1:])] for name, array in arrays.items()]
-        _agree(folder / ABOUT, known | {"leaves": leaves}, write=True)
+        describe(folder / ABOUT, known | {"leaves": leaves})
         with whole(folder / _name(k)) as temporary:
             writer = extras.load("array_record.python.array_record_module").ArrayRecordWriter(str(temporary), OPTIONS)
             for row in range(sizes[k]):
@@ -159,7 +157,7 @@ def open_networks(folder: str | Path, like: PyTree = None) -> Networks:
       FileError: it holds no networks, or such of other names, shapes or types than `like`.
     """
     folder = Path(folder)
-    about = _described(folder / ABOUT)
+    about = read_described(folder / ABOUT)
     if about is None:
         raise FileError(f"{folder} must hold networks, found no {ABOUT}; save_networks and zoo.make_networks write it")
     leaves = [(name, tuple(shape), np.dtype(jnp.dtype(dtype))) for name, dtype, shape in about["leaves"]]
@@ -185,26 +183,3 @@ def _stacked(count: int, name: str, leaf: Any) -> np.ndarray:
     if array.ndim < 1 or len(array) != count:
         raise ValueError(f"save_networks: the shard must hold {count} networks, found {name} of shape {array.shape}")
     return array
-
-
-def _agree(file: Path, about: dict[str, Any], *, write: bool = False) -> None:
-    """See that the description that is there, if any is, says the same."""
-    found = _described(file)
-    if found is None:
-        if write:
-            write_bytes(file, (json.dumps(about | {"crc32": checksum_json(about)}, indent=1) + "\n").encode())
-    elif name := next((name for name in about if found.get(name) != about[name]), None):
-        raise FileError(
-            f"{file} must describe these networks, found {name} {str(found.get(name))[:200]} for "
-            f"{str(about[name])[:200]}; choose another folder"
-        )
-
-
-def _described(file: Path) -> dict[str, Any] | None:
-    if not file.exists():
-        return None
-    with reading(file, "the description of networks"):
-        about = json.loads(file.read_text())
-        if about.pop("crc32") != checksum_json(about):
-            raise FileError(f"{file} must be as it was written, but its checksum is another; fetch it again")
-        return about

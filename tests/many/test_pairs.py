@@ -100,7 +100,7 @@ def test_a_folder_belongs_to_one_call(tmp_path):
     given = dict(network=NET, networks=NETWORKS, pairs=[[0, 1]], folder=tmp_path, batch=1)
     align_many(**given)
     for change in (dict(pairs=[[1, 0]]), dict(method="naive"), dict(key=jax.random.key(7))):
-        with pytest.raises(FileError, match=r"holds alignments of another call.*choose another folder"):
+        with pytest.raises(FileError, match=r"is of another call: .*choose another folder"):
             align_many(**given | change)
     with pytest.raises(FileError, match=r"must hold alignments, found no alignments\.json"):
         open_alignments(tmp_path / "other")
