@@ -1,11 +1,13 @@
 """Which method suits two networks of which nothing else is said, and why."""
 
 import functools
+import hashlib
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dwalign.deepalign.aligner import deep_align
 from dwalign.deepalign.build import load_aligner
@@ -14,6 +16,7 @@ from dwalign.matching import Method, activation_matching_correlation, chain, ref
 from dwalign.program import Data, Network
 from dwalign.symmetry import PermutationSpec
 
+PyTree = Any
 # the aligner that ships was judged on none much larger, and its descent compiles for long on these
 LARGEST = 100_000
 
@@ -28,22 +31,26 @@ class Choice(NamedTuple):
 def choose_method(network: Network | PermutationSpec, data: Data | None = None) -> Choice:
     """The method that leaves the lowest barrier for what is there, by measurement (results/any.json and README).
 
-    With labels that is refinement after activation matching, with inputs activation matching, and without data the
-    aligner that ships, where it fits the network, or else weight matching.
+    With labels that is refinement after activation matching. Without labels it is the aligner that ships where it fits
+    the network, on inputs if there are any; where it does not fit, activation matching, or else weight matching.
 
     >>> from dwalign.networks import mlp
     >>> str(choose_method(mlp(8, (6, 5), 3).spec).method)
     'weight_matching'
     """
-    if data is not None and data[1] is not None:
-        return Choice(chain(activation_matching_correlation, refine), "labels tell how well a merged network does")
-    if data is not None:
-        return Choice(activation_matching_correlation, "inputs tell which units respond alike")
     if not isinstance(network, Network):
         return Choice(weight_matching, "of a spec there are only weights to compare")
-    if reason := _unfit(network):
+    if data is not None and data[1] is not None:
+        return Choice(chain(activation_matching_correlation, refine), "labels tell how well a merged network does")
+    reason = _unfit(network)
+    if data is not None and reason:
+        why = f"inputs tell which units respond alike, and the aligner that ships is not for this network: {reason}"
+        return Choice(activation_matching_correlation, why)
+    if reason:
         return Choice(weight_matching, f"the aligner that ships is not for this network: {reason}")
-    return Choice(_any(network), "it is ahead of weight matching on small classifiers that it never saw")
+    ahead = "activation matching" if data is not None else "weight matching"
+    given = None if data is None else _Given(jax.device_get(data[0]))
+    return Choice(_any(network, given), f"it is ahead of {ahead} on small classifiers that it never saw")
 
 
 def _unfit(network: Network) -> str | None:
@@ -60,7 +67,23 @@ def _unfit(network: Network) -> str | None:
     return f"it has {count:,} numbers, more than {LARGEST:,}" if count > LARGEST else None
 
 
+class _Given:
+    """Inputs that are equal where their numbers are."""
+
+    def __init__(self, inputs: PyTree):
+        self.inputs = inputs
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(inputs)]
+        self.content = tuple((leaf.shape, leaf.dtype.str, hashlib.sha256(leaf.tobytes()).digest()) for leaf in leaves)
+
+    def __eq__(self, other):
+        return isinstance(other, _Given) and self.content == other.content
+
+    def __hash__(self):
+        return hash(self.content)
+
+
 @functools.lru_cache(64)
-def _any(network: Network) -> Method:
+def _any(network: Network, given: _Given | None) -> Method:
     # kept, for programs are found again by the model they were compiled for
-    return deep_align.using(aligner=load_aligner("any", network=network))
+    inputs = None if given is None else given.inputs
+    return deep_align.using(aligner=load_aligner("any", network=network, inputs=inputs))

@@ -18,6 +18,7 @@ from tests.deepalign.untrained import untrained
 
 CONFIG = AlignerConfig(encoder="noise", probes=16, updates=1)
 HOME = mlp(6, (7, 5), 3)
+TOKENS = transformer(vocabulary=8, length=4, dim=8, depth=1, heads=2)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,6 @@ def test_a_shipped_aligner_comes_back(tmp_path, monkeypatch, variables):
     chex.assert_trees_all_equal(found, variables)
 
 
-@pytest.mark.skipif("any" not in shipped.SHIPPED, reason="none comes with this version")
 def test_the_aligner_of_the_package():
     with pytest.raises(CheckpointError, match="pass network="):
         load_aligner("any")
@@ -75,14 +75,17 @@ def test_the_choice_of_a_method_says_why():
     chosen = {
         "labels": choose_method(HOME, Data(inputs, np.zeros(4, int))),
         "inputs": choose_method(HOME, Data(inputs)),
-        "spec": choose_method(HOME.spec),
-        "tokens": choose_method(transformer(vocabulary=8, length=4, dim=8, depth=1, heads=2)),
+        "spec": choose_method(HOME.spec, Data(inputs, np.zeros(4, int))),
+        "tokens": choose_method(TOKENS),
+        "inputs of tokens": choose_method(TOKENS, Data(np.zeros((4, 4), np.int32))),
         "large": choose_method(mlp(1000, (200,), 3)),
     }
     methods = {name: str(choice.method) for name, choice in chosen.items()}
     assert methods["labels"] == "activation_matching_correlation+refine"
-    assert methods["inputs"] == "activation_matching_correlation"
+    assert methods["inputs"] == "deep_align" and methods["inputs of tokens"] == "activation_matching_correlation"
     assert methods["spec"] == methods["tokens"] == methods["large"] == "weight_matching"
-    if "any" in shipped.SHIPPED:
-        assert str(choose_method(HOME).method) == "deep_align"
-        assert "more than" in chosen["large"].why and "real numbers" in chosen["tokens"].why
+    assert str(choose_method(HOME).method) == "deep_align"
+    assert "more than" in chosen["large"].why and "real numbers" in chosen["tokens"].why
+    # the same inputs are the same method, whose programs are kept
+    assert choose_method(HOME, Data(inputs.copy())).method is chosen["inputs"].method
+    assert choose_method(HOME, Data(inputs + 1)).method is not chosen["inputs"].method
