@@ -8,7 +8,6 @@ Writes runs/nightly/results.json after each kind of work; what is worth keeping 
 """
 
 import dataclasses
-import json
 import random
 import re
 import subprocess
@@ -135,7 +134,7 @@ def main(config: Config) -> dict[str, Any]:
     for row in run(config, seed, faults):
         rows.append(row)
         results = summary(config, seed, rows, faults)
-        report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+        report.write_json(folder / "results.json", results)
         print(f"{row[0]}: {row[1]}", flush=True)
     print(report.series_table(results), *faults, sep="\n")
     return results
