@@ -23,6 +23,7 @@ LAYERS = (
     "symmetry",
     "files",
     "bounds",
+    "memory",
     "extras",
     "lazy",
 )

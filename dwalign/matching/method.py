@@ -23,6 +23,7 @@ from dwalign.assignment import plain_refusal, refuse_unsolved
 from dwalign.bounds import check, laws_of
 from dwalign.matching.gauged import in_gauge, is_matched
 from dwalign.matching.sizes import common_power, divided, refuse_vanished
+from dwalign.memory import enough_memory
 from dwalign.program import (
     CLASSIFICATION,
     Data,
@@ -222,7 +223,8 @@ class Method:
             return self.function(subject, a, b, key=key, **given, **self.options)
         own = dataclasses.replace(self, first=None)
         key = jax.random.key(0) if key is None else key
-        with plain_refusal():
+        defaults = {name: p.default for name, p in parameters.items()}
+        with enough_memory(self.name, {**defaults, **self.options}), plain_refusal():
             found = _compiled(subject, task if "task" in parameters else None, own, a, b, key, given)
         if jax.default_backend() != "cpu" and not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(found)):
             refuse_unsolved(found.perms)
