@@ -1,7 +1,9 @@
 # make run   set everything up from nothing, then train, align and print the table (ARGS="--preset smoke" is quick)
 # make test  set everything up from nothing, then run the tests
-# make kills kill zoo making, training and merging 30 times in all, at random, and compare with unbroken work
+# make kills kill what writes 30 times, at random, and compare with unbroken work (ARGS="--kills 300" for a night)
 # make fuzz  random programs and damaged files (ARGS="--programs 10000" for a night)
+# make nightly kills, random programs, damaged files and bad inputs, counted for the page on reliability
+# make bounds  lowest and newest versions of all dependencies, wheel and sdist, each in an environment of its own
 # make lint  style, types, generated tables, and that the documentation builds
 # make docs  the documentation, into build/site
 PYTHON ?= python3
@@ -11,7 +13,7 @@ BIN := .venv/bin
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 INSTALLED := .venv/.installed
 
-.PHONY: help install run test kills fuzz lint docs format clean
+.PHONY: help install run test kills nightly bounds fuzz lint docs format clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -25,7 +27,13 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 kills: $(INSTALLED)
-	DWALIGN_KILLS=10 $(BIN)/python -m pytest tests/test_kills.py -s $(ARGS)
+	$(BIN)/python -m tests.nightly --programs 0 --files 0 --no-inputs $(ARGS)
+
+nightly: $(INSTALLED)
+	$(BIN)/python -m tests.nightly $(ARGS)
+
+bounds: $(INSTALLED)
+	$(BIN)/python -m tests.bounds $(ARGS)
 
 fuzz: $(INSTALLED)
 	$(BIN)/python -m tests.fuzz $(ARGS)

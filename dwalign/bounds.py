@@ -25,6 +25,8 @@ import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, ParamSpec, TypeVar
 
+from dwalign.memory import enough_memory
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -106,19 +108,21 @@ def settings(kind: type[T]) -> type[T]:
 
 
 def bounded(function: Callable[P, T]) -> Callable[P, T]:
-    """A function that checks its arguments by their types before it runs.
+    """A function that checks its arguments by their types before it runs, and says what to try where memory is full.
 
     >>> bounded(lambda: 1)()
     1
     """
-    laws, names, caller = laws_of(function), tuple(inspect.signature(function).parameters), function.__name__
+    laws, parameters, caller = laws_of(function), inspect.signature(function).parameters, function.__name__
+    names, defaults = tuple(parameters), {name: p.default for name, p in parameters.items()}
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> T:
         check(caller, laws, kwargs)
         if args:
             check(caller, laws, dict(zip(names, args, strict=False)))
-        return function(*args, **kwargs)
+        with enough_memory(caller, {**defaults, **kwargs}):
+            return function(*args, **kwargs)
 
     return checked
 

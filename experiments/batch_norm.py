@@ -10,7 +10,6 @@ and with those that averaging leaves.
 Writes runs/batch_norm/: config.json, results.json, series.png.
 """
 
-import json
 from typing import Any
 
 import jax
@@ -107,7 +106,7 @@ def main(config: Config) -> dict[str, Any]:
         },
         "caption": f"batch_norm: accuracy half way, means and 95 % intervals over {config.networks.pairs} pairs.",
     }
-    report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    report.write_json(folder / "results.json", results)
     report.series_figure(results, folder / "series.png")
     print(report.series_table(results))
     return results

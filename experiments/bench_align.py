@@ -8,7 +8,6 @@ results.json.
 """
 
 import dataclasses
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -110,7 +109,7 @@ def main(config: Config) -> dict[str, Any]:
             "includes certificate, tracing and compilation."
         ),
     }
-    report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    report.write_json(folder / "results.json", results)
     print(report.series_table(results))
     return results
 

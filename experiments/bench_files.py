@@ -9,7 +9,6 @@ Writes runs/bench-files/: config.json, results.json.
 """
 
 import dataclasses
-import json
 import multiprocessing
 import tempfile
 import time
@@ -103,7 +102,7 @@ def main(config: Config) -> dict[str, Any]:
         "measured": found,
         "caption": f"bench-files: {config.parameters:,} float32 in {config.tensors} tensors a file; one merge of each.",
     }
-    report.write_whole(run / "results.json", json.dumps(results, indent=1) + "\n")
+    report.write_json(run / "results.json", results)
     print(report.series_table(results))
     return results
 

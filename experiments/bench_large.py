@@ -12,7 +12,6 @@ Writes runs/bench-large/: config.json, results.json.
 import contextlib
 import dataclasses
 import importlib
-import json
 import multiprocessing
 import os
 import resource
@@ -224,7 +223,7 @@ def main(config: Config) -> dict[str, Any]:
         "a merge returns; a checkpoint is the bytes of one network's arrays.",
         "rows": rows,
     }
-    report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    report.write_json(folder / "results.json", results)
     print(report.series_table(results))
     return results
 

@@ -138,7 +138,7 @@ def main(config: Config) -> dict[str, Any]:
         "peak_bytes": peak,
         "apart": round(apart, 4),
     }
-    report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    report.write_json(folder / "results.json", results)
     print(json.dumps(results, indent=1))
     return results
 

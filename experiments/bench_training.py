@@ -118,7 +118,7 @@ def main(config: Config) -> dict[str, Any]:
         "panels": panels,
         "caption": f"bench-training: medians of {config.processes} processes of each, in turn.",
     }
-    report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    report.write_json(folder / "results.json", results)
     print(report.series_table(results))
     return results
 

@@ -9,7 +9,6 @@ Writes runs/bench-weight-matching/: config.json, results.json.
 """
 
 import dataclasses
-import json
 import multiprocessing
 import statistics
 import time
@@ -253,7 +252,7 @@ def main(config: Config) -> dict[str, Any]:
             "memory beyond the two networks and the result."
         ),
     }
-    report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    report.write_json(folder / "results.json", results)
     print(report.series_table(results))
     return results
 

@@ -108,7 +108,7 @@ def main(config: Config) -> dict[str, Any]:
         "left_out": [{"package": PACKAGES[package], "model": model} for package, model in left_out],
         "models": [rows[PACKAGES[package], model] for package, model in jobs],
     }
-    report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    report.write_json(folder / "results.json", results)
     print(report.coverage_line(results))
     return results
 

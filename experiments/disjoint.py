@@ -9,7 +9,6 @@ Writes runs/disjoint-<home>/: config.json, results.json, figures; clients.json a
 """
 
 import functools
-import json
 
 import jax
 import jax.numpy as jnp
@@ -131,7 +130,7 @@ def main(config: Config) -> dict:
             for title, column in zip(("test loss", "test accuracy"), points, strict=True)
         },
     }
-    report.write_whole(folder / "clients.json", json.dumps(clients, indent=1) + "\n")
+    report.write_json(folder / "clients.json", clients)
     report.series_figure(clients, folder / "clients.png")
     print(report.series_table(clients))
     return results

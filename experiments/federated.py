@@ -13,7 +13,6 @@ Writes runs/federated-<dataset>/: config.json, results.json, rounds.png.
 """
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -201,7 +200,7 @@ def main(config: Config) -> dict[str, Any]:
         f"starts; {config.clients} clients; every round sends {sent / 1e6:.3g} MB in all, whatever the server "
         "does with it.",
     }
-    report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    report.write_json(folder / "results.json", results)
     report.series_figure(results, folder / "rounds.png")
     print(report.series_table(results))
     return results

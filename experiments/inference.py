@@ -7,7 +7,6 @@ Writes runs/inference/: config.json, results.json.
 """
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -73,7 +72,7 @@ def main(config: Config) -> dict[str, Any]:
         },
         "caption": f"inference: means and 95 % intervals over {config.repeats} repeats, with tracing and compilation.",
     }
-    report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    report.write_json(folder / "results.json", results)
     print(report.series_table(results))
     return results
 

@@ -13,7 +13,6 @@ Writes runs/kinds/: config.json, results.json, factors.json, kinds.png.
 """
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -146,7 +145,7 @@ def main(config: Config) -> dict[str, Any]:
         + ". Ratios are those of means.",
     }
     for name, one in {"factors": factors, "results": results}.items():
-        report.write_whole(folder / f"{name}.json", json.dumps(one, indent=1) + "\n")
+        report.write_json(folder / f"{name}.json", one)
     # a colour means the same in both panels
     shown = {
         title: {name: panels[title].get(name, {}) for name in (ORDER, MATCHED, AVERAGED, ALL, FIXED)}

@@ -11,7 +11,6 @@ Writes runs/merge_many/: config.json, results.json, merge_many.png.
 """
 
 import dataclasses
-import json
 from typing import Any
 
 import jax
@@ -189,7 +188,7 @@ def main(config: Config) -> dict[str, Any]:
         results["networks"][kind], results["repair"][kind] = measure(config, kind)
         # what is written holds these, should the rest be interrupted
         results["config"] = settings | {"kinds": list(results["networks"])}
-        report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+        report.write_json(folder / "results.json", results)
     report.series_figure(report.merging_series(results, SHOWN), folder / "merge_many.png")
     print(report.merging_table(results), report.repair_table(results), sep="\n\n")
     return results

@@ -13,7 +13,6 @@ Writes runs/mutations/: config.json, results.json.
 
 import dataclasses
 import itertools
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -221,7 +220,7 @@ def main(config: Config) -> dict[str, Any]:
         f"{total['changed'] - total['symmetries']} wrong ones accepted; {total['symmetries']} changed specs are "
         "symmetries all the same, as the network in double precision shows."
     )
-    report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    report.write_json(folder / "results.json", results)
     print(report.series_table(results))
     return results
 

@@ -16,7 +16,6 @@ groups of the ViT.
 
 import dataclasses
 import functools
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -232,7 +231,7 @@ def main(config: Config) -> dict[str, Any]:
         "environment": report.environment(),
         "recovery": recovery,
     }
-    report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    report.write_json(folder / "results.json", results)
     if config.methods != "kinds":
         report.recovery_figure(results, folder / "planted.png")
     report.sharing_figure(build(NETWORKS["vit"]).spec, folder / "sharing-vit.png")

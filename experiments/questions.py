@@ -15,7 +15,6 @@ Each takes 5 to 15 minutes on 2 CPU cores and writes runs/questions-<question>/:
 Aligners are the graph encoder's unless said otherwise, with fewer steps than in train_mlp.py.
 """
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -60,7 +59,7 @@ def main(config: Config) -> dict[str, Any]:
         "caption": f"{experiment}: means and 95 % intervals over {config.networks.pairs} held-out pairs of networks "
         f"and {config.seeds} aligner {'seed' if config.seeds == 1 else 'seeds'}.",
     }
-    report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    report.write_json(folder / "results.json", results)
     report.series_figure(results, folder / "figure.png")
     print(report.series_table(results))
     return results

@@ -149,7 +149,7 @@ def main(config: Config) -> dict[str, Any]:
         "caption": f"spliceai: of the sites of the mean answer of {config.networks} networks, how many are found, and "
         "of those that are named, how many are right; the divergence from it in nats a position.",
     }
-    report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    report.write_json(folder / "results.json", results)
     return results
 
 

@@ -12,7 +12,6 @@ results.json, figure.png; what is judged is written setting by setting.
 """
 
 import dataclasses
-import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -231,7 +230,7 @@ def main(config: Config) -> dict[str, Any]:
             "caption": f"any: means and 95 % intervals over {config.networks.pairs} held-out pairs of networks and one "
             f"aligner, {made(config)}.",
         }
-        report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+        report.write_json(folder / "results.json", results)
     report.series_figure(results, folder / "figure.png")
     print(report.series_table(results))
     if config.ship:

@@ -11,7 +11,6 @@ maps.json and maps.png, where the test networks of some signals lie to one anoth
 """
 
 import itertools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -124,7 +123,7 @@ def find_each_other(config: Config, nets: zoo.Zoo, folder: Path, methods: Sequen
         {str(method): aligned_distances(nets.network, networks, method, key=jax.random.key(0)) for method in methods},
         labels,
     )
-    report.write_whole(folder / "maps.json", json.dumps(maps) + "\n")
+    report.write_json(folder / "maps.json", maps)
     report.maps_figure(maps, folder / "maps.png")
     print(report.maps_table(maps))
 

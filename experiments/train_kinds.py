@@ -9,7 +9,6 @@ take the same held-out pairs as weight matching does.
 Writes runs/kinds-aligners/: config.json, results.json, aligners.png and a folder for each aligner.
 """
 
-import json
 from typing import Any
 
 import jax
@@ -94,7 +93,7 @@ def main(config: Config) -> dict[str, Any]:
         "caption": f"kinds-aligners: MLPs of tanh layers on digits, {config.networks.train} of them for training; "
         f"means and 95 % intervals over {config.networks.pairs} held-out pairs, full test set.",
     }
-    report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    report.write_json(folder / "results.json", results)
     report.series_figure(results, folder / "aligners.png")
     print(report.series_table(results))
     return results

@@ -14,7 +14,6 @@ Writes runs/transformer-<kind>/: config.json, results.json, series.png.
 
 import dataclasses
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -259,7 +258,7 @@ def main(config: Config) -> dict[str, Any]:
         found[width] = measure(config, make_networks(config, width, data), data)
         # what is written holds these, should the rest be interrupted
         results = summary(config, name, settings, data, found)
-        report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+        report.write_json(folder / "results.json", results)
         report.series_figure(results, folder / "series.png")
     print(report.series_table(results))
     return results

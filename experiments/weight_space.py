@@ -7,7 +7,6 @@ disjoint.py: distances between all of them after alignment by each method, retri
 Writes runs/weight_space-<home>/: config.json, results.json, maps.png.
 """
 
-import json
 from typing import Any
 
 import disjoint
@@ -57,7 +56,7 @@ def main(config: Config) -> dict[str, Any]:
     }
     results = {"experiment": experiment, "config": settings, "environment": report.environment()}
     results |= report.make_maps(distances, labels)
-    report.write_whole(folder / "results.json", json.dumps(results) + "\n")
+    report.write_json(folder / "results.json", results)
     report.maps_figure(results, folder / "maps.png")
     print(report.maps_table(results))
     return results

@@ -11,7 +11,6 @@ Writes runs/will_it_merge/: config.json, results.json, forecast.json (what dwali
 """
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -148,7 +147,7 @@ def main(config: Config) -> dict[str, Any]:
             for part, judged in zip(chosen, (data.validation, data.test), strict=True)
         )
     lines = {kind: fit(seen, names) for kind, names in TRAITS.items()}
-    report.write_whole(folder / "forecast.json", json.dumps(lines, indent=1) + "\n")
+    report.write_json(folder / "forecast.json", lines)
     rows = []
     for kind, line in lines.items():
         for label, part in (("seen", seen), ("unseen", unseen)):
@@ -174,7 +173,7 @@ def main(config: Config) -> dict[str, Any]:
         "rows": rows,
         "cases": {"seen": [case._asdict() for case in seen], "unseen": [case._asdict() for case in unseen]},
     }
-    report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    report.write_json(folder / "results.json", results)
     report.forecast_figure(results, folder / "calibration.png")
     print(report.forecast_table(results))
     return results

@@ -1,4 +1,7 @@
-"""What is killed in `test_kills.py`: work that writes all that the library writes, the same whenever it is done."""
+"""What is killed in `kills.py`: work that writes all that the library writes, the same whenever it is done.
+
+All that it needs is imported here, once for all processes.
+"""
 
 import contextlib
 import io
@@ -10,7 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import dwalign
-from dwalign import cli, deepalign, zoo
+import dwalign.cli.align
+import dwalign.cli.merge  # commands load nothing before they run
+from dwalign import apply, cli, deepalign, zoo
 from dwalign.networks import mlp
 
 NET = """
@@ -49,27 +54,77 @@ def train(folder: Path) -> None:
     deepalign.train_aligner(model, step, start, validate=validate, folder=folder / "run", **options)
 
 
+def checkpoint(folder: Path) -> None:
+    """Saved, continued from what is there, and saved again."""
+    checkpoints = deepalign.Checkpoints(folder / "run" / "checkpoints" / "last")
+    start = {"w": jnp.zeros(1000), "key": jax.random.key(0)}
+    state = start if checkpoints.latest() is None else checkpoints.restore(start)
+    for step in range(checkpoints.latest() or 0, 8):
+        state = {**state, "w": state["w"] + 1}
+        checkpoints.save(step + 1, state, {"step": step + 1})
+    found = checkpoints.restore(start)["w"]
+    (folder / "found.json").write_text(str(float(found[0])))
+
+
 def merge(folder: Path) -> None:
-    """The command, again and again: weights, recipe and card of each."""
+    """The commands, again and again: weights, recipe and card of each."""
+    files = _networks(folder, 2)
+    for k in range(3):
+        _command("merge", *files, "--output", f"merged{k}.safetensors")
+    _command("align", *files, "--output", "aligned.npz")
+
+
+def many(folder: Path) -> None:
+    """Of five networks, by the command and by the functions, in several formats."""
+    files = _networks(folder, 5)
+    _command("merge", *files, "--output", "universe.safetensors")
+    _command("merge", *files, "--how", "running_mean", "--output", "mean.msgpack")
+    params = [dwalign.files.bind(dwalign.files.open_weights(file), TREE) for file in files]
+    network = dwalign.network(_apply, TREE, np.zeros((2, 4), np.float32))
+    merged = apply.merge(network, *params[:2], "weight_matching", certified=False)
+    dwalign.files.save_params(Path("two.safetensors"), merged)
+    merged = dwalign.merging.merge_many(network, params, how="merge_many").params
+    dwalign.files.save_params(Path("many.safetensors"), merged)
+
+
+SHAPES = {"layers_0": {"bias": (6,), "kernel": (4, 6)}, "layers_2": {"bias": (3,), "kernel": (6, 3)}}
+TREE = {
+    "params": {
+        layer: {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in inside.items()}
+        for layer, inside in SHAPES.items()
+    }
+}
+
+
+def _networks(folder: Path, count: int) -> list[str]:
     os.chdir(folder)
     Path("net.py").write_text(NET)
-    for k in range(2):
+    for k in range(count):
         rng = np.random.default_rng(k)
-        shapes = {"layers_0/bias": 6, "layers_0/kernel": (4, 6), "layers_2/bias": 3, "layers_2/kernel": (6, 3)}
-        tensors = {f"params/{name}": rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-        dwalign.files.write_weights(f"{k}.safetensors", tensors, overwrite=True)
-    files = ["0.safetensors", "1.safetensors", "--network", "net.py:make", "--overwrite"]
-    for k in range(3):
-        with contextlib.redirect_stdout(io.StringIO()):
-            assert cli.main(["merge", *files, "--output", f"merged{k}.safetensors"]) == 0
+        drawn = jax.tree.map(lambda leaf, rng=rng: rng.normal(size=leaf.shape).astype(leaf.dtype), TREE)
+        dwalign.files.save_params(Path(f"{k}.safetensors"), drawn)
+    return [f"{k}.safetensors" for k in range(count)]
 
 
-WORK = {work.__name__: work for work in (make_zoo, train, merge)}
+def _apply(variables, x):
+    first, last = variables["params"]["layers_0"], variables["params"]["layers_2"]
+    return jax.nn.relu(x @ first["kernel"] + first["bias"]) @ last["kernel"] + last["bias"]
+
+
+def _command(name: str, *words: str) -> None:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        assert cli.main([name, *words, "--network", "net.py:make", "--overwrite"]) == 0
+
+
+WORK = {work.__name__: work for work in (make_zoo, train, checkpoint, merge, many)}
 
 
 def work(name: str, folder: str, begun) -> None:
-    """One of them, in a process of its own."""
+    """One of them, in a process of its own; what the first one compiles is there for all after it."""
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_compilation_cache_dir", str(Path(folder).parent / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     begun.send(True)
     WORK[name](Path(folder))

@@ -25,6 +25,7 @@ LAYERS = (
     "files",
     "bounds",
     "processes",
+    "memory",
     "extras",
     "lazy",
 )

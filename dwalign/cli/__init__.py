@@ -65,7 +65,7 @@ def run(name: str, args: Sequence[str]) -> int:
             warnings.showwarning = lambda message, *_: print(f"dwalign {name}: {message}", file=sys.stderr)
             command.main(asked)
     # what the library says is wrong with what it was given; with a traceback for who wants to know where
-    except (ValueError, RuntimeError, ImportError, OSError, FloatingPointError) as error:
+    except (ValueError, RuntimeError, ImportError, OSError, FloatingPointError, MemoryError) as error:
         if os.environ.get("DWALIGN_TRACEBACK"):
             raise
         print(f"dwalign {name}: {' '.join(str(error).split())}", file=sys.stderr)

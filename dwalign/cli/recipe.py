@@ -48,17 +48,15 @@ def write_recipe(command: str, options: Any, files: Sequence[Path], found: Mappi
     import yaml
 
     asked = {name: value for name, value in _flat(dataclasses.asdict(options)).items() if name not in ELSEWHERE}
-    text = yaml.safe_dump(
-        {
-            "dwalign": dwalign.__version__,
-            "command": command,
-            "options": asked,
-            "read": {str(file): digest for file in files if (digest := sha256(file))},
-            "found": dict(found),
-        },
-        sort_keys=False,
-    )
+    content = {
+        "dwalign": dwalign.__version__,
+        "command": command,
+        "options": asked,
+        "read": {str(file): digest for file in files if (digest := sha256(file))},
+        "found": dict(found),
+    }
     recipe = beside(options.output, "recipe.yaml")
+    text = yaml.safe_dump(dwalign.files.sealed(content), sort_keys=False)
     dwalign.files.write_bytes(recipe, text.encode())
     return recipe
 
@@ -72,8 +70,8 @@ def read_recipe(file: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        recipe = yaml.safe_load(file.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        recipe = dwalign.files.unsealed(yaml.safe_load(file.read_text()))
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise dwalign.files.FileError(
             f"{file} must be a recipe that dwalign wrote ({dwalign.files.said(error)})"
         ) from error

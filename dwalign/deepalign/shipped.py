@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dwalign.deepalign.settings import AlignerConfig
-from dwalign.files import open_weights, save_params, write_bytes
+from dwalign.files import open_weights, save_params, sealed, unsealed, write_bytes
 from dwalign.files.names import nest
 
 PyTree = Any
@@ -19,7 +19,7 @@ SHIPPED = frozenset(file.stem for file in HOME.glob("*.json"))
 
 def read_shipped(name: str) -> tuple[AlignerConfig, PyTree]:
     """The settings and variables of one of `SHIPPED`."""
-    card = json.loads((HOME / f"{name}.json").read_text())
+    card = unsealed(json.loads((HOME / f"{name}.json").read_text()))
     file = HOME / f"{name}.safetensors"
     arrays = open_weights(file)
     return AlignerConfig(**card["aligner"]), nest(file, {path: np.asarray(arrays[path]) for path in arrays})
@@ -32,4 +32,4 @@ def write_shipped(
     home.mkdir(exist_ok=True)
     save_params(home / f"{name}.safetensors", variables)
     about = {"aligner": dataclasses.asdict(config), **card}
-    write_bytes(home / f"{name}.json", (json.dumps(about, indent=1) + "\n").encode())
+    write_bytes(home / f"{name}.json", (json.dumps(sealed(about), indent=1) + "\n").encode())

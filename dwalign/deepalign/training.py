@@ -14,7 +14,7 @@ from dwalign.deepalign.checkpoints import CheckpointError, Checkpoints
 from dwalign.deepalign.model import DeepAlign
 from dwalign.deepalign.step import METRICS, TrainState
 from dwalign.extras import progress
-from dwalign.files import FileError, write_bytes
+from dwalign.files import FileError, sealed, unsealed, write_bytes
 
 PyTree = Any
 
@@ -139,7 +139,7 @@ def _check_finite(losses: np.ndarray, variables: PyTree, step: int, intact: int 
 def _write_log(file: Path, metrics: list[dict[str, float]]) -> None:
     """Written whole each time, so that no interruption leaves half a record."""
     try:
-        write_bytes(file, "".join(json.dumps(row) + "\n" for row in metrics).encode())
+        write_bytes(file, "".join(json.dumps(sealed(row)) + "\n" for row in metrics).encode())
     except FileError as error:
         raise CheckpointError(f"{file} must be writable, to log the training: {error}") from error
 
@@ -154,7 +154,7 @@ def _read_log(file: Path, step: int) -> list[dict[str, float]]:
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line)
+            row = unsealed(json.loads(line))
             row["step"], row["validation_barrier"]
         except (ValueError, KeyError, TypeError) as error:
             if number == len(lines):

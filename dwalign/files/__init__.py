@@ -1,5 +1,5 @@
 from dwalign.files.atomic import write_bytes
-from dwalign.files.checksums import checksum, checksum_json
+from dwalign.files.checksums import checksum, checksum_json, sealed, unsealed
 from dwalign.files.errors import FileError, reading, said, writing
 from dwalign.files.names import bind, names, unbind
 from dwalign.files.opened import SUFFIXES, open_weights
@@ -23,7 +23,9 @@ __all__ = [
     "reading",
     "said",
     "save_params",
+    "sealed",
     "unbind",
+    "unsealed",
     "write_bytes",
     "write_weights",
     "writing",

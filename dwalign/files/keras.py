@@ -1,7 +1,8 @@
 """Keras: `.weights.h5`, and `.keras`, a zip of one beside the model's configuration; names are paths inside the HDF5.
 
 HDF5 has no bfloat16: Keras stores the bytes, and the type in an attribute. What is no array, and
-what an optimizer keeps, is no weight: it is copied from the file that is written alike.
+what an optimizer keeps, is no weight: it is copied from the file that is written alike. Checksums
+of what is written are attributes as well: HDF5's own need chunks, and with these HDF5 crashes when a disk is full.
 """
 
 import contextlib
@@ -18,8 +19,10 @@ import ml_dtypes
 import numpy as np
 
 from dwalign.extras import load
+from dwalign.files.checksums import SUM, checksum
 from dwalign.files.errors import FileError, reading
 from dwalign.files.tensors import MOST_PACKED, LazyArray, Weights, Writing, is_foreign
+from dwalign.files.zips import CHUNK
 
 MEMBER = "model.weights.h5"
 OPTIMIZER = ("optimizer/", "optimizer_weights/")
@@ -39,10 +42,13 @@ def open(path: Path) -> Weights:
                 raise FileError(
                     f"{path}: {name} must have its {item.nbytes} bytes in this file; write it again with Keras"
                 )
-            arrays[name] = LazyArray(item.shape, dtype, partial(_read, path, name, dtype), name, path)
+            read = partial(_read, path, name, dtype)
+            arrays[name] = LazyArray(item.shape, dtype, read, name, path, item.attrs.get(SUM))
 
-    with reading(path, WHAT), _h5(path) as content, h5py.File(content, "r") as file:
-        file.visititems(visit)
+    with reading(path, WHAT):
+        _check_archive(path)
+        with _h5(path) as content, h5py.File(content, "r") as file:
+            file.visititems(visit)
     return Weights(path, "keras", arrays, layout=path)
 
 
@@ -64,22 +70,19 @@ def write(file: Path, writing: Writing) -> None:
 
 
 def _put(weights: Any, name: str, array: np.ndarray) -> None:
-    kind, stored = array.dtype.name, array
-    if is_foreign(array.dtype):
-        stored = array.view(f"V{array.dtype.itemsize}")
-    old = weights.get(name)
-    if old is not None and old.shape == array.shape:
-        old[...] = stored
-        return
-    attributes, options = {}, {}
-    if old is not None:
-        attributes, options = dict(old.attrs), {"compression": old.compression}
+    stored = array.view(f"V{array.dtype.itemsize}") if is_foreign(array.dtype) else array
+    attributes: dict[str, Any] = {"dtype": array.dtype.name} if is_foreign(array.dtype) else {}
+    there = weights.get(name)
+    if there is not None and there.shape == array.shape:
+        there[...] = stored
+    elif there is not None:
+        attributes, options = {**there.attrs, **attributes}, {"compression": there.compression}
         del weights[name]
-    new = weights.create_dataset(name, data=stored, **options)
-    if is_foreign(array.dtype):
-        attributes["dtype"] = kind
-    for key, value in attributes.items():
-        new.attrs[key] = value
+        there = weights.create_dataset(name, data=stored, **options)
+    else:
+        there = weights.create_dataset(name, data=stored)
+    for key, value in {**attributes, SUM: checksum(name, array)}.items():
+        there.attrs[key] = value
 
 
 def _archive(file: Path, like: Path, content: IO[bytes]) -> None:
@@ -92,6 +95,14 @@ def _archive(file: Path, like: Path, content: IO[bytes]) -> None:
                 else:
                     with old.open(info) as kept:
                         shutil.copyfileobj(kept, to)
+
+
+def _check_archive(path: Path) -> None:
+    """That the weights in an archive have its checksum, which nobody looks at who jumps to and fro in them."""
+    if path.suffix.lower() == ".keras":
+        with zipfile.ZipFile(path) as archive, archive.open(MEMBER) as whole:
+            while whole.read(CHUNK):
+                pass
 
 
 @contextlib.contextmanager

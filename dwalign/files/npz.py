@@ -14,6 +14,7 @@ import numpy as np
 
 from dwalign.files.errors import FileError, reading
 from dwalign.files.tensors import MOST_PACKED, LazyArray, Weights, Writing, is_foreign
+from dwalign.files.zips import infos
 
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -22,7 +23,7 @@ def open(path: Path) -> Weights:
     with reading(path, "a whole .npz file"), zipfile.ZipFile(path) as archive:
         arrays: dict[str, LazyArray] = {}
         compressed = {}
-        for info in archive.infolist():
+        for info in infos(archive):
             name = info.filename.removesuffix(".npy")
             if name in arrays or name == info.filename:
                 fault = "twice" if name in arrays else "which is no array"

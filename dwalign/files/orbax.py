@@ -1,4 +1,7 @@
-"""Orbax: a folder of arrays, as `StandardCheckpointer` writes it. It is saved in one piece."""
+"""Orbax: a folder of arrays, as `StandardCheckpointer` writes it. It is saved in one piece.
+
+Checksums of the arrays lie in its metadata, for Orbax keeps none.
+"""
 
 from functools import partial
 from pathlib import Path
@@ -8,6 +11,7 @@ import jax
 import numpy as np
 
 from dwalign.extras import load
+from dwalign.files.checksums import SUM, checksum
 from dwalign.files.errors import FileError, few, reading, said
 from dwalign.files.names import nest, unbind
 from dwalign.files.tensors import LazyArray, Weights, Writing
@@ -35,6 +39,7 @@ def open(path: Path) -> Weights:
         with ocp.PyTreeCheckpointer() as checkpointer:
             found = checkpointer.metadata(path.absolute())
         tree, about = found.item_metadata.tree, dict(found.custom_metadata or {})
+        sums = about.pop(SUM, {})
         structure, leaves = jax.tree.structure(tree), unbind(tree)
         for k, (name, leaf) in enumerate(leaves.items()):
             read = partial(_read, path, structure, k)
@@ -42,7 +47,7 @@ def open(path: Path) -> Weights:
             if dtype is None:
                 kept[name] = read()
                 continue
-            arrays[name] = LazyArray(tuple(leaf.shape or ()), np.dtype(dtype), read, name, path)
+            arrays[name] = LazyArray(tuple(leaf.shape or ()), np.dtype(dtype), read, name, path, sums.get(name))
             if type(leaf).__name__ == "ScalarMetadata":
                 scalars.add(name)
     layout = Layout(structure, list(leaves), frozenset(scalars), kept, about)
@@ -52,14 +57,18 @@ def open(path: Path) -> Weights:
 def write(file: Path, writing: Writing) -> None:
     ocp = load("orbax.checkpoint")
     layout: Layout = writing.layout or _nested(writing)
-    leaves = []
+    leaves, sums = [], {}
     for name in layout.names:
-        leaf = layout.kept[name] if name in layout.kept else writing.pull(name)
+        if name in layout.kept:
+            leaf = layout.kept[name]
+        else:
+            leaf = writing.pull(name)
+            sums[name] = checksum(name, leaf)
         leaves.append(leaf.item() if name in layout.scalars else leaf)
     tree = layout.structure.unflatten(leaves)
     try:
         with ocp.PyTreeCheckpointer() as checkpointer:
-            checkpointer.save(file.absolute(), tree, custom_metadata=layout.about)
+            checkpointer.save(file.absolute(), tree, custom_metadata={**layout.about, SUM: sums})
     except Exception as error:  # of many kinds: tensorstore's for a full disk, ValueError for arrays without numbers
         raise FileError(
             f"{writing.path} could not be written by Orbax ({said(error)}); free space or choose .npz"

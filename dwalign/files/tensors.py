@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dwalign.files.checksums import checksum
 from dwalign.files.errors import FileError, reading
 
 
@@ -21,6 +22,7 @@ class LazyArray:
       shape, dtype: of the tensor.
       read: gives it; a merge may give any function here, so that a tensor is computed when it is written.
       name, file: where it lies, for errors; a file that has changed since is refused.
+      checksum: of what was written, where the file has one.
     """
 
     shape: tuple[int, ...]
@@ -28,6 +30,7 @@ class LazyArray:
     read: Callable[[], np.ndarray] = dataclasses.field(repr=False)
     name: str = ""
     file: Path | None = None
+    checksum: int | None = dataclasses.field(repr=False, default=None)
     _stamp: tuple[int, ...] = dataclasses.field(init=False, repr=False, default=())
 
     def __post_init__(self):
@@ -60,6 +63,11 @@ class LazyArray:
             array = self.read()
         if array.shape != self.shape:
             raise FileError(f"{file}: {self.name} must have shape {self.shape}, found {array.shape}; fetch it again")
+        if self.checksum is not None and checksum(self.name, array) != self.checksum:
+            raise FileError(
+                f"{file}: {self.name} must be as it was written, but its checksum is another: the file is damaged, or "
+                "was changed by what knows no checksums; fetch or make it again"
+            )
         return array
 
 

@@ -20,15 +20,30 @@ class Member(NamedTuple):
     checksum: int
 
 
+def infos(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """All members, as many as the archive says it has: `zipfile` passes over one that a damaged length swallows.
+
+    Raises:
+      BadZipFile: there are fewer, or more.
+    """
+    found, handle = archive.infolist(), archive.fp
+    assert handle is not None
+    handle.seek(-12 - len(archive.comment), 2)
+    (said,) = struct.unpack("<H", handle.read(2))
+    if said not in (len(found), 0xFFFF):  # more than fit are counted elsewhere
+        raise zipfile.BadZipFile(f"{said} members are said to be there, and {len(found)} are")
+    return found
+
+
 def members(file: Path) -> dict[str, Member]:
     """All that are not empty, by name."""
     with zipfile.ZipFile(file) as archive, file.open("rb") as handle:
-        infos = [info for info in archive.infolist() if info.file_size]
+        kept = [info for info in infos(archive) if info.file_size]
         return {
             info.filename: Member(
                 _begin(handle, info), info.file_size, info.CRC * (info.compress_type == zipfile.ZIP_STORED)
             )
-            for info in infos
+            for info in kept
         }
 
 

@@ -182,6 +182,8 @@ def _correlation(sums, count, together):
     def scale(total, square):
         variance = jnp.maximum(square / count - (total / count) ** 2, 0.0)
         shared = jnp.broadcast_to(variance.mean(-1, keepdims=True), variance.shape)
-        return jax.lax.rsqrt((shared if together else variance) + 1e-8)
+        # of responses that are small as a whole no unit is constant for that
+        least = 1e-8 * jnp.minimum(variance.max(-1, keepdims=True), 1.0) + 1e-37
+        return jax.lax.rsqrt((shared if together else variance) + least)
 
     return covariance * scale(sum_a, square_a)[:, :, None] * scale(sum_b, square_b)[:, None, :]

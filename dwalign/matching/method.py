@@ -22,6 +22,8 @@ import numpy as np
 from dwalign.assignment import plain_refusal, refuse_unsolved
 from dwalign.bounds import check, laws_of
 from dwalign.matching.gauged import in_gauge, is_matched
+from dwalign.matching.sizes import common_power, divided, refuse_vanished
+from dwalign.memory import enough_memory
 from dwalign.program import (
     CLASSIFICATION,
     Data,
@@ -38,6 +40,7 @@ from dwalign.symmetry import Alignment, PermutationSpec, SpecError, check_key, c
 PyTree = Any
 NEEDS = ("nothing", "weights", "inputs", "labels", "aligner")
 """What a method asks for beside two networks, each with all before it."""
+SIZED = ("weights", "inputs", "labels")
 GIVEN = {"spec", "network", "a", "b", "key", "data", "task", "start"}
 
 
@@ -49,6 +52,9 @@ class Method:
     It is called as `(network, a, b, *, key=None, data=None, task=CLASSIFICATION, start=None) -> Alignment`, where a
     `PermutationSpec` serves in place of the network if the method reads weights alone. Programs that it compiles are
     kept for each network, task, options, shapes and types; a method with `host` compiles nothing unless it is traced.
+
+    Weights beyond 2^32 or below 2^-32 whose products no float holds are divided by a common power of two where weights
+    alone are read and nothing is traced: scores and history are then those of the networks so divided.
 
     Attributes:
       name: by which it is found.
@@ -193,7 +199,8 @@ class Method:
           options: of the method, as `using` takes them.
 
         Raises:
-          ValueError: an argument that cannot be meant; the message says what must hold.
+          ValueError: an argument that cannot be meant, or weights so small or large that the program tells no units
+            apart; the message says what must hold.
         """
         if options:
             return self.using(**options)(network, a, b, key=key, data=data, task=task, start=start)
@@ -201,6 +208,9 @@ class Method:
             self.check(network, a, b, data=data, task=task, start=start, key=key)
         data = None if data is None else Data(*data)
         spec = spec_of(self.name, network)
+        power = common_power(spec, a, b) if self.asks in SIZED else 0
+        if power and self.asks == "weights":
+            a, b = (divided(spec, params, power) for params in (a, b))
         if not is_matched(spec):
             settings: dict[str, Any] = dict(key=key, data=data, task=task, checked=True)
             of = lambda spec: dataclasses.replace(network, spec=spec) if isinstance(network, Network) else spec
@@ -216,10 +226,13 @@ class Method:
             return self.function(subject, a, b, key=key, **given, **self.options)
         own = dataclasses.replace(self, first=None)
         key = jax.random.key(0) if key is None else key
-        with plain_refusal():
+        defaults = {name: p.default for name, p in parameters.items()}
+        with enough_memory(self.name, {**defaults, **self.options}), plain_refusal():
             found = _compiled(subject, task if "task" in parameters else None, own, a, b, key, given)
         if jax.default_backend() != "cpu" and not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(found)):
             refuse_unsolved(found.perms)
+        if power and self.asks != "weights":
+            refuse_vanished(self.name, power, found)
         return found
 
     def encode(

@@ -56,9 +56,16 @@ def standardise(scores: Scores, spread: float) -> Scores:
 
     def one(q):
         q = q - jnp.mean(q, (-1, -2), keepdims=True)
+        q = lifted(q, (-1, -2))
         return spread * q * jax.lax.rsqrt(jnp.mean(q**2, (-1, -2), keepdims=True) + 1e-12)
 
     return {g: one(q) for g, q in scores.items()}
+
+
+def lifted(x: jax.Array, axis: tuple[int, ...] | None = None) -> jax.Array:
+    """Over its largest what is so small that its squares are lost beside constants, or altogether; else as it is."""
+    largest = jnp.max(abs(x), axis, keepdims=True)
+    return jnp.where((largest > 0) & (largest < 1e-6), x / jnp.where(largest > 0, largest, 1), x)
 
 
 def better_of(

@@ -12,6 +12,7 @@ from dwalign.matching.latents import Latents, begin, harden, scores_in, soften
 from dwalign.matching.method import method
 from dwalign.matching.objective import (
     better_of,
+    lifted,
     loss_of,
     midpoint_loss,
     random_scores,
@@ -100,6 +101,7 @@ def refine_scores(
     def step(state, rate):
         latents, velocity = state
         value, grads = jax.value_and_grad(objective)(latents)
+        grads = jax.tree.map(lifted, grads)
         velocity = jax.tree.map(lambda v, g: momentum * v + g * jax.lax.rsqrt(jnp.mean(g**2) + 1e-20), velocity, grads)
         latents = jax.tree.map(lambda q, v: q - rate.astype(q.dtype) * v, latents, velocity)
         return (latents, velocity), 0.5 * value

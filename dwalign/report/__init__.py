@@ -14,7 +14,15 @@ from dwalign.report.merging import merging_series, merging_table, repair_table
 from dwalign.report.methods import display_name, in_order
 from dwalign.report.page import page
 from dwalign.report.recovery import recovery_figure, recovery_table
-from dwalign.report.results import environment, make_results, read_json, read_results, write_results, write_whole
+from dwalign.report.results import (
+    environment,
+    make_results,
+    read_json,
+    read_results,
+    write_json,
+    write_results,
+    write_whole,
+)
 from dwalign.report.runs import RunError, open_run
 from dwalign.report.schema import ResultsError, validate
 from dwalign.report.series import point, series_figure, series_table
@@ -67,5 +75,6 @@ __all__ = [
     "training_figure",
     "validate",
     "write_results",
+    "write_json",
     "write_whole",
 ]

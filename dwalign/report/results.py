@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from dwalign.evaluation import Measured, interval
-from dwalign.files import FileError, write_bytes
+from dwalign.files import FileError, sealed, unsealed, write_bytes
 from dwalign.report.schema import ResultsError, validate
 from dwalign.report.targets import Target, judge
 
@@ -103,10 +103,20 @@ def write_results(file: str | Path, results: Mapping[str, Any]) -> None:
     """
     validate(results, str(file))
     try:
-        text = json.dumps(results, indent=1, allow_nan=False)
+        json.dumps(results, allow_nan=False)
     except ValueError as error:
         raise ResultsError(f"{file}: all numbers must be finite: {error}") from error
+    write_json(file, results)
+
+
+def write_json(file: str | Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object with a checksum, so that it appears whole or not at all; `read_json` compares it.
+
+    Raises:
+      ResultsError: the file cannot be written; nothing is left behind.
+    """
     on_one_line = lambda numbers: "[" + " ".join(numbers[1].split()) + "]"
+    text = json.dumps(sealed(content), indent=1)
     write_whole(file, re.sub(r"\[(\n[^\[\]{}\"]*)\]", on_one_line, text) + "\n")
 
 
@@ -133,10 +143,10 @@ def read_json(file: str | Path) -> Any:
     """Read a results file of any kind.
 
     Raises:
-      ResultsError: it is missing or truncated, or no JSON.
+      ResultsError: it is missing or truncated, no JSON, or its checksum is of other content.
     """
     try:
-        return json.loads(Path(file).read_text(encoding="utf-8"))
+        content = json.loads(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
         raise ResultsError(f"{file} must be a results file that can be read: {error}") from error
     except UnicodeDecodeError as error:
@@ -146,3 +156,7 @@ def read_json(file: str | Path) -> Any:
             f"{file} must be whole JSON, but breaks off or is broken at line {error.lineno}, column {error.colno} "
             f"({error.msg}); run its experiment again"
         ) from error
+    try:
+        return unsealed(content)
+    except ValueError as error:
+        raise ResultsError(f"{file} must be as it was written, but {error}") from error

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dwalign.report.results import write_whole
+from dwalign.files import unsealed
+from dwalign.report.results import write_json
 from dwalign.report.schema import ResultsError
 
 
@@ -40,7 +41,7 @@ def open_run(folder: str | Path, config: dict[str, Any], *, resume: bool = False
             folder.rename(aside)
             print(f"the run in {folder} is kept as {aside} (--resume would have continued it)")
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(file, json.dumps(wanted, indent=1) + "\n")
+        write_json(file, wanted)
     except (OSError, ResultsError) as error:
         raise RunError(f"{folder} must be a folder that can be written: {error}") from error
     return folder
@@ -54,7 +55,7 @@ def _flat(config: dict[str, Any]) -> dict[str, Any]:
 
 def _read_config(file: Path) -> dict[str, Any]:
     try:
-        stored = json.loads(file.read_text())
+        stored = unsealed(json.loads(file.read_text()))
     except ValueError as error:
         raise RunError(f"{file} must be the configuration of a run as JSON, but is broken: {error}") from error
     if not isinstance(stored, dict):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwalign.files import LazyArray
+from dwalign.files import LazyArray, sealed, unsealed
 from dwalign.symmetry.axes import Axes, SpecError, length, namespace
 from dwalign.symmetry.powers import KINDS, SCALED, SIGNED, Power, parse_power, power_text, split_name
 from dwalign.symmetry.statistics import find_statistics
@@ -432,22 +432,21 @@ class PermutationSpec:
 
     def to_json(self) -> str:
         """The spec as text; its tree may hold any container that JAX knows and that keeps plain values alone."""
-        return json.dumps(
-            {
-                "axes": encode_tree(self.treedef.unflatten(self.written), str),
-                "sizes": dict(self.sizes),
-                "batch": {g: list(h) for g, h in self.batch.items()},
-                "fixed": dict(self.fixed),
-                **({"kinds": dict(self.kinds)} if self.has_kinds else {}),
-                "statistics": [path for path in self.paths if path in self.statistics],
-            }
-        )
+        content = {
+            "axes": encode_tree(self.treedef.unflatten(self.written), str),
+            "sizes": dict(self.sizes),
+            "batch": {g: list(h) for g, h in self.batch.items()},
+            "fixed": dict(self.fixed),
+            **({"kinds": dict(self.kinds)} if self.has_kinds else {}),
+            "statistics": [path for path in self.paths if path in self.statistics],
+        }
+        return json.dumps(sealed(content))
 
     @classmethod
     def from_json(cls, text: str) -> "PermutationSpec":
         """The inverse of `to_json`; raises `SpecError` on text that it did not write."""
         try:
-            data = json.loads(text)
+            data = unsealed(json.loads(text))
             axes = decode_tree(data["axes"], Axes.parse)
             sizes, fixed = (_decode_named(data[part], int, "an integer") for part in ("sizes", "fixed"))
             batch = _decode_named(data["batch"], list, "a list of names")

@@ -14,7 +14,7 @@ import numpy as np
 
 from dwalign.bounds import Amount, Count, Several, bounded
 from dwalign.extras import progress
-from dwalign.files import FileError, load_params, save_params, write_bytes, writing
+from dwalign.files import FileError, load_params, save_params, sealed, unsealed, write_bytes, writing
 from dwalign.program import CLASSIFICATION, Network, Task
 from dwalign.zoo.datasets import Dataset
 from dwalign.zoo.train import Recipe, train_networks
@@ -110,7 +110,7 @@ def get_zoo(
         try:
             with writing(home):
                 home.mkdir(parents=True, exist_ok=True)
-            write_bytes(home / "config.json", json.dumps(config | about, indent=2).encode())
+            write_bytes(home / "config.json", json.dumps(sealed(config | about), indent=2).encode())
         except FileError as error:
             raise ZooError(f"{home} must be a folder that can be written, to cache the zoo: {error}") from error
         bar = progress(total=sum(size), initial=(count - len(missing)) * chunk, desc="training the zoo", unit="network")
@@ -198,7 +198,7 @@ def hash_of(tree: PyTree) -> str:
 def _check_same(file: Path, about: dict[str, str]) -> None:
     """That the zoo in this folder, where there is one, was trained with these labels and this loss."""
     try:
-        found = dict(json.loads(file.read_text()))
+        found = dict(unsealed(json.loads(file.read_text())))
     except (FileNotFoundError, NotADirectoryError):
         return
     except (OSError, ValueError, TypeError) as error:

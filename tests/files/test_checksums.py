@@ -1,14 +1,21 @@
 """Flipped bits, files that are cut and disks that are full: each is named, and nothing half written is left."""
 
+import dataclasses
 import errno
+from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
+from dwalign.cli.recipe import read_recipe, write_recipe
 from dwalign.files import FileError, load_params, open_weights, save_params, write_bytes, write_weights
 from dwalign.files.atomic import whole
+from dwalign.report import ResultsError, RunError, open_run, read_json, write_json
+from dwalign.symmetry import Axes, PermutationSpec, SpecError
 from tests.drawn import normal
+from tests.files.test_formats import needs
+from tests.fuzz.damage import _keras, alike, arrays
 
 PARAMS = {"b": normal(3), "w": normal(4, 3)}
 
@@ -38,6 +45,59 @@ def test_every_flipped_byte_of_the_header_is_found_or_changes_nothing(tmp_path):
         assert all(np.array_equal(found[name], PARAMS[name]) for name in PARAMS)
     # names of checksums, which are taken for what other programs say
     assert quiet <= 2 * len("crc32")
+
+
+CONFIG = {"preset": "smoke", "seeds": [1, 2], "rate": 0.001, "name": None}
+SPEC = PermutationSpec({"w": Axes.parse("h0, _"), "b": Axes("h0")}, {"h0": 3})
+DOCUMENTS = {
+    "config.json": (
+        lambda file: open_run(file.parent, CONFIG),
+        lambda file: open_run(file.parent, CONFIG, resume=True),
+    ),
+    "results.json": (lambda file: write_json(file, {**CONFIG, "seeds": {"": [0.5]}}), read_json),
+    "a.recipe.yaml": (
+        lambda file: write_recipe("align", Asked(file.with_name("a.npz"), 0.5), [], {"matched": 0.5}),
+        read_recipe,
+    ),
+    "spec.json": (
+        lambda file: file.write_text(SPEC.to_json()),
+        lambda file: PermutationSpec.from_json(file.read_bytes().decode("utf-8", "replace")),
+    ),
+    "w.h5": (lambda file: write_weights(file, PARAMS), arrays),
+    "w.npz": (lambda file: write_weights(file, PARAMS), arrays),
+    "w.keras": (_keras, arrays),
+}
+
+
+@dataclasses.dataclass
+class Asked:
+    output: Path
+    rate: float
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_flipped_bit_is_found_or_changes_nothing(name, tmp_path):
+    write, read = DOCUMENTS[name]
+    file = tmp_path / name
+    needs(file.suffix)
+    write(file)
+    whole, data = read(file), file.read_bytes()
+    found = 0
+    step = max(1, len(data) // 150)
+    for place in range(len(data) % step, len(data), step):
+        file.write_bytes(data[:place] + bytes([data[place] ^ 2]) + data[place + 1 :])
+        try:
+            there = read(file)
+        except (FileError, ResultsError, RunError, SpecError):
+            found += 1
+            continue
+        if isinstance(there, dict):
+            # the name of the checksum may be another; of HDF5 only the model tells that an array is missing
+            both = whole.keys() & there.keys() if name == "w.h5" else whole.keys()
+            assert all(alike(whole[key], there[key]) for key in both)
+        else:
+            assert there == whole
+    assert found > 20
 
 
 def test_files_of_others_have_no_checksums_and_ours_are_read_by_others(tmp_path):

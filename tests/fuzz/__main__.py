@@ -104,7 +104,7 @@ def main(config: Config) -> dict[str, Any]:
                 f"{batch['what']} {batch['number']}: {batch['fault']['error']}\n  {batch['fault']['case']}", flush=True
             )
         results = summary(config, batches)
-        report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+        report.write_json(folder / "results.json", results)
     print(report.series_table(results))
     for miss in results["misses"]:
         print(f"{miss['count']} x {miss['reason']}: {miss['first']}")

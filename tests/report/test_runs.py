@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dwalign.files import unsealed
 from dwalign.report import RunError, open_run
 
 CONFIG = {"steps": 10, "widths": (32, 32)}
@@ -12,7 +13,7 @@ CONFIG = {"steps": 10, "widths": (32, 32)}
 
 def test_new(tmp_path):
     folder = open_run(tmp_path / "runs" / "a", CONFIG)
-    assert json.loads((folder / "config.json").read_text()) == {"steps": 10, "widths": [32, 32]}
+    assert unsealed(json.loads((folder / "config.json").read_text())) == {"steps": 10, "widths": [32, 32]}
 
 
 def test_what_is_there_is_kept(tmp_path, capsys):

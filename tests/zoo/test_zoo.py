@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dwalign import zoo
-from dwalign.files import save_params
+from dwalign.files import save_params, sealed, unsealed
 from dwalign.networks import build, mlp
 from dwalign.program import CLASSIFICATION, REGRESSION, Data, Task, correct, network
 from dwalign.symmetry import count_networks
@@ -170,6 +170,9 @@ def test_a_cache_that_is_damaged_or_counts_otherwise_is_refused(tmp_path):
     surplus.unlink()
     config = file.with_name("config.json")
     config.write_text(config.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(zoo.ZooError, match=r"config\.json must be a readable .*its checksum is of other content"):
+        small_zoo(tmp_path)
+    config.write_text(json.dumps(sealed(json.loads(config.read_text()))))
     with pytest.raises(zoo.ZooError, match=r"config\.json.*seed 0, found 1"):
         small_zoo(tmp_path)
 
@@ -194,7 +197,7 @@ def test_a_cache_of_other_labels_or_another_loss_is_refused(tmp_path):
     with pytest.raises(zoo.ZooError, match=r"trained with loss <lambda>, found cross_entropy"):
         small_zoo(tmp_path, task=other)
     (file,) = tmp_path.rglob("config.json")
-    config = json.loads(file.read_text())
+    config = unsealed(json.loads(file.read_text()))
     file.write_text(json.dumps({name: value for name, value in config.items() if name not in ("labels", "loss")}))
     assert small_zoo(tmp_path, task=other).cached, "caches from before these were recorded are accepted"
     file.write_text("{")

@@ -1,0 +1,188 @@
+"""Are the bounds in setup.cfg true? The package is built and tried in environments of its own, which are thrown away.
+
+    make bounds                           lowest versions on the first Python, newest on each; wheel, sdist
+    make bounds ARGS="--only lowest"      one of them
+    make bounds ARGS="--pythons python3.13"
+
+Each holds the built wheel with its extras, and runs a selection of the tests on it, not on the tree. Those of the wheel
+and of the sdist hold nothing else: there the command line merges two files. Writes runs/bounds/results.json.
+"""
+
+import configparser
+import dataclasses
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from dwalign import report
+
+ROOT = Path(__file__).parent.parent
+# torch and what needs it are pinned, or of one version that they agree upon
+EXTRAS = ("train", "data", "figures", "keras", "equinox", "haiku")
+TRIED_WITH = ("chex", "hypothesis", "pytest")
+# of each part some that are quick and meet its dependencies
+TESTS = """
+    tests/files/test_formats.py tests/files/test_checksums.py tests/test_apply.py tests/symmetry/test_spec.py
+    tests/program/test_capture.py tests/matching/test_weight.py tests/merging/test_two.py tests/deepalign/test_loop.py
+    tests/assignment/test_soft.py tests/zoo/test_photo_patches.py tests/report/test_figures.py
+    tests/frontends/test_equinox.py tests/frontends/test_haiku.py tests/frontends/test_keras.py
+""".split()
+ALONE = """
+import numpy as np, dwalign
+from dwalign import cli, files
+for k in range(2):
+    rng = np.random.default_rng(k)
+    shapes = {"layers_0/bias": 6, "layers_0/kernel": (4, 6), "layers_2/bias": 3, "layers_2/kernel": (6, 3)}
+    files.write_weights(f"{k}.safetensors", {f"params/{n}": rng.normal(size=s).astype("f") for n, s in shapes.items()})
+open("net.py", "w").write('''
+import flax.linen as nn, numpy as np
+def make():
+    return nn.Sequential([nn.Dense(6), nn.relu, nn.Dense(3)]), np.zeros((2, 4), np.float32)
+''')
+merge = ["merge", "0.safetensors", "1.safetensors", "--network", "net.py:make", "--output", "both.safetensors"]
+assert cli.main(merge) == 0 and len(files.open_weights("both.safetensors")) == 4
+assert "site-packages" in dwalign.__file__, dwalign.__file__
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Try the bounds of all dependencies."""
+
+    pythons: tuple[str, ...] = ("python3.11", "python3.12", "python3.13")
+    only: tuple[str, ...] = ()
+    """environments whose name begins with one of these"""
+    out: str = "runs"
+
+
+class Environment:
+    """A virtual environment in a folder."""
+
+    def __init__(self, folder: Path, python: str):
+        self.folder, self.python = folder, folder / "venv" / "bin" / "python"
+        # neither the tree nor what was installed beside it is seen from there
+        self.variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        self.run(python, "-m", "venv", folder / "venv")
+
+    def run(self, *command: Any) -> subprocess.CompletedProcess:
+        done = subprocess.run(
+            [str(word) for word in command], cwd=self.folder, env=self.variables, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise RuntimeError(_last(done.stdout + done.stderr))
+        return done
+
+    def install(self, *what: str | Path) -> None:
+        self.run(self.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *what)
+
+    def versions(self) -> dict[str, str]:
+        listed = self.run(self.python, "-m", "pip", "list", "--format", "json", "--disable-pip-version-check").stdout
+        return {one["name"].lower().replace("_", "-"): one["version"] for one in json.loads(listed)}
+
+
+def lowest() -> list[str]:
+    """What setup.cfg says that a dependency must at least be, as what it must be."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    said = [config["options"]["install_requires"], *config["options.extras_require"].values()]
+    return sorted(set(re.findall(r"^([\w.-]+)>=([\w.]+)", "\n".join(said), re.MULTILINE)))
+
+
+def tried(name: str, python: str, built: Path, folder: Path) -> dict[str, Any]:
+    """Make an environment, and say what came of it: versions, and how many tests passed, failed and were skipped."""
+    there = Environment(folder, python)
+    if name in ("wheel", "sdist"):
+        there.install(next(built.glob("*.whl" if name == "wheel" else "*.tar.gz")))
+        there.run(there.python, "-c", ALONE)
+        return {"passed": 1, "versions": there.versions()}
+    bounds = [f"{package}=={version}" for package, version in lowest()] if name.startswith("lowest") else []
+    (folder / "constraints.txt").write_text("\n".join(bounds) + "\n")
+    wheel = next(built.glob("*.whl"))
+    there.install("-c", folder / "constraints.txt", f"{wheel}[{','.join(EXTRAS)}]", *TRIED_WITH)
+    shutil.copytree(ROOT / "tests", folder / "tests")
+    shutil.copy(ROOT / "setup.cfg", folder)
+    options = ["-p", "no:cacheprovider", "--tb=line", "-o", "testpaths=tests"]
+    done = subprocess.run(
+        [there.python, "-m", "pytest", *options, *TESTS],
+        cwd=folder, env=there.variables, capture_output=True, text=True,
+    )  # fmt: skip
+    counts = {what: int(count) for count, what in re.findall(r"(\d+) (passed|failed|skipped|error)", done.stdout)}
+    if done.returncode and not counts.get("failed"):
+        raise RuntimeError(_last(done.stdout + done.stderr))
+    return {**counts, "versions": there.versions(), "log": done.stdout.splitlines()[-40:] if done.returncode else []}
+
+
+def _last(text: str) -> str:
+    said = [line for line in text.strip().splitlines() if not line.startswith("WARNING")]
+    return "\n".join(said[-40:])
+
+
+def run(config: Config) -> Iterator[tuple[str, dict[str, Any]]]:
+    first = config.pythons[0]
+    places = {"wheel": first, "sdist": first, f"lowest, {first}": first}
+    places |= {f"newest, {python}": python for python in config.pythons}
+    with tempfile.TemporaryDirectory() as above:
+        built = Path(above) / "built"
+        builder = Environment(Path(above), first)
+        builder.install("build")
+        shutil.copytree(ROOT, Path(above) / "source", ignore=shutil.ignore_patterns(".*", "runs", "build", "results"))
+        builder.run(builder.python, "-m", "build", "--outdir", built, "source")
+        for name, python in places.items():
+            if config.only and not name.startswith(config.only):
+                continue
+            print(f"{name} ...", flush=True)
+            with tempfile.TemporaryDirectory() as folder:
+                try:
+                    yield name, tried(name, python, built, Path(folder))
+                except (OSError, RuntimeError) as error:
+                    yield name, {"fault": str(error)}
+
+
+def summary(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    count = lambda one, what: report.point([[one.get(what, 0)]])
+    shown = ("jax", "numpy", "flax", "orbax-checkpoint")
+    versions = lambda one: ", ".join(f"{package} {one['versions'][package]}" for package in shown if package in one)
+    return {
+        "experiment": "bounds",
+        "environment": report.environment(),
+        "axis": "environment",
+        "settings": list(found),
+        "whole": True,
+        "panels": {
+            "tests": {
+                what: {name: count(one, what) for name, one in found.items()}
+                for what in ("passed", "failed", "skipped")
+            }
+        },
+        "found": found,
+        "versions": {name: versions(one) for name, one in found.items()},
+    }
+
+
+def main(config: Config) -> dict[str, Any]:
+    folder = report.open_run(Path(config.out) / "bounds", {"pythons": list(config.pythons)})
+    found: dict[str, dict[str, Any]] = {}
+    results: dict[str, Any] = {}
+    for name, one in run(config):
+        found[name] = one
+        results = summary(found)
+        report.write_json(folder / "results.json", results)
+        print(
+            f"{name}: {one.get('fault') or {key: value for key, value in one.items() if key != 'versions'}}", flush=True
+        )
+    print(report.series_table(results))
+    return results
+
+
+if __name__ == "__main__":
+    found = main(tyro.cli(Config, description=__doc__))["found"]
+    sys.exit(any("fault" in one or one.get("failed") for one in found.values()))

@@ -1,0 +1,144 @@
+"""How reliable it is: work that is killed, random programs, damaged files, inputs that cannot be meant.
+
+    make nightly                            30 kills, 1,000 programs, 1,000 files, every bad input
+    make nightly ARGS="--kills 300 --programs 10000"
+    make kills                              kills alone
+
+Writes runs/nightly/results.json after each kind of work; what is worth keeping goes to results/reliability.json.
+"""
+
+import dataclasses
+import random
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from dwalign import report
+from tests.fuzz import __main__ as fuzz
+from tests.killed import WORK
+from tests.kills import kills
+
+KILLED = {
+    "make_zoo": "making a zoo",
+    "train": "training an aligner",
+    "checkpoint": "saving checkpoints",
+    "merge": "merging and aligning files",
+    "many": "merging many files",
+}
+BAD = {
+    "arguments": "tests/test_bad_input.py",
+    "command lines": "tests/cli/test_bad_input.py",
+    "files": "tests/files/test_damaged.py",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Try what can go wrong."""
+
+    kills: int = 30
+    programs: int = 1000
+    files: int = 1000
+    inputs: bool = True
+    """also every bad input of the tests"""
+    seed: int | None = None
+    """of all that is drawn; another one each time by default"""
+    out: str = "runs"
+
+
+Row = tuple[str, dict[str, int]]
+"""A kind of trial, and its counts: `tried`, `held`, and what else there is to say."""
+
+
+def killed(count: int, seed: int, faults: list[str]) -> Iterator[Row]:
+    """So many kills, shared among all kinds of work; one that comes when the work is done is none."""
+    for k, name in enumerate(WORK):
+        wanted = len(range(k, count, len(WORK)))
+        tried = broken = 0
+        with tempfile.TemporaryDirectory() as folder:
+            for kill in islice(kills(name, Path(folder), seed), 3 * wanted):
+                tried += kill.hit or bool(kill.fault)
+                if kill.fault:
+                    broken += 1
+                    faults.append(f"{name}: {kill.fault}")
+                if tried >= wanted:
+                    break
+        yield f"killed: {KILLED[name]}", {"tried": tried, "held": tried - broken}
+
+
+def fuzzed(programs: int, files: int, seed: int, faults: list[str]) -> Iterator[Row]:
+    config = fuzz.Config(programs=programs, files=files, seed=seed)
+    batches = list(fuzz.run(config, set()))
+    found = fuzz.summary(config, batches)
+    faults += [f"{one['error']}: {one['case']}" for one in found["faults"]]
+    broken = sum(bool(batch["fault"]) for batch in batches if batch["what"] == "programs")
+    for kind in found["settings"]:
+        counts = {outcome: int(of[kind]["mean"]) for outcome, of in found["panels"]["outcome"].items() if kind in of}
+        tried = sum(counts.values())
+        if kind == "programs":
+            yield "random programs", {"tried": tried + broken, "held": tried}
+        else:
+            other = counts.get("other", 0)
+            yield f"damaged: {kind}", {"tried": tried, "held": tried - other, "read otherwise": other}
+
+
+def refused(faults: list[str]) -> Iterator[Row]:
+    for name, file in BAD.items():
+        command = [sys.executable, "-m", "pytest", "--tb=line", "-p", "no:cacheprovider", file]
+        done = subprocess.run(command, capture_output=True, text=True)
+        counts = {what: int(count) for count, what in re.findall(r"(\d+) (passed|failed|error)", done.stdout)}
+        faults += re.findall(r"^(?:FAILED|ERROR) .*$", done.stdout, re.MULTILINE)
+        yield f"bad {name}", {"tried": sum(counts.values()), "held": counts.get("passed", 0)}
+
+
+def run(config: Config, seed: int, faults: list[str]) -> Iterator[Row]:
+    yield from killed(config.kills, seed, faults) if config.kills else ()
+    yield from fuzzed(config.programs, config.files, seed, faults) if config.programs or config.files else ()
+    yield from refused(faults) if config.inputs else ()
+
+
+def summary(config: Config, seed: int, rows: list[Row], faults: list[str]) -> dict[str, Any]:
+    columns = dict.fromkeys(column for _, counts in rows for column in counts)
+    table = {
+        column: {name: report.point([[counts[column]]]) for name, counts in rows if column in counts}
+        for column in columns
+    }
+    count = lambda column: sum(counts.get(column, 0) for _, counts in rows)
+    caption = f"{count('tried'):,} trials, of which {count('held'):,} held; {len(faults)} faults."
+    return {
+        "experiment": "reliability",
+        "config": {**dataclasses.asdict(config), "seed": seed},
+        "environment": report.environment(),
+        "axis": "what went wrong",
+        "settings": [name for name, _ in rows],
+        "whole": True,
+        "panels": {column: {column: counts} for column, counts in table.items()},
+        "faults": faults,
+        "caption": caption,
+    }
+
+
+def main(config: Config) -> dict[str, Any]:
+    seed = random.randrange(1 << 30) if config.seed is None else config.seed
+    folder = report.open_run(Path(config.out) / "nightly", {"seed": seed})
+    rows: list[Row] = []
+    faults: list[str] = []
+    results: dict[str, Any] = {}
+    for row in run(config, seed, faults):
+        rows.append(row)
+        results = summary(config, seed, rows, faults)
+        report.write_json(folder / "results.json", results)
+        print(f"{row[0]}: {row[1]}", flush=True)
+    print(report.series_table(results), *faults, sep="\n")
+    return results
+
+
+if __name__ == "__main__":
+    sys.exit(bool(main(tyro.cli(Config, description=__doc__))["faults"]))
