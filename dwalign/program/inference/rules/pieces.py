@@ -111,27 +111,28 @@ def taken(facts: Facts, eqn, dims: Dims, bounds: Sequence[tuple[int, int, int]])
     for k, (start, stop, step) in enumerate(bounds):
         size = 1 if (atom := out[k]) is None else atom.size
         if step != 1 and stop - start > 1:
-            out[k] = _every(facts, eqn, out, k, start, -(-(stop - start) // step), step)
+            out = _every(facts, eqn, out, k, start, -(-(stop - start) // step), step)
         elif (start, stop) != (0, size):
             sizes = [n for n in (start, stop - start, size - stop) if n]
             out = _cut(facts, eqn, out, k, sizes)[1 if start else 0]
     return out
 
 
-def _every(facts: Facts, eqn, dims: Dims, axis: int, start: int, count: int, step: int) -> Atom | None:
+def _every(facts: Facts, eqn, dims: Dims, axis: int, start: int, count: int, step: int) -> list[Atom | None]:
     """One position of every `step`, such as the gates in a kernel where they take turns with what they let through."""
     atom = dims[axis]
     if atom is not None and is_uniform(atom):
-        return uniform(count)
+        return [*dims[:axis], uniform(count), *dims[axis + 1 :]]
     if atom is not None and start < step and count * step == atom.size and not pinned(atom):
         try:
-            head, tail = split_product(atom, step)
-            facts.ordered([*dims[:axis], head, tail, *dims[axis + 1 :]], [axis + 1], eqn, "takes a single position")
-            return head if count > 1 else None
+            both = [*dims[:axis], *split_product(atom, step), *dims[axis + 1 :]]
+            sizes = [n for n in (start, 1, step - start - 1) if n]
+            one = _cut(facts, eqn, both, axis + 1, sizes)[1 if start else 0]
+            return [*one[:axis], one[axis] if count > 1 else None, *one[axis + 2 :]]
         except Mismatch:
             pass
     facts.ordered(dims, [axis], eqn)
-    return facts.fresh_pinned(count, eqn)
+    return [*dims[:axis], facts.fresh_pinned(count, eqn), *dims[axis + 1 :]]
 
 
 @rule("pad")
