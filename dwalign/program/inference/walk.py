@@ -204,7 +204,9 @@ def _entering(facts: Facts, eqn, carry: Sequence[Occurrence], body, consts: int)
             count(facts, eqn, [one])
             dims = [None if atom is None else opened(atom) for atom in one.dims]
             first = one
-            one = one._replace(dims=dims, positions=None, origin=Origin("carry", ()), number=facts.number(), choices=())
+            one = one._replace(
+                dims=dims, positions=None, origin=Origin("carry", [one]), number=facts.number(), choices=()
+            )
             facts.step(eqn, [first], [one])
         out.append(one)
     return out
@@ -230,7 +232,9 @@ def _leaving(facts: Facts, eqn, state: Sequence[Occurrence], outs: Sequence[Occu
 
 def _row(facts: Facts, eqn, x: Occurrence, loops, turn: int) -> Occurrence:
     """What one turn of a scan sees of the values that it runs over."""
-    if x.positions is not None and x.positions.kind == "columns" and len(x.dims) == 1:
+    if x.positions is not None and (
+        x.positions.ties is not None or (x.positions.kind == "columns" and len(x.dims) == 1)
+    ):
         count(facts, eqn, [x])
         x = x._replace(positions=None)
     row = x._replace(
@@ -268,6 +272,7 @@ def _scan(facts: Facts, eqn, ins: Sequence[Occurrence], here, loops, observable)
     left = _leaving(facts, eqn, state, outs[:carries])
     facts.carried |= {one.place: out for one, out in zip(state, outs, strict=False) if one.place is not None}
     collected = []
+    count(facts, eqn, [one for one in outs[carries:] if one.positions is not None and one.positions.ties is not None])
     for one in outs[carries:]:
         dims, positions = [loop, *one.dims], elsewhere(one.positions)
         collected.append(one._replace(dims=dims, positions=positions, choices=(), number=facts.number()))
