@@ -130,8 +130,8 @@ def _is_code(one: Occurrence, along: Along) -> bool:
             return False
         if name in ("eq", "ne"):
             number = changing[0].positions
-            own = number is not None and number.kind == "own" and number.atoms[0]
-            return bool(own) and set(leaves(own)) <= along
+            own = number.atoms[0] if number is not None and number.kind == "own" else None
+            return own is not None and set(leaves(own)) <= along
         if name not in MOVES | {"not", "sub", "gt", "lt", "select_n"}:
             return False
         (one,) = changing
