@@ -382,6 +382,21 @@ def test_fused_projections_part(name):
     certify(spec, apply, params, x)
 
 
+def test_biases_that_are_put_side_by_side():
+    """As in Swin V2, where keys have none: the kernel is fused, the biases of queries and values are not."""
+
+    def project(p, x):
+        return x @ p["qkv"] + jnp.concatenate([p["q"], jnp.zeros_like(p["q"]), p["v"]])[None, None]
+
+    apply = attention(lambda y: jnp.moveaxis(in_three(y), 2, 0), project)
+    params, x = QKV | weights(q=(HEADS * UNITS,), v=(HEADS * UNITS,)), drawn.normal(3, 4, INNER)
+    spec = infer_spec(apply, params, x)
+    assert [str(spec.axes[name]) for name in ("q", "v", "qkv")] == ["h0*h1", "h0*h2", "_, h0*h1 + h0*h1 + h0*h2"]
+    certify(spec, apply, params, x)
+    mixed = attention(lambda y: jnp.moveaxis(in_three(y) - in_three(y).mean(2, keepdims=True), 2, 0), project)
+    assert str(infer_spec(mixed, params, x).axes["qkv"]) == "_, h0*h1 + h0*h1 + h0*h1"
+
+
 def test_one_kernel_reads_two_streams():
     """Cross attention with a fused kernel: the rows of queries read one stream, those of keys and values another."""
     width = HEADS * UNITS

@@ -18,6 +18,7 @@ from dwalign.program.inference.atoms import (
     uniform,
 )
 from dwalign.program.inference.facts import Dims, Facts
+from dwalign.program.inference.families import families
 from dwalign.program.inference.rules.registry import rule, shapes
 from dwalign.program.inference.structure import beside, pieces, spans, split_product, split_sum
 
@@ -58,8 +59,8 @@ def _joined(facts, eqn, pieces: list[Atom]) -> Atom | None:
 def _cut(facts, eqn, dims: Dims, axis: int, sizes: Sequence[int]) -> list[list[Atom | None]]:
     """The dimensions of consecutive pieces of a value.
 
-    Positions of a dimension that is pinned or does not fit have no more structure, unless parameters carry it: then
-    the others may differ from piece to piece.
+    Positions of a dimension that is pinned or does not fit have no more structure, unless others may differ from piece
+    to piece.
     """
     if 0 in sizes:
         filled = iter(_cut(facts, eqn, dims, axis, [size for size in sizes if size]))
@@ -68,7 +69,7 @@ def _cut(facts, eqn, dims: Dims, axis: int, sizes: Sequence[int]) -> list[list[A
     atom = dims[axis]
     cut: Sequence[Atom | None] = [None] * len(sizes)
     rows = [list(dims) for _ in sizes]
-    if atom is not None and pinned(atom) and not partly_uniform(atom) and not any(x.owners for x in leaves(atom)):
+    if atom is not None and pinned(atom) and not partly_uniform(atom) and not _tells_apart(atom, dims):
         facts.mixed(dims, [axis])
         cut = [facts.fresh_pinned(size, eqn) for size in sizes]
     elif atom is not None:
@@ -81,6 +82,12 @@ def _cut(facts, eqn, dims: Dims, axis: int, sizes: Sequence[int]) -> list[list[A
             facts.ordered(dims, [axis], eqn, "was cut in a way that does not fit")
             cut = [facts.fresh_pinned(size, eqn) for size in sizes]
     return [[*row[:axis], piece, *row[axis + 1 :]] for row, piece in zip(rows, cut, strict=True)]
+
+
+def _tells_apart(atom: Atom, dims: Dims) -> bool:
+    """Whether other dimensions may differ, or do, from position to position of this one."""
+    keys = {key for other in dims if other is not None for family in families(other) for key in family.keys}
+    return any(leaf.owners or leaf in keys for leaf in leaves(atom))
 
 
 def _beside(atom: Atom, sizes: Sequence[int]) -> list[Callable[[Atom], Atom]]:
