@@ -117,6 +117,8 @@ class Facts:
     `used` are the dimensions of values with which something is computed;
     `steps` are all equations and what loops and branches hand on;
     `zeros` are the numbers of constants that are zero throughout, `gaps` of those that are zero somewhere;
+    `held` are the numbers of values that are others in another shape, `orders` say by what the positions are sorted,
+    `stretches` by what rows are (`stretches`);
     `numbers` are those of the values that are known to be the same when computed again, `indexed` for indices what
     they pick from and where they are computed, `columns` for index vectors the values put side by side, `known` for
     whole numbers that the program fixes these.
@@ -136,6 +138,9 @@ class Facts:
         self.zeros: set[int] = set()
         self.gaps: set[int] = set()
         self.numbers: dict[Any, int] = {}
+        self.held: dict[int, int] = {}
+        self.orders: dict[int, int] = {}
+        self.stretches: dict[int, int] = {}
         self.indexed: dict[int, Index] = {}
         self.columns: dict[int, Sequence[Occurrence]] = {}
         self.known: dict[int, np.ndarray] = {}

@@ -265,15 +265,13 @@ def shift(facts, eqn, operands, outs):
 def bound(facts, eqn, operands, outs):
     """Bounds that hold anyway."""
     name = eqn.primitive.name
-    one = operands[1] if name == "clamp" else operands[0]
-    if _whole(one):
+    one, *others = sorted(operands, key=lambda one: one.number in facts.known)
+    if _whole(one) and all(other.number in facts.known for other in others):
         (atom,) = one.positions.atoms
-        low, high = {
-            "clamp": lambda: (_literal(eqn.invars[0]), _literal(eqn.invars[-1])),
-            "max": lambda: (_literal(eqn.invars[1]), atom.size),
-            "min": lambda: (0, _literal(eqn.invars[1])),
-        }[name]()
-        if low is not None and high is not None and low <= 0 and high >= atom.size - 1:
+        fixed = [facts.known[other.number] for other in others]
+        low = 0 if name == "min" else fixed[0].max()
+        high = atom.size if name == "max" else fixed[-1].min()
+        if low <= 0 and high >= atom.size - 1:
             return [one.positions]
     count(facts, eqn, operands)
     return [None]

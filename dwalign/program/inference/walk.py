@@ -15,6 +15,7 @@ from dwalign.program.inference.known import constant_number, numbers
 from dwalign.program.inference.picks import choices, of_either, of_row
 from dwalign.program.inference.positions import again, count, elsewhere, numbered, together
 from dwalign.program.inference.rules import RULES, shapes, unknown
+from dwalign.program.inference.stretches import stretches
 from dwalign.program.inference.structure import tie
 
 INPUT = Reason("an input of the program")
@@ -156,7 +157,9 @@ def _apply(facts: Facts, eqn, ins, here: Place, loops, observable) -> list[Occur
     if name not in MOVES and not fixed:
         facts.used += [operand.dims for operand in ins]
     dims = RULES.get(name, unknown)(facts, eqn, [operand.dims for operand in ins])
-    found = dims, numbered(facts, eqn, ins, dims), numbers(facts, eqn, ins), choices(facts, eqn, ins, len(dims))
+    positions, own = numbered(facts, eqn, ins, dims), numbers(facts, eqn, ins)
+    stretches(facts, eqn, ins, positions, own)
+    found = dims, positions, own, choices(facts, eqn, ins, len(dims))
     outs = [
         one._replace(dims=d, positions=p, number=n, choices=c) for one, d, p, n, c in zip(made, *found, strict=True)
     ]
