@@ -117,6 +117,13 @@ TIES = {
     "bounded from below": put(scores=lambda h: jnp.maximum(h, 0.3)),
     "in another order": put(lambda v: v[:, ::-1]),
     "of other rows": put(at=lambda at: at[::-1]),
+    "all into one row": lambda h, t: (
+        (lambda found, at: jnp.zeros_like(h).at[0, at].set(found))(*jax.lax.top_k(jax.nn.relu(h), 2)) @ t
+    ),
+    "numbered by their rank": lambda h, t: (
+        (lambda found, at: jnp.zeros((2, 4)).at[jnp.arange(2)[None], at].set(found))(*jax.lax.top_k(jax.nn.relu(h), 2))
+        @ t
+    ),
     "into ones": put(zeros=jnp.ones_like),
     "masked rows": lambda h, t: t[largest(h * (row(h) > 0))],
     "masked units": lambda h, t: t[largest(h * (h > 0))],

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
-from dwalign.program.inference.atoms import Atom, find, fresh, leaves, partly_uniform, pinned
+from dwalign.program.inference.atoms import Atom, find, fresh, is_uniform, leaves, partly_uniform, pinned
 from dwalign.program.inference.distinct import EVER, ZERO, equal
 from dwalign.program.inference.facts import Dims, Facts, Occurrence, Positions
 
@@ -60,7 +60,31 @@ def _puts_back(facts: Facts, eqn, operands: Sequence[Occurrence]) -> bool:
     while made is not None and made.primitive == "convert_element_type":
         made = made.operands[0].origin
     looked = made.operands[0].number if made is not None and made.primitive == "top_k" else None
-    return positions is not None and looked == positions.ties
+    return (
+        positions is not None
+        and looked == positions.ties
+        and (eqn.primitive.name != "scatter" or _apart(facts, eqn, operands[1]))
+    )
+
+
+def _apart(facts: Facts, eqn, index: Occurrence) -> bool:
+    """Whether no two index vectors, each for one of the largest, name the same place: the last would take it."""
+    batching = getattr(eqn.params["dimension_numbers"], "scatter_indices_batching_dims", ())
+    apart = {*batching, len(index.dims) - 2}
+    for column in filter(_counts, facts.columns.get(index.number, ())):
+        apart |= {axis for axis, atom in enumerate(column.dims) if atom is not None and not is_uniform(atom)}
+    return all(axis in apart for axis, atom in enumerate(index.dims[:-1]) if atom is not None)
+
+
+def _counts(one: Occurrence) -> bool:
+    """Whether a value numbers the rows that it lies in."""
+    while one.origin is not None and one.origin.primitive != "iota":
+        name, operands = one.origin
+        never = name == "select_n" and operands[0].positions is not None and operands[0].positions.kind == "never"
+        if not (never or name in KEEP):
+            return False
+        one = operands[1 if never else 0]
+    return one.origin is not None
 
 
 def count(facts: Facts, eqn, operands: Sequence[Occurrence]) -> None:
