@@ -12,7 +12,7 @@ from dwalign.symmetry.action import (
 )
 from dwalign.symmetry.alignment import Alignment
 from dwalign.symmetry.arithmetic import distance, inner_product, interpolate, mean, permute_blocks, perturb
-from dwalign.symmetry.axes import Axes, SpecError, Sum, contract, namespace
+from dwalign.symmetry.axes import Axes, SpecError, Sum, Turns, contract, namespace
 from dwalign.symmetry.compare import correspondence
 from dwalign.symmetry.elements import Monomial, is_hard, order_of
 from dwalign.symmetry.finite import count_values
@@ -49,6 +49,7 @@ __all__ = [
     "Role",
     "SpecError",
     "Sum",
+    "Turns",
     "Weight",
     "block_roles",
     "canonical",

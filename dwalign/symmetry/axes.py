@@ -28,13 +28,29 @@ class Sum(tuple):
         return super().__new__(cls, parts)
 
 
+class Turns(tuple):
+    """Products of one length whose positions take turns along one dimension, `Turns("h0", "h0", "h1")`.
+
+    What `Sum` puts one after the other stands here side by side: the number of the part varies fastest.
+    """
+
+    def __new__(cls, *parts):
+        return super().__new__(cls, parts)
+
+    def __eq__(self, other):
+        return isinstance(other, Turns) and super().__eq__(other)
+
+    def __hash__(self):
+        return hash((Turns, *self))
+
+
 class Axes:
     """The factors of one array, dimension by dimension, written as in einops.
 
     A dimension is `None` (fixed), a group name, a product `(49, "c3")` whose first factor varies slowest, or a
-    `Sum` of products where things are concatenated; a factor of a product may be a `Sum` again. Integers are fixed
-    positions of that size. `Axes.concatenate` is for arrays of which pieces along one dimension carry different groups
-    along others.
+    `Sum` of products where things are concatenated; a factor of a product may be a `Sum` again, or `Turns` of products
+    whose positions take turns. Integers are fixed positions of that size. `Axes.concatenate` is for arrays of which
+    pieces along one dimension carry different groups along others.
 
     >>> Axes((49, "c3"), "h0")
     Axes('49*c3, h0')
@@ -42,6 +58,8 @@ class Axes:
     True
     >>> Axes(None, ("head", Sum("query", "query", "value")))
     Axes('_, head*(query + query + value)')
+    >>> Axes(None, ("head", Turns("query", "query", "value")))
+    Axes('_, head*(query & query & value)')
     >>> Axes.concatenate(0, Axes(2, "query"), Axes(1, "value"))
     Axes('0: 2, query | 1, value')
     """
@@ -81,7 +99,7 @@ class Axes:
         """The inverse of `str`."""
         if piecewise := re.fullmatch(r"\s*(\d{1,2})\s*:(.*)", text, re.DOTALL):
             return cls.concatenate(int(piecewise[1]), *map(cls.parse, piecewise[2].split("|")))
-        tokens = [token.strip() for token in re.findall(r"[+*(),]|[^+*(),]+", text)]
+        tokens = [token.strip() for token in re.findall(r"[+&*(),]|[^+&*(),]+", text)]
         rest = iter([token for token in tokens if token] + [""])
         token = next(rest)
         if not token:
@@ -96,7 +114,7 @@ class Axes:
                     out.append(total())
                     if token != ")":
                         raise SpecError(f"Axes: a bracket must be closed, found {text[:80]!r}")
-                elif not token or token in "+*),":
+                elif not token or token in "+&*),":
                     raise SpecError(f"Axes: a factor must stand on both sides of an operator, found {text[:80]!r}")
                 else:
                     out.append(None if token == "_" else int(token) if token.isdecimal() else token)
@@ -107,11 +125,11 @@ class Axes:
 
         def total():
             nonlocal token
-            out = [product()]
-            while token == "+":
+            out, sign = [product()], token
+            while token == sign and sign in ("+", "&"):
                 token = next(rest)
                 out.append(product())
-            return Sum(*out)
+            return Turns(*out) if sign == "&" else Sum(*out)
 
         dims = [total()]
         while token == ",":
@@ -152,7 +170,8 @@ class Axes:
             return name(factor, d, k)
 
         def change(dim, d):
-            return Sum(*(tuple(change(f, d) if isinstance(f, tuple) else new(f, d) for f in part) for part in dim))
+            kind = Turns if isinstance(dim, Turns) else Sum
+            return kind(*(tuple(change(f, d) if isinstance(f, tuple) else new(f, d) for f in part) for part in dim))
 
         def all_of(axes):
             if axes.pieces:
@@ -169,8 +188,8 @@ class Axes:
         if not self.pieces:
             yield from _split(array, self.dims, size)
             return
-        sizes = [length(piece.dims[self.axis], size) for piece in self.pieces]
-        for k, (piece, part) in enumerate(zip(self.pieces, _cut(array, sizes, self.axis), strict=True)):
+        parts = _apart(array, [(piece.dims[self.axis],) for piece in self.pieces], self.axis, size)
+        for k, (piece, part) in enumerate(zip(self.pieces, parts, strict=True)):
             for key, factors, block in piece.split(part, size):
                 yield (k, *key), factors, block
 
@@ -178,8 +197,7 @@ class Axes:
         """The inverse of `split`: takes as many arrays from `blocks` as it gave."""
         if not self.pieces:
             return _join(self.dims, blocks)
-        parts = [piece.join(blocks) for piece in self.pieces]
-        return namespace(*parts).concatenate(parts, axis=self.axis)
+        return _side_by_side(self.pieces, [piece.join(blocks) for piece in self.pieces], self.axis)
 
     def blocks(self) -> list[tuple[str | int | None, ...]]:
         """The factors of each block that `split` gives."""
@@ -206,7 +224,10 @@ def length(dim: tuple, size: Sizes) -> int:
     """The number of positions of a dimension (or of a factor) that is written out."""
     if not isinstance(dim, tuple):
         return dim if isinstance(dim, int) else size(dim)
-    return sum(math.prod(length(factor, size) for factor in part) for part in dim)
+    lengths = [math.prod(length(factor, size) for factor in part) for part in dim]
+    if isinstance(dim, Turns) and len(set(lengths)) > 1:
+        raise SpecError(f"Axes: what takes turns must have one length, found {lengths} in {_dim_text(dim)!r}")
+    return sum(lengths)
 
 
 def namespace(*arrays):
@@ -255,12 +276,17 @@ def _sum(dim) -> tuple[tuple[Factor, ...], ...]:
 
 
 def _product(part) -> tuple[Factor, ...]:
-    product = part if isinstance(part, tuple | list) else (part,)
+    product = part if isinstance(part, tuple | list) and not isinstance(part, Sum | Turns) else (part,)
     out: list[Factor] = []
     for factor in product:
         if isinstance(factor, Sum):
             inner = _sum(factor)
             out += inner[0] if len(inner) == 1 else [inner]
+        elif isinstance(factor, Turns):
+            products = [_product(inner) for inner in factor]
+            if () in products or not products:
+                raise SpecError("Axes: a product or Turns must hold at least one factor, found an empty one")
+            out += products[0] if len(products) == 1 else [Turns(*products)]
         elif factor is None or isinstance(factor, str) or (type(factor) is int and factor > 0):
             out.append(factor)
         else:
@@ -276,7 +302,7 @@ def _flat(dim) -> Iterator[str | int | None]:
 
 def _dim_text(dim) -> str:
     word = lambda f: "_" if f is None else f"({_dim_text(f)})" if isinstance(f, tuple) else str(f)
-    return " + ".join("*".join(map(word, part)) for part in dim)
+    return (" & " if isinstance(dim, Turns) else " + ").join("*".join(map(word, part)) for part in dim)
 
 
 def _first_sum(dims) -> int | None:
@@ -304,8 +330,7 @@ def _blocks(dims):
 
 def _split(array, dims, size):
     if (axis := _first_sum(dims)) is not None:
-        sizes = [length((part,), size) for part in dims[axis]]
-        for k, (part, piece) in enumerate(zip(dims[axis], _cut(array, sizes, axis), strict=True)):
+        for k, (part, piece) in enumerate(zip(dims[axis], _apart(array, dims[axis], axis, size), strict=True)):
             for key, factors, block in _split(piece, _with(dims, axis, part), size):
                 yield (k, *key), factors, block
     elif any(isinstance(dim, tuple) for dim in dims):
@@ -321,15 +346,27 @@ def _split(array, dims, size):
 
 def _join(dims, blocks):
     if (axis := _first_sum(dims)) is not None:
-        parts = [_join(_with(dims, axis, part), blocks) for part in dims[axis]]
-        return namespace(*parts).concatenate(parts, axis=axis)
+        return _side_by_side(dims[axis], [_join(_with(dims, axis, part), blocks) for part in dims[axis]], axis)
     if any(isinstance(dim, tuple) for dim in dims):
         return _merge(_join(_unfolded(dims), blocks), [len(dim[0]) if isinstance(dim, tuple) else 1 for dim in dims])
     return next(blocks)
 
 
-def _cut(array, sizes: Sequence[int], axis: int):
+def _apart(array, total: Sequence, axis: int, size: Sizes) -> Sequence:
+    """The parts of an array of which one axis is a sum, or in which they take turns."""
+    if isinstance(total, Turns):
+        return [array[(slice(None),) * axis + (slice(k, None, len(total)),)] for k in range(len(total))]
+    sizes = [length((part,), size) for part in total]
     return namespace(array).split(array, np.cumsum(sizes)[:-1].tolist(), axis=axis)
+
+
+def _side_by_side(total: Sequence, parts: Sequence, axis: int):
+    """The inverse of `_apart`."""
+    if not isinstance(total, Turns):
+        return namespace(*parts).concatenate(parts, axis=axis)
+    shape = parts[0].shape
+    stacked = namespace(*parts).stack(parts, axis=axis + 1)
+    return stacked.reshape(*shape[:axis], len(parts) * shape[axis], *shape[axis + 1 :])
 
 
 def _merge(array, counts):

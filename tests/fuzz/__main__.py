@@ -4,8 +4,8 @@
     make fuzz ARGS="--programs 10000 --seconds 36000"    ten thousand programs, or what ten hours allow
     make fuzz ARGS="--resume"                            goes on where it stopped
 
-Every failure is shrunk; what a spec misses is counted by reason, with the first program that shows it. Writes
-runs/fuzz/: config.json, batches.jsonl, results.json.
+In each program a permutation is hidden and found again. Every failure is shrunk; what a spec misses is counted by
+reason, with the first program that shows it. Writes runs/fuzz/: config.json, batches.jsonl, results.json.
 """
 
 import dataclasses
@@ -70,13 +70,14 @@ def summary(config: Config, batches: list[dict[str, Any]]) -> dict[str, Any]:
     outcomes = dict.fromkeys(outcome for group, outcome in counts if group in rows)
     faults = [batch["fault"] | {"batch": batch["number"]} for batch in batches if batch["fault"]]
     examples = {reason: example for batch in reversed(batches) for reason, example in batch["examples"].items()}
-    misses = {reason: count for (group, reason), count in counts.most_common() if group == "misses"}
-    tried = lambda files: sum(count for (group, _), count in counts.items() if (group in damage.KINDS) == files)
+    of = lambda *groups: {outcome: count for (group, outcome), count in counts.most_common() if group in groups}
+    misses = of("misses")
     table = {
         outcome: {row: report.point([[counts[row, outcome]]]) for row in rows if counts[row, outcome]}
         for outcome in outcomes
     }
-    whole = f"{tried(False) - sum(misses.values()):,} programs and {tried(True):,} damaged files"
+    programs, files = (sum(of(*groups).values()) for groups in (["programs"], damage.KINDS))
+    whole = f"{programs:,} programs and {files:,} damaged files"
     return {
         "experiment": "fuzz",
         "config": dataclasses.asdict(config),
@@ -85,6 +86,7 @@ def summary(config: Config, batches: list[dict[str, Any]]) -> dict[str, Any]:
         "settings": rows,
         "whole": True,
         "panels": {"outcome": table},
+        "planted": of("planted"),
         "misses": [{"reason": why, "count": count, "first": examples[why]} for why, count in misses.items()],
         "faults": faults,
         "caption": f"fuzz: {whole} without a fault, and {len(faults)} faults.",
@@ -106,6 +108,7 @@ def main(config: Config) -> dict[str, Any]:
         results = summary(config, batches)
         report.write_json(folder / "results.json", results)
     print(report.series_table(results))
+    print("hidden permutations found by", ", ".join(f"{name}: {count}" for name, count in results["planted"].items()))
     for miss in results["misses"]:
         print(f"{miss['count']} x {miss['reason']}: {miss['first']}")
     return results

@@ -17,6 +17,7 @@ BATCH = 20
 def judge_program(program: programs.Program) -> Iterator[tuple[str, str, Any]]:
     seen = laws.judge(program)
     yield "programs", "groups of larger kinds" if seen.larger else "groups" if seen.groups else "no groups", None
+    yield "planted", seen.planted, None
     for miss in seen.misses:
         yield "misses", miss, program
 

@@ -1,12 +1,13 @@
 """What must hold for every program; what a spec misses is no fault, and is counted."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from dwalign.matching import feature_matching, weight_matching
 from dwalign.program import certify, infer_spec
 from dwalign.program.trial import QUICK, difference
 from dwalign.symmetry import PermutationSpec, inverse, permute, random_perms
@@ -22,11 +23,21 @@ class Seen(NamedTuple):
     groups: how many the spec of permutations has.
     larger: how many are of a larger kind.
     misses: what is free beyond the specs, by reason.
+    planted: what found a hidden element of the spec of permutations.
     """
 
     groups: int
     larger: int
     misses: tuple[str, ...]
+    planted: str
+
+
+# from the cheapest to the dearest
+SEARCHES: dict[str, Callable[..., Any]] = {
+    "weight matching": lambda spec, a, b: weight_matching(spec, a, b, key=None),
+    "100 restarts": lambda spec, a, b: weight_matching(spec, a, b, key=jax.random.key(0), restarts=100),
+    "random features": lambda spec, a, b: feature_matching(spec, a, b, key=jax.random.key(0)),
+}
 
 
 def judge(program: Program, seed: int = 0) -> Seen:
@@ -42,9 +53,24 @@ def judge(program: Program, seed: int = 0) -> Seen:
     perms = drawn.perms(specs[0], seed)
     back = permute(specs[0], permute(specs[0], params, perms), inverse(specs[0], perms))
     assert all(np.array_equal(back[name], params[name]) for name in params), "the inverse must restore bit for bit"
+    planted = find_planted(specs[0], params, perms)
     check_elsewhere(apply, inputs, params, specs, seed + 1)
     kinds = [kind for kind in specs[1].kinds.values() if kind != "permutation"]
-    return Seen(len(specs[0].sizes), len(kinds), tuple(sorted({reason(note.why) for note in found})))
+    return Seen(len(specs[0].sizes), len(kinds), tuple(sorted({reason(note.why) for note in found})), planted)
+
+
+def find_planted(spec: PermutationSpec, params: dict[str, np.ndarray], perms: dict[str, np.ndarray]) -> str:
+    """The first of the searches that leads from the permuted weights back to these, bit for bit.
+
+    Which of several units that are alike goes where is left open: weights are compared, not permutations.
+    """
+    hidden = permute(spec, params, perms)
+    for name, search in SEARCHES.items() if spec.sizes else ():
+        back = permute(spec, hidden, search(spec, params, hidden).perms)
+        if all(np.array_equal(back[leaf], params[leaf]) for leaf in params):
+            return name
+    assert not spec.sizes, "a search must find what was hidden"
+    return "nothing to find"
 
 
 def check_elsewhere(apply, inputs, params, specs: Sequence[PermutationSpec], seed: int) -> None:

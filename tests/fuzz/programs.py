@@ -150,14 +150,20 @@ def mix(w, h, g, how):
 
 
 def attention(w, h, g, how):
-    (heads, units), n = pick(((2, 3), (3, 5), (2, 7)), how // 4), h.shape[1]
-    kind = how % 4
+    (heads, units), n = pick(((2, 3), (3, 5), (2, 7)), how // 6), h.shape[1]
+    kind = how % 6
     if kind == 0:
         q, k, v = (jnp.einsum("ti,ihd->htd", h, w(n, heads, units)) for _ in range(3))
     elif kind == 1:
         q, k, v = jnp.moveaxis((h @ w(n, 3 * heads * units)).reshape(ROWS, 3, heads, units), (1, 2), (0, 1))
     elif kind == 2:
         q, k, v = jnp.split(jnp.moveaxis((h @ w(n, heads * 3 * units)).reshape(ROWS, heads, -1), 1, 0), 3, -1)
+    elif kind == 3:
+        q, k, v = jnp.moveaxis((h @ w(n, heads * units * 3)).reshape(ROWS, heads, units, 3), (3, 1), (0, 1))
+    elif kind == 4:
+        bias = jnp.concatenate([w(heads * units), jnp.zeros(heads * units), w(heads * units)])[None]
+        fused = h @ w(n, 3 * heads * units) + bias
+        q, k, v = jnp.moveaxis(fused.reshape(ROWS, 3, heads, units), (1, 2), (0, 1))
     else:
         q = jnp.einsum("ti,ihd->htd", h, w(n, 2 * heads, units))
         k, v = (jnp.repeat(jnp.einsum("ti,ihd->htd", g, w(g.shape[1], heads, units)), 2, axis=0) for _ in range(2))

@@ -310,6 +310,10 @@ def in_three(y):
     return y.reshape(*y.shape[:2], 3, HEADS, UNITS)
 
 
+def in_turns(y):
+    return y.reshape(*y.shape[:2], HEADS, UNITS, 3)
+
+
 QKV = weights(qkv=(INNER, 3 * HEADS * UNITS), o=(HEADS, UNITS, 2))
 SPREAD = weights(qkv=(3, HEADS, INNER, UNITS), o=(HEADS, UNITS, 2))
 FUSED = {
@@ -325,6 +329,17 @@ FUSED = {
     "side by side in every head": (
         attention(lambda y: jnp.split(y.reshape(*y.shape[:2], HEADS, 3 * UNITS), 3, -1)), QKV, "_, h0*(h1 + h1 + h2)",
     ),
+    "threes inside of units": (
+        attention(lambda y: jnp.moveaxis(in_turns(y), -1, 0)), QKV, "_, h0*(h1 & h1 & h2)",
+    ),
+    "every third": (
+        attention(lambda y: [y[..., k::3].reshape(*y.shape[:2], HEADS, UNITS) for k in range(3)]),
+        QKV, "_, (h0*h1 & h0*h1 & h0*h2)",
+    ),
+    "units before threes before heads": (
+        attention(lambda y: jnp.moveaxis(y.reshape(*y.shape[:2], UNITS, 3, HEADS), (3, 4, 2), (0, 3, 4))),
+        QKV, "_, (h0 & h0 & h1)*h2",
+    ),
     "an axis of their own": (
         attention(lambda y: y, lambda p, x: jnp.einsum("bti,shid->sbthd", x, p["qkv"])),
         SPREAD, "0: 1, h0, _, h1 | 1, h0, _, h1 | 1, h0, _, h2",
@@ -339,6 +354,13 @@ FUSED = {
         QKV, "_, h0*(1 + h1) + h0*(1 + h1) + h0*(1 + h2)",
     ),
     # what mixes the three ties them
+    "their mean, in turns": (
+        attention(lambda y: jnp.moveaxis(in_turns(y) - in_turns(y).mean(-1, keepdims=True), -1, 0)), QKV, "_, h0*h1*3",
+    ),
+    "one by the next": (
+        attention(lambda y: jnp.moveaxis(in_turns(y) * in_turns(y)[..., jnp.array([1, 2, 0])], -1, 0)),
+        QKV, "_, h0*h1*3",
+    ),
     "their mean": (
         attention(lambda y: jnp.moveaxis(in_three(y) - in_three(y).mean(2, keepdims=True), 2, 0)), QKV, "_, 3*h0*h1",
     ),
@@ -358,6 +380,21 @@ def test_fused_projections_part(name):
     spec = infer_spec(apply, params, x)
     assert str(spec.axes["qkv"]) == axes
     certify(spec, apply, params, x)
+
+
+def test_biases_that_are_put_side_by_side():
+    """As in Swin V2, where keys have none: the kernel is fused, the biases of queries and values are not."""
+
+    def project(p, x):
+        return x @ p["qkv"] + jnp.concatenate([p["q"], jnp.zeros_like(p["q"]), p["v"]])[None, None]
+
+    apply = attention(lambda y: jnp.moveaxis(in_three(y), 2, 0), project)
+    params, x = QKV | weights(q=(HEADS * UNITS,), v=(HEADS * UNITS,)), drawn.normal(3, 4, INNER)
+    spec = infer_spec(apply, params, x)
+    assert [str(spec.axes[name]) for name in ("q", "v", "qkv")] == ["h0*h1", "h0*h2", "_, h0*h1 + h0*h1 + h0*h2"]
+    certify(spec, apply, params, x)
+    mixed = attention(lambda y: jnp.moveaxis(in_three(y) - in_three(y).mean(2, keepdims=True), 2, 0), project)
+    assert str(infer_spec(mixed, params, x).axes["qkv"]) == "_, h0*h1 + h0*h1 + h0*h1"
 
 
 def test_one_kernel_reads_two_streams():
@@ -458,8 +495,8 @@ def test_gates_that_take_turns_with_what_they_let_through():
     certify(spec, apply, params, X)
     for other in (
         lambda z: z[:, 1::2][:, ::-1],
-        lambda z: z[:, :6],
-        lambda z: z[:, :11:2][:, jnp.array([1, 0, 2, 3, 4, 5])],
+        lambda z: z[:, :6] + z[:, 6:],
+        lambda z: z[:, :11:2][:, jnp.array([1, 0, 2, 3, 4, 5])] + z[:, 1::2],
     ):
         apply = lambda p, x, other=other: (h(p, x)[:, ::2] * other(h(p, x))) @ p["down"]
         assert not infer_spec(apply, params, X).sizes

@@ -298,6 +298,36 @@ def test_rows_sorted_by_their_expert():
         assert not infer_spec(apply, params, X).batch
 
 
+def with_biases(sorted_by=lambda at: at, counted=lambda at: at, biases=lambda at, order: at[order]):
+    def apply(p, x):
+        at = best(p, x)
+        order, sizes = jnp.argsort(sorted_by(at)), jnp.bincount(counted(at), length=EXPERTS)
+        h = jnp.tanh(jax.lax.ragged_dot(x[order], p["up"], sizes) + p["bias"][biases(at, order)])
+        return jnp.zeros_like(x).at[order].set(jax.lax.ragged_dot(h, p["down"], sizes))
+
+    return apply
+
+
+def test_biases_of_sorted_rows_are_those_of_their_expert():
+    apply = with_biases()
+    spec = infer_spec(apply, MIXTURE, X)
+    assert str(spec.axes["bias"]) == "f0, h0" and spec.batch["h0"] == ("f0",)
+    certify(spec, apply, MIXTURE, X)
+    for other in (
+        dict(sorted_by=lambda at: -at),
+        dict(counted=lambda at: (at + 1) % EXPERTS),
+        dict(counted=lambda at: at[::-1]),
+        dict(biases=lambda at, order: at),
+        dict(biases=lambda at, order: order % EXPERTS),
+        dict(biases=lambda at, order: at[order][::-1]),
+        dict(biases=lambda at, order: jnp.where(order > 2, at[order], at)),
+    ):
+        apply = with_biases(**other)
+        spec = infer_spec(apply, MIXTURE, X)
+        assert not spec.batch and "h0" in spec.axes["bias"].names()
+        certify(spec, apply, MIXTURE, X)
+
+
 def test_captured_units_stand_with_their_expert():
     spec = infer_spec(mixture(), MIXTURE, X)
     perms = random_perms(spec, jax.random.key(0))

@@ -42,6 +42,15 @@ FOLLOWED = {
     "median": lambda h, t: (h - jnp.median(h, -1, keepdims=True)) @ t,
     "sorted positions": lambda h, t: t[jnp.argsort(h, -1)[:, -2:]].sum(1),
     "the second": lambda h, t: t[largest(h - 1e3 * jax.nn.one_hot(largest(h), 6))],
+    "the second, of positive scores": lambda h, t: t[largest(jax.nn.softmax(h) * (1 - jax.nn.one_hot(largest(h), 6)))],
+    "the second, without the first": lambda h, t: t[
+        largest(jnp.where(jax.nn.one_hot(largest(h), 6, dtype=bool), -jnp.inf, h))
+    ],
+    "never silent": lambda h, t: t[largest(jax.nn.relu(h) @ (t @ t.T) + t.sum(1)[None])],
+    "gated": lambda h, t: t[largest(h * jax.nn.softplus(h) * jax.nn.sigmoid(h.sum(1, keepdims=True)))],
+    "scattered one by one": lambda h, t: (
+        jax.vmap(lambda at, value: jnp.zeros(6).at[at].add(value))(*jax.lax.top_k(jax.nn.relu(h), 2)[::-1]) @ t
+    ),
     "ranks": lambda h, t: (h * (ranks(h) > 2)) @ t,
     "looked up by rank": lambda h, t: jnp.take_along_axis(jnp.cumsum(jnp.sort(h, -1), -1), ranks(h), -1) @ t,
     "sorted and put back": lambda h, t: jax.lax.sort([jnp.argsort(h, -1), jnp.cumsum(jnp.sort(h, -1), -1)])[1] @ t,
@@ -68,6 +77,11 @@ COUNTED = {
     "compared in order": lambda h, t: (h * (jnp.arange(6)[None] <= largest(h)[:, None])) @ t,
     "masked by number": lambda h, t: t[largest(jnp.where(jnp.arange(6)[None] < 4, h, -jnp.inf))],
     "changed in a loop": lambda h, t: t[jax.lax.fori_loop(0, 3, lambda k, at: (at * at) % 6, largest(h))],
+    "the largest of few that may all be silent": lambda h, t: t[largest(jax.nn.relu(h))],
+    "behind few that may all be silent": lambda h, t: t[largest(jax.nn.relu(h) @ (t @ t.T))],
+    "from a state of zeros": lambda h, t: t[
+        jax.lax.scan(lambda c, row: (jnp.tanh(c @ (t @ t.T) + row), largest(c @ (t @ t.T))), jnp.zeros(6), h)[1]
+    ],
     "symmetric pairs": lambda h, t: t[largest((h[:, :, None] * h[:, None]).reshape(len(h), 36)) // 6],
 }
 
@@ -84,6 +98,51 @@ def test_positions_of_units_leave_them_free(name):
 def test_counting_with_positions_pins(name):
     params, apply = weights(**PICK), lambda p, x: COUNTED[name](x @ p["up"], p["down"])
     assert not infer_spec(apply, params, X).sizes
+
+
+def put(values=lambda v: v, at=lambda at: at, zeros=jnp.zeros_like, scores=jax.nn.relu):
+    def apply(h, t):
+        found, places = jax.lax.top_k(scores(h), 2)
+        return zeros(h).at[jnp.arange(len(h))[:, None], at(places)].set(values(found)) @ t
+
+    return apply
+
+
+row = lambda h: h.sum(1, keepdims=True)
+TIES = {
+    "behind a ReLU": lambda h, t: t[largest(jax.nn.relu(h))],
+    "one-hot code": lambda h, t: jax.nn.one_hot(largest(jax.nn.relu(h)), 4) @ t,
+    "several behind a ReLU": lambda h, t: t[jax.lax.top_k(jax.nn.relu(h), 2)[1]].sum(1),
+    "shares of silent units": lambda h, t: t[jax.lax.top_k(jax.nn.softmax(jax.nn.relu(h)), 2)[1]].sum(1),
+    "bounded from below": put(scores=lambda h: jnp.maximum(h, 0.3)),
+    "in another order": put(lambda v: v[:, ::-1]),
+    "of other rows": put(at=lambda at: at[::-1]),
+    "all into one row": lambda h, t: (
+        (lambda found, at: jnp.zeros_like(h).at[0, at].set(found))(*jax.lax.top_k(jax.nn.relu(h), 2)) @ t
+    ),
+    "numbered by their rank": lambda h, t: (
+        (lambda found, at: jnp.zeros((2, 4)).at[jnp.arange(2)[None], at].set(found))(*jax.lax.top_k(jax.nn.relu(h), 2))
+        @ t
+    ),
+    "into ones": put(zeros=jnp.ones_like),
+    "masked rows": lambda h, t: t[largest(h * (row(h) > 0))],
+    "masked units": lambda h, t: t[largest(h * (h > 0))],
+    "rows that are left out": lambda h, t: t[largest(jnp.where(row(h) > 0, h, 0))],
+    "rows that are ruled out": lambda h, t: t[largest(jnp.where(row(h) > 0, h, -jnp.inf))],
+    "rows times what may be silent": lambda h, t: t[largest(h * jax.nn.relu(row(h)))],
+    "products of masked rows": lambda h, t: t[largest((h * (row(h) > 0)) @ (t @ t.T))],
+    "a mask of the program": lambda h, t: t[largest(h * np.float32([1] * (len(h) - 1) + [0])[:, None])],
+}
+
+
+@pytest.mark.parametrize("name", TIES)
+def test_units_that_may_all_be_zero_are_not_told_apart(name):
+    """On many inputs the first of equal units is seen; on a few, as a certificate has them, it need not be."""
+    params, x = weights(up=(5, 4), down=(4, 2)), drawn.normal(200, 5)
+    apply = lambda p: TIES[name](x @ p["up"], p["down"])
+    assert not infer_spec(lambda p, x: TIES[name](x @ p["up"], p["down"]), params, x).sizes
+    moved = {"up": params["up"][:, ::-1], "down": params["down"][::-1]}
+    assert jnp.max(jnp.abs(apply(params) - apply(moved))) > 0.1
 
 
 def test_experts_and_the_units_inside_of_them():

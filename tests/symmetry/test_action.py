@@ -15,6 +15,7 @@ from dwalign.symmetry import (
     PermutationSpec,
     SpecError,
     Sum,
+    Turns,
     compose,
     identity,
     inverse,
@@ -23,6 +24,7 @@ from dwalign.symmetry import (
     to_matrices,
     transpose,
 )
+from dwalign.symmetry.axes import length
 from tests import drawn
 
 SPECS = {
@@ -30,6 +32,7 @@ SPECS = {
     "factored": PermutationSpec({"conv": Axes(3, 3, None, "c3"), "dense": Axes((49, "c3"), "h0")}, {"c3": 4, "h0": 6}),
     "inner": PermutationSpec([Axes(("a", 3), ("b", "a", 2))], {"a": 3, "b": 2}),
     "sum": PermutationSpec({"k": Axes(Sum("a", ("b", 4), 2), Sum("b", 5)), "a": Axes("a")}, {"a": 3, "b": 4}),
+    "turns": PermutationSpec({"k": Axes(("b", Turns("a", "a", 3)), "b"), "a": Axes("a")}, {"a": 3, "b": 4}),
     "twice": PermutationSpec({"w": Axes("h", "h"), "b": Axes("h")}, {"h": 5}),
     "heads": PermutationSpec(
         {"w": Axes("head", "qk", None), "o": Axes("head", "qk", None), "flat": Axes(("head", "qk"))},
@@ -67,10 +70,7 @@ def random_params(spec, seed):
     rng = np.random.default_rng(seed)
 
     def array(axes):
-        dims = [
-            3 if dim == ((None,),) else sum(int(np.prod([spec.size(f) for f in part])) for part in dim)
-            for dim in axes.dims
-        ]
+        dims = [3 if dim == ((None,),) else length(dim, spec.size) for dim in axes.dims]
         return rng.standard_normal(dims, np.float32)
 
     return jax.tree.map(array, spec.axes)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dwalign.networks import mlp
-from dwalign.symmetry import Axes, PermutationSpec, SpecError, Sum, permute
+from dwalign.symmetry import Axes, PermutationSpec, SpecError, Sum, Turns, permute
 from tests import drawn
 
 HEADS = PermutationSpec(
@@ -26,6 +26,7 @@ PARTS = PermutationSpec(
 NESTED = PermutationSpec(
     {
         "kernel": Axes(None, ("head", Sum("qk", "qk", ("v", 2)))),
+        "turns": Axes(Turns("head", 3), (2, Turns("other", (2, 2), Sum(1, "head")))),
         "stack": Axes.concatenate(1, Axes("head", 2, "qk"), Axes("head", Sum(1, 2), "other")),
         "plain": [Axes("head", "qk"), Axes("head", "v"), Axes("other")],
     },
@@ -69,7 +70,9 @@ def random_spec(seed):
 
     def dim():
         choice = rng.random()
-        return None if choice < 0.2 else product() if choice < 0.7 else Sum(*(product() for _ in range(2)))
+        one, other = product(), product()
+        turns = (Turns(one, one[::-1]), *other)
+        return None if choice < 0.2 else one if choice < 0.6 else Sum(one, other) if choice < 0.8 else turns
 
     axes = [Axes(*(dim() for _ in range(rng.randint(0, 3)))) for _ in range(rng.randint(1, 4))]
     axes += [Axes(*names)]
@@ -87,11 +90,26 @@ def test_notation_reads_back():
         assert Axes.parse(str(leaf)) == leaf and hash(Axes.parse(str(leaf))) == hash(leaf)
     assert str(Axes(("a", Sum("b", ("c", 2))))) == "a*(b + c*2)" and Axes(("a", Sum("b"))) == Axes(("a", "b"))
     assert Axes(Sum("a", Sum("b", "c"))) == Axes(Sum("a", "b", "c"))
+    assert Axes(Turns("a", "b")) != Axes(Sum("a", "b")) and Axes(Turns("a")) == Axes("a")
     assert Axes("a", "b") != Axes("b", "a") and Axes(Sum("a", "b")) != Axes(("a", "b"))
 
 
 @pytest.mark.parametrize(
-    "dim", [("a", None), Sum("a", None), (), Sum(), 0, -2, 1.5, ("a", ("b", "c")), ("a", Sum("b", None)), True]
+    "dim",
+    [
+        ("a", None),
+        Sum("a", None),
+        (),
+        Sum(),
+        0,
+        -2,
+        1.5,
+        ("a", ("b", "c")),
+        ("a", Sum("b", None)),
+        True,
+        Turns(),
+        Turns("a", ()),
+    ],
 )
 def test_notation_rejects(dim):
     with pytest.raises(SpecError, match="Axes"):
@@ -124,6 +142,14 @@ def test_first_factor_varies_slowest():
     spec = PermutationSpec([Axes((2, "c"))], {"c": 3})
     (block,) = spec.blocks([np.arange(6)])
     assert block.factors == (None, "c") and block.array.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_what_takes_turns_lies_side_by_side():
+    spec = PermutationSpec([Axes((2, Turns("a", "b")))], {"a": 3, "b": 3})
+    first, second = spec.blocks([np.arange(12)])
+    assert first.array.tolist() == [[0, 2, 4], [6, 8, 10]] and second.array.tolist() == [[1, 3, 5], [7, 9, 11]]
+    with pytest.raises(SpecError, match="one length, found"):
+        PermutationSpec([Axes(Turns("a", "b"))], {"a": 3, "b": 2}).check([np.ones(5)])
 
 
 def test_parts_of_a_concatenation():

@@ -125,6 +125,13 @@ def concatenation(atoms: Sequence[Atom]) -> Atom:
     return out
 
 
+def turns(atoms: Sequence[Atom]) -> Atom:
+    """The atom in which the positions of these take turns; only in what is written (`families.layout`)."""
+    out = concatenation(atoms)
+    out.kind = "turns"
+    return out
+
+
 def factors(atom: Atom) -> list[Atom]:
     """The atom as a product, nested products taken apart."""
     atom = find(atom)

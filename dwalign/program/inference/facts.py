@@ -28,12 +28,14 @@ class Positions(NamedTuple):
         those of one dimension, every one once along `axis`; "columns" for index vectors; "moved" for numbers computed
         from them, harmless until they are used; "never" for a truth value that is false wherever they point.
       cause: the primitive that found them.
+      ties: where they may be any of several zeros, the number of the value that was looked through.
     """
 
     atoms: tuple[Atom | None, ...]
     kind: str
     cause: str
     axis: int | None = None
+    ties: int | None = None
 
 
 class Choice(NamedTuple):
@@ -114,7 +116,9 @@ class Facts:
     `carried` maps what enters a turn of a loop to what leaves it;
     `used` are the dimensions of values with which something is computed;
     `steps` are all equations and what loops and branches hand on;
-    `zeros` are the numbers of constants that are zero throughout;
+    `zeros` are the numbers of constants that are zero throughout, `gaps` of those that are zero somewhere;
+    `held` are the numbers of values that are others in another shape, `orders` say by what the positions are sorted,
+    `stretches` by what rows are (`stretches`);
     `numbers` are those of the values that are known to be the same when computed again, `indexed` for indices what
     they pick from and where they are computed, `columns` for index vectors the values put side by side, `known` for
     whole numbers that the program fixes these.
@@ -132,7 +136,11 @@ class Facts:
         self.origins: dict[Place, Origin] = {}
         self.steps: list[Step] = []
         self.zeros: set[int] = set()
+        self.gaps: set[int] = set()
         self.numbers: dict[Any, int] = {}
+        self.held: dict[int, int] = {}
+        self.orders: dict[int, int] = {}
+        self.stretches: dict[int, int] = {}
         self.indexed: dict[int, Index] = {}
         self.columns: dict[int, Sequence[Occurrence]] = {}
         self.known: dict[int, np.ndarray] = {}

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from dwalign.program.inference.atoms import UNIFORM, Atom, concatenation, factors, find, leaves, pinned, product
+from dwalign.program.inference.atoms import UNIFORM, Atom, concatenation, factors, find, leaves, pinned, product, turns
 from dwalign.program.inference.facts import Dims, Facts
 from dwalign.program.inference.structure import SINGLE, beside, members, parts, pieces, spans, tie
 
@@ -38,11 +38,12 @@ def settle(facts: Facts, params: Sequence[Dims]) -> None:
     values = [[atom for atom in (*one.dims, *one.loops) if atom is not None] for one in facts.occurrences]
     values = [atoms for atoms in values if any(True for atom in atoms for _ in families(atom))]
     while values:
-        untold = [family for atoms in values for family in _untold(atoms)]
-        untold += [family for dims in params for family in _unwritten(dims)]
+        untold = [family for atoms in values for atom in atoms for family in families(atom) if _alike(family)]
+        untold += [family for atoms in values for family in _untold(atoms)]
         for atom, other in facts.separated:
             untold += [family for family in families(atom) if set(leaves(other)) & _told_by(family)]
-        untold += [family for atoms in values for atom in atoms for family in families(atom) if _alike(family)]
+        # how they are written is asked of those that are left
+        untold = untold or [family for dims in params for family in _unwritten(dims)]
         if not untold:
             break
         for family in untold:
@@ -59,7 +60,8 @@ def families(atom: Atom) -> Iterable[Atom]:
     atom = find(atom)
     if atom.kind == "family":
         yield atom
-    for child in atom.children:
+    # what is closed still has what it was made of
+    for child in atom.children if atom.kind != "leaf" else ():
         yield from families(child)
 
 
@@ -95,7 +97,8 @@ def layout(dims: Dims) -> Layout:
     """The dimensions of a parameter as sums of products.
 
     What differs along another dimension is written as pieces of the array, what differs along a factor before it as
-    products of their own. Raises `Untold` with a family that is neither.
+    products of their own, what differs along one behind it as products that take turns. Raises `Untold` with a family
+    that is none of these.
     """
     for axis, atom in enumerate(dims):
         if atom is None:
@@ -116,22 +119,33 @@ def layout(dims: Dims) -> Layout:
 
 
 def _written(atom: Atom) -> Atom:
-    """An expression in which a sum has taken in the factors behind it that differ over it."""
+    """An expression in which a sum has taken in the factors around it that differ over it."""
     if not any(True for _ in families(atom)):
         return atom
-    terms = []
+    found = []
     for part in parts(atom):
         flat = factors(part)
         for k, factor in enumerate(flat):
-            behind = [m for m, other in enumerate(flat) if m > k and any(_over(f, factor) for f in families(other))]
-            if behind:
-                inner = flat[k + 1 : behind[-1] + 1]
-                inside = [_written(product([one, *map(near, inner)])) for one, near in _pieces(factor)]
-                flat = [*flat[:k], concatenation(inside), *flat[behind[-1] + 1 :]]
+            around = [m for m, other in enumerate(flat) if any(_over(f, factor) for f in families(other))]
+            if around:
+                first, last = min(k, *around), max(k, *around)
+                before, behind = flat[first:k], flat[k + 1 : last + 1]
+                if before and (behind or any(one.size > 1 for one, _ in _pieces(factor))):
+                    # turns are of single positions
+                    raise Untold(next(f for f in families(product([*before, *behind])) if _over(f, factor)))
+                each = [product([*map(near, before), one, *map(near, behind)]) for one, near in _pieces(factor)]
+                inside = (turns if before else concatenation)([_written(one) for one in each])
+                flat = [*flat[:first], inside, *flat[last + 1 :]]
                 flat = factors(_written(product(flat)))
                 break
-        terms.append(product([_written(one) if find(one).kind == "sum" else one for one in flat]))
-    return concatenation(terms)
+        found.append(product([_written(one) if find(one).kind == "sum" else one for one in flat]))
+    return concatenation(found)
+
+
+def terms(atom: Atom) -> Sequence[Atom]:
+    """The products of which an expression that is written is a sum, or which take turns in it."""
+    atom = find(atom)
+    return atom.children if atom.kind == "turns" else parts(atom)
 
 
 def _expand(atom: Atom, keys: set[Atom]) -> list[Choice]:

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from dwalign.program.inference.atoms import Atom, factors, find, fresh, leaves
 from dwalign.program.inference.facts import Dims, Facts, Occurrence
-from dwalign.program.inference.families import Layout, blocks, layout, settle
-from dwalign.program.inference.structure import parts
+from dwalign.program.inference.families import Layout, blocks, layout, settle, terms
 
 # of leaves, those that one part of a value carries; for some also what its index picked from (`picks`)
 Block = tuple[Counter, dict[Atom, Counter]]
@@ -104,11 +103,11 @@ def _products(one: Layout):
     """The products in which an array is written."""
 
     def inside(atom):
-        for part in parts(atom):
+        for part in terms(atom):
             flat = [find(factor) for factor in factors(part)]
             yield flat
             for factor in flat:
-                if factor.kind == "sum":
+                if factor.kind in ("sum", "turns"):
                     yield from inside(factor)
 
     for piece in one.pieces:

@@ -8,14 +8,14 @@ from jax.extend.core import ClosedJaxpr
 
 from dwalign.program.inference.atoms import Atom, factors, find, leaves
 from dwalign.program.inference.facts import Dims, Facts
-from dwalign.program.inference.families import Layout
+from dwalign.program.inference.families import Layout, terms
 from dwalign.program.inference.groups import Groups, find_groups, replace_merged
 from dwalign.program.inference.hints import hint
 from dwalign.program.inference.kinds import find_kinds
 from dwalign.program.inference.mirrors import mirrored
 from dwalign.program.inference.structure import parts
 from dwalign.program.inference.walk import OUTPUT, STATE, walk_program
-from dwalign.symmetry.axes import Axes, SpecError, Sum
+from dwalign.symmetry.axes import Axes, SpecError, Sum, Turns
 from dwalign.symmetry.spec import Note, PermutationSpec
 from dwalign.symmetry.statistics import find_statistics
 
@@ -192,25 +192,33 @@ def _axes(one: Layout, groups: Groups, cut: Sequence[int] = ()) -> Axes:
     """The axes of an array; sizes along dimensions of which it is a piece are written out."""
     if one.axis is not None:
         return Axes.concatenate(one.axis, *(_axes(piece, groups, (*cut, one.axis)) for piece in one.pieces))
-    terms = [[(1,)] if atom is None else _terms(atom, groups) for atom in one.dims]
+    dims = [[(1,)] if atom is None else _joined(_terms(parts(atom), groups)) for atom in one.dims]
     return Axes(
-        *(None if len(dim) == 1 and _plain(dim[0]) and d not in cut else Sum(*dim) for d, dim in enumerate(terms))
+        *(None if len(dim) == 1 and _plain(dim[0]) and d not in cut else Sum(*dim) for d, dim in enumerate(dims))
     )
 
 
-def _terms(atom: Atom, groups: Groups) -> list[tuple]:
+def _terms(found: Sequence[Atom], groups: Groups) -> list[tuple]:
+    """Each of these products in names and numbers."""
     out: list[tuple] = []
-    for part in parts(atom):
+    for part in found:
         named: list = []
         for leaf in replace_merged([find(factor) for factor in factors(part)], groups.merged):
             factor: Any = groups.names.get(leaf, leaf.size)
-            if leaf.kind == "sum" and not all(map(_plain, inner := _terms(leaf, groups))):
-                factor = Sum(*inner)
+            if leaf.kind in ("sum", "turns") and not all(map(_plain, inner := _terms(terms(leaf), groups))):
+                factor = Turns(*inner) if leaf.kind == "turns" else Sum(*_joined(inner))
             if isinstance(factor, int) and named and isinstance(named[-1], int):
                 named[-1] *= factor
             elif factor != 1:
                 named.append(factor)
-        product = tuple(named) or (1,)
+        out.append(tuple(named) or (1,))
+    return out
+
+
+def _joined(products: Sequence[tuple]) -> list[tuple]:
+    """Neighbours that are mere numbers are one."""
+    out: list[tuple] = []
+    for product in products:
         if out and _plain(product) and _plain(out[-1]):
             out[-1] = (out[-1][0] + product[0],)
         else:

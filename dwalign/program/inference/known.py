@@ -40,6 +40,8 @@ def constant_number(facts: Facts, value: Any) -> int:
     number = facts.number(("constant", str(array.dtype), array.tobytes()) if array.ndim == 0 else None)
     if not array.any():
         facts.zeros.add(number)
+    if not array.all():
+        facts.gaps.add(number)
     _keep(facts, number, array)
     return number
 

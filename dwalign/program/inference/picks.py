@@ -17,6 +17,7 @@ from typing import NamedTuple
 from dwalign.program.inference.atoms import Atom, find, fresh, is_uniform, leaves
 from dwalign.program.inference.facts import Choice, Dims, Facts, Index, Occurrence
 from dwalign.program.inference.rules import RULES, shapes, unknown
+from dwalign.program.inference.stretches import chosen
 
 # the number of an index, and the dimensions of the equation that run along with its own
 Key = tuple[int, tuple[Atom | None, ...]]
@@ -56,7 +57,8 @@ def choices(facts: Facts, eqn, operands: Sequence[Occurrence], outs: int) -> lis
         if source is None:
             continue
         by, column = _column(facts, operands[pick.by], pick.column)
-        number = facts.number((by.number, column, source.size))
+        which = chosen(facts, by.number)
+        number = facts.number((which, 0 if isinstance(which, tuple) else column, source.size))
         if any(operand != pick.by for operand, _ in pick.rows):
             # the sizes of consecutive stretches of rows say it of each row, and are not it
             by = by._replace(place=None)

@@ -12,10 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
-from dwalign.program.inference.atoms import Atom, find, fresh, leaves, partly_uniform, pinned
-from dwalign.program.inference.distinct import distinct
+from dwalign.program.inference.atoms import Atom, find, fresh, is_uniform, leaves, partly_uniform, pinned
+from dwalign.program.inference.distinct import EVER, ZERO, equal
 from dwalign.program.inference.facts import Dims, Facts, Occurrence, Positions
 
+# what keeps the order of entries that stay as many as they are, and what makes indices of positions
+KEEP = {"broadcast_in_dim", "convert_element_type", "copy", "expand_dims", "reshape", "squeeze", "stop_gradient"}
+NORMALISE = {"add", "concatenate", "lt", "select_n"}
 Follow = Callable[..., list[Positions | None]]
 FOLLOW: dict[str, Follow] = {}
 
@@ -30,10 +33,58 @@ def follow(*names: str) -> Callable[[Follow], Follow]:
 
 def numbered(facts: Facts, eqn, operands: Sequence[Occurrence], outs: Sequence[Dims]) -> list[Positions | None]:
     """What the results of an equation number; what an equation counts with is pinned."""
+    _use(facts, eqn, operands)
     if eqn.primitive.name in FOLLOW:
         return FOLLOW[eqn.primitive.name](facts, eqn, operands, outs)
     count(facts, eqn, operands)
     return [None] * len(outs)
+
+
+def _use(facts: Facts, eqn, operands: Sequence[Occurrence]) -> None:
+    """Positions that may be those of any of several zeros go nowhere but to where these are put back."""
+    name = eqn.primitive.name
+    entries = lambda var: [n for n in var.aval.shape if n > 1]
+    for k, one in enumerate(operands):
+        if one.positions is None or one.positions.ties is None or one.positions.kind in ("never", "moved"):
+            continue
+        same = name in KEEP and entries(eqn.invars[k]) == entries(eqn.outvars[0])
+        if not (same or name in NORMALISE or (k == 1 and _puts_back(facts, eqn, operands))):
+            count(facts, eqn, [one])
+
+
+def _puts_back(facts: Facts, eqn, operands: Sequence[Occurrence]) -> bool:
+    """Whether the largest of a value, as they are, take their places in zeros."""
+    if eqn.primitive.name not in ("scatter", "scatter-add") or operands[0].number not in facts.zeros:
+        return False
+    positions, made = operands[1].positions, operands[2].origin
+    while made is not None and made.primitive == "convert_element_type":
+        made = made.operands[0].origin
+    looked = made.operands[0].number if made is not None and made.primitive == "top_k" else None
+    return (
+        positions is not None
+        and looked == positions.ties
+        and (eqn.primitive.name != "scatter" or _apart(facts, eqn, operands[1]))
+    )
+
+
+def _apart(facts: Facts, eqn, index: Occurrence) -> bool:
+    """Whether no two index vectors, each for one of the largest, name the same place: the last would take it."""
+    batching = getattr(eqn.params["dimension_numbers"], "scatter_indices_batching_dims", ())
+    apart = {*batching, len(index.dims) - 2}
+    for column in filter(_counts, facts.columns.get(index.number, ())):
+        apart |= {axis for axis, atom in enumerate(column.dims) if atom is not None and not is_uniform(atom)}
+    return all(axis in apart for axis, atom in enumerate(index.dims[:-1]) if atom is not None)
+
+
+def _counts(one: Occurrence) -> bool:
+    """Whether a value numbers the rows that it lies in."""
+    while one.origin is not None and one.origin.primitive != "iota":
+        name, operands = one.origin
+        never = name == "select_n" and operands[0].positions is not None and operands[0].positions.kind == "never"
+        if not (never or name in KEEP):
+            return False
+        one = operands[1 if never else 0]
+    return one.origin is not None
 
 
 def count(facts: Facts, eqn, operands: Sequence[Occurrence]) -> None:
@@ -92,8 +143,9 @@ def _largest(facts, eqn, one: Occurrence, axis: int) -> Positions | None:
         return None
     name, units = eqn.primitive.name, leaves(atom)
     apart = find(atom).kind != "product" and len(set(units)) == len(units) and not partly_uniform(atom)
-    known = apart and distinct(one, atom, largest=name in ("argmax", "top_k"))
-    return Positions((atom,), "at" if known else "moved", name)
+    often = equal(facts, one, atom) if apart else EVER
+    tied = name == "top_k" and often == ZERO
+    return Positions((atom,), "at" if tied or often < ZERO else "moved", name, ties=one.number if tied else None)
 
 
 @follow("argmax", "argmin")
@@ -203,7 +255,11 @@ def concatenate(facts, eqn, operands, outs):
         for var, one in zip(eqn.invars, operands, strict=True)
         for atom in columns(facts, one, var.aval.shape[-1], eqn)
     ]
-    return [Positions(tuple(found), "columns", "concatenate")]
+    ties = {one.positions.ties for one in operands if one.positions is not None} - {None}
+    if len(ties) > 1:
+        count(facts, eqn, operands)
+        return [None]
+    return [Positions(tuple(found), "columns", "concatenate", ties=ties.pop() if ties else None)]
 
 
 def _moved(one: Occurrence) -> bool:
@@ -233,15 +289,13 @@ def shift(facts, eqn, operands, outs):
 def bound(facts, eqn, operands, outs):
     """Bounds that hold anyway."""
     name = eqn.primitive.name
-    one = operands[1] if name == "clamp" else operands[0]
-    if _whole(one):
+    one, *others = sorted(operands, key=lambda one: one.number in facts.known)
+    if _whole(one) and all(other.number in facts.known for other in others):
         (atom,) = one.positions.atoms
-        low, high = {
-            "clamp": lambda: (_literal(eqn.invars[0]), _literal(eqn.invars[-1])),
-            "max": lambda: (_literal(eqn.invars[1]), atom.size),
-            "min": lambda: (0, _literal(eqn.invars[1])),
-        }[name]()
-        if low is not None and high is not None and low <= 0 and high >= atom.size - 1:
+        fixed = [facts.known[other.number] for other in others]
+        low = 0 if name == "min" else fixed[0].max()
+        high = atom.size if name == "max" else fixed[-1].min()
+        if low <= 0 and high >= atom.size - 1:
             return [one.positions]
     count(facts, eqn, operands)
     return [None]
@@ -264,7 +318,9 @@ def compare(facts, eqn, operands, outs):
 
 def together(facts: Facts, eqn, operands: Sequence[Occurrence]) -> Positions | None:
     """All are positions of the same units, or mere numbers."""
-    if not all(_whole(one) for one in operands):
+    if not all(_whole(one) for one in operands) or any(
+        one.positions and one.positions.ties is not None for one in operands
+    ):
         count(facts, eqn, operands)
         return None
     first, *others = (one.positions.atoms[0] for one in operands if one.positions is not None)

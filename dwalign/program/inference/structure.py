@@ -158,8 +158,17 @@ def split_product(atom: Atom, tail: int) -> tuple[Atom, Atom]:
         heads, tails = divide(factors(atom), tail)
         return product(heads), product(tails)
     divided = [divide(factors(part), tail) for part in parts(atom)]
-    last = functools.reduce(unify, [product(tails) for _, tails in divided])
-    return concatenation([product(heads) if heads else fresh(1, SINGLE) for heads, _ in divided]), last
+    heads = [product(heads) if heads else fresh(1, SINGLE) for heads, _ in divided]
+    tails = [product(tails) for _, tails in divided]
+    # what was put side by side stays what it is beside each piece; where it can be counted, beside each number
+    if len({head.size for head in heads}) == 1:
+        singles = [fresh(1, SINGLE) for _ in heads]
+        first, last = (family(dict(zip(singles, side, strict=True))) for side in (heads, tails))
+        return product([concatenation(singles), first]), last
+    keys = [(piece, last) for head, last in zip(heads, tails, strict=True) for piece in pieces(head)]
+    if len(dict(keys)) < len(keys):
+        return concatenation(heads), functools.reduce(unify, tails)
+    return concatenation(heads), family(dict(keys))
 
 
 SINGLE = Reason("a single position")

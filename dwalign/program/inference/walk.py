@@ -15,6 +15,7 @@ from dwalign.program.inference.known import constant_number, numbers
 from dwalign.program.inference.picks import choices, of_either, of_row
 from dwalign.program.inference.positions import again, count, elsewhere, numbered, together
 from dwalign.program.inference.rules import RULES, shapes, unknown
+from dwalign.program.inference.stretches import stretches
 from dwalign.program.inference.structure import tie
 
 INPUT = Reason("an input of the program")
@@ -156,7 +157,9 @@ def _apply(facts: Facts, eqn, ins, here: Place, loops, observable) -> list[Occur
     if name not in MOVES and not fixed:
         facts.used += [operand.dims for operand in ins]
     dims = RULES.get(name, unknown)(facts, eqn, [operand.dims for operand in ins])
-    found = dims, numbered(facts, eqn, ins, dims), numbers(facts, eqn, ins), choices(facts, eqn, ins, len(dims))
+    positions, own = numbered(facts, eqn, ins, dims), numbers(facts, eqn, ins)
+    stretches(facts, eqn, ins, positions, own)
+    found = dims, positions, own, choices(facts, eqn, ins, len(dims))
     outs = [
         one._replace(dims=d, positions=p, number=n, choices=c) for one, d, p, n, c in zip(made, *found, strict=True)
     ]
@@ -204,7 +207,9 @@ def _entering(facts: Facts, eqn, carry: Sequence[Occurrence], body, consts: int)
             count(facts, eqn, [one])
             dims = [None if atom is None else opened(atom) for atom in one.dims]
             first = one
-            one = one._replace(dims=dims, positions=None, origin=Origin("carry", ()), number=facts.number(), choices=())
+            one = one._replace(
+                dims=dims, positions=None, origin=Origin("carry", [one]), number=facts.number(), choices=()
+            )
             facts.step(eqn, [first], [one])
         out.append(one)
     return out
@@ -230,7 +235,9 @@ def _leaving(facts: Facts, eqn, state: Sequence[Occurrence], outs: Sequence[Occu
 
 def _row(facts: Facts, eqn, x: Occurrence, loops, turn: int) -> Occurrence:
     """What one turn of a scan sees of the values that it runs over."""
-    if x.positions is not None and x.positions.kind == "columns" and len(x.dims) == 1:
+    if x.positions is not None and (
+        x.positions.ties is not None or (x.positions.kind == "columns" and len(x.dims) == 1)
+    ):
         count(facts, eqn, [x])
         x = x._replace(positions=None)
     row = x._replace(
@@ -268,6 +275,7 @@ def _scan(facts: Facts, eqn, ins: Sequence[Occurrence], here, loops, observable)
     left = _leaving(facts, eqn, state, outs[:carries])
     facts.carried |= {one.place: out for one, out in zip(state, outs, strict=False) if one.place is not None}
     collected = []
+    count(facts, eqn, [one for one in outs[carries:] if one.positions is not None and one.positions.ties is not None])
     for one in outs[carries:]:
         dims, positions = [loop, *one.dims], elsewhere(one.positions)
         collected.append(one._replace(dims=dims, positions=positions, choices=(), number=facts.number()))

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
-from dwalign.program.inference.atoms import Atom, find
+from dwalign.program.inference.atoms import Atom, find, leaves
 from dwalign.program.inference.facts import Occurrence, Step
 from dwalign.program.inference.kinds.unknowns import Slot, Unknowns, all_slots, matched
-from dwalign.program.inference.structure import pieces
+from dwalign.program.inference.rules.indexing import fixed_slice
 
 Rule = Callable[[Unknowns, Step], None]
 RULES: dict[str, Rule] = {}
@@ -322,9 +322,7 @@ def stack(u, step):
 def unstack(u, step):
     axis, rank = step.eqn.params["axis"], len(step.ins[0].dims)
     for k, out in enumerate(step.outs):
-        found = _within(u, step.ins[0], {axis: (k, k + 1)})
-        for before, after in zip([found[d] for d in range(rank) if d != axis], u.slots(out), strict=True):
-            _pair(u, step, step.ins[0], before, after)
+        _cut(u, step, out, {axis: slice(k, k + 1)}, [d for d in range(rank) if d != axis])
 
 
 @rule("concatenate")
@@ -338,77 +336,79 @@ def concatenate(u, step):
     _pair(u, step, out, [slot for piece in pieces for slot in piece[axis]], whole[axis])
 
 
-@rule("split slice")
-def cut(u, step):
-    """Of a dimension that is cut the places between the borders, of the others all."""
-    (operand,) = step.ins
-    params = step.eqn.params
-    if step.name == "split":
-        axis, ends = params["axis"], np.cumsum([0, *params["sizes"]]).tolist()
-        bounds = [{axis: (start, stop)} for start, stop in itertools.pairwise(ends)]
-    else:
-        if any(step != 1 for step in params["strides"] or ()):
-            return _moved(u, step, step.outs[0], _one(step, {d: d for d in range(len(operand.dims))}))
-        bounds = [dict(enumerate(zip(params["start_indices"], params["limit_indices"], strict=True)))]
-    for out, bound in zip(step.outs, bounds, strict=True):
-        for before, after in zip(_within(u, operand, bound), u.slots(out), strict=True):
-            _pair(u, step, operand, before, after)
-    return None
+@rule("split")
+def split(u, step):
+    axis, ends = step.eqn.params["axis"], np.cumsum([0, *step.eqn.params["sizes"]]).tolist()
+    for out, (start, stop) in zip(step.outs, itertools.pairwise(ends), strict=True):
+        _cut(u, step, out, {axis: slice(start, stop)}, range(len(out.dims)))
 
 
-def _within(u: Unknowns, one: Occurrence, bound: Mapping[int, tuple[int, float]]) -> list[list[Slot]]:
-    """Of every dimension the places between the borders along it, and beside what lies between those of others."""
-    outside: set[Atom] = set()
-    for d, (start, stop) in bound.items():
-        low = 0
-        for piece in [] if (atom := one.dims[d]) is None else pieces(atom):
-            if low >= stop or low + piece.size <= start:
-                outside.add(piece)
-            low += piece.size
+@rule("slice")
+def static_slice(u, step):
+    params, (out,) = step.eqn.params, step.outs
+    strides = params["strides"] or [1] * len(out.dims)
+    bounds = zip(params["start_indices"], params["limit_indices"], strides, strict=True)
+    _cut(u, step, out, dict(enumerate(slice(*each) for each in bounds)), range(len(out.dims)))
+
+
+def _cut(u: Unknowns, step: Step, out: Occurrence, bound: Mapping[int, slice], of: Sequence[int | None]) -> None:
+    """Of dimensions that are cut the places that are left; those of the result are the operand's `of` these."""
+    operand, after = step.ins[0], u.slots(out)
+    found = _within(u, operand, bound)
+    u.fix(step, *(slot for d, along in enumerate(found) if d not in of for slot in along))
+    for k, outs in zip(of, after, strict=True):
+        _pair(u, step, operand, [] if k is None else found[k], outs)
+
+
+def _within(u: Unknowns, one: Occurrence, bound: Mapping[int, slice]) -> list[list[Slot]]:
+    """Of every dimension the places of which something is left, and beside what is left of others."""
+    left = [
+        [(leaf, bool(on[bound.get(d, slice(None))].any())) for leaf, on in ([] if atom is None else _positions(atom))]
+        for d, atom in enumerate(one.dims)
+    ]
+    gone = {leaf for along in left for leaf, kept in along if not kept}
+    gone -= {leaf for along in left for leaf, kept in along if kept}
     out = []
-    for d, (atom, slots) in enumerate(zip(one.dims, u.slots(one), strict=True)):
-        start, stop = bound.get(d, (0, math.inf))
-        places = zip(slots, _spans(u, atom), _kept_beside(u, atom, outside), strict=True)
-        out.append([slot for slot, (low, high), kept in places if kept and low < stop and start < high])
+    for atom, along, slots in zip(one.dims, left, u.slots(one), strict=True):
+        beside = [] if atom is None else _kept_beside(atom, gone)
+        kept = [inside and near for (leaf, inside), near in zip(along, beside, strict=True) if u.groups.get(leaf)]
+        out.append([slot for slot, stays in zip(slots, kept, strict=True) if stays])
     return out
 
 
-def _kept_beside(u: Unknowns, atom: Atom | None, outside: set[Atom]) -> list[bool]:
-    """Whether each part of a dimension that carries a group lies beside more than what is outside."""
-    if atom is None:
-        return []
+def _positions(atom: Atom) -> list[tuple[Atom, np.ndarray]]:
+    """The leaves of a dimension, and for each whether it is at a position."""
+    atom, at, out = find(atom), 0, []
+    if atom.kind == "leaf":
+        return [(atom, np.ones(atom.size, bool))]
+    for child in atom.children:
+        for leaf, on in _positions(child):
+            if atom.kind == "product":
+                on = np.tile(np.repeat(on, atom.size // (at or 1) // child.size), at or 1)
+            elif atom.kind == "sum":
+                on = np.pad(on, (at, atom.size - at - child.size))
+            out.append((leaf, on))
+        at = (at or 1) * child.size if atom.kind == "product" else at + child.size
+    return out
+
+
+def _kept_beside(atom: Atom, gone: set[Atom]) -> list[bool]:
+    """Whether each leaf of a dimension lies beside more than what is gone."""
     atom = find(atom)
     if atom.kind == "leaf":
-        return [True] if u.groups.get(atom) is not None else []
+        return [True]
     # of a family each member lies beside a key, other parts beside everything
-    gone = [outside.issuperset(pieces(key)) for key in atom.keys] or [False] * len(atom.children)
-    pairs = zip(gone, atom.children, strict=True)
-    return [kept and not lost for lost, child in pairs for kept in _kept_beside(u, child, outside)]
-
-
-def _spans(u: Unknowns, atom, at: int = 0) -> list[tuple[int, int]]:
-    """From where to where every part of a dimension that carries a group lies, with all its repetitions."""
-    if atom is None:
-        return []
-    atom, out = find(atom), []
-    if atom.kind == "leaf":
-        return [(at, at + atom.size)] if u.groups.get(atom) is not None else []
-    outer, tail = 1, atom.size
-    for child in atom.children:
-        if atom.kind == "product":
-            tail //= child.size
-            again = (outer - 1) * child.size * tail
-            out += [(at + tail * (low - at), at + again + tail * (high - at)) for low, high in _spans(u, child, at)]
-            outer *= child.size
-        else:
-            out += _spans(u, child, at)
-            at += child.size if atom.kind == "sum" else 0
-    return out
+    lost = [gone.issuperset(leaves(key)) for key in atom.keys] or [False] * len(atom.children)
+    pairs = zip(lost, atom.children, strict=True)
+    return [kept and not no for no, child in pairs for kept in _kept_beside(child, gone)]
 
 
 @rule("gather dynamic_slice scatter scatter-add scatter-sub dynamic_update_slice")
 def pick(u, step):
     """Rows are moved as they are; what is picked from, and what indices carry, is numbered."""
+    if (fixed := fixed_slice(u.facts, step.eqn, step.ins)) is not None:
+        bounds, of = fixed
+        return _cut(u, step, step.outs[0], dict(enumerate(slice(*each) for each in bounds)), of)
     arrays = 1 if step.name in ("gather", "dynamic_slice") else 2
     updates = {"dynamic_update_slice": 1}.get(step.name, 2)
     values = [step.ins[0]] if arrays == 1 else [step.ins[0], step.ins[updates]]
@@ -424,6 +424,7 @@ def pick(u, step):
     fill = step.eqn.params.get("fill_value")
     if fill and fill == fill:
         u.fix(step, *all_slots(u.slots(out)))
+    return None
 
 
 # many entries make one
@@ -457,7 +458,22 @@ def _gone(step: Step) -> Sequence[int]:
 
 @rule("reduce_max reduce_min reduce_window_max reduce_window_min")
 def largest(u, step):
-    before, after, dims = u.slots(step.ins[0]), u.slots(step.outs[0]), _kept(step, _gone(step))
+    _order_kept(u, step, _kept(step, _gone(step)))
+
+
+@rule("sort cummax cummin")
+def ranked(u, step):
+    """What is sorted by others changes places with them."""
+    axis = step.eqn.params["dimension" if step.name == "sort" else "axis"]
+    if len(step.ins) > 1:
+        forbid(u, step)
+    else:
+        _order_kept(u, step, {d: d for d in range(len(step.outs[0].dims)) if d != axis})
+
+
+def _order_kept(u: Unknowns, step: Step, dims: dict[int, int]) -> None:
+    """Which entry is the larger does not change where all have the same positive factor."""
+    before, after = u.slots(step.ins[0]), u.slots(step.outs[0])
     for d, m in dims.items():
         for out, slot in matched(u, step, before[m], after[d]):
             if slot is not None:

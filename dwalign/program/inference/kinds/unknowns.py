@@ -88,7 +88,8 @@ class Unknowns:
         return out
 
     def is_zero(self, one: Occurrence) -> bool:
-        return one.number in self.facts.zeros
+        """Without entries there is nothing that is not."""
+        return one.number in self.facts.zeros or any(atom is not None and atom.size == 0 for atom in one.dims)
 
     def same(self, one: Slot, other: Slot, *, sign: bool = True) -> None:
         self.scale.same(one.unknown, other.unknown)

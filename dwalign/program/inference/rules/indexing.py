@@ -5,12 +5,12 @@ another dimension says that both number the same units, as a product with the on
 the dimension an order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from dwalign.program.inference.atoms import Atom, is_uniform, uniform
-from dwalign.program.inference.facts import Dims, Facts
+from dwalign.program.inference.facts import Dims, Facts, Occurrence
 from dwalign.program.inference.positions import columns
 from dwalign.program.inference.rules.pieces import taken
 from dwalign.program.inference.rules.registry import rule, shapes
@@ -91,13 +91,29 @@ def dynamic_update_slice(facts, eqn, ins):
     return [out]
 
 
-def _fixed(facts: Facts, eqn) -> tuple[list[tuple[int, int, int]], int | None] | None:
-    """The slice that a gather takes whose index vectors the program fixes, and the dimension that rows run along.
+Fixed = tuple[list[tuple[int, int, int]], Sequence[int | None]]
 
-    They are a single one, or follow one another along one dimension.
-    """
+
+def fixed_slice(facts: Facts, eqn, operands: Sequence[Occurrence]) -> Fixed | None:
+    """The slice that indices take which the program fixes, and of which of its dimensions those of the result are."""
+    known = [facts.known.get(one.number) for one in operands[1:]]
+    return FIXED[eqn.primitive.name](eqn, *known) if eqn.primitive.name in FIXED else None
+
+
+def _fixed_start(eqn, *starts) -> Fixed | None:
+    (whole,), kept = shapes(eqn.invars[:1]), eqn.params["slice_sizes"]
+    bounds = []
+    for start, size, all_of in zip(starts, kept, whole, strict=True):
+        if start is None and size != all_of:
+            return None
+        at = 0 if start is None else int(np.clip(start, 0, all_of - size))
+        bounds.append((at, at + size, 1))
+    return bounds, range(len(whole))
+
+
+def _fixed_rows(eqn, vectors) -> Fixed | None:
+    """Index vectors are a single one, or follow one another along one dimension."""
     numbers, sizes = eqn.params["dimension_numbers"], eqn.params["slice_sizes"]
-    vectors = facts.known.get(facts.operands[1].number)
     if vectors is None or not vectors.size or bool(getattr(numbers, "operand_batching_dims", False)):
         return None
     first, *others = (flat := vectors.reshape(-1, vectors.shape[-1])).tolist()
@@ -112,9 +128,17 @@ def _fixed(facts: Facts, eqn) -> tuple[list[tuple[int, int, int]], int | None] |
     starts = dict(zip(numbers.start_index_map, first, strict=True))
     stretch = [len(flat) if k == axis else size for k, size in enumerate(sizes)]
     bounds = [(starts.get(k, 0), starts.get(k, 0) + size, 1) for k, size in enumerate(stretch)]
-    (whole, _) = shapes(eqn.invars)
-    inside = all(start >= 0 and stop <= size for (start, stop, _), size in zip(bounds, whole, strict=True))
-    return (bounds, axis) if inside else None
+    (whole, table), (shape,) = shapes(eqn.invars), shapes(eqn.outvars)
+    if not all(start >= 0 and stop <= size for (start, stop, _), size in zip(bounds, whole, strict=True)):
+        return None
+    windows = iter(k for k in range(len(whole)) if k not in numbers.collapsed_slice_dims)
+    rows = iter(None if size == 1 else axis for size in table[:-1])
+    out = [next(windows) if d in numbers.offset_dims else next(rows) for d in range(len(shape))]
+    # an axis along which rows run has a single position in each of them
+    return bounds, [None if d in numbers.offset_dims and k == axis else k for d, k in enumerate(out)]
+
+
+FIXED: dict[str, Callable[..., Fixed | None]] = {"dynamic_slice": _fixed_start, "gather": _fixed_rows}
 
 
 @rule("gather")
@@ -125,12 +149,10 @@ def gather(facts, eqn, ins):
     batching = tuple(getattr(numbers, "operand_batching_dims", ()))
     windows = [k for k in range(len(source)) if k not in (*batching, *numbers.collapsed_slice_dims)]
     (shape,) = shapes(eqn.outvars)
-    if (fixed := _fixed(facts, eqn)) is not None:
-        bounds, axis = fixed
+    if (fixed := fixed_slice(facts, eqn, facts.operands)) is not None:
+        bounds, of = fixed
         operand = taken(facts, eqn, operand, bounds)
-        kept = iter([None if k == axis else operand[k] for k in windows])
-        rows = (None if size == 1 else operand[axis] for size in table[:-1])
-        return [[next(kept) if d in numbers.offset_dims else next(rows) for d in range(len(shape))]]
+        return [[None if k is None else operand[k] for k in of]]
     partners = dict(zip(batching, getattr(numbers, "start_indices_batching_dims", ()), strict=True))
     for k, m in partners.items():
         operand[k] = indices[m] = facts.unify(operand[k], indices[m], eqn)

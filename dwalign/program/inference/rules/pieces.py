@@ -18,6 +18,7 @@ from dwalign.program.inference.atoms import (
     uniform,
 )
 from dwalign.program.inference.facts import Dims, Facts
+from dwalign.program.inference.families import families
 from dwalign.program.inference.rules.registry import rule, shapes
 from dwalign.program.inference.structure import beside, pieces, spans, split_product, split_sum
 
@@ -58,8 +59,8 @@ def _joined(facts, eqn, pieces: list[Atom]) -> Atom | None:
 def _cut(facts, eqn, dims: Dims, axis: int, sizes: Sequence[int]) -> list[list[Atom | None]]:
     """The dimensions of consecutive pieces of a value.
 
-    Positions of a dimension that is pinned or does not fit have no more structure, unless parameters carry it: then
-    the others may differ from piece to piece.
+    Positions of a dimension that is pinned or does not fit have no more structure, unless others may differ from piece
+    to piece.
     """
     if 0 in sizes:
         filled = iter(_cut(facts, eqn, dims, axis, [size for size in sizes if size]))
@@ -68,7 +69,7 @@ def _cut(facts, eqn, dims: Dims, axis: int, sizes: Sequence[int]) -> list[list[A
     atom = dims[axis]
     cut: Sequence[Atom | None] = [None] * len(sizes)
     rows = [list(dims) for _ in sizes]
-    if atom is not None and pinned(atom) and not partly_uniform(atom) and not any(x.owners for x in leaves(atom)):
+    if atom is not None and pinned(atom) and not partly_uniform(atom) and not _tells_apart(atom, dims):
         facts.mixed(dims, [axis])
         cut = [facts.fresh_pinned(size, eqn) for size in sizes]
     elif atom is not None:
@@ -81,6 +82,12 @@ def _cut(facts, eqn, dims: Dims, axis: int, sizes: Sequence[int]) -> list[list[A
             facts.ordered(dims, [axis], eqn, "was cut in a way that does not fit")
             cut = [facts.fresh_pinned(size, eqn) for size in sizes]
     return [[*row[:axis], piece, *row[axis + 1 :]] for row, piece in zip(rows, cut, strict=True)]
+
+
+def _tells_apart(atom: Atom, dims: Dims) -> bool:
+    """Whether other dimensions may differ, or do, from position to position of this one."""
+    keys = {key for other in dims if other is not None for family in families(other) for key in family.keys}
+    return any(leaf.owners or leaf in keys for leaf in leaves(atom))
 
 
 def _beside(atom: Atom, sizes: Sequence[int]) -> list[Callable[[Atom], Atom]]:
@@ -111,27 +118,28 @@ def taken(facts: Facts, eqn, dims: Dims, bounds: Sequence[tuple[int, int, int]])
     for k, (start, stop, step) in enumerate(bounds):
         size = 1 if (atom := out[k]) is None else atom.size
         if step != 1 and stop - start > 1:
-            out[k] = _every(facts, eqn, out, k, start, -(-(stop - start) // step), step)
+            out = _every(facts, eqn, out, k, start, -(-(stop - start) // step), step)
         elif (start, stop) != (0, size):
             sizes = [n for n in (start, stop - start, size - stop) if n]
             out = _cut(facts, eqn, out, k, sizes)[1 if start else 0]
     return out
 
 
-def _every(facts: Facts, eqn, dims: Dims, axis: int, start: int, count: int, step: int) -> Atom | None:
+def _every(facts: Facts, eqn, dims: Dims, axis: int, start: int, count: int, step: int) -> list[Atom | None]:
     """One position of every `step`, such as the gates in a kernel where they take turns with what they let through."""
     atom = dims[axis]
     if atom is not None and is_uniform(atom):
-        return uniform(count)
+        return [*dims[:axis], uniform(count), *dims[axis + 1 :]]
     if atom is not None and start < step and count * step == atom.size and not pinned(atom):
         try:
-            head, tail = split_product(atom, step)
-            facts.ordered([*dims[:axis], head, tail, *dims[axis + 1 :]], [axis + 1], eqn, "takes a single position")
-            return head if count > 1 else None
+            both = [*dims[:axis], *split_product(atom, step), *dims[axis + 1 :]]
+            sizes = [n for n in (start, 1, step - start - 1) if n]
+            one = _cut(facts, eqn, both, axis + 1, sizes)[1 if start else 0]
+            return [*one[:axis], one[axis] if count > 1 else None, *one[axis + 2 :]]
         except Mismatch:
             pass
     facts.ordered(dims, [axis], eqn)
-    return facts.fresh_pinned(count, eqn)
+    return [*dims[:axis], facts.fresh_pinned(count, eqn), *dims[axis + 1 :]]
 
 
 @rule("pad")
