@@ -23,7 +23,7 @@ from dwalign.symmetry.parts import part_of
 from dwalign.symmetry.powers import KINDS
 from dwalign.symmetry.roles import block_roles, group_roles
 from dwalign.symmetry.spec import Block, Note, PermutationSpec, dtype_of, kind
-from dwalign.symmetry.stacks import count_networks, take_networks
+from dwalign.symmetry.stacks import count_networks, stack_networks, take_networks
 from dwalign.symmetry.statistics import find_statistics
 from dwalign.symmetry.summary import moving_share, pins
 from dwalign.symmetry.weights import (
@@ -90,6 +90,7 @@ __all__ = [
     "pins",
     "random_perms",
     "restore_block",
+    "stack_networks",
     "store",
     "take_networks",
     "to_matrices",
