@@ -45,6 +45,7 @@ from dwalign.symmetry import (
     check_finite,
     check_spec,
     compose,
+    dtype_of,
     gauge,
     identity,
     inverse,
@@ -217,9 +218,7 @@ def _aligned(spec: PermutationSpec, a: PyTree, b: PyTree, perms: Mapping | None)
 def _certify(network: Network, params: PyTree, data: Data | None, tolerance: float | None) -> None:
     point = params, network.example if data is None else data[0]
     leaves, treedef = jax.tree.flatten(point)
-    # most leaves know their type: to ask JAX for it takes longer than all else here
-    kind = lambda leaf: leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
-    shapes = tuple((np.shape(leaf), kind(leaf)) for leaf in leaves)
+    shapes = tuple([(np.shape(leaf), dtype_of(leaf)) for leaf in leaves])
     _certify_once(network, treedef, shapes, tolerance, _Point(point))
 
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-SMALLER = ("chunk", "examples", "images", "batch_size")
+SMALLER = ("chunk", "examples", "images", "batch_size", "batch")
 """Options that say how much is computed at once."""
 
 

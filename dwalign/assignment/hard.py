@@ -1,6 +1,7 @@
 """Hard assignment: the permutation of largest total score."""
 
 import contextlib
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from jax.experimental.buffer_callback import buffer_callback
 from scipy.optimize import linear_sum_assignment
 
 from dwalign.assignment.augment import augmenting_paths
-from dwalign.symmetry import count_values
+from dwalign.symmetry import all_finite, count_values
 
 PyTree = Any
 # the sum of n^3 that repays the start of a thread: some milliseconds of work
@@ -111,14 +112,11 @@ def _on_the_device(*scores: jax.Array) -> list[jax.Array]:
 def _solve(scores) -> list[np.ndarray]:
     """The permutations of arrays on the host, `[..., n, n]` to `[..., n]` each."""
     arrays = [np.asarray(matrix) for matrix in scores]
-    if bad := sum(count_values(array, lambda x: ~np.isfinite(x)) for array in arrays):
+    if not all_finite(arrays) and (bad := sum(count_values(array, lambda x: ~np.isfinite(x)) for array in arrays)):
         raise ValueError(f"hungarian: scores must be finite, found {bad} NaN or infinite values")
-    perms = [np.empty(array.shape[:-1], np.int32) for array in arrays]
-    flat = [array.reshape(-1, *array.shape[-2:]) for array in arrays]
-    rows = (row for perm in perms for row in perm.reshape(-1, perm.shape[-1]))
-    for row, solved in zip(rows, _in_threads([matrix for batch in flat for matrix in batch]), strict=True):
-        row[:] = solved
-    return perms
+    solved = iter(_in_threads([matrix for array in arrays for matrix in array.reshape(-1, *array.shape[-2:])]))
+    shapes = [array.shape[:-1] for array in arrays]
+    return [np.array([next(solved) for _ in range(math.prod(s[:-1]))], np.int32).reshape(s) for s in shapes]
 
 
 def _in_threads(problems: list[np.ndarray]) -> list[np.ndarray]:

@@ -16,7 +16,16 @@ from dwalign.matching.latents import harden, relaxed, soften, standardised
 from dwalign.matching.objective import loss_of
 from dwalign.matching.refine import SPREAD, refine_scores
 from dwalign.program import CLASSIFICATION, Data, Network, Task
-from dwalign.symmetry import SpecError, count_networks, inverse, permute, random_perms, take_networks, transpose
+from dwalign.symmetry import (
+    SpecError,
+    count_networks,
+    inverse,
+    permute,
+    random_perms,
+    stack_networks,
+    take_networks,
+    transpose,
+)
 from dwalign.zoo import Augmentation, augment, random_pairs
 
 PyTree = Any
@@ -50,7 +59,8 @@ def make_optimiser(optimisation: Optimisation) -> optax.GradientTransformation:
         end_value=0.01 * optimisation.learning_rate,
     )
     adamw = optax.adamw(schedule, weight_decay=optimisation.weight_decay)
-    return optax.chain(optax.clip_by_global_norm(optimisation.clip), adamw)
+    # one vector: updates of an array each are a third of all instructions of a step, and of the time to compile it
+    return optax.flatten(optax.chain(optax.clip_by_global_norm(optimisation.clip), adamw))
 
 
 def init_state(model: DeepAlign, optimisation: Optimisation, example: PyTree, seed: int) -> TrainState:
@@ -69,7 +79,7 @@ def pair_losses(
     copy = permute(spec, augment(spec, a, augment_key, augmentation), moved)
 
     # one program for all three, and below for both directions: what is traced once is compiled once
-    features = jax.vmap(lambda v: model.apply(variables, v, method="encode"))(_stacked(a, b, copy))
+    features = jax.vmap(lambda v: model.apply(variables, v, method="encode"))(stack_networks([a, b, copy]))
     features_a, features_b, features_copy = (take_networks(features, k) for k in range(3))
     found = model.apply(variables, a, features_a, b, features_b, method="compare")
     known = model.apply(variables, features_a, features_copy, method="product")
@@ -92,7 +102,7 @@ def pair_losses(
         plans = jax.tree.map(lambda plan, e: plan + jax.lax.stop_gradient(e - plan), plans, elements)
     weight = jnp.float32(0.5) if optimisation.midpoint else jax.random.uniform(weight_key)
     connected = jax.vmap(lambda a, b, plans: losses.mode_connectivity(spec, a, b, plans, weight, task_loss))(
-        _stacked(a, b), _stacked(b, a), _stacked(plans, transpose(spec, plans))
+        stack_networks([a, b]), stack_networks([b, a]), stack_networks([plans, transpose(spec, plans)])
     )
     return jnp.stack(
         [
@@ -102,10 +112,6 @@ def pair_losses(
             losses.supervised(spec, found, perms) if perms is not None else jnp.zeros(()),
         ]
     )
-
-
-def _stacked(*trees: PyTree) -> PyTree:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def make_step(

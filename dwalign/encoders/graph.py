@@ -12,7 +12,7 @@ from dwalign.encoders.dws import unit_scale
 from dwalign.encoders.parity import EPS, EVEN, MAPPED, by_character, own_axes, parities, parity, sizes
 from dwalign.encoders.registry import EncoderShape, encoder
 from dwalign.program import Network
-from dwalign.symmetry import Block, PermutationSpec, block_roles, group_roles, weight_blocks
+from dwalign.symmetry import Block, PermutationSpec, block_roles, group_roles, stack_networks, weight_blocks
 
 States = dict[tuple[str, str], jax.Array]
 """Features by group and parity, `[*batch, n, d]`; even ones of a group that may be rotated are `[*batch, 1, d]`."""
@@ -51,9 +51,7 @@ class GraphEncoder(nn.Module):
         blocks = [block._replace(array=unit_scale(block.array)) for block in weight_blocks(self.spec, params)]
         parts = make_parts(self, blocks, self.channels)
         start = {state: x for g in self.spec.sizes for state, x in self._start(g, blocks, parts).items()}
-        hidden = start
-        for r in range(self.rounds):
-            hidden = message_round(f"round_{r}", self.spec, blocks, parts, hidden, start, self.channels)
+        hidden = message_rounds(self, self.rounds, blocks, parts, start, self.channels)
 
         def out(g, p):
             return parts.dense(named(f"out_{parts.groups[g]}", p), self.features, p)(hidden[g, p])
@@ -146,8 +144,42 @@ class Gathered(dict):
         return [sum(self[place]) / len(self[place]) for place in sorted(self)]
 
 
+def message_rounds(
+    module: nn.Module, count: int, blocks, parts: Parts, start: States, channels: int, *, outer: bool = True
+) -> States:
+    """`message_round` after round, from inside the compact method of a module; `outer` as for `make_parts`."""
+    if count < 2 or module.is_initializing():
+        hidden = start
+        for r in range(count):
+            hidden = message_round(f"round_{r}_", module.spec, blocks, parts, hidden, start, channels)
+        return hidden
+    # one program for all rounds, which differ in their parameters alone: it is compiled once
+    learned = module.variables["params"]
+    own = [
+        {name.replace(f"_{r}_", "_", 1): x for name, x in learned.items() if name.startswith(f"round_{r}_")}
+        for r in range(count)
+    ]
+    one = _Round(module.spec, channels, module.shared, outer)
+    run = lambda hidden, own: (one.apply({"params": {**learned, **own}}, blocks, hidden, start), None)
+    return jax.lax.scan(run, start, stack_networks(own))[0]
+
+
+class _Round(nn.Module):
+    """A round of messages whose parameters have names without its number."""
+
+    spec: PermutationSpec
+    channels: int
+    shared: bool
+    outer: bool
+
+    @nn.compact
+    def __call__(self, blocks, hidden, start):
+        parts = make_parts(self, blocks, self.channels, outer=self.outer)
+        return message_round("round_", self.spec, blocks, parts, hidden, start, self.channels)
+
+
 def message_round(name: str, spec, blocks, parts: Parts, hidden: States, extra: States, channels: int) -> States:
-    """One round of messages between all groups; called inside the compact method of a module."""
+    """One round of messages between all groups, of layers that begin with this name; inside a compact method."""
     new: States = {}
     for group in spec.sizes:
         received = {p: Gathered() for p in parities(spec, group)}
@@ -159,7 +191,7 @@ def message_round(name: str, spec, blocks, parts: Parts, hidden: States, extra: 
             if not sources:
                 continue
             sent = {
-                (f, p): parts.dense(named(f"{name}_{role}_{axis}_{i}", p), channels, p)(hidden[f, p])
+                (f, p): parts.dense(named(f"{name}{role}_{axis}_{i}", p), channels, p)(hidden[f, p])
                 for (f, p), i in sources.items()
             }
             message = _message(spec, block, axis, sent, parts.embeddings[k], channels)
@@ -170,7 +202,7 @@ def message_round(name: str, spec, blocks, parts: Parts, hidden: States, extra: 
 
 def _renewed(name, spec, parts: Parts, group, received, hidden: States, extra: States, channels) -> States:
     """The states of a group after a round: even ones learn the sizes of odd ones, and then gate them."""
-    own = lambda p: named(f"{name}_{parts.groups[group]}", p)
+    own = lambda p: named(f"{name}{parts.groups[group]}", p)
 
     def enter(p, *more):
         told = [hidden[group, p], extra[group, p], *received[p].means(), *more]

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwalign.encoders.dws import unit_scale
-from dwalign.encoders.graph import States, make_parts, message_round, named
+from dwalign.encoders.graph import States, make_parts, message_rounds, named
 from dwalign.encoders.parity import EVEN, by_character, by_parity, flipping, own_axes, parities
 from dwalign.encoders.registry import EncoderShape, encoder
 from dwalign.program import Network
@@ -99,9 +99,7 @@ class ProbeEncoder(nn.Module):
                 x = parts.dense(named(f"start_{role[g]}", p), self.features, p)(x)
                 axes = own_axes(self.spec, g) if p else None
                 start[g, p] = parts.norm(named(f"start_norm_{role[g]}", p), axes)(x)
-        hidden = start
-        for r in range(self.rounds):
-            hidden = message_round(f"round_{r}", self.spec, blocks, parts, hidden, start, self.features)
+        hidden = message_rounds(self, self.rounds, blocks, parts, start, self.features, outer=False)
         # a correction of the responses learns from its first step; zero features beside them would have zero gradients
         correct = functools.cache(
             lambda name, width, parity: nn.Dense(

@@ -16,6 +16,7 @@ from dwalign.bounds import Count, bounded
 from dwalign.files.described import describe
 from dwalign.many.alignments import ABOUT, Alignments, open_alignments, write_part
 from dwalign.matching import Method, find_method
+from dwalign.memory import enough_memory
 from dwalign.processes import wait_for_all
 from dwalign.program import CLASSIFICATION, Data, Network, Task, spec_of
 from dwalign.symmetry import PermutationSpec, SpecError, check_finite, distance, permute
@@ -111,7 +112,8 @@ def align_many(
             solved = []
             for some in numbers[k]:
                 given = jax.device_put((some, *next(ready)), over_pairs)
-                solved.append(jax.device_get(_solve(network, task, chosen, key, data, *given)))
+                with enough_memory("align_many", {"batch": batch}):
+                    solved.append(jax.device_get(_solve(network, task, chosen, key, data, *given)))
                 bar.update(len(np.unique(some)))
             perms, before, after = jax.tree.map(lambda *leaves, k=k: np.concatenate(leaves)[: sizes[k]], *solved)
             a, b = pairs[begins[k] : begins[k] + sizes[k]].T

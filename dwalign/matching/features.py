@@ -9,7 +9,7 @@ from dwalign.encoders import GraphEncoder
 from dwalign.matching.latents import from_scores, harden, scores_in
 from dwalign.matching.method import method
 from dwalign.matching.scores import directions, feature_scores
-from dwalign.symmetry import Alignment, PermutationSpec
+from dwalign.symmetry import Alignment, PermutationSpec, stack_networks, take_networks
 
 PyTree = Any
 
@@ -36,6 +36,8 @@ def feature_matching(
     """
     encoder = GraphEncoder(spec, features=channels, channels=channels, rounds=rounds)
     variables = encoder.init(key, a)
-    scores = feature_scores(spec, *(encoder.apply(variables, params) for params in (a, b)))
+    # one program for both networks, which is compiled once
+    features = jax.vmap(lambda params: encoder.apply(variables, params))(stack_networks([a, b]))
+    scores = feature_scores(spec, *(take_networks(features, k) for k in range(2)))
     latents = from_scores(spec, scores)
     return Alignment(harden(spec, latents), scores_in(latents))

@@ -92,6 +92,9 @@ class Method:
         Raises:
           ValueError: it takes no such option, or a value that cannot be meant.
         """
+        if not options:
+            # the very same one: what is known of it is found again
+            return self
         free = [name for name in _parameters(self.function) if name not in GIVEN]
         for name in options:
             if name not in free:
@@ -116,7 +119,7 @@ class Method:
     @property
     def parts(self) -> tuple["Method", ...]:
         """The methods of a chain, each alone; `chain(*parts)` is the method again."""
-        return (*(self.first.parts if self.first else ()), dataclasses.replace(self, first=None))
+        return (*(self.first.parts if self.first else ()), self._alone)
 
     def __str__(self):
         """Names joined by `+`, each with `@` and its count where that is set."""
@@ -160,9 +163,7 @@ class Method:
         parameters = _parameters(self.function)
         if "network" in parameters:
             check_network(self.name, network)
-        free = {name: p for name, p in parameters.items() if name not in GIVEN}
-        needed = [name for name, p in free.items() if p.default is inspect.Parameter.empty]
-        if missing := [name for name in needed if name not in self.options]:
+        if missing := [name for name in _needed(self.function) if name not in self.options]:
             raise ValueError(f"{self.name}: needs the option {missing[0]!r}, but got none")
         if "data" in parameters:
             read = check_data(self.name, data, labels="task" in parameters)
@@ -224,11 +225,10 @@ class Method:
         given = {name: value for name, value in (("data", data), ("start", start)) if name in parameters}
         if self.host:
             return self.function(subject, a, b, key=key, **given, **self.options)
-        own = dataclasses.replace(self, first=None)
         key = jax.random.key(0) if key is None else key
         defaults = {name: p.default for name, p in parameters.items()}
         with enough_memory(self.name, {**defaults, **self.options}), plain_refusal():
-            found = _compiled(subject, task if "task" in parameters else None, own, a, b, key, given)
+            found = _compiled(subject, task if "task" in parameters else None, self._alone, a, b, key, given)
         if jax.default_backend() != "cpu" and not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(found)):
             refuse_unsolved(found.perms)
         if power and self.asks != "weights":
@@ -252,11 +252,20 @@ class Method:
         subject = network if "network" in parameters else spec_of(self.name, network)
         return _encoded(subject, self, params, key, data if "data" in parameters else None)
 
-    def tree_flatten(self):
+    @functools.cached_property
+    def _alone(self) -> "Method":
+        """Without what runs before it."""
+        return self if self.first is None else dataclasses.replace(self, first=None)
+
+    @functools.cached_property
+    def _flat(self):
         # arrays among the options are arguments of compiled programs
         dynamic = {name: value for name, value in self.options.items() if _is_arrays(value)}
         static = {name: value for name, value in self.options.items() if name not in dynamic}
         return (dynamic, self.first), (dataclasses.replace(self, options={}, first=None), tuple(sorted(static.items())))
+
+    def tree_flatten(self):
+        return self._flat
 
     @classmethod
     def tree_unflatten(cls, about, parts):
@@ -265,12 +274,12 @@ class Method:
         return dataclasses.replace(bare, options={**dict(static), **dynamic}, first=first)
 
     def __eq__(self, other):
-        return isinstance(other, Method) and self._key == other._key
+        return self is other or (isinstance(other, Method) and self._key == other._key)
 
     def __hash__(self):
         return hash(self._key[:2])
 
-    @property
+    @functools.cached_property
     def _key(self):
         return self.function, self.name, dict(self.options), self.first
 
@@ -395,6 +404,13 @@ def _check_start(caller: str, spec: PermutationSpec, start: Any, *, takes: bool)
 @functools.cache
 def _parameters(function: Callable) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(function).parameters
+
+
+@functools.cache
+def _needed(function: Callable) -> tuple[str, ...]:
+    """The options that have no default."""
+    free = (p for name, p in _parameters(function).items() if name not in GIVEN)
+    return tuple(p.name for p in free if p.default is inspect.Parameter.empty)
 
 
 def _is_arrays(value: Any) -> bool:

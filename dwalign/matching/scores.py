@@ -251,17 +251,22 @@ def _products(spec: PermutationSpec, x: Block, y: Block, perms: Scores, *axes: i
 
     The batch is that of the first; `perms` must not move along the others.
     """
-    batch, before = spec.batch.get(x.factors[axes[0]] or "", ()), perms
+    batch = spec.batch.get(x.factors[axes[0]] or "", ())
     # what a group is batched over moves after it, so a is brought to the order of b there
-    if after := {h: perms[h] for h in batch if h in perms}:
-        x, before = restore_block(spec, x, after), {h: perm for h, perm in perms.items() if h not in after}
-    one, two = widen(x).array, widen(permute_block(spec, y, before, skip=axes[0])).array
-    letters, new = list(range(one.ndim)), one.ndim
-    others = list(letters)
-    for k, axis in enumerate(axes):
-        others[axis] = new + k
-    out = [*map(x.factors.index, batch), *(letter for k, axis in enumerate(axes) for letter in (axis, new + k))]
-    return contract(one, letters, two, others, out)
+    if batch and (after := {h: perms[h] for h in batch if h in perms}):
+        x, perms = restore_block(spec, x, after), {h: perm for h, perm in perms.items() if h not in after}
+    x, y = widen(x), widen(permute_block(spec, y, perms, skip=axes[0]))
+    letters, others, out = _product_axes(x.factors, batch, axes)
+    return contract(x.array, letters, y.array, others, out)
+
+
+@functools.lru_cache(4096)
+def _product_axes(factors: tuple[str | None, ...], batch: tuple[str, ...], axes: tuple[int, ...]):
+    """The axes of two blocks of these factors and of their products along some axes, by number."""
+    letters = tuple(range(len(factors)))
+    others = tuple(len(factors) + axes.index(k) if k in axes else k for k in letters)
+    pairs = (letter for k in axes for letter in (k, others[k]))
+    return letters, others, (*map(factors.index, batch), *pairs)
 
 
 def _pieces(spec: PermutationSpec, x: Block, y: Block) -> list[tuple[Block, Block]]:

@@ -100,8 +100,9 @@ def _improve(
 
     Where `placed` is given only weights count whose other groups are all among these.
     """
-    known = lambda places, *groups: tuple(place for place in places if _is_known(spec, pair, place, groups, placed))
-    if inner := _inner(spec, tuple(block.factors for block in pair.a), group):
+    known = functools.partial(_known, spec, pair, placed)
+    # only those that others are batched over are matched with any
+    if group in spec.outer and (inner := _inner(spec, tuple(block.factors for block in pair.a), group)):
         return _improve_jointly(spec, pair, perms, old, group, inner, known)
     places = pair.places[group]
     add = lambda total, perms, places: sum_products(spec, pair, perms, group, known(places, group), total)
@@ -161,9 +162,11 @@ def _inner(spec: PermutationSpec, blocks: tuple[tuple[str | None, ...], ...], gr
     return tuple(taken)
 
 
+def _known(spec, pair, placed, places, *groups):
+    return places if placed is None else [place for place in places if _is_known(spec, pair, place, groups, placed)]
+
+
 def _is_known(spec, pair, place, groups, placed) -> bool:
-    if placed is None:
-        return True
     return all(f in placed or f in groups or f not in spec.sizes for f in pair.a[place.block].factors if f is not None)
 
 
@@ -231,11 +234,12 @@ def _descend(spec, pair, own, rng, perms, sweeps) -> Alignment:
                 if len(new) == 1:
                     scores[group] = found
                 stale.remove(group)
-                if better.any():
-                    chosen = {g: _chosen(np, better, one, old[g]) for g, one in new.items()} if better.ndim else new
-                    perms = {**perms, **chosen}
-                    value = value + (gain * better).sum()
-                    stale |= set().union(*(beside[g] for g in new)) & {*groups}
+                if better.ndim:
+                    new = {g: _chosen(np, better, one, old[g]) for g, one in new.items()}
+                    gain, better = (gain * better).sum(), better.any()
+                if better:
+                    perms, value = perms | new, value + gain
+                    stale.update(*(beside[g].intersection(groups) for g in new))
         history.append(value)
         if value <= before + _least(spec) * abs(before):
             break

@@ -15,15 +15,15 @@ from dwalign.symmetry.arithmetic import distance, inner_product, interpolate, me
 from dwalign.symmetry.axes import Axes, SpecError, Sum, Turns, contract, namespace
 from dwalign.symmetry.compare import correspondence
 from dwalign.symmetry.elements import Monomial, is_hard, order_of
-from dwalign.symmetry.finite import count_values
+from dwalign.symmetry.finite import all_finite, count_values
 from dwalign.symmetry.gauge import canonical, free_signs, gauge
 from dwalign.symmetry.guards import check_key, check_perms, check_spec
 from dwalign.symmetry.layers import Weight, leaf_weights
 from dwalign.symmetry.parts import part_of
 from dwalign.symmetry.powers import KINDS
 from dwalign.symmetry.roles import block_roles, group_roles
-from dwalign.symmetry.spec import Block, Note, PermutationSpec, kind
-from dwalign.symmetry.stacks import count_networks, take_networks
+from dwalign.symmetry.spec import Block, Note, PermutationSpec, dtype_of, kind
+from dwalign.symmetry.stacks import count_networks, stack_networks, take_networks
 from dwalign.symmetry.statistics import find_statistics
 from dwalign.symmetry.summary import moving_share, pins
 from dwalign.symmetry.weights import (
@@ -51,6 +51,7 @@ __all__ = [
     "Sum",
     "Turns",
     "Weight",
+    "all_finite",
     "block_roles",
     "canonical",
     "check_finite",
@@ -63,6 +64,7 @@ __all__ = [
     "count_networks",
     "count_values",
     "distance",
+    "dtype_of",
     "find_statistics",
     "free_signs",
     "gauge",
@@ -89,6 +91,7 @@ __all__ = [
     "pins",
     "random_perms",
     "restore_block",
+    "stack_networks",
     "store",
     "take_networks",
     "to_matrices",

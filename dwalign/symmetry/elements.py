@@ -67,9 +67,10 @@ def factors_at(element: Monomial, power: Power) -> Any:
 
 def act(array: Any, axis: int, batch_axes: tuple[int, ...], element: Any, kind_: str, power: Power) -> Any:
     """Let an element act along one axis of an array; `batch_axes` are those that it is batched over."""
-    if isinstance(array, np.ndarray) and not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(element)):
+    parts = element if isinstance(element, Monomial) else (element,)
+    if isinstance(array, np.ndarray) and not any(isinstance(x, jax.core.Tracer) for x in parts):
         # on its way through JAX a double would lose half of its bits
-        element = jax.tree.map(np.asarray, element)
+        element = jax.tree.map(np.asarray, element) if len(parts) > 1 else np.asarray(element)
     factors = factors_at(element, power) if isinstance(element, Monomial) else None
     order = order_of(element)
     xp = namespace(array, order)

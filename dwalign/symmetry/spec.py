@@ -289,18 +289,8 @@ class PermutationSpec:
                 f"{name} must have the structure of the spec: missing {_first(missing)}, unexpected {_first(extra)}"
                 f"{'' if missing or extra else containers}"
             )
-        for path, axes, expected_shape, leaf in zip(self.paths, self.leaves, self._lengths, leaves, strict=True):
-            shape = np.shape(leaf)
-            if len(shape) != len(axes.dims):
-                raise SpecError(
-                    f"{name}{path}: the spec says {len(axes.dims)} dimensions ({axes}), found shape {shape}"
-                )
-            for d, expected in enumerate(expected_shape):
-                if expected not in (None, shape[d]):
-                    raise SpecError(
-                        f"{name}{path}: dimension {d} must be {axes.text(d)} = {expected}, found {shape[d]} "
-                        f"in shape {shape}; were the networks built with the same widths?"
-                    )
+        if misfit := _misfit(self, tuple(map(_shape, leaves))):
+            raise SpecError(name + misfit)
         return leaves
 
     def with_statistics(self, statistics: Collection[str]) -> "PermutationSpec":
@@ -384,16 +374,19 @@ class PermutationSpec:
         to two networks that are compared weight by weight it must be the same: a size of 1 would broadcast without a
         word.
         """
-        for path, x, y in zip(self.paths, self._fitting(a, "a"), self._fitting(b, "b"), strict=True):
+        one, two = self._fitting(a, "a"), self._fitting(b, "b")
+        if list(map(_numbers, one)) == list(map(_numbers, two)):
+            return
+        for path, x, y in zip(self.paths, one, two, strict=True):
             if np.shape(x) != np.shape(y):
                 raise SpecError(
                     f"a and b must have the same shapes, but a{path} is {np.shape(x)} and b{path} is {np.shape(y)}; "
                     "build both networks with the same inputs and outputs"
                 )
-            if (one := kind(x)) != (two := kind(y)):
+            if kind(x) != kind(y):
                 raise SpecError(
-                    f"a and b must hold the same kinds of numbers, but a{path} is {one} ({jnp.result_type(x)}) and "
-                    f"b{path} is {two} ({jnp.result_type(y)}); convert one of the networks"
+                    f"a and b must hold the same kinds of numbers, but a{path} is {kind(x)} ({jnp.result_type(x)}) and "
+                    f"b{path} is {kind(y)} ({jnp.result_type(y)}); convert one of the networks"
                 )
 
     def blocks(self, params: PyTree) -> list[Block]:
@@ -488,13 +481,43 @@ def _part(kind: str, names: Collection[str]) -> str:
     return kind if kind in names or len(parts) == 2 else parts[0] if parts else "permutation"
 
 
+def _shape(leaf: Any) -> tuple[int, ...]:
+    return leaf.shape if hasattr(leaf, "shape") else np.shape(leaf)
+
+
+def _numbers(leaf: Any) -> tuple[tuple[int, ...], Any]:
+    """Shape and type of an array; for other leaves, which may have neither, nothing that is equal to another's."""
+    return (leaf.shape, leaf.dtype) if hasattr(leaf, "dtype") else (np.shape(leaf), object())
+
+
+@functools.lru_cache(4096)
+def _misfit(spec: PermutationSpec, shapes: tuple[tuple[int, ...], ...]) -> str:
+    """The first of these shapes that the spec does not describe, its path and why; nothing where there is none."""
+    for path, axes, expected_shape, shape in zip(spec.paths, spec.leaves, spec._lengths, shapes, strict=True):
+        if len(shape) != len(axes.dims):
+            return f"{path}: the spec says {len(axes.dims)} dimensions ({axes}), found shape {shape}"
+        for d, expected in enumerate(expected_shape):
+            if expected not in (None, shape[d]):
+                return (
+                    f"{path}: dimension {d} must be {axes.text(d)} = {expected}, found {shape[d]} in shape {shape}; "
+                    "were the networks built with the same widths?"
+                )
+    return ""
+
+
 def kind(leaf: Any) -> str:
     """Which kind of numbers a leaf holds: float, complex, integer or bool; or "a random key"."""
-    return _kind(leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf))
+    return kind_of(dtype_of(leaf))
+
+
+def dtype_of(leaf: Any) -> Any:
+    # most leaves know their type: to ask JAX for it takes longer than all else that is asked of them
+    return leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
 
 
 @functools.cache
-def _kind(dtype) -> str:
+def kind_of(dtype: Any) -> str:
+    """`kind` of arrays of this type."""
     kinds = {"float": jnp.floating, "complex": jnp.complexfloating, "integer": jnp.integer, "bool": jnp.bool_}
     return next((name for name, of in kinds.items() if jnp.issubdtype(dtype, of)), "a random key")
 

@@ -1,11 +1,31 @@
 """Many networks of one architecture, stacked along a leading axis of every array."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from dwalign.symmetry.spec import dtype_of
+from dwalign.symmetry.weights import wide
+
 PyTree = Any
+
+
+def stack_networks(networks: Sequence[PyTree]) -> PyTree:
+    """The networks as one stacked tree, in arrays of JAX; of several types of an array the one that holds them all.
+
+    >>> stack_networks([{"w": jnp.ones(2)}, {"w": jnp.zeros(2)}])["w"].tolist()
+    [[1.0, 1.0], [0.0, 0.0]]
+    """
+
+    def stack(*leaves):
+        if len({dtype_of(leaf) for leaf in leaves}) > 1:
+            # JAX does not know it of 8-bit floats, say
+            leaves = tuple(jnp.asarray(leaf, wide(dtype_of(leaf))) for leaf in leaves)
+        return jnp.stack(leaves)
+
+    return jax.tree.map(stack, *networks)
 
 
 def count_networks(stacked: PyTree) -> int:

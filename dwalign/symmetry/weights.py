@@ -22,9 +22,9 @@ import numpy as np
 
 from dwalign.files import LazyArray
 from dwalign.symmetry.axes import namespace
-from dwalign.symmetry.finite import count_values
+from dwalign.symmetry.finite import all_finite, count_values
 from dwalign.symmetry.powers import Power
-from dwalign.symmetry.spec import Block, PermutationSpec, kind
+from dwalign.symmetry.spec import Block, PermutationSpec, dtype_of, kind_of
 
 PyTree = Any
 Role = Literal["weight", "fixed", "statistic", "carried"]
@@ -39,12 +39,16 @@ def leaf_roles(spec: PermutationSpec, params: PyTree) -> tuple[Role, ...]:
     >>> dict(zip(spec.paths, leaf_roles(spec, {"w": np.ones(3), "running_mean": np.ones(3), "step": np.int32(7)})))
     {"['running_mean']": 'statistic', "['step']": 'carried', "['w']": 'weight'}
     """
-    leaves = spec.treedef.flatten_up_to(params)
-    return tuple(_role(spec, *leaf) for leaf in zip(spec.paths, spec.carriers, leaves, strict=True))
+    return _roles(spec, tuple(map(dtype_of, spec.treedef.flatten_up_to(params))))
 
 
-def _role(spec: PermutationSpec, path: str, carries: bool, leaf: Any) -> Role:
-    known = (found := kind(leaf)) in ("float", "complex")
+@functools.lru_cache(4096)
+def _roles(spec: PermutationSpec, dtypes: tuple[Any, ...]) -> tuple[Role, ...]:
+    return tuple(_role(spec, *leaf) for leaf in zip(spec.paths, spec.carriers, dtypes, strict=True))
+
+
+def _role(spec: PermutationSpec, path: str, carries: bool, dtype: Any) -> Role:
+    known = (found := kind_of(dtype)) in ("float", "complex")
     if path in spec.statistics:
         return "statistic" if known else "carried"
     if carries and (known or found == "integer"):
@@ -58,7 +62,7 @@ def voting_blocks(spec: PermutationSpec, params: PyTree, *, xp: Any = None) -> l
     `xp` is `numpy` for blocks on the host.
     """
     leaves = spec.treedef.flatten_up_to(params)
-    roles = (_role(spec, *leaf) for leaf in zip(spec.paths, spec.carriers, leaves, strict=True))
+    roles = _roles(spec, tuple(map(dtype_of, leaves)))
     weights = [number for number, role in enumerate(roles) if role == "weight"]
     array = lambda leaf: leaf if xp is None or isinstance(leaf, LazyArray) else xp.asarray(leaf)
     blocks = (block for number in weights for block in spec.leaf_blocks(number, array(leaves[number])))
@@ -88,10 +92,13 @@ def check_finite(caller: str, spec: PermutationSpec, params: PyTree, name: str) 
 
     A mask of minus infinity is no weight.
     """
+    rows = zip(spec.paths, leaf_roles(spec, params), jax.tree.leaves(params), strict=True)
+    known = [row for row in rows if row[1] != "carried" and not isinstance(row[2], jax.core.Tracer)]
+    # one at a time, for they may lie in a file
+    if all_finite(np.asarray(leaf) for _, _, leaf in known):
+        return
     wrong = {"weight": lambda x: ~np.isfinite(x), "fixed": np.isnan, "statistic": np.isnan}
-    for path, role, leaf in zip(spec.paths, leaf_roles(spec, params), jax.tree.leaves(params), strict=True):
-        if role == "carried" or isinstance(leaf, jax.core.Tracer):
-            continue
+    for path, role, leaf in known:
         if bad := count_values(np.asarray(leaf), wrong[role]):
             raise ValueError(
                 f"{caller}: all weights must be finite, but {name}{path} holds {bad} NaN or infinite values; did its "
