@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dwalign.files.atomic import write_bytes
-from dwalign.files.checksums import checksum_json
+from dwalign.files.checksums import sealed, unsealed
 from dwalign.files.errors import FileError, reading, writing
 
 
@@ -19,10 +19,7 @@ def read_described(file: Path) -> dict[str, Any] | None:
     if not file.exists():
         return None
     with reading(file, "the description of what lies beside it"):
-        about = json.loads(file.read_text())
-        if about.pop("crc32") != checksum_json(about):
-            raise FileError(f"{file} must be as it was written, but its checksum is another; fetch it again")
-        return about
+        return unsealed(json.loads(file.read_text()))
 
 
 def describe(file: Path, about: Mapping[str, Any]) -> None:
@@ -33,10 +30,9 @@ def describe(file: Path, about: Mapping[str, Any]) -> None:
     """
     check_described(file, about)
     if not file.exists():
-        about = json.loads(json.dumps(about))
         with writing(file.parent):
             file.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(file, (json.dumps({**about, "crc32": checksum_json(about)}, indent=1) + "\n").encode())
+        write_bytes(file, (json.dumps(sealed(about), indent=1) + "\n").encode())
 
 
 def check_described(file: Path, about: Mapping[str, Any]) -> None:
