@@ -54,7 +54,10 @@ def series_figure(results: Mapping[str, Any], file: File) -> None:
     settings, panels = results["settings"], results["panels"]
     numbers = all(isinstance(setting, int | float) for setting in settings)
     names = 0.5 + 0.09 * max(len(str(setting)) for setting in settings)
-    size = (4.6 * len(panels), 3.8) if numbers else (3.2 * len(panels) + names, 1.6 + 0.3 * len(settings))
+    lines = max(len(series) for series in panels.values())
+    size = (
+        (4.6 * len(panels), 3.4 + 0.18 * lines) if numbers else (3.2 * len(panels) + names, 1.6 + 0.3 * len(settings))
+    )
     figure, axes = _pyplot().subplots(
         1, len(panels), figsize=size, layout="constrained", squeeze=False, sharey=not numbers
     )
@@ -91,9 +94,8 @@ def series_figure(results: Mapping[str, Any], file: File) -> None:
             axis.margins(x=0.1)
             _plain_log(axis.xaxis)
         if len(series) > 1:
-            # dots fill their panel, so that no corner is free
-            below = {} if numbers else {"loc": "upper center", "bbox_to_anchor": (0.5, -0.1)}
-            axis.legend(frameon=False, fontsize=8, **below)
+            # lines and dots fill their panel, so that no corner is free
+            axis.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16 if numbers else -0.1))
     if not numbers:
         axes[0][0].set_yticks(range(len(settings)), settings)
         axes[0][0].invert_yaxis()
