@@ -80,6 +80,20 @@ def read_config(args: list[str]) -> Config:
     return tyro.cli(Config, args=args, default=Config(**PRESETS[first.preset]), description=__doc__)
 
 
+PANELS = {
+    "pairs a second, weights alone": ("plain NumPy, host", "weight_matching, host", "weight_matching", "features"),
+    "pairs a second, with data": (
+        *("activation_matching_correlation", "straight_through@20", "refine@20", "sinkhorn@20"),
+    ),
+    "pairs or networks a second": (
+        "deep_align",
+        "deep_align, scores alone",
+        "training step of 8 pairs",
+        "an epoch of a zoo",
+    ),
+}
+
+
 class Work(NamedTuple):
     """Attributes:
     run: what is timed.
@@ -155,7 +169,7 @@ def measure(config: Config, one: Work) -> dict[str, float]:
         times.append(time.perf_counter() - begin)
     # the first one warms up, where there are others
     spent = statistics.median(times[1:] or times)
-    found |= {"pairs a second": one.units / spent, "seconds": spent}
+    found |= {"pairs a second": one.units / spent, "seconds": spent, "units": one.units}
     if one.products is not None:
         found["products"] = one.products / spent
     return found
@@ -181,48 +195,76 @@ def main(config: Config) -> dict[str, Any]:
     name = f"bench-{config.vary}"
     folder = report.open_run(Path(config.out) / name, dataclasses.asdict(config))
     sizes = config.widths if config.vary == "width" else config.depths
-    most = peak()
-    shown = ("pairs a second", "compile, s", "memory, MB")
-    panels: dict[str, dict[str, dict[str, Any]]] = {title: {} for title in (*shown, "share of the peak")}
-    spent: dict[str, dict[int, float]] = {}
+    most, measured = peak(), {}
     for size in sizes:
         width, depth = (size, config.depth) if config.vary == "width" else (config.width, size)
-        network = mlp(config.inputs, (width,) * depth, 10)
-        for what, one in work(config, network):
+        for what, one in work(config, mlp(config.inputs, (width,) * depth, 10)):
+            before = {at: found["seconds"] for at, found in measured.setdefault(what, {}).items()}
             # work on matrices grows with the third power of the width at most, by a half more for assignments
-            growth = (size / max(spent[what])) ** 3.5 if spent.get(what) else 0
-            if spent.get(what) and max(spent[what].values()) * growth > config.limit:
+            if before and max(before.values()) * (size / max(map(int, before))) ** 3.5 > config.limit:
                 print(f"{config.vary} {size}, {what}: left out, would take too long", flush=True)
                 continue
-            found = measure(config, one)
-            spent.setdefault(what, {})[size] = found["seconds"]
-            found |= {"share of the peak": found["products"] / most} if "products" in found else {}
-            print(f"{config.vary} {size}, {what}: {found}", flush=True)
-            for title in panels:
-                if title in found:
-                    panels[title].setdefault(what, {})[str(size)] = report.point([[found[title]]])
-    exponents = {what: exponent(times) for what, times in spent.items() if len(times) > 2}
-    results = {
-        "experiment": name,
-        "config": {**dataclasses.asdict(config), "out": None},
-        "environment": report.environment(),
-        "axis": config.vary,
-        "settings": list(sizes),
-        "panels": {title: series for title, series in panels.items() if series},
-        "peak": most,
-        "exponents": exponents,
-        "caption": (
-            f"{name}: medians of {config.repeats} runs on {config.batch} pairs of MLPs with {config.inputs} inputs and "
-            f"{config.examples} examples, on the host one pair; epochs count networks. The peak is that of a matrix "
-            f"product, {most / 1e9:.0f} billion products and sums a second. Seconds grow with the {config.vary} to the "
-            f"power of, over its larger half: {', '.join(f'{what} {power:.1f}' for what, power in exponents.items())}."
-        ),
-    }
+            measured[what][str(size)] = measure(config, one)
+            print(f"{config.vary} {size}, {what}: {measured[what][str(size)]}", flush=True)
+    results = summary(name, dataclasses.asdict(config) | {"out": None}, report.environment(), most, measured)
     report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
-    picture = results | {"panels": {shown[0]: panels[shown[0]]}, "logarithmic": True}
-    report.series_figure(picture, folder / f"{name}.png")
+    report.series_figure(pictured(results), folder / f"{name}.png")
     print(report.series_table(results))
     return results
+
+
+def summary(
+    name: str, config: dict[str, Any], environment: dict[str, Any], most: float, measured: Any
+) -> dict[str, Any]:
+    """What results.json holds: a row for each method, a column for each size."""
+    vary = config["vary"]
+    speeds: dict[str, dict[str, Any]] = {}
+    panels: dict[str, dict[str, dict[str, Any]]] = {"pairs a second": speeds}
+    put = lambda title, what, value: (
+        panels.setdefault(title, {}).setdefault(title, {}).update({what: report.point([[value]])})
+    )
+    for what, found in measured.items():
+        for size, one in found.items():
+            speeds.setdefault(size, {})[what] = report.point([[one["pairs a second"]]])
+        if len(found) > 2:
+            put("exponent", what, exponent({int(size): one["seconds"] for size, one in found.items()}))
+        *_, last = found.values()
+        if "compile, s" in last:
+            put("compile, s", what, statistics.median(one["compile, s"] for one in found.values()))
+            put("MB a pair, largest", what, last["memory, MB"] / last["units"])
+        if "products" in last:
+            put("share of the peak", what, max(one["products"] for one in found.values()) / most)
+    return {
+        "experiment": name,
+        "config": config,
+        "environment": environment,
+        "axis": "method",
+        "settings": list(measured),
+        "panels": panels,
+        "peak": most,
+        "measured": measured,
+        "caption": (
+            f"{name}: pairs (or networks) a second by {vary}, medians of {config['repeats']} runs on {config['batch']} "
+            f"pairs of MLPs with {config['inputs']} inputs and {config['examples']} examples, on the host of one pair. "
+            f"Seconds grow with the {vary} to the power of the exponent, over the larger half of what was measured. "
+            "Compilation is the median, memory that of the largest size, beside arguments and results. The peak is "
+            f"that of a matrix product here, {most / 1e9:.0f} billion products and sums a second."
+        ),
+    }
+
+
+def pictured(results: dict[str, Any]) -> dict[str, Any]:
+    """Pairs a second against size, in panels by what methods need."""
+    measured, panels = results["measured"], {}
+    for title, names in PANELS.items():
+        panels[title] = {
+            what: {size: report.point([[one["pairs a second"]]]) for size, one in measured[what].items()}
+            for what in names
+            if what in measured
+        }
+    sizes = sorted({int(size) for found in measured.values() for size in found})
+    axis = results["config"]["vary"]
+    return {"axis": axis, "settings": sizes, "logarithmic": True, "panels": {t: s for t, s in panels.items() if s}}
 
 
 def exponent(times: dict[int, float]) -> float:

@@ -77,11 +77,11 @@ def matching_products(network: Network, sweeps: int) -> float:
 def measured_share(file: Path, sweeps: int) -> tuple[float, int]:
     """The share of the peak that matching reached at the largest width that was measured, and that width."""
     found = json.loads(file.read_text())
-    speeds = found["panels"]["pairs a second"]["weight_matching"]
-    width = max(map(int, speeds))
+    speeds = {int(size): one["pairs a second"] for size, one in found["measured"]["weight_matching"].items()}
+    width = max(speeds)
     asked = found["config"]
     network = mlp(asked["inputs"], (width,) * asked["depth"], 10)
-    return matching_products(network, sweeps) * speeds[str(width)]["mean"] / found["peak"], width
+    return matching_products(network, sweeps) * speeds[width] / found["peak"], width
 
 
 def simulate(config: Config, pairs: int, compute: float, read: float, seed: int = 0) -> float:

@@ -87,6 +87,7 @@ def series_figure(results: Mapping[str, Any], file: File) -> None:
             axis.minorticks_off()
             if results.get("logarithmic"):
                 axis.set_yscale("log")
+                _plain_log(axis.yaxis)
             else:
                 axis.set_ylim(bottom=0)
         elif results.get("logarithmic"):
