@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,8 @@ class Config:
     only: tuple[str, ...] = ()
     """environments whose name begins with one of these"""
     out: str = "runs"
+    resume: bool = False
+    """keep the environments that an earlier run has tried, and try the others"""
 
 
 class Environment:
@@ -85,7 +87,8 @@ class Environment:
 
     def versions(self) -> dict[str, str]:
         listed = self.run(self.python, "-m", "pip", "list", "--format", "json", "--disable-pip-version-check").stdout
-        return {one["name"].lower().replace("_", "-"): one["version"] for one in json.loads(listed)}
+        there = {one["name"].lower().replace("_", "-"): one["version"] for one in json.loads(listed)}
+        return {name: there[name] for name, _ in lowest() if name in there}
 
 
 def lowest() -> list[str]:
@@ -125,10 +128,10 @@ def _last(text: str) -> str:
     return "\n".join(said[-40:])
 
 
-def run(config: Config) -> Iterator[tuple[str, dict[str, Any]]]:
+def run(config: Config, done: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     first = config.pythons[0]
-    places = {"wheel": first, "sdist": first, f"lowest, {first}": first}
-    places |= {f"newest, {python}": python for python in config.pythons}
+    places = {"wheel": first, "sdist": first, f"lowest, {Path(first).name}": first}
+    places |= {f"newest, {Path(python).name}": python for python in config.pythons}
     with tempfile.TemporaryDirectory() as above:
         built = Path(above) / "built"
         builder = Environment(Path(above), first)
@@ -136,7 +139,7 @@ def run(config: Config) -> Iterator[tuple[str, dict[str, Any]]]:
         shutil.copytree(ROOT, Path(above) / "source", ignore=shutil.ignore_patterns(".*", "runs", "build", "results"))
         builder.run(builder.python, "-m", "build", "--outdir", built, "source")
         for name, python in places.items():
-            if config.only and not name.startswith(config.only):
+            if name in done or (config.only and not name.startswith(config.only)):
                 continue
             print(f"{name} ...", flush=True)
             with tempfile.TemporaryDirectory() as folder:
@@ -147,34 +150,30 @@ def run(config: Config) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def summary(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    count = lambda one, what: report.point([[one.get(what, 0)]])
-    shown = ("jax", "numpy", "flax", "orbax-checkpoint")
-    versions = lambda one: ", ".join(f"{package} {one['versions'][package]}" for package in shown if package in one)
+    outcomes = ("passed", "failed", "skipped")
+    count = lambda what: {name: report.point([[one.get(what, 0)]]) for name, one in found.items()}
+    jax = "; ".join(f"{name}: {one['versions']['jax']}" for name, one in found.items() if "versions" in one)
     return {
         "experiment": "bounds",
-        "environment": report.environment(),
         "axis": "environment",
         "settings": list(found),
         "whole": True,
-        "panels": {
-            "tests": {
-                what: {name: count(one, what) for name, one in found.items()}
-                for what in ("passed", "failed", "skipped")
-            }
-        },
+        "panels": {what: {what: count(what)} for what in outcomes},
         "found": found,
-        "versions": {name: versions(one) for name, one in found.items()},
+        "caption": f"tests in each environment; merging two files is the one of wheel and sdist. JAX: {jax}.",
     }
 
 
 def main(config: Config) -> dict[str, Any]:
-    folder = report.open_run(Path(config.out) / "bounds", {"pythons": list(config.pythons)})
-    found: dict[str, dict[str, Any]] = {}
+    folder = report.open_run(Path(config.out) / "bounds", {"pythons": list(config.pythons)}, resume=config.resume)
+    file = folder / "results.json"
+    found: dict[str, dict[str, Any]] = report.read_json(file)["found"] if file.exists() else {}
+    found = {name: one for name, one in found.items() if "fault" not in one}
     results: dict[str, Any] = {}
-    for name, one in run(config):
+    for name, one in run(config, found):
         found[name] = one
         results = summary(found)
-        report.write_json(folder / "results.json", results)
+        report.write_json(file, results)
         print(
             f"{name}: {one.get('fault') or {key: value for key, value in one.items() if key != 'versions'}}", flush=True
         )
