@@ -159,7 +159,7 @@ def summary(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "settings": list(found),
         "whole": True,
         "panels": {what: {what: count(what)} for what in outcomes},
-        "found": found,
+        "environments": found,
         "caption": f"tests in each environment; merging two files is the one of wheel and sdist. JAX: {jax}.",
     }
 
@@ -167,7 +167,7 @@ def summary(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
 def main(config: Config) -> dict[str, Any]:
     folder = report.open_run(Path(config.out) / "bounds", {"pythons": list(config.pythons)}, resume=config.resume)
     file = folder / "results.json"
-    found: dict[str, dict[str, Any]] = report.read_json(file)["found"] if file.exists() else {}
+    found: dict[str, dict[str, Any]] = report.read_json(file)["environments"] if file.exists() else {}
     found = {name: one for name, one in found.items() if "fault" not in one}
     results: dict[str, Any] = {}
     for name, one in run(config, found):
@@ -182,5 +182,5 @@ def main(config: Config) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    found = main(tyro.cli(Config, description=__doc__))["found"]
+    found = main(tyro.cli(Config, description=__doc__))["environments"]
     sys.exit(any("fault" in one or one.get("failed") for one in found.values()))
