@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,6 @@ def make():
 ''')
 merge = ["merge", "0.safetensors", "1.safetensors", "--network", "net.py:make", "--output", "both.safetensors"]
 assert cli.main(merge) == 0 and len(files.open_weights("both.safetensors")) == 4
-assert "site-packages" in dwalign.__file__, dwalign.__file__
 """
 
 
@@ -62,6 +61,8 @@ class Config:
     only: tuple[str, ...] = ()
     """environments whose name begins with one of these"""
     out: str = "runs"
+    resume: bool = False
+    """keep the environments that an earlier run has tried, and try the others"""
 
 
 class Environment:
@@ -78,7 +79,7 @@ class Environment:
             [str(word) for word in command], cwd=self.folder, env=self.variables, capture_output=True, text=True
         )
         if done.returncode:
-            raise RuntimeError(_last(done.stdout + done.stderr))
+            raise RuntimeError(f"{command[:4]} ended with {done.returncode}\n{_last(done.stdout + done.stderr)}")
         return done
 
     def install(self, *what: str | Path) -> None:
@@ -86,7 +87,8 @@ class Environment:
 
     def versions(self) -> dict[str, str]:
         listed = self.run(self.python, "-m", "pip", "list", "--format", "json", "--disable-pip-version-check").stdout
-        return {one["name"].lower().replace("_", "-"): one["version"] for one in json.loads(listed)}
+        there = {one["name"].lower().replace("_", "-"): one["version"] for one in json.loads(listed)}
+        return {name: there[name] for name, _ in lowest() if name in there}
 
 
 def lowest() -> list[str]:
@@ -102,7 +104,7 @@ def tried(name: str, python: str, built: Path, folder: Path) -> dict[str, Any]:
     there = Environment(folder, python)
     if name in ("wheel", "sdist"):
         there.install(next(built.glob("*.whl" if name == "wheel" else "*.tar.gz")))
-        there.run(there.python, "-c", ALONE)
+        there.run(there.python, "-c", ALONE + "assert 'site-packages' in dwalign.__file__")
         return {"passed": 1, "versions": there.versions()}
     bounds = [f"{package}=={version}" for package, version in lowest()] if name.startswith("lowest") else []
     (folder / "constraints.txt").write_text("\n".join(bounds) + "\n")
@@ -117,7 +119,7 @@ def tried(name: str, python: str, built: Path, folder: Path) -> dict[str, Any]:
     )  # fmt: skip
     counts = {what: int(count) for count, what in re.findall(r"(\d+) (passed|failed|skipped|error)", done.stdout)}
     if done.returncode and not counts.get("failed"):
-        raise RuntimeError(_last(done.stdout + done.stderr))
+        raise RuntimeError(f"the tests ended with {done.returncode}\n{_last(done.stdout + done.stderr)}")
     return {**counts, "versions": there.versions(), "log": done.stdout.splitlines()[-40:] if done.returncode else []}
 
 
@@ -126,10 +128,10 @@ def _last(text: str) -> str:
     return "\n".join(said[-40:])
 
 
-def run(config: Config) -> Iterator[tuple[str, dict[str, Any]]]:
+def run(config: Config, done: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     first = config.pythons[0]
-    places = {"wheel": first, "sdist": first, f"lowest, {first}": first}
-    places |= {f"newest, {python}": python for python in config.pythons}
+    places = {"wheel": first, "sdist": first, f"lowest, {Path(first).name}": first}
+    places |= {f"newest, {Path(python).name}": python for python in config.pythons}
     with tempfile.TemporaryDirectory() as above:
         built = Path(above) / "built"
         builder = Environment(Path(above), first)
@@ -137,7 +139,7 @@ def run(config: Config) -> Iterator[tuple[str, dict[str, Any]]]:
         shutil.copytree(ROOT, Path(above) / "source", ignore=shutil.ignore_patterns(".*", "runs", "build", "results"))
         builder.run(builder.python, "-m", "build", "--outdir", built, "source")
         for name, python in places.items():
-            if config.only and not name.startswith(config.only):
+            if name in done or (config.only and not name.startswith(config.only)):
                 continue
             print(f"{name} ...", flush=True)
             with tempfile.TemporaryDirectory() as folder:
@@ -148,34 +150,30 @@ def run(config: Config) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def summary(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    count = lambda one, what: report.point([[one.get(what, 0)]])
-    shown = ("jax", "numpy", "flax", "orbax-checkpoint")
-    versions = lambda one: ", ".join(f"{package} {one['versions'][package]}" for package in shown if package in one)
+    outcomes = ("passed", "failed", "skipped")
+    count = lambda what: {name: report.point([[one.get(what, 0)]]) for name, one in found.items()}
+    jax = "; ".join(f"{name}: {one['versions']['jax']}" for name, one in found.items() if "versions" in one)
     return {
         "experiment": "bounds",
-        "environment": report.environment(),
         "axis": "environment",
         "settings": list(found),
         "whole": True,
-        "panels": {
-            "tests": {
-                what: {name: count(one, what) for name, one in found.items()}
-                for what in ("passed", "failed", "skipped")
-            }
-        },
-        "found": found,
-        "versions": {name: versions(one) for name, one in found.items()},
+        "panels": {what: {what: count(what)} for what in outcomes},
+        "environments": found,
+        "caption": f"tests in each environment; merging two files is the one of wheel and sdist. JAX: {jax}.",
     }
 
 
 def main(config: Config) -> dict[str, Any]:
-    folder = report.open_run(Path(config.out) / "bounds", {"pythons": list(config.pythons)})
-    found: dict[str, dict[str, Any]] = {}
+    folder = report.open_run(Path(config.out) / "bounds", {"pythons": list(config.pythons)}, resume=config.resume)
+    file = folder / "results.json"
+    found: dict[str, dict[str, Any]] = report.read_json(file)["environments"] if file.exists() else {}
+    found = {name: one for name, one in found.items() if "fault" not in one}
     results: dict[str, Any] = {}
-    for name, one in run(config):
+    for name, one in run(config, found):
         found[name] = one
         results = summary(found)
-        report.write_json(folder / "results.json", results)
+        report.write_json(file, results)
         print(
             f"{name}: {one.get('fault') or {key: value for key, value in one.items() if key != 'versions'}}", flush=True
         )
@@ -184,5 +182,5 @@ def main(config: Config) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    found = main(tyro.cli(Config, description=__doc__))["found"]
+    found = main(tyro.cli(Config, description=__doc__))["environments"]
     sys.exit(any("fault" in one or one.get("failed") for one in found.values()))

@@ -10,7 +10,7 @@ from dwalign.symmetry import random_perms
 from tests import drawn
 
 NET = networks.cnn((8, 8, 1), (4, 6), (8,), 3)
-METHODS = ("weight_matching@3", "features+weight_matching", "activation_matching", "refine@3", "sinkhorn@5")
+METHODS = ("weight_matching@3", "features+weight_matching", "activation_matching", "refine@3")
 
 
 def found(method: str) -> str:

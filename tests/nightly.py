@@ -8,6 +8,7 @@ Writes runs/nightly/results.json after each kind of work; what is worth keeping 
 """
 
 import dataclasses
+import os
 import random
 import re
 import subprocess
@@ -47,7 +48,9 @@ class Config:
     programs: int = 1000
     files: int = 1000
     inputs: bool = True
-    """also every bad input of the tests"""
+    """also every bad input of the tests, and methods on 1 and 8 devices"""
+    seconds: float = 36000.0
+    """no batch of programs or files is begun after so long"""
     seed: int | None = None
     """of all that is drawn; another one each time by default"""
     out: str = "runs"
@@ -73,8 +76,28 @@ def killed(count: int, seed: int, faults: list[str]) -> Iterator[Row]:
         yield f"killed: {KILLED[name]}", {"tried": tried, "held": tried - broken}
 
 
-def fuzzed(programs: int, files: int, seed: int, faults: list[str]) -> Iterator[Row]:
-    config = fuzz.Config(programs=programs, files=files, seed=seed)
+def repeated(faults: list[str]) -> Iterator[Row]:
+    """What methods find in other runs, and beside other numbers of devices, to the last bit."""
+
+    def seen(count: int) -> list[str]:
+        flags = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"}
+        command = [sys.executable, "-m", "tests.devices"]
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | flags)
+        lines = done.stdout.splitlines()
+        if done.returncode or lines[0] != f"{count} devices":
+            raise ChildProcessError(f"tests.devices: {done.stdout[-200:]} {done.stderr[-500:]}")
+        return lines[1:]
+
+    first = seen(1)
+    for count in (1, 8):
+        pairs = list(zip(first, seen(count), strict=True))
+        faults += [f"{count} devices: {there} must be {here}" for here, there in pairs if here != there]
+        name = f"a second run on {count} device{'s' * (count > 1)}"
+        yield name, {"tried": len(pairs), "held": sum(here == there for here, there in pairs)}
+
+
+def fuzzed(programs: int, files: int, seed: int, seconds: float, faults: list[str]) -> Iterator[Row]:
+    config = fuzz.Config(programs=programs, files=files, seed=seed, seconds=seconds)
     batches = list(fuzz.run(config, set()))
     found = fuzz.summary(config, batches)
     faults += [f"{one['error']}: {one['case']}" for one in found["faults"]]
@@ -99,9 +122,13 @@ def refused(faults: list[str]) -> Iterator[Row]:
 
 
 def run(config: Config, seed: int, faults: list[str]) -> Iterator[Row]:
-    yield from killed(config.kills, seed, faults) if config.kills else ()
-    yield from fuzzed(config.programs, config.files, seed, faults) if config.programs or config.files else ()
-    yield from refused(faults) if config.inputs else ()
+    if config.kills:
+        yield from killed(config.kills, seed, faults)
+    if config.inputs:
+        yield from refused(faults)
+        yield from repeated(faults)
+    if config.programs or config.files:
+        yield from fuzzed(config.programs, config.files, seed, config.seconds, faults)
 
 
 def summary(config: Config, seed: int, rows: list[Row], faults: list[str]) -> dict[str, Any]:

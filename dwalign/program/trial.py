@@ -21,8 +21,9 @@ PyTree = Any
 QUICK = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
 }
+if jax.__version_info__ < (0, 11):  # later ones have no other emitters, and refuse the option
+    QUICK["xla_cpu_use_fusion_emitters"] = False
 LONG = 2e7
 # beyond so many parameters double precision asks for too much memory
 MOST_DOUBLE = 2**28

@@ -1,6 +1,5 @@
 """Aligners: trained, or those of another run."""
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -105,7 +104,7 @@ def open_home(options: C, name: str) -> tuple[C, Home]:
     best = [folder / f"seed-{seed}" / "checkpoints" / "best" for seed in range(options.seeds)]
     if missing := [str(file) for file in (folder / "config.json", *best) if not file.exists()]:
         raise report.RunError(f"{folder} must be a finished run of {options.seeds} aligners, {missing[0]} is missing")
-    settings = json.loads((folder / "config.json").read_text())
+    settings = report.read_json(folder / "config.json")
     if not {"recipe", "networks"} <= set(settings):
         raise report.RunError(f"{folder} must be a run of this version, its config.json is not; run it again")
     recipe, chunk = zoo.Recipe(**settings["recipe"]), settings["networks"]["chunk"]

@@ -21,9 +21,7 @@ def test_kinds(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(kinds.CASES, "tanh MLP", kinds.CASES["tanh MLP"]._replace(network=odd, methods=methods))
     config = kinds.Config("smoke", str(tmp_path), ("MLP", "tanh MLP"), ("MLP",), images=64, steps=5)
     results = kinds.main(config)
-    written, factors = (
-        json.loads((tmp_path / "kinds" / f"{name}.json").read_text()) for name in ("results", "factors")
-    )
+    written, factors = (report.read_json(tmp_path / "kinds" / f"{name}.json") for name in ("results", "factors"))
     assert written == json.loads(json.dumps(results)) and (tmp_path / "kinds" / "kinds.png").exists()
     assert report.series_table(written) in (said := capsys.readouterr().out) and report.series_table(factors) in said
 

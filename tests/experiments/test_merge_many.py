@@ -19,7 +19,7 @@ def test_merge_many(tmp_path, monkeypatch, capsys):
     assert set(results["repair"]["mlp"][merge_many.REPAIRED[0]]) == {
         *("not", "REPAIR, 16 images", "REPAIR, hidden layers alone", "RESCALE"),
     }
-    assert json.loads((tmp_path / "merge_many" / "results.json").read_text()) == json.loads(json.dumps(results))
+    assert report.read_json(tmp_path / "merge_many" / "results.json") == json.loads(json.dumps(results))
     assert (tmp_path / "merge_many" / "merge_many.png").exists()
     assert report.merging_table(results) in capsys.readouterr().out
 

@@ -34,7 +34,7 @@ def test_train_kinds(tmp_path, monkeypatch, capsys, draw):
         monkeypatch.setattr(study, name, one)
     monkeypatch.setattr(report, "series_figure", lambda *_: None)
     results = train_kinds.main(train_kinds.Config(out=str(tmp_path), widths=(5,)))
-    assert json.loads((tmp_path / "kinds-aligners" / "results.json").read_text()) == json.loads(json.dumps(results))
+    assert report.read_json(tmp_path / "kinds-aligners" / "results.json") == json.loads(json.dumps(results))
     assert report.series_table(results) in capsys.readouterr().out
 
     order, fixed, all_ = seen.values()
