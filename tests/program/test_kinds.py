@@ -121,6 +121,9 @@ BETWEEN = {
         "h0",
         "h0^-1",
     ),
+    "sorted rows": (lambda h: jnp.sort(h, 0), "scale", "h0", "h0^-1"),
+    "largest so far": (lambda h: lax.cummax(h, 0), "scale", "h0", "h0^-1"),
+    "summed as a tree": (lambda h: lax.associative_scan(jnp.add, h), "linear", "h0", "h0^-1"),
     "rows added": (lambda h: jnp.zeros_like(h).at[jnp.array([0, 0, 1])].add(h), "linear", "h0", "h0^-1"),
     "rows replaced": (lambda h: lax.dynamic_update_slice(h, 3 * h[:1], (2, 0)), "linear", "h0", "h0^-1"),
     "cond": (
@@ -717,6 +720,26 @@ def test_attention_has_bases_in_each_head(name):
     assert found == {g: "monomial" if g == "r" else kinds[g.rpartition("_")[2]] for g in found}
     # the shift of a softmax
     assert all("['key']['bias']" in path for path in certificate.unseen)
+
+
+PARTS = {
+    "the first": (lambda h: h[:, :3], "h0 + h1"),
+    "from a fixed start": (lambda h: lax.dynamic_slice_in_dim(h, 3, 3, 1), "h0 + h1"),
+    "by fixed numbers": (lambda h: h[:, np.arange(2, 4)], "h0 + h1 + h2"),
+    "every other": (lambda h: h[:, ::2], "(h0 & h1)"),
+    "a column": (lambda h: h.reshape(3, 3, 2)[..., 1], "(h0 & h1)"),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_parts_have_maps_of_their_own(name):
+    take, axes = PARTS[name]
+    width = jax.eval_shape(take, jax.ShapeDtypeStruct((3, 6), np.float32)).shape[-1]
+    params = weights(up=(5, 6), down=(width, 2), rest=(6, 2))
+    apply = lambda p, x: take(x @ p["up"]) @ p["down"] + x @ p["up"] @ p["rest"]
+    spec, certificate = inferred(apply, params, X)
+    assert str(spec.axes["up"]) == f"_, {axes}" and not certificate.missed
+    assert set(spec.kinds.values()) == {"linear"}
 
 
 # --- what is wrong, and what is missed, is told -----------------------------------------------------------------------
