@@ -742,6 +742,25 @@ def test_parts_have_maps_of_their_own(name):
     assert set(spec.kinds.values()) == {"linear"}
 
 
+def test_grouped_convolutions_have_factors_in_each_group():
+    conv = lambda x, kernel, groups: lax.conv_general_dilated(
+        x, kernel, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"), feature_group_count=groups
+    )
+
+    def apply(p, x):
+        h = jax.nn.relu(conv(x, p["up"], 1))
+        return conv(jax.nn.relu(conv(h, p["grouped"], 3)), p["down"], 1)
+
+    params, x = weights(up=(3, 5, 12), grouped=(3, 4, 6), down=(3, 6, 2)), drawn.normal(2, 7, 5)
+    spec, certificate = inferred(apply, params, x)
+    assert written(spec) == {
+        "['down']": "_, h0*h2^-1, _",
+        "['grouped']": "_, h1^-1, h0*h2",
+        "['up']": "_, _, h0*h1",
+    }
+    assert dict(spec.kinds) == {"h0": "permutation", "h1": "scale", "h2": "scale"} and not certificate.missed
+
+
 # --- what is wrong, and what is missed, is told -----------------------------------------------------------------------
 
 
