@@ -761,6 +761,23 @@ def test_grouped_convolutions_have_factors_in_each_group():
     assert dict(spec.kinds) == {"h0": "permutation", "h1": "scale", "h2": "scale"} and not certificate.missed
 
 
+def test_keys_without_a_bias_of_their_own():
+    def apply(p, x, keys=jnp.zeros_like, values=lambda v: v):
+        bias = jnp.concatenate([p["q"], keys(p["q"]), values(p["v"])])
+        q, k, v = jnp.moveaxis((x @ p["qkv"] + bias[None, None]).reshape(*x.shape[:2], 3, 2, 3), 2, 0)
+        seen = jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", q, k))
+        return jnp.einsum("bhqk,bkhd,hdo->bqo", seen, v, p["o"])
+
+    params, x = weights(qkv=(5, 18), q=(6,), v=(6,), o=(2, 3, 2)), drawn.normal(2, 4, 5)
+    spec, certificate = inferred(apply, params, x)
+    assert dict(spec.kinds) == {"h0": "permutation", "h1": "linear", "h2": "linear"} and not certificate.missed
+    assert written(spec)["['q']"] == "h0*h1" and written(spec)["['qkv']"] == "_, h0*h1 + h0*h1^-1 + h0*h2"
+    ones = inferred(lambda p, x: apply(p, x, keys=jnp.ones_like), params, x)[0]
+    assert ones.kinds["h1"] == "permutation" and ones.kinds["h2"] == "linear"
+    cosine = inferred(lambda p, x: apply(p, x, values=jnp.zeros_like), params, x)[0]
+    assert cosine.kinds["h1"] == cosine.kinds["h2"] == "linear"
+
+
 # --- what is wrong, and what is missed, is told -----------------------------------------------------------------------
 
 

@@ -58,10 +58,48 @@ def _lines(u: Unknowns, step: Step, operands: Sequence[Occurrence] | None = None
     found: dict[Slot, list[Slot | None]] = {slot: [] for slot in all_slots(u.slots(out))}
     for operand in operands:
         dims = u.slots(operand) if len(operand.dims) == len(out.dims) else [[] for _ in out.dims]
-        rows = dict(pair for d, along in enumerate(u.slots(out)) for pair in matched(u, step, dims[d], along))
+        rows: dict[Slot, Slot | None] = {}
+        for d, along in enumerate(u.slots(out)):
+            nothing = _nothing(u, operand, out, d) if step.name in SUMS and dims[d] else set()
+            rows |= dict.fromkeys(nothing, NOTHING)
+            rows |= dict(matched(u, step, dims[d], [slot for slot in along if slot not in nothing]))
         for slot, ins in found.items():
             ins.append(rows.get(slot))
     return list(found.items())
+
+
+SUMS = ("add", "sub", "add_any")
+# stands for the places where an operand is zero
+NOTHING = Slot("", 0)
+
+
+def _nothing(u: Unknowns, operand: Occurrence, out: Occurrence, d: int) -> set[Slot]:
+    """The places along a dimension of a sum at which an operand is zero, such as keys without a bias of their own."""
+    zero, atom = _zero_pieces(u, operand, d), out.dims[d]
+    if zero is None or atom is None:
+        return set()
+    places = [on for leaf, on in _positions(atom) if u.groups.get(leaf)]
+    return {slot for slot, on in zip(u.slots(out)[d], places, strict=True) if zero[on].all()}
+
+
+def _zero_pieces(u: Unknowns, one: Occurrence, d: int) -> np.ndarray | None:
+    """Which positions of a dimension that was put together are pieces of zeros."""
+    if (atom := one.dims[d]) is None:
+        return None
+    while one.origin is not None:
+        name, operands = one.origin
+        along = [k for k, other in enumerate(one.dims) if other is not None and find(other) is find(atom)]
+        if len(along) != 1 or name not in (*MOVED, "concatenate"):
+            return None
+        if name == "concatenate":
+            sizes = [getattr(piece.dims[along[0]], "size", 1) for piece in operands]
+            return np.repeat([u.is_zero(piece) for piece in operands], sizes) if sum(sizes) == atom.size else None
+        one = operands[0]
+    return None
+
+
+# entries move, and dimensions stay what they are
+MOVED = ("broadcast_in_dim", "convert_element_type", "copy", "expand_dims", "reshape", "squeeze", "transpose")
 
 
 def _hand_on(u: Unknowns, step: Step, out: Slot, ins: Sequence[Slot]) -> None:
@@ -75,7 +113,7 @@ def _hand_on(u: Unknowns, step: Step, out: Slot, ins: Sequence[Slot]) -> None:
 def _equal(u: Unknowns, step: Step, lines: Sequence[Line], operands: Sequence[Occurrence], *, sign=True) -> None:
     """All change alike; what does not carry the group must be zero."""
     for out, ins in lines:
-        present = [slot for slot in ins if slot is not None]
+        present = [slot for slot in ins if slot is not None and slot is not NOTHING]
         for slot in present:
             u.same(out, slot, sign=sign)
         if any(slot is None and not u.is_zero(one) for slot, one in zip(ins, operands, strict=True)):
