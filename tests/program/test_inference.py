@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.ad_checkpoint import checkpoint_name
 
-from dwalign.program import InferenceError, certify, infer_spec
+from dwalign.program import CertificateError, InferenceError, certify, infer_spec
 from dwalign.program.inference import facts
 from dwalign.symmetry import Axes, PermutationSpec, Sum, correspondence
 from tests import drawn
@@ -380,6 +380,22 @@ def test_fused_projections_part(name):
     spec = infer_spec(apply, params, x)
     assert str(spec.axes["qkv"]) == axes
     certify(spec, apply, params, x)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["head*(a & b & a)", "head*(b & a & a)", "head*(b & b & a)", "head*(a + a + b)", "head*a*3"]
+)
+def test_what_takes_turns_is_told_apart(wrong):
+    apply, params, _ = FUSED["threes inside of units"]
+    x, sizes = drawn.normal(3, 4, INNER), {"head": HEADS, "a": UNITS, "b": UNITS}
+    spec = lambda axes: PermutationSpec(
+        {"o": Axes("head", "b", None), "qkv": Axes.parse(f"_, {axes}")},
+        sizes,
+        batch={"a": ("head",), "b": ("head",)},
+    )
+    certify(spec("head*(a & a & b)"), apply, params, x)
+    with pytest.raises(CertificateError):
+        certify(spec(wrong), apply, params, x)
 
 
 def test_biases_that_are_put_side_by_side():

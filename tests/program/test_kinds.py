@@ -121,6 +121,9 @@ BETWEEN = {
         "h0",
         "h0^-1",
     ),
+    "sorted rows": (lambda h: jnp.sort(h, 0), "scale", "h0", "h0^-1"),
+    "largest so far": (lambda h: lax.cummax(h, 0), "scale", "h0", "h0^-1"),
+    "summed as a tree": (lambda h: lax.associative_scan(jnp.add, h), "linear", "h0", "h0^-1"),
     "rows added": (lambda h: jnp.zeros_like(h).at[jnp.array([0, 0, 1])].add(h), "linear", "h0", "h0^-1"),
     "rows replaced": (lambda h: lax.dynamic_update_slice(h, 3 * h[:1], (2, 0)), "linear", "h0", "h0^-1"),
     "cond": (
@@ -717,6 +720,62 @@ def test_attention_has_bases_in_each_head(name):
     assert found == {g: "monomial" if g == "r" else kinds[g.rpartition("_")[2]] for g in found}
     # the shift of a softmax
     assert all("['key']['bias']" in path for path in certificate.unseen)
+
+
+PARTS = {
+    "the first": (lambda h: h[:, :3], "h0 + h1"),
+    "from a fixed start": (lambda h: lax.dynamic_slice_in_dim(h, 3, 3, 1), "h0 + h1"),
+    "by fixed numbers": (lambda h: h[:, np.arange(2, 4)], "h0 + h1 + h2"),
+    "every other": (lambda h: h[:, ::2], "(h0 & h1)"),
+    "a column": (lambda h: h.reshape(3, 3, 2)[..., 1], "(h0 & h1)"),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_parts_have_maps_of_their_own(name):
+    take, axes = PARTS[name]
+    width = jax.eval_shape(take, jax.ShapeDtypeStruct((3, 6), np.float32)).shape[-1]
+    params = weights(up=(5, 6), down=(width, 2), rest=(6, 2))
+    apply = lambda p, x: take(x @ p["up"]) @ p["down"] + x @ p["up"] @ p["rest"]
+    spec, certificate = inferred(apply, params, X)
+    assert str(spec.axes["up"]) == f"_, {axes}" and not certificate.missed
+    assert set(spec.kinds.values()) == {"linear"}
+
+
+def test_grouped_convolutions_have_factors_in_each_group():
+    conv = lambda x, kernel, groups: lax.conv_general_dilated(
+        x, kernel, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"), feature_group_count=groups
+    )
+
+    def apply(p, x):
+        h = jax.nn.relu(conv(x, p["up"], 1))
+        return conv(jax.nn.relu(conv(h, p["grouped"], 3)), p["down"], 1)
+
+    params, x = weights(up=(3, 5, 12), grouped=(3, 4, 6), down=(3, 6, 2)), drawn.normal(2, 7, 5)
+    spec, certificate = inferred(apply, params, x)
+    assert written(spec) == {
+        "['down']": "_, h0*h2^-1, _",
+        "['grouped']": "_, h1^-1, h0*h2",
+        "['up']": "_, _, h0*h1",
+    }
+    assert dict(spec.kinds) == {"h0": "permutation", "h1": "scale", "h2": "scale"} and not certificate.missed
+
+
+def test_keys_without_a_bias_of_their_own():
+    def apply(p, x, keys=jnp.zeros_like, values=lambda v: v):
+        bias = jnp.concatenate([p["q"], keys(p["q"]), values(p["v"])])
+        q, k, v = jnp.moveaxis((x @ p["qkv"] + bias[None, None]).reshape(*x.shape[:2], 3, 2, 3), 2, 0)
+        seen = jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", q, k))
+        return jnp.einsum("bhqk,bkhd,hdo->bqo", seen, v, p["o"])
+
+    params, x = weights(qkv=(5, 18), q=(6,), v=(6,), o=(2, 3, 2)), drawn.normal(2, 4, 5)
+    spec, certificate = inferred(apply, params, x)
+    assert dict(spec.kinds) == {"h0": "permutation", "h1": "linear", "h2": "linear"} and not certificate.missed
+    assert written(spec)["['q']"] == "h0*h1" and written(spec)["['qkv']"] == "_, h0*h1 + h0*h1^-1 + h0*h2"
+    ones = inferred(lambda p, x: apply(p, x, keys=jnp.ones_like), params, x)[0]
+    assert ones.kinds["h1"] == "permutation" and ones.kinds["h2"] == "linear"
+    cosine = inferred(lambda p, x: apply(p, x, values=jnp.zeros_like), params, x)[0]
+    assert cosine.kinds["h1"] == cosine.kinds["h2"] == "linear"
 
 
 # --- what is wrong, and what is missed, is told -----------------------------------------------------------------------

@@ -58,10 +58,48 @@ def _lines(u: Unknowns, step: Step, operands: Sequence[Occurrence] | None = None
     found: dict[Slot, list[Slot | None]] = {slot: [] for slot in all_slots(u.slots(out))}
     for operand in operands:
         dims = u.slots(operand) if len(operand.dims) == len(out.dims) else [[] for _ in out.dims]
-        rows = dict(pair for d, along in enumerate(u.slots(out)) for pair in matched(u, step, dims[d], along))
+        rows: dict[Slot, Slot | None] = {}
+        for d, along in enumerate(u.slots(out)):
+            nothing = _nothing(u, operand, out, d) if step.name in SUMS and dims[d] else set()
+            rows |= dict.fromkeys(nothing, NOTHING)
+            rows |= dict(matched(u, step, dims[d], [slot for slot in along if slot not in nothing]))
         for slot, ins in found.items():
             ins.append(rows.get(slot))
     return list(found.items())
+
+
+SUMS = ("add", "sub", "add_any")
+# stands for the places where an operand is zero
+NOTHING = Slot("", 0)
+
+
+def _nothing(u: Unknowns, operand: Occurrence, out: Occurrence, d: int) -> set[Slot]:
+    """The places along a dimension of a sum at which an operand is zero, such as keys without a bias of their own."""
+    zero, atom = _zero_pieces(u, operand, d), out.dims[d]
+    if zero is None or atom is None:
+        return set()
+    places = [on for leaf, on in _positions(atom) if u.groups.get(leaf)]
+    return {slot for slot, on in zip(u.slots(out)[d], places, strict=True) if zero[on].all()}
+
+
+def _zero_pieces(u: Unknowns, one: Occurrence, d: int) -> np.ndarray | None:
+    """Which positions of a dimension that was put together are pieces of zeros."""
+    if (atom := one.dims[d]) is None:
+        return None
+    while one.origin is not None:
+        name, operands = one.origin
+        along = [k for k, other in enumerate(one.dims) if other is not None and find(other) is find(atom)]
+        if len(along) != 1 or name not in (*MOVED, "concatenate"):
+            return None
+        if name == "concatenate":
+            sizes = [getattr(piece.dims[along[0]], "size", 1) for piece in operands]
+            return np.repeat([u.is_zero(piece) for piece in operands], sizes) if sum(sizes) == atom.size else None
+        one = operands[0]
+    return None
+
+
+# entries move, and dimensions stay what they are
+MOVED = ("broadcast_in_dim", "convert_element_type", "copy", "expand_dims", "reshape", "squeeze", "transpose")
 
 
 def _hand_on(u: Unknowns, step: Step, out: Slot, ins: Sequence[Slot]) -> None:
@@ -75,7 +113,7 @@ def _hand_on(u: Unknowns, step: Step, out: Slot, ins: Sequence[Slot]) -> None:
 def _equal(u: Unknowns, step: Step, lines: Sequence[Line], operands: Sequence[Occurrence], *, sign=True) -> None:
     """All change alike; what does not carry the group must be zero."""
     for out, ins in lines:
-        present = [slot for slot in ins if slot is not None]
+        present = [slot for slot in ins if slot is not None and slot is not NOTHING]
         for slot in present:
             u.same(out, slot, sign=sign)
         if any(slot is None and not u.is_zero(one) for slot, one in zip(ins, operands, strict=True)):
@@ -497,12 +535,17 @@ def where_largest(u, step):
 # sums of products
 
 
-def _contracted(u: Unknowns, step: Step, out: Occurrence, pairs, dims: tuple[dict[int, int], dict[int, int]]) -> None:
+Slots = Sequence[Sequence[Slot]]
+
+
+def _contracted(
+    u: Unknowns, step: Step, operands: tuple[Slots, Slots], pairs, dims: tuple[dict[int, int], dict[int, int]]
+) -> None:
     """`pairs` of dimensions are summed over; `dims` say for both operands which of the result are theirs.
 
     A dimension of both is a product unit by unit.
     """
-    left, right = (u.slots(one) for one in step.ins[:2])
+    left, right = operands
     for k, m in pairs:
         for one, other in matched(u, step, left[k], right[m]):
             if other is not None:
@@ -510,10 +553,9 @@ def _contracted(u: Unknowns, step: Step, out: Occurrence, pairs, dims: tuple[dic
                 u.touch(step, *(slot for slot in (one, other) if slot.unknown in u.products))
             else:
                 _summed(u, step, [one])
-    for d, after in enumerate(u.slots(out)):
-        both = [(one, side[of[d]]) for one, side, of in zip(step.ins, (left, right), dims, strict=False) if d in of]
+    for d, after in enumerate(u.slots(step.outs[0])):
         found: dict[Slot, list[Slot]] = {slot: [] for slot in after}
-        for _, before in both:
+        for before in (side[of[d]] for side, of in zip(operands, dims, strict=True) if d in of):
             for slot, own in matched(u, step, before, after):
                 if own is not None:
                     found[slot].append(own)
@@ -532,21 +574,24 @@ def dot(u, step):
     free_r = [k for k in range(right) if k not in (*pairs_r, *batch_r)]
     first = dict(enumerate([*batch_l, *free_l]))
     second = dict(enumerate(batch_r)) | {len(batch_l) + len(free_l) + d: k for d, k in enumerate(free_r)}
-    _contracted(u, step, step.outs[0], list(zip(pairs_l, pairs_r, strict=True)), (first, second))
+    both = u.slots(step.ins[0]), u.slots(step.ins[1])
+    _contracted(u, step, both, list(zip(pairs_l, pairs_r, strict=True)), (first, second))
 
 
 @rule("conv_general_dilated")
 def convolve(u, step):
+    """The channels of each group are summed over; which group they are of is a product unit by unit."""
     params = step.eqn.params
-    numbers, groups = params["dimension_numbers"], params["feature_group_count"]
+    numbers = params["dimension_numbers"]
     (batch, features, *space), (outputs, inputs, *_) = numbers.lhs_spec, numbers.rhs_spec
     (out_batch, out_features, *out_space) = numbers.out_spec
-    (_, right), (out,) = step.ins, step.outs
-    if params["batch_group_count"] > 1 or (groups > 1 and u.slots(right)[inputs]):
-        # units inside of groups: the channels of one operand are spread over two dimensions of the other
+    if params["batch_group_count"] > 1:
         return forbid(u, step)
-    first = {out_batch: batch, **dict(zip(out_space, space, strict=True))}
-    second = {out_features: outputs}
-    if groups > 1:
-        return _contracted(u, step, out, [], ({**first, out_features: features}, second))
-    return _contracted(u, step, out, [(features, inputs)], (first, second))
+    left, right = list(u.slots(step.ins[0])), u.slots(step.ins[1])
+    channels, summed = left[features], {slot.group for slot in right[inputs]}
+    if params["feature_group_count"] == 1:
+        summed |= {slot.group for slot in channels}
+    left[features] = [slot for slot in channels if slot.group not in summed]
+    left.append([slot for slot in channels if slot.group in summed])
+    first = {out_batch: batch, out_features: features, **dict(zip(out_space, space, strict=True))}
+    return _contracted(u, step, (left, right), [(len(left) - 1, inputs)], (first, {out_features: outputs}))
