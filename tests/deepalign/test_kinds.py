@@ -143,8 +143,8 @@ def test_networks_in_their_gauge(name):
         make_step(None, net, zoo, None)
     assert set(reduced.spec.kinds.values()) <= {"permutation", "sign", "orthogonal"} and gauged(reduced, zoo)[1] is zoo
     for k in range(2):
-        found = net.apply(take_networks(networks, k), net.example)
-        np.testing.assert_allclose(found, net.apply(a, net.example), rtol=1e-3, atol=1e-4)
+        found = jax.jit(net.apply)(take_networks(networks, k), net.example)
+        np.testing.assert_allclose(found, jax.jit(net.apply)(a, net.example), rtol=1e-3, atol=1e-4)
     order = weight_matching(reduced, *(take_networks(networks, k) for k in range(2))).perms
     assert_close(
         net.spec, *(permute(reduced.spec, take_networks(networks, k), one) for k, one in enumerate(({}, order))), than=a
