@@ -3,7 +3,7 @@
 >>> import jax
 >>> from dwalign import apply, networks
 >>> net = networks.mlp(8, (6, 5), 3)
->>> a = net.init(jax.random.key(0))
+>>> a = jax.jit(net.init)(jax.random.key(0))
 >>> b = apply.permute(net.spec, a, apply.random_perms(net.spec, jax.random.key(1)))
 >>> found = apply.align(net, a, b, "weight_matching", key=jax.random.key(2))
 >>> float(apply.distance(net.spec, a, b, perms=found.perms))

@@ -1,5 +1,6 @@
 """Two CPU devices for the tests of meshes; implicit rank promotion is an error."""
 
+import gc
 import os
 from importlib import metadata
 
@@ -18,3 +19,7 @@ import jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_disable_most_optimizations", True)
+
+# traces are many small objects that live as long as their programs: looking through them again and again takes as long
+# as every fourteenth test
+gc.set_threshold(20_000, 20, 20)

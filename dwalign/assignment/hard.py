@@ -21,7 +21,7 @@ PyTree = Any
 # the sum of n^3 that repays the start of a thread: some milliseconds of work
 WORTH_A_THREAD = 2e7
 # smaller problems are solved before their means are known
-WORTH_CENTRING = 256
+WORTH_CENTRING = 64
 
 
 def hungarian(scores: PyTree) -> PyTree:

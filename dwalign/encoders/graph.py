@@ -154,14 +154,14 @@ def message_rounds(
             hidden = message_round(f"round_{r}_", module.spec, blocks, parts, hidden, start, channels)
         return hidden
     # one program for all rounds, which differ in their parameters alone: it is compiled once
-    learned = module.variables["params"]
+    learned = module.variables.get("params", {})
     own = [
         {name.replace(f"_{r}_", "_", 1): x for name, x in learned.items() if name.startswith(f"round_{r}_")}
         for r in range(count)
     ]
     one = _Round(module.spec, channels, module.shared, outer)
     run = lambda hidden, own: (one.apply({"params": {**learned, **own}}, blocks, hidden, start), None)
-    return jax.lax.scan(run, start, stack_networks(own))[0]
+    return jax.lax.scan(run, start, stack_networks(own), count)[0]
 
 
 class _Round(nn.Module):

@@ -89,7 +89,8 @@ def repair(
     >>> from dwalign.networks import mlp
     >>> from dwalign.symmetry import mean
     >>> net, data = mlp(4, (8,), 2), Data(np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32))
-    >>> networks = [net.init(jax.random.key(seed)) for seed in range(3)]
+    >>> init = jax.jit(net.init)
+    >>> networks = [init(jax.random.key(seed)) for seed in range(3)]
     >>> spread = lambda params: float(net.capture(params, data.inputs)[1].pre["h0"].std())
     >>> merged = mean(net.spec, networks)
     >>> spread(merged) < 0.7 * spread(networks[0]) < spread(repair(net, merged, networks, data))

@@ -1,5 +1,6 @@
 """What networks are for: the loss that is lowered, and the examples that count as right."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import optax
 
 from dwalign.program.capture import Units
 from dwalign.program.data import Data
+from dwalign.symmetry import dtype_of
 
 PyTree = Any
 
@@ -79,7 +81,7 @@ def check_task(caller: str, task: Any, apply: Callable, params: PyTree, data: Da
         _check_labels(caller, outputs, data.labels)
     if task.loss is mean_squared_error:
         _check_values(caller, outputs, data.labels)
-    if (found := jax.eval_shape(task.loss, outputs, data.labels)) is None or jnp.shape(found):
+    if (found := _shapes(task.loss, outputs, data.labels)) is None or jnp.shape(found):
         raise ValueError(
             f"{caller}: loss(outputs, labels) must be a scalar, found {found and jnp.shape(found)}; take the mean over "
             "examples"
@@ -89,7 +91,7 @@ def check_task(caller: str, task: Any, apply: Callable, params: PyTree, data: Da
 def outputs_of(caller: str, apply: Callable, params: PyTree, inputs: PyTree) -> PyTree:
     """The shapes of `apply(params, inputs)`; raise `ValueError` where the program does not take these."""
     try:
-        return jax.eval_shape(apply, params, inputs)
+        return _shapes(apply, params, inputs)
     except Exception as error:  # whatever the program raises on what it was not made for
         shapes = ", ".join(str(jnp.shape(leaf)) for leaf in jax.tree.leaves(inputs))
         said = " ".join(str(error).split())[:200]
@@ -97,6 +99,18 @@ def outputs_of(caller: str, apply: Callable, params: PyTree, inputs: PyTree) -> 
             f"{caller}: inputs and params must be those that the network takes, but for the inputs found, {shapes}, it "
             f"raised {type(error).__name__}: {said}"
         ) from error
+
+
+def _shapes(function: Callable, *args: PyTree) -> PyTree:
+    """`jax.eval_shape`, remembered: every call of a method asks, and tracing takes longer than some methods do."""
+    leaves, treedef = jax.tree.flatten(args)
+    known = tuple([(np.shape(leaf), dtype_of(leaf)) for leaf in leaves])
+    return _shapes_once(function, treedef, known, jax.config.jax_enable_x64)
+
+
+@functools.lru_cache(256)
+def _shapes_once(function: Callable, treedef, known, wide: bool) -> PyTree:
+    return jax.eval_shape(function, *treedef.unflatten([jax.ShapeDtypeStruct(*leaf) for leaf in known]))
 
 
 def _shown(task: Any) -> str:

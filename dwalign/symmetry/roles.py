@@ -39,7 +39,7 @@ def block_roles(spec: PermutationSpec, blocks: Sequence[Block], *, shared: bool 
     >>> from dwalign.networks import mlp
     >>> import jax
     >>> net = mlp(64, (16, 16, 16), 10)
-    >>> block_roles(net.spec, net.spec.blocks(net.init(jax.random.key(0))))[1::2]
+    >>> block_roles(net.spec, net.spec.blocks(jax.jit(net.init)(jax.random.key(0))))[1::2]
     ['kernel(64, .)', 'kernel(., .)', 'kernel(., .)', 'kernel(., 10)']
     """
     if not shared:

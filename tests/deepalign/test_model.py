@@ -62,7 +62,7 @@ def test_the_method_gives_the_scores_and_permutations_of_the_aligner_eagerly_and
 
 @pytest.mark.parametrize("outputs", ["logits", "values"])
 def test_descent_brings_the_merged_network_closer_to_both(outputs, network, networks, data):
-    shape = dataclasses.replace(CONFIG, encoder="graph", updates=0, descent=5, outputs=outputs)
+    shape = dataclasses.replace(CONFIG, encoder="graph", depth=1, updates=0, descent=5, outputs=outputs)
     model = make_model(network, shape, data.inputs)
     without = make_model(network, dataclasses.replace(shape, descent=0), data.inputs)
     variables = untrained(model, take_networks(networks, 0))

@@ -44,7 +44,7 @@ def test_moved_pictures_keep_their_labels():
 def test_a_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(experiment, "methods", lambda config: [naive, weight_matching])
     monkeypatch.setattr(experiment, "in_all_kinds", lambda config: [weight_matching])
-    config = experiment.read_config(["--preset", "smoke", "--images", "64", "--epochs", "40", "--out", str(tmp_path)])
+    config = experiment.read_config(["--preset", "smoke", "--images", "64", "--epochs", "12", "--out", str(tmp_path)])
     results = experiment.main(config)
     home = tmp_path / "transformer-gpt"
     assert json.loads((home / "results.json").read_text()) == json.loads(json.dumps(results))

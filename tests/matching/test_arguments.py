@@ -24,8 +24,10 @@ from dwalign.networks import mlp
 from dwalign.symmetry import Alignment, compose, identity, inverse, permute
 from tests import drawn
 
-NET = mlp(6, (5, 4), 3)
+NET, SHALLOW = mlp(6, (5, 4), 3), mlp(6, (5,), 3)
 A, B = (drawn.weights(NET.params, seed) for seed in (0, 1))
+# where every method is compiled, one hidden layer will do
+ONE, TWO = (drawn.weights(SHALLOW.params, seed) for seed in (0, 1))
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((32, 6)).astype(np.float32), RNG.integers(0, 3, 32)
 SHORT = {
@@ -42,26 +44,26 @@ KEY = jax.random.key(0)
 
 def masked(params, inputs):
     """The network reads its inputs from a dictionary, with a mask and one number that all examples share."""
-    return NET.apply(params, inputs["scale"] * inputs["x"] * inputs["mask"][..., None])
+    return SHALLOW.apply(params, inputs["scale"] * inputs["x"] * inputs["mask"][..., None])
 
 
 MASKED = {"x": 2 * X, "mask": np.ones(32, np.float32), "scale": 0.5}
-READS_TREES = dwalign.network(masked, A, MASKED)
+READS_TREES = dwalign.network(masked, ONE, MASKED)
 
 
 @pytest.mark.parametrize("method", SHORT.values(), ids=SHORT)
 def test_inputs_are_trees_of_numpy_arrays(method):
     """The same result as for the one array that they stand for."""
-    assert READS_TREES.spec == NET.spec
-    plain = method(NET, A, B, key=KEY, data=Data(jnp.asarray(X), jnp.asarray(Y)))
-    found = method(READS_TREES, A, B, key=KEY, data=Data(MASKED, Y))
+    assert READS_TREES.spec == SHALLOW.spec
+    plain = method(SHALLOW, ONE, TWO, key=KEY, data=Data(jnp.asarray(X), jnp.asarray(Y)))
+    found = method(READS_TREES, ONE, TWO, key=KEY, data=Data(MASKED, Y))
     chex.assert_trees_all_equal(found.perms, plain.perms)
     chex.assert_trees_all_close(found[1:], plain[1:], rtol=1e-5, atol=1e-5)
 
 
 def test_inputs_may_be_constants_of_a_program_or_arguments_of_it():
-    many = jax.tree.map(lambda x, y: np.stack([x, y]), (A, B), (B, A))
-    found = SHORT["refine"](READS_TREES, A, B, key=KEY, data=Data(MASKED, Y))
+    many = jax.tree.map(lambda x, y: np.stack([x, y]), (ONE, TWO), (TWO, ONE))
+    found = SHORT["refine"](READS_TREES, ONE, TWO, key=KEY, data=Data(MASKED, Y))
 
     @jax.jit
     def both(many, data):
@@ -74,18 +76,18 @@ def test_inputs_may_be_constants_of_a_program_or_arguments_of_it():
 
 
 def test_curves_read_trees_of_numpy_arrays():
-    found = evaluation.curve(READS_TREES, A, B, Data(MASKED, Y), points=3, chunk=7)
-    chex.assert_trees_all_close(found, evaluation.curve(NET, A, B, Data(X, Y), points=3), rtol=1e-5)
+    found = evaluation.curve(READS_TREES, ONE, TWO, Data(MASKED, Y), points=3, chunk=7)
+    chex.assert_trees_all_close(found, evaluation.curve(SHALLOW, ONE, TWO, Data(X, Y), points=3), rtol=1e-5)
 
 
 def test_networks_of_several_inputs_take_a_tuple_of_them():
     def program(params, x, adjacency, scale):
-        return NET.apply(params, scale[:, None] * jnp.einsum("mij,mj->mi", adjacency, x))
+        return SHALLOW.apply(params, scale[:, None] * jnp.einsum("mij,mj->mi", adjacency, x))
 
     eyes, halves = np.broadcast_to(np.eye(6, dtype=np.float32), (32, 6, 6)), np.full(32, 0.5, np.float32)
-    net = dwalign.network(program, A, X, eyes, halves)
-    found = dwalign.align(net, A, B, "activation_matching", data=Data((2 * X, eyes, halves)))
-    chex.assert_trees_all_equal(found.perms, activation_matching(NET, A, B, data=Data(X)).perms)
+    net = dwalign.network(program, ONE, X, eyes, halves)
+    found = dwalign.align(net, ONE, TWO, "activation_matching", data=Data((2 * X, eyes, halves)))
+    chex.assert_trees_all_equal(found.perms, activation_matching(SHALLOW, ONE, TWO, data=Data(X)).perms)
 
 
 CAST = {
@@ -99,8 +101,8 @@ CAST = {
 @pytest.mark.parametrize("method", SHORT.values(), ids=SHORT)
 def test_weights_of_every_type(method, kind):
     with jax.enable_x64(kind in ("x64", "float64")):
-        a, b = (jax.tree.map(CAST[kind], params) for params in (A, B))
-        found = method(NET, a, b, key=KEY, data=Data(X, Y))
+        a, b = (jax.tree.map(CAST[kind], params) for params in (ONE, TWO))
+        found = method(SHALLOW, a, b, key=KEY, data=Data(X, Y))
         assert {perm.dtype for perm in found.perms.values()} == {jnp.dtype("int32")}
         chex.assert_tree_all_finite(found)
         if found.history is not None:

@@ -149,8 +149,8 @@ def test_weight_matching_finds_what_is_planted(name):
         net, a, b = planted(name, seed)
         assert set(net.spec.kinds.values()) >= KINDS.get(name, set())
         aligned = assert_found(net, a, b, weight_matching(net, a, b))
-    expected = np.asarray(net.apply(a, net.example))
-    np.testing.assert_allclose(net.apply(aligned, net.example), expected, atol=1e-4 * np.abs(expected).max())
+    expected = np.asarray(jax.jit(net.apply)(a, net.example))
+    np.testing.assert_allclose(jax.jit(net.apply)(aligned, net.example), expected, atol=1e-4 * np.abs(expected).max())
 
 
 # one of each kind: scales, signs, both, rotations, maps
@@ -166,7 +166,7 @@ def answers(name, examples=64):
         inputs = np.random.default_rng(3).integers(0, BUILT[name]["vocabulary"], (examples, *shape))
     else:
         inputs = drawn.normal(examples, *shape, seed=3)
-    return Data(inputs, np.asarray(net.apply(a, inputs)))
+    return Data(inputs, np.asarray(jax.jit(net.apply)(a, inputs)))
 
 
 @pytest.mark.parametrize("name", [*SOME, "transformer_folded"])
@@ -177,8 +177,8 @@ def test_activations_tell_elements_of_every_kind(name, method):
     data = answers(name)
     merged = interpolate(net.spec, a, permute(net.spec, b, method(net, a, b, data=data).perms))
     largest = np.abs(data.labels).max()
-    np.testing.assert_allclose(net.apply(merged, data.inputs), data.labels, atol=1e-3 * largest)
-    unaligned = net.apply(interpolate(net.spec, a, b), data.inputs)
+    np.testing.assert_allclose(jax.jit(net.apply)(merged, data.inputs), data.labels, atol=1e-3 * largest)
+    unaligned = jax.jit(net.apply)(interpolate(net.spec, a, b), data.inputs)
     assert np.abs(unaligned - data.labels).max() > 0.1 * largest
 
 

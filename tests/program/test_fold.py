@@ -375,7 +375,7 @@ def test_several_inputs_and_counters():
     x, mask = drawn.normal(3, 5), np.array([1.0, 0.0, 1.0], np.float32)
     net = dwalign.network(apply, params, x, mask)
     folded, after = fold_norms(net, params)
-    close(folded.apply(after, (x, mask)), apply(params, x, mask))
+    close(jax.jit(folded.apply)(after, (x, mask)), jax.jit(apply)(params, x, mask))
     assert after["count"] is params["count"] and (after["gain"] == 1).all()
 
 
@@ -421,7 +421,7 @@ def test_an_encoder_of_torch():
 
 def test_the_folded_program_is_the_same_where_constants_are_computed_at_once():
     network = networks.vit((8, 8, 1), 4, dim=8, depth=1, heads=2, width=6)
-    folded, params = fold_norms(network, network.init(jax.random.key(0)))
+    folded, params = fold_norms(network, drawn.weights(network.params))
     with jax.ensure_compile_time_eval():
         there = jax.make_jaxpr(folded.apply)(params, folded.example)
     count = lambda program: sum(eqn.primitive.name == "reduce_sum" for eqn in program.eqns)
@@ -439,8 +439,10 @@ def test_what_is_rotated_and_averaged_runs_in_the_program_that_it_came_from():
     moved = dwalign.permute(folded.spec, b, perms)
     middle = dwalign.interpolate(folded.spec, a, moved, 0.5)
     for params in (moved, middle):
-        np.testing.assert_allclose(network.apply(params, images), folded.apply(params, images), atol=1e-5)
-    np.testing.assert_allclose(network.apply(moved, images), network.apply(b, images), atol=1e-4)
+        np.testing.assert_allclose(
+            jax.jit(network.apply)(params, images), jax.jit(folded.apply)(params, images), atol=1e-5
+        )
+    np.testing.assert_allclose(jax.jit(network.apply)(moved, images), jax.jit(network.apply)(b, images), atol=1e-4)
 
 
 def _vit_with_norms(seed):

@@ -52,7 +52,7 @@ def case(name):
     one = network.example
     inputs = np.arange(10).reshape(2, 5) % 7 if name == "gated" else drawn.normal(2, *one.shape[1:])
     spec = infer_spec(network.apply, network.params, inputs, kinds="all")
-    return Case(network.apply, spec, drawn.weights(network.params), inputs)
+    return Case(jax.jit(network.apply), spec, drawn.weights(network.params), inputs)
 
 
 def planted(spec, seed, *kinds):

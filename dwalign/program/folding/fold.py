@@ -54,12 +54,13 @@ def fold_norms(network: Network, params: PyTree) -> tuple[Network, PyTree]:
 
     >>> from dwalign.networks import transformer
     >>> net = transformer(vocabulary=5, length=3, dim=4, depth=1, heads=2, width=6)
-    >>> params = net.init(jax.random.key(0))
+    >>> params = jax.jit(net.init)(jax.random.key(0))
     >>> folded, after = fold_norms(net, params)
     >>> str(net.spec.axes["params"]["norm"]["scale"]), str(folded.spec.axes["params"]["norm"]["scale"])
     ('h0', '_')
     >>> tokens = jnp.array([[0, 3, 1]])
-    >>> bool(jnp.allclose(folded.apply(after, tokens), net.apply(params, tokens), atol=1e-5))
+    >>> outputs, expected = jax.jit(folded.apply)(after, tokens), jax.jit(net.apply)(params, tokens)
+    >>> bool(jnp.allclose(outputs, expected, atol=1e-5))
     True
 
     Source: Ashkboos et al. 2024 (SliceGPT, arXiv 2401.15024), who fold the norms of transformers by their names.
