@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
-from dwalign.program.inference.atoms import Atom, find, leaves
 from dwalign.program.inference.facts import Occurrence, Step
+from dwalign.program.inference.kinds.places import nothing, within
 from dwalign.program.inference.kinds.unknowns import Slot, Unknowns, all_slots, matched
 from dwalign.program.inference.rules.indexing import fixed_slice
 
@@ -49,6 +49,9 @@ def forbid(u: Unknowns, step: Step) -> None:
 # every entry of the result is made of the entries at its place
 
 Line = tuple[Slot, list[Slot | None]]
+SUMS = ("add", "sub", "add_any")
+# stands for the places where an operand of a sum is zero
+NOTHING = Slot("", 0)
 
 
 def _lines(u: Unknowns, step: Step, operands: Sequence[Occurrence] | None = None) -> list[Line]:
@@ -60,46 +63,12 @@ def _lines(u: Unknowns, step: Step, operands: Sequence[Occurrence] | None = None
         dims = u.slots(operand) if len(operand.dims) == len(out.dims) else [[] for _ in out.dims]
         rows: dict[Slot, Slot | None] = {}
         for d, along in enumerate(u.slots(out)):
-            nothing = _nothing(u, operand, out, d) if step.name in SUMS and dims[d] else set()
-            rows |= dict.fromkeys(nothing, NOTHING)
-            rows |= dict(matched(u, step, dims[d], [slot for slot in along if slot not in nothing]))
+            empty = nothing(u, operand, out, d) if step.name in SUMS and dims[d] else set()
+            rows |= dict.fromkeys(empty, NOTHING)
+            rows |= dict(matched(u, step, dims[d], [slot for slot in along if slot not in empty]))
         for slot, ins in found.items():
             ins.append(rows.get(slot))
     return list(found.items())
-
-
-SUMS = ("add", "sub", "add_any")
-# stands for the places where an operand is zero
-NOTHING = Slot("", 0)
-
-
-def _nothing(u: Unknowns, operand: Occurrence, out: Occurrence, d: int) -> set[Slot]:
-    """The places along a dimension of a sum at which an operand is zero, such as keys without a bias of their own."""
-    zero, atom = _zero_pieces(u, operand, d), out.dims[d]
-    if zero is None or atom is None:
-        return set()
-    places = [on for leaf, on in _positions(atom) if u.groups.get(leaf)]
-    return {slot for slot, on in zip(u.slots(out)[d], places, strict=True) if zero[on].all()}
-
-
-def _zero_pieces(u: Unknowns, one: Occurrence, d: int) -> np.ndarray | None:
-    """Which positions of a dimension that was put together are pieces of zeros."""
-    if (atom := one.dims[d]) is None:
-        return None
-    while one.origin is not None:
-        name, operands = one.origin
-        along = [k for k, other in enumerate(one.dims) if other is not None and find(other) is find(atom)]
-        if len(along) != 1 or name not in (*MOVED, "concatenate"):
-            return None
-        if name == "concatenate":
-            sizes = [getattr(piece.dims[along[0]], "size", 1) for piece in operands]
-            return np.repeat([u.is_zero(piece) for piece in operands], sizes) if sum(sizes) == atom.size else None
-        one = operands[0]
-    return None
-
-
-# entries move, and dimensions stay what they are
-MOVED = ("broadcast_in_dim", "convert_element_type", "copy", "expand_dims", "reshape", "squeeze", "transpose")
 
 
 def _hand_on(u: Unknowns, step: Step, out: Slot, ins: Sequence[Slot]) -> None:
@@ -392,53 +361,10 @@ def static_slice(u, step):
 def _cut(u: Unknowns, step: Step, out: Occurrence, bound: Mapping[int, slice], of: Sequence[int | None]) -> None:
     """Of dimensions that are cut the places that are left; those of the result are the operand's `of` these."""
     operand, after = step.ins[0], u.slots(out)
-    found = _within(u, operand, bound)
+    found = within(u, operand, bound)
     u.fix(step, *(slot for d, along in enumerate(found) if d not in of for slot in along))
     for k, outs in zip(of, after, strict=True):
         _pair(u, step, operand, [] if k is None else found[k], outs)
-
-
-def _within(u: Unknowns, one: Occurrence, bound: Mapping[int, slice]) -> list[list[Slot]]:
-    """Of every dimension the places of which something is left, and beside what is left of others."""
-    left = [
-        [(leaf, bool(on[bound.get(d, slice(None))].any())) for leaf, on in ([] if atom is None else _positions(atom))]
-        for d, atom in enumerate(one.dims)
-    ]
-    gone = {leaf for along in left for leaf, kept in along if not kept}
-    gone -= {leaf for along in left for leaf, kept in along if kept}
-    out = []
-    for atom, along, slots in zip(one.dims, left, u.slots(one), strict=True):
-        beside = [] if atom is None else _kept_beside(atom, gone)
-        kept = [inside and near for (leaf, inside), near in zip(along, beside, strict=True) if u.groups.get(leaf)]
-        out.append([slot for slot, stays in zip(slots, kept, strict=True) if stays])
-    return out
-
-
-def _positions(atom: Atom) -> list[tuple[Atom, np.ndarray]]:
-    """The leaves of a dimension, and for each whether it is at a position."""
-    atom, at, out = find(atom), 0, []
-    if atom.kind == "leaf":
-        return [(atom, np.ones(atom.size, bool))]
-    for child in atom.children:
-        for leaf, on in _positions(child):
-            if atom.kind == "product":
-                on = np.tile(np.repeat(on, atom.size // (at or 1) // child.size), at or 1)
-            elif atom.kind == "sum":
-                on = np.pad(on, (at, atom.size - at - child.size))
-            out.append((leaf, on))
-        at = (at or 1) * child.size if atom.kind == "product" else at + child.size
-    return out
-
-
-def _kept_beside(atom: Atom, gone: set[Atom]) -> list[bool]:
-    """Whether each leaf of a dimension lies beside more than what is gone."""
-    atom = find(atom)
-    if atom.kind == "leaf":
-        return [True]
-    # of a family each member lies beside a key, other parts beside everything
-    lost = [gone.issuperset(leaves(key)) for key in atom.keys] or [False] * len(atom.children)
-    pairs = zip(lost, atom.children, strict=True)
-    return [kept and not no for no, child in pairs for kept in _kept_beside(child, gone)]
 
 
 @rule("gather dynamic_slice scatter scatter-add scatter-sub dynamic_update_slice")
