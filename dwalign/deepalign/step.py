@@ -59,8 +59,7 @@ def make_optimiser(optimisation: Optimisation) -> optax.GradientTransformation:
         end_value=0.01 * optimisation.learning_rate,
     )
     adamw = optax.adamw(schedule, weight_decay=optimisation.weight_decay)
-    # one vector: updates of an array each are a third of all instructions of a step, and of the time to compile it
-    return optax.flatten(optax.chain(optax.clip_by_global_norm(optimisation.clip), adamw))
+    return optax.chain(optax.clip_by_global_norm(optimisation.clip), adamw)
 
 
 def init_state(model: DeepAlign, optimisation: Optimisation, example: PyTree, seed: int) -> TrainState:
