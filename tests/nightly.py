@@ -141,7 +141,7 @@ def summary(config: Config, seed: int, rows: list[Row], faults: list[str]) -> di
     caption = f"{count('tried'):,} trials, of which {count('held'):,} held; {len(faults)} faults."
     return {
         "experiment": "reliability",
-        "config": {**dataclasses.asdict(config), "seed": seed},
+        "config": {**dataclasses.asdict(config), "seed": seed, "out": "runs"},
         "environment": report.environment(),
         "axis": "what went wrong",
         "settings": [name for name, _ in rows],
