@@ -15,8 +15,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from dwalign.cli.recipe import read_recipe
-from dwalign.files import FileError, open_weights, write_weights
-from dwalign.report.results import read_results
+from dwalign.files import FileError, open_weights, sealed, write_weights
+from dwalign.report.results import read_results, write_results
 from dwalign.report.runs import RunError, open_run
 from dwalign.report.schema import ResultsError
 from dwalign.symmetry import Axes, PermutationSpec, SpecError
@@ -158,7 +158,7 @@ def _results(path: Path) -> None:
     target = {"method": "a", "metric": "auc", "against": "b", "factor": 1.0, "ratio": None, "met": False}
     about = {"python": "3", "platform": "p", "cores": 1, "packages": {}}
     whole = {"experiment": "e", "config": {}, "environment": about, "zoo": {}, "targets": [target]}
-    path.write_text(json.dumps({**whole, "methods": {"a": {**metrics, "curve": curve}}}))
+    write_results(path, {**whole, "methods": {"a": {**metrics, "curve": curve}}})
 
 
 CONFIG = {"preset": "smoke", "training": {"steps": 10, "rate": 0.1}, "seeds": [1, 2], "name": None}
@@ -180,10 +180,10 @@ KINDS = {
         ),
         Kind("results.json", _results, read_results, ResultsError),
         Kind(
-            "config.json", lambda path: path.write_text(json.dumps(CONFIG)),
+            "config.json", lambda path: path.write_text(json.dumps(sealed(CONFIG))),
             lambda path: open_run(path.parent, CONFIG, resume=True) and None, RunError,
         ),
-        Kind("run.recipe.yaml", lambda path: path.write_text(json.dumps(RECIPE)), read_recipe),
+        Kind("run.recipe.yaml", lambda path: path.write_text(json.dumps(sealed(RECIPE))), read_recipe),
     )
 }  # fmt: skip
 TEXT = ("shards", "spec.json", "results.json", "config.json", "run.recipe.yaml")
