@@ -63,9 +63,12 @@ def standardise(scores: Scores, spread: float) -> Scores:
 
 
 def lifted(x: jax.Array, axis: tuple[int, ...] | None = None) -> jax.Array:
-    """Over its largest what is so small that its squares are lost beside constants, or altogether; else as it is."""
-    largest = jnp.max(abs(x), axis, keepdims=True)
-    return jnp.where((largest > 0) & (largest < 1e-6), x / jnp.where(largest > 0, largest, 1), x)
+    """Over its largest what is so small that its squares are lost beside constants, or altogether; else as it is.
+
+    To be made of one size afterwards: the factor is a constant for gradients.
+    """
+    largest = jax.lax.stop_gradient(jnp.max(abs(x), axis, keepdims=True))
+    return x / jnp.where((largest > 0) & (largest < 1e-6), largest, 1)
 
 
 def better_of(

@@ -25,6 +25,10 @@ def common_power(spec: PermutationSpec, a: PyTree, b: PyTree) -> int:
     weights = [leaf for params in (a, b) for leaf in _weights(spec, params)]
     if any(isinstance(leaf, jax.core.Tracer) for leaf in weights):
         return 0
+    # one product an array tells that the largest is near one, of most networks
+    squares, count = sum(map(_square, weights)), sum(math.prod(leaf.shape) for leaf in weights)
+    if count * 2.0 ** (-2 * NEAR) < squares < 2.0 ** (2 * NEAR):
+        return 0
     largest = max(map(_largest, weights), default=0.0)
     power = math.frexp(largest)[1] if math.isfinite(largest) else 0
     return 0 if abs(power) <= NEAR else max(-MOST, min(power, MOST))
@@ -57,6 +61,14 @@ def _weights(spec: PermutationSpec, params: PyTree) -> list[Any]:
     """Those that are no integers."""
     pairs = zip(leaf_roles(spec, params), spec.treedef.flatten_up_to(params), strict=True)
     return [leaf for role, leaf in pairs if role == "weight" and kind(leaf) != "integer"]
+
+
+def _square(leaf: Any) -> float:
+    """The sum of the squares of its magnitudes."""
+    array = np.asarray(leaf)
+    array = array if array.dtype.kind in "fc" and array.dtype.itemsize >= 4 else array.astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.vdot(array, array).real)
 
 
 def _largest(leaf: Any) -> float:

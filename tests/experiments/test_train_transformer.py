@@ -47,7 +47,7 @@ def test_a_run(tmp_path, monkeypatch, capsys):
     config = experiment.read_config(["--preset", "smoke", "--images", "64", "--epochs", "12", "--out", str(tmp_path)])
     results = experiment.main(config)
     home = tmp_path / "transformer-gpt"
-    assert json.loads((home / "results.json").read_text()) == json.loads(json.dumps(results))
+    assert report.read_json(home / "results.json") == json.loads(json.dumps(results))
     assert (home / "series.png").exists() and report.series_table(results) in capsys.readouterr().out
     everything = "weight matching, all kinds"
     assert results["settings"] == ["naive", "weight matching", everything]
