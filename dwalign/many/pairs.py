@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dwalign import extras
+from dwalign.assignment import refuse_unsolved
 from dwalign.bounds import Count, bounded
 from dwalign.files.described import describe
 from dwalign.many.alignments import ABOUT, Alignments, open_alignments, write_part
@@ -91,6 +92,7 @@ def align_many(
         "parts": sizes,
         "pairs": hashlib.sha256(pairs.tobytes()).hexdigest()[:16],
         "key": jax.random.key_data(key).tolist(),
+        "data": _told(data),
         "networks": len(networks),
     }
     describe(folder / ABOUT, about)
@@ -115,6 +117,7 @@ def align_many(
                 with enough_memory("align_many", {"batch": batch}):
                     solved.append(jax.device_get(_solve(network, task, chosen, key, data, *given)))
                 bar.update(len(np.unique(some)))
+                refuse_unsolved(solved[-1][0])
             perms, before, after = jax.tree.map(lambda *leaves, k=k: np.concatenate(leaves)[: sizes[k]], *solved)
             a, b = pairs[begins[k] : begins[k] + sizes[k]].T
             write_part(folder, k, {"a": a, "b": b, "before": before, "after": after}, perms)

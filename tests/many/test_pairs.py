@@ -15,6 +15,7 @@ import pytest
 from dwalign import align_many, open_alignments
 from dwalign.files import FileError
 from dwalign.networks import mlp
+from dwalign.program import Data
 from dwalign.program.inference import infer_spec
 from dwalign.symmetry import SpecError, inverse, permute
 from dwalign.zoo import open_networks
@@ -27,6 +28,7 @@ NETWORKS = [drawn.weights(NET.params, seed) for seed in range(4)]
 COPIES = [permute(NET.spec, params, drawn.perms(NET.spec, seed)) for seed, params in enumerate(NETWORKS)]
 PAIRS = np.array([[k, 4 + k] for k in range(4)] + [[0, 1], [3, 2], [5, 0]])
 METHOD = "weight_matching"
+DATA = Data(drawn.normal(4, 6))
 
 
 def columns(found):
@@ -99,7 +101,7 @@ def test_arguments_that_cannot_be_meant(tmp_path, change, message):
 def test_a_folder_belongs_to_one_call(tmp_path):
     given = dict(network=NET, networks=NETWORKS, pairs=[[0, 1]], folder=tmp_path, batch=1)
     align_many(**given)
-    for change in (dict(pairs=[[1, 0]]), dict(method="naive"), dict(key=jax.random.key(7))):
+    for change in (dict(pairs=[[1, 0]]), dict(method="naive"), dict(key=jax.random.key(7)), dict(data=DATA)):
         with pytest.raises(FileError, match=r"is of another call: .*choose another folder"):
             align_many(**given | change)
     with pytest.raises(FileError, match=r"must hold alignments, found no alignments\.json"):
