@@ -511,6 +511,7 @@ def kind(leaf: Any) -> str:
 
 
 def dtype_of(leaf: Any) -> Any:
+    """The type of an array, or the one that JAX gives a number."""
     # most leaves know their type: to ask JAX for it takes longer than all else that is asked of them
     return leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
 
