@@ -64,9 +64,10 @@ def _weights(spec: PermutationSpec, params: PyTree) -> list[Any]:
 
 
 def _square(leaf: Any) -> float:
-    """The sum of the squares of its magnitudes."""
+    """The sum of the squares of its magnitudes; NaN for narrow types, whose products would ask for a copy."""
     array = np.asarray(leaf)
-    array = array if array.dtype.kind in "fc" and array.dtype.itemsize >= 4 else array.astype(np.float32)
+    if array.dtype.kind not in "fc" or array.dtype.itemsize < 4:
+        return math.nan
     with np.errstate(over="ignore", invalid="ignore"):
         return float(np.vdot(array, array).real)
 
