@@ -12,7 +12,6 @@ results.json, bench-width.png.
 """
 
 import dataclasses
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -207,7 +206,7 @@ def main(config: Config) -> dict[str, Any]:
             measured[what][str(size)] = measure(config, one)
             print(f"{config.vary} {size}, {what}: {measured[what][str(size)]}", flush=True)
     results = summary(name, dataclasses.asdict(config) | {"out": None}, report.environment(), most, measured)
-    report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    report.write_json(folder / "results.json", results)
     report.series_figure(pictured(results), folder / f"{name}.png")
     print(report.series_table(results))
     return results

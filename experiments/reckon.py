@@ -166,7 +166,7 @@ def main(config: Config) -> dict[str, Any]:
             "second together. Simulated with slow devices and failures."
         ),
     }
-    report.write_whole(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    report.write_json(folder / "results.json", results)
     print(report.series_table(results))
     return results
 

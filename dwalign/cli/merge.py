@@ -44,7 +44,8 @@ class Options(options.Matched):
     """of two networks, PATTERN=WEIGHT of the second in some of the arrays, such as '*layer4*=0.3'"""
     how: Literal["auto", "first", "running_mean", "merge_many", "universe", "features"] = "auto"
     """of more than two networks: each is matched to the first, to the mean of those before it, to that of all others
-    until none moves (MergeMany), or all at once (C2M3); auto is the last where weights are read, else the third"""
+    until none moves (MergeMany), or all at once by their weights (universe, C2M3) or by the features that methods
+    compare (features); auto is universe where weights are read, else MergeMany"""
     test: Path | None = None
     """.npz that the result is judged on, in place of --data"""
     report: Path | None = None

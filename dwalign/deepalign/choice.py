@@ -13,12 +13,14 @@ from dwalign.deepalign.aligner import deep_align
 from dwalign.deepalign.build import load_aligner
 from dwalign.deepalign.shipped import SHIPPED
 from dwalign.matching import Method, activation_matching_correlation, chain, refine, weight_matching
-from dwalign.program import Data, Network
+from dwalign.program import Data, Network, take_examples
 from dwalign.symmetry import PermutationSpec
 
 PyTree = Any
 # the aligner that ships was judged on none much larger, and its descent compiles for long on these
 LARGEST = 100_000
+# it looks at no more of them, so that no more are kept and compared
+MOST_INPUTS = 256
 
 
 class Choice(NamedTuple):
@@ -49,7 +51,7 @@ def choose_method(network: Network | PermutationSpec, data: Data | None = None) 
     if reason:
         return Choice(weight_matching, f"the aligner that ships is not for this network: {reason}")
     ahead = "activation matching" if data is not None else "weight matching"
-    given = None if data is None else _Given(jax.device_get(data[0]))
+    given = None if data is None else _Given(jax.device_get(take_examples(data[0], slice(MOST_INPUTS))))
     return Choice(_any(network, given), f"it is ahead of {ahead} on small classifiers that it never saw")
 
 

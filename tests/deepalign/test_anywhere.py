@@ -6,7 +6,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwalign.deepalign import Aligner, AlignerConfig, CheckpointError, choose_method, deep_align, make_model, shipped
+from dwalign.deepalign import (
+    Aligner,
+    AlignerConfig,
+    CheckpointError,
+    choice,
+    choose_method,
+    deep_align,
+    make_model,
+    shipped,
+)
 from dwalign.deepalign.build import load_aligner
 from dwalign.deepalign.dream import dream
 from dwalign.encoders import noise
@@ -86,6 +95,8 @@ def test_the_choice_of_a_method_says_why():
     assert methods["spec"] == methods["tokens"] == methods["large"] == "weight_matching"
     assert str(choose_method(HOME).method) == "deep_align"
     assert "more than" in chosen["large"].why and "real numbers" in chosen["tokens"].why
+    # of these it looks at no more than are kept
+    assert shipped.read_shipped("any")[0].probes <= choice.MOST_INPUTS
     # the same inputs are the same method, whose programs are kept
     assert choose_method(HOME, Data(inputs.copy())).method is chosen["inputs"].method
     assert choose_method(HOME, Data(inputs + 1)).method is not chosen["inputs"].method
