@@ -23,6 +23,8 @@ STIFF = 3.0
 SURE = 3.0
 # of Newton and Schulz; maps are close to orthogonal all the time
 ROUNDS = 8
+# of singular values; from the root of three on they run away, and just below they take many rounds
+CONVERGES = 1.5
 
 
 class Signed(NamedTuple):
@@ -127,22 +129,26 @@ def relaxed(spec: PermutationSpec, elements: dict[str, Any]) -> dict[str, Any]:
 
 
 def _orthogonal(matrix: jax.Array) -> jax.Array:
-    """The polar factor of what is nearly orthogonal, by products alone (Newton and Schulz)."""
-    # singular values below the root of three converge
-    matrix = matrix / jnp.maximum(1.0, jnp.linalg.norm(matrix, axis=(-2, -1), keepdims=True) / matrix.shape[-1] ** 0.5)
-    return _turned(matrix)
+    """The polar factor of what is nearly orthogonal."""
+    return _turned(matrix / jnp.maximum(1.0, _stretch(matrix) / CONVERGES))
 
 
 def _contracted(matrix: jax.Array) -> jax.Array:
     """The polar factor of any matrix; in directions of which it hardly says anything, less than that."""
+    return _turned(matrix / _stretch(matrix))
+
+
+def _stretch(matrix: jax.Array) -> jax.Array:
+    """No less than the largest singular value, and not much more; the same in every basis."""
     size = lambda x: jnp.sqrt(jnp.sum(x**2, (-2, -1), keepdims=True) + 1e-30)
-    matrix = matrix / size(matrix)
-    gram = jnp.matmul(matrix.swapaxes(-1, -2), matrix)
-    # no less than the largest singular value, and not much more; the same in every basis
-    return _turned(matrix / size(jnp.matmul(gram, gram)) ** 0.25)
+    whole = size(matrix)
+    gram = jnp.matmul((matrix / whole).swapaxes(-1, -2), matrix / whole)
+    return whole * size(jnp.matmul(gram, gram)) ** 0.25
 
 
 def _turned(matrix: jax.Array) -> jax.Array:
+    """By products alone (Newton and Schulz)."""
+
     def turn(x, _):
         gram = jnp.matmul(x.swapaxes(-1, -2), x)
         return 1.5 * x - 0.5 * jnp.matmul(x, gram), None

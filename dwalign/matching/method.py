@@ -229,6 +229,8 @@ class Method:
         defaults = {name: p.default for name, p in parameters.items()}
         with enough_memory(self.name, {**defaults, **self.options}), plain_refusal():
             found = _compiled(subject, task if "task" in parameters else None, self._alone, a, b, key, given)
+            # what goes wrong inside arrives here, and not where the result is looked at
+            found = jax.block_until_ready(found)
         if jax.default_backend() != "cpu" and not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(found)):
             refuse_unsolved(found.perms)
         if power and self.asks != "weights":

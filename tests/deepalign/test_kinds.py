@@ -18,9 +18,9 @@ from dwalign.deepalign import (
 )
 from dwalign.encoders import GraphEncoder, ProbeEncoder
 from dwalign.matching import gauged, matched, weight_matching
-from dwalign.matching.latents import harden, relaxed, soften
+from dwalign.matching.latents import STIFF, harden, relaxed, soften
 from dwalign.program import network
-from dwalign.symmetry import SpecError, distance, inverse, permute, random_perms, take_networks
+from dwalign.symmetry import Axes, PermutationSpec, SpecError, distance, inverse, permute, random_perms, take_networks
 from tests import drawn
 from tests.deepalign.untrained import stack, untrained
 from tests.matching.test_kinds import declared, norm, weighed
@@ -150,3 +150,11 @@ def test_networks_in_their_gauge(name):
     assert_close(
         net.spec, *(permute(reduced.spec, take_networks(networks, k), one) for k, one in enumerate(({}, order))), than=a
     )
+
+
+@pytest.mark.parametrize("size", [3, 16, 100])
+def test_soft_maps_stay_orthogonal_however_far_steps_in_one_direction_took_them(size):
+    spec = PermutationSpec({"w": Axes(None, "h0")}, {"h0": size}, kinds={"h0": "orthogonal"})
+    far = np.linalg.qr(drawn.normal(size, size))[0] @ (np.eye(size) + 0.05) * STIFF * size**0.5
+    soft = soften(spec, {"h0": jnp.asarray(far, jnp.float32)})["h0"]
+    np.testing.assert_allclose(soft @ soft.T, np.eye(size), atol=1e-4)

@@ -10,7 +10,8 @@ import pytest
 
 from dwalign.assignment import hungarian
 from dwalign.matching import naive, refine, sinkhorn_rebasin, straight_through, weight_matching
-from dwalign.program import cross_entropy
+from dwalign.networks import mlp
+from dwalign.program import Data, Task, cross_entropy
 from dwalign.symmetry import Alignment, identity, permute
 
 SHORT = {
@@ -142,3 +143,12 @@ def test_bad_batches_are_named(digits, method):
         run((x, y[:-1]))
     with pytest.raises(ValueError, match="at least one"):
         run((x[:0], y[:0]))
+
+
+def test_a_loss_that_is_not_finite_is_said_by_the_call_and_not_by_what_looks_at_its_result():
+    net = mlp(3, (4,), 2)
+    a, b = (net.init(jax.random.key(k)) for k in range(2))
+    data = Data(np.ones((5, 3), np.float32), np.zeros(5, int))
+    broken = Task(lambda outputs, labels: jnp.mean(outputs) * jnp.nan)
+    with pytest.raises(ValueError, match=r"^hungarian: scores must be finite, found 16 NaN"):
+        refine.using(steps=2)(net, a, b, data=data, task=broken)
