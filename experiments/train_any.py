@@ -35,13 +35,14 @@ BASELINES = (weight_matching, activation_matching, activation_matching_correlati
 
 
 class TanhMLP(nn.Module):
-    """Three hidden layers of an activation that the mixture does not have."""
+    """Hidden layers of an activation that the mixture does not have."""
 
     width: int
+    depth: int
 
     @nn.compact
     def __call__(self, x):
-        for k in range(3):
+        for k in range(self.depth):
             x = nn.tanh(nn.Dense(self.width, name=f"dense_{k}")(x))
         return nn.Dense(10, name="head")(x)
 
@@ -67,13 +68,18 @@ def dense(*widths: int) -> Callable[[tuple[int, ...]], Network]:
     return lambda shape: mlp(shape[0], widths, 10)
 
 
+def tanh(width: int, depth: int) -> Callable[[tuple[int, ...]], Network]:
+    """An MLP of tanh."""
+    return lambda shape: from_module(TanhMLP(width, depth), jnp.zeros((1, *shape)), {})
+
+
 MIXTURE = {
     "MLP 2 x 24": Setting(dense(24, 24), form="flat"),
     "MLP 4 x 16": Setting(dense(16, 16, 16, 16), form="flat"),
 }
 VALIDATION = {"MLP 3 x 40, rotated digits": Setting(dense(40, 40, 40), "rotated_digits", "flat")}
 UNSEEN = {
-    "tanh MLP 3 x 32": Setting(lambda shape: from_module(TanhMLP(32), jnp.zeros((1, *shape)), {}), form="flat"),
+    "tanh MLP 3 x 32": Setting(tanh(32, 3), form="flat"),
     "CNN, rotated digits": Setting(lambda shape: cnn(shape, (8, 16), (32,)), "rotated_digits"),
     "GRU": Setting(lambda shape: recurrent(shape[1], (24,), 10, "gru", shape[0]), form="rows"),
     "MLP 5 x 48, rotated digits": Setting(dense(48, 48, 48, 48, 48), "rotated_digits", "flat"),
@@ -85,9 +91,21 @@ UNSEEN = {
     "ViT": Setting(lambda shape: vit(shape, 2, 16, 1, 2, width=32)),
     "CNN, photo_patches": Setting(lambda shape: cnn(shape, (8, 8), (24,)), "photo_patches"),
     "MLP 3 x 96, MNIST": Setting(dense(96, 96, 96), "mnist", "flat", 14),
+    "MLP 5 x 96, rotated digits": Setting(dense(96, 96, 96, 96, 96), "rotated_digits", "flat"),
+    "tanh MLP 4 x 48, photo_patches": Setting(tanh(48, 4), "photo_patches", "flat", 8),
+    "CNN of three layers, photo_patches": Setting(lambda shape: cnn(shape, (8, 8, 16), (24,)), "photo_patches"),
+    "VGG with batch norm, rotated digits": Setting(
+        lambda shape: vgg(shape, ((8, 8), (16,)), (), 10, "batch"), "rotated_digits"
+    ),
+    "ResNet with batch norm": Setting(lambda shape: resnet(shape, 8, (1, 1), 10, "batch")),
+    "mixer, photo_patches": Setting(lambda shape: mixer(shape, 2, 24, 1, 16, 48), "photo_patches"),
+    "GRU, rotated digits": Setting(
+        lambda shape: recurrent(shape[1], (32,), 10, "gru", shape[0]), "rotated_digits", "rows"
+    ),
+    "ViT, rotated digits": Setting(lambda shape: vit(shape, 2, 24, 1, 4, width=48), "rotated_digits"),
 }
-# the first four were looked at while the aligner was made
-FRESH = tuple(UNSEEN)[4:]
+# the others were looked at while the aligner was made
+FRESH = tuple(UNSEEN)[-8:]
 
 
 @settings
@@ -100,7 +118,7 @@ class Config(study.Options):
     """settings that it is judged on; MNIST asks for `--data-dir`."""
     networks: study.Networks = study.Networks(train=40, validation=16, pairs=20, chunk=20)
     recipe: zoo.Recipe = zoo.Recipe(epochs=20)
-    aligner: deepalign.AlignerConfig = deepalign.AlignerConfig(encoder="noise", probes=256, descent=20)
+    aligner: deepalign.AlignerConfig = deepalign.AlignerConfig(encoder="noise", probes=256, descent=80, images=16)
     tries: Amount = 60
     """of the search."""
     step: Positive = 0.25
@@ -117,6 +135,7 @@ SMOKE: study.Changes = {
     "recipe.epochs": 2,
     "aligner.probes": 8,
     "aligner.descent": 2,
+    "aligner.images": 4,
     "aligner.updates": 1,
     "tries": 1,
     "unseen": ("tanh MLP 3 x 32",),

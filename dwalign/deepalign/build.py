@@ -43,7 +43,8 @@ def make_model(network: Network, config: AlignerConfig, inputs: PyTree = None) -
     if c.descent:
         # noise is far from data, unlike inputs that somebody gives
         dreams = inputs is None and c.outputs == "logits"
-        settings |= dict(descent=c.descent, outputs=c.outputs, dreams=dreams, function=network.respond, inputs=probes)
+        settings |= dict(descent=c.descent, images=c.images, outputs=c.outputs, dreams=dreams)
+        settings |= dict(function=network.respond, inputs=probes)
     return DeepAlign(network.spec, encoder, **settings)
 
 

@@ -12,7 +12,7 @@ from dwalign.assignment import hungarian, settled
 from dwalign.deepalign.dream import dream
 from dwalign.matching.latents import Latents, from_scores, harden, scores_in, soften, standardised
 from dwalign.matching.objective import better_of
-from dwalign.matching.refine import SPREAD, refine_scores
+from dwalign.matching.refine import SPREAD, draws, refine_scores
 from dwalign.matching.scores import feature_scores, match_products, own_scores
 from dwalign.symmetry import PermutationSpec, group_roles, to_matrices
 
@@ -49,6 +49,7 @@ class DeepAlign(nn.Module):
       descent: unrolled steps of midpoint refinement behind the updates, on learned inputs: they bring the answers of
         the merged network closer to the mean answer of the two, so that no data and no labels are asked for. Where the
         permutations before them answer closer, the steps are dropped: planted permutations are found exactly.
+      images: inputs in each of these steps, the same ones for every pair; all of them if not given.
       function: `(params, inputs) -> outputs` of the networks that get aligned; descent needs it.
       inputs: `[m, ...]`, where the inputs of descent start, such as training images. Integers (tokens) stay.
       outputs: what the outputs mean, a key of `ANSWERS`.
@@ -65,6 +66,7 @@ class DeepAlign(nn.Module):
     iterations: int = 5
     shared: bool = False
     descent: int = 0
+    images: int | None = None
     function: Callable[[PyTree, jax.Array], jax.Array] | None = None
     inputs: Any = None
     outputs: str = "logits"
@@ -144,13 +146,16 @@ class DeepAlign(nn.Module):
         answer, disagreement = ANSWERS[self.outputs]
         inputs = dream(self.respond, a, b, self.start) if self.dreams else self.start
         wanted = 0.5 * (answer(self.respond(a, inputs)) + answer(self.respond(b, inputs)))
-        loss = lambda params: disagreement(self.respond(params, inputs), wanted)
+        loss = lambda params, seen: disagreement(self.respond(params, seen[0]), seen[1])
+        seen = inputs, wanted
+        order = None if self.images is None else draws(jax.random.key(0), len(inputs), self.images, self.descent)
         start = standardised(self.spec, latents, self.spread)
-        end, _ = refine_scores(self.spec, a, b, start, loss, steps=self.descent, learning_rate=self.rate)
+        end, _ = refine_scores(self.spec, a, b, start, loss, seen, order, steps=self.descent, learning_rate=self.rate)
         # both are one call to the host
         both = jax.vmap(lambda x: harden(self.spec, x))(jax.tree.map(lambda *x: jnp.stack(x), start, end))
         before, after = (jax.tree.map(lambda x, k=k: x[k], both) for k in range(2))
-        return better_of(self.spec, a, b, (before, start), (after, end), loss)
+        on_all = lambda params: loss(params, seen)
+        return better_of(self.spec, a, b, (before, start), (after, end), on_all)
 
 
 def _standardised(spec: PermutationSpec, scores: dict[str, jax.Array]) -> dict[str, jax.Array]:

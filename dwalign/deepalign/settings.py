@@ -26,6 +26,8 @@ class AlignerConfig:
     """unrolled score updates."""
     descent: Amount = 0
     """unrolled steps of midpoint refinement on learned inputs."""
+    images: Count | None = None
+    """inputs in each of these steps; all probes if not given. Many steps on few inputs find more in less time."""
     outputs: Literal["logits", "values"] = "logits"
     """of the networks, which descent compares."""
     probes: Count = 128

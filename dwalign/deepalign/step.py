@@ -84,7 +84,9 @@ def pair_losses(
     known = model.apply(variables, features_a, features_copy, method="product")
     if optimisation.refine:
         start = standardised(spec, found, SPREAD)
-        refined, _ = refine_scores(spec, a, b, start, task_loss, steps=optimisation.refine)
+        refined, _ = refine_scores(
+            spec, a, b, start, lambda params, _: task_loss(params), None, steps=optimisation.refine
+        )
         moves = jax.lax.stop_gradient(jax.tree.map(jnp.subtract, refined, start))
         final = jax.tree.map(jnp.add, start, moves)
     else:

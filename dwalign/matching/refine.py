@@ -20,7 +20,7 @@ from dwalign.matching.objective import (
     start_perms,
     start_scores,
 )
-from dwalign.program import CLASSIFICATION, Data, Network, Task, loops, take_examples
+from dwalign.program import CLASSIFICATION, Data, Network, Task, count_examples, loops, take_examples
 from dwalign.symmetry import Alignment, PermutationSpec, transpose
 
 PyTree = Any
@@ -43,6 +43,7 @@ def refine(
     spread: Number = SPREAD,
     iterations: Count = 10,
     examples: Count | None = None,
+    images: Count | None = None,
 ) -> Alignment:
     """Lower the loss at the midpoint between a and the softly aligned b, from any start.
 
@@ -62,17 +63,20 @@ def refine(
         any method arrives equally confident; over-confident starts cannot be moved.
       iterations: of Sinkhorn.
       examples: the first so many of the data are used; all by default.
+      images: so many of these in each step, one after the other in an order that is drawn; all of them by default.
     """
     spec, loss = network.spec, loss_of(network, task)
     seen = take_examples(data, slice(examples))
-    task_loss = lambda params: loss(params, seen)
+    start_key, draw_key = jax.random.split(key)
+    order = None if images is None else draws(draw_key, count_examples(seen), images, steps)
     options: dict[str, Any] = dict(steps=steps, learning_rate=learning_rate, momentum=momentum, iterations=iterations)
 
-    scores = standardise(random_scores(spec, key) if start is None else start_scores(start), spread)
+    scores = standardise(random_scores(spec, start_key) if start is None else start_scores(start), spread)
     first = begin(spec, a, b, Alignment(neutral(spec)) if start is None else start, scores)
-    last, history = refine_scores(spec, a, b, first, task_loss, **options)
+    last, history = refine_scores(spec, a, b, first, loss, seen, order, **options)
     begun = harden(spec, first) if start is None else start_perms(spec, start)
-    perms, kept = better_of(spec, a, b, (begun, first), (harden(spec, last), last), task_loss)
+    on_all = lambda params: loss(params, seen)
+    perms, kept = better_of(spec, a, b, (begun, first), (harden(spec, last), last), on_all)
     return Alignment(perms, scores_in(kept), history)
 
 
@@ -81,31 +85,47 @@ def refine_scores(
     a: PyTree,
     b: PyTree,
     latents: Latents,
-    task_loss: Callable[[PyTree], jax.Array],
+    loss: Callable[[PyTree, PyTree], jax.Array],
+    seen: PyTree,
+    order: jax.Array | None = None,
     *,
     steps: int,
     learning_rate: float = 0.3,
     momentum: float = 0.5,
     iterations: int = 10,
 ) -> tuple[Latents, jax.Array]:
-    """The steps of `refine` from `latents` on, and the midpoint loss before each; `task_loss(params)` is that of one.
+    """The steps of `refine` from `latents` on, and the midpoint loss before each.
 
     Of groups that only exchange units latents are scores.
+
+    Args:
+      loss: `(params, examples) -> scalar`, of one network.
+      seen: examples, leaves `[m, ...]`.
+      order: which of them each step sees, `[steps, images]`; all if not given.
     """
 
-    def objective(latents):
+    def objective(latents, part):
+        task_loss = lambda params: loss(params, part)
         plans = soften(spec, latents, iterations=iterations, solver="scaling")
         back = transpose(spec, plans)
         return midpoint_loss(spec, a, b, plans, task_loss) + midpoint_loss(spec, b, a, back, task_loss)
 
-    def step(state, rate):
-        latents, velocity = state
-        value, grads = jax.value_and_grad(objective)(latents)
+    def step(state, now):
+        (latents, velocity), (rate, index) = state, now
+        part = seen if index is None else take_examples(seen, index)
+        value, grads = jax.value_and_grad(objective)(latents, part)
         grads = jax.tree.map(lifted, grads)
         velocity = jax.tree.map(lambda v, g: momentum * v + g * jax.lax.rsqrt(jnp.mean(g**2) + 1e-20), velocity, grads)
         latents = jax.tree.map(lambda q, v: q - rate.astype(q.dtype) * v, latents, velocity)
         return (latents, velocity), 0.5 * value
 
     rates = learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * jnp.arange(steps) / max(steps, 1)))
-    (latents, _), history = loops.scan(step, (latents, jax.tree.map(jnp.zeros_like, latents)), rates)
+    (latents, _), history = loops.scan(step, (latents, jax.tree.map(jnp.zeros_like, latents)), (rates, order))
     return latents, history
+
+
+def draws(key: jax.Array, count: int, images: int, steps: int) -> jax.Array:
+    """Which of `count` examples each step sees, `[steps, images]`: all of them in turn, in another order each time."""
+    rounds = -(-steps * images // count)
+    orders = jax.vmap(lambda key: jax.random.permutation(key, count))(jax.random.split(key, rounds))
+    return orders.reshape(-1)[: steps * images].reshape(steps, images)

@@ -34,7 +34,7 @@ def data():
 # the graph encoder is that of the tests of architectures
 SHAPES = {kind: dataclasses.replace(CONFIG, encoder=kind) for kind in ("dws", "probe")}
 # on noise, of which descent makes dreams
-SHAPES["noise"] = dataclasses.replace(CONFIG, encoder="noise", descent=2)
+SHAPES["noise"] = dataclasses.replace(CONFIG, encoder="noise", descent=2, images=3)
 SHAPES["descent"] = dataclasses.replace(CONFIG, encoder="graph", descent=2)
 
 

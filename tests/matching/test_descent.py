@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dwalign.assignment import hungarian
-from dwalign.matching import naive, refine, sinkhorn_rebasin, straight_through, weight_matching
+from dwalign.matching import chain, naive, refine, sinkhorn_rebasin, straight_through, weight_matching
 from dwalign.networks import mlp
 from dwalign.program import Data, Task, cross_entropy
 from dwalign.symmetry import Alignment, identity, permute
@@ -114,14 +114,23 @@ def test_a_network_matches_itself(digits):
     chex.assert_trees_all_equal(naive(net.spec, one, one).perms, identity(net.spec))
 
 
-def test_refinement_of_swapped_networks_is_the_transpose(digits):
+def test_refinement_on_a_few_images_a_step_lowers_the_loss_on_all(digits, midpoint_loss):
+    net, a, b, batch = digits
+    few = weight_matching, refine.using(steps=80, images=16)
+    run = lambda a, b, key: [method(net, a, b, key=key, data=batch).perms for method in (few[0], chain(*few))]
+    before, after = (midpoint_loss(perms).mean() for perms in jax.jit(jax.vmap(run))(a, b, KEYS))
+    assert after < 0.7 * before
+
+
+@pytest.mark.parametrize("images", [None, 100])
+def test_refinement_of_swapped_networks_is_the_transpose(digits, images):
     net, a, b, batch = digits
     rng = np.random.default_rng(3)
     scores = {g: rng.standard_normal((3, n, n), np.float32) for g, n in net.spec.sizes.items()}
 
     def run(a, b, scores):
         start = Alignment(identity(net.spec), scores)
-        return refine(net, a, b, key=jax.random.key(0), data=batch, start=start, steps=3)
+        return refine(net, a, b, key=jax.random.key(0), data=batch, start=start, steps=3, images=images)
 
     swap = lambda scores: {g: np.swapaxes(q, -1, -2) for g, q in scores.items()}
     many = jax.jit(jax.vmap(run))
