@@ -93,10 +93,12 @@ def refine_scores(
     Of groups that only exchange units latents are scores.
     """
 
+    # traced once for both directions
+    between = jax.jit(lambda a, b, plans: midpoint_loss(spec, a, b, plans, task_loss))
+
     def objective(latents):
         plans = soften(spec, latents, iterations=iterations, solver="scaling")
-        back = transpose(spec, plans)
-        return midpoint_loss(spec, a, b, plans, task_loss) + midpoint_loss(spec, b, a, back, task_loss)
+        return between(a, b, plans) + between(b, a, transpose(spec, plans))
 
     def step(state, rate):
         latents, velocity = state
