@@ -1,8 +1,13 @@
 """Two CPU devices for the tests of meshes; implicit rank promotion is an error."""
 
+import atexit
 import gc
 import os
 from importlib import metadata
+
+# traces are many small objects that live as long as their programs: looking through them again and again takes as long
+# as every fourteenth test
+gc.set_threshold(20_000, 20, 20)
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = " ".join(
@@ -22,6 +27,10 @@ import jax
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_disable_most_optimizations", True)
 
-# traces are many small objects that live as long as their programs: looking through them again and again takes as long
-# as every fourteenth test
-gc.set_threshold(20_000, 20, 20)
+
+def pytest_unconfigure():
+    """To look through millions of objects once more, and to take them apart one by one, takes a process seconds."""
+    gc.freeze()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # its results are sent
+        atexit.register(os._exit, 0)
