@@ -1,8 +1,13 @@
 """Two CPU devices for the tests of meshes; implicit rank promotion is an error."""
 
+import atexit
 import gc
 import os
 from importlib import metadata
+
+# traces are many small objects that live as long as their programs: looking through them again and again takes as long
+# as every fourteenth test
+gc.set_threshold(20_000, 20, 20)
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = " ".join(
@@ -12,6 +17,8 @@ os.environ["XLA_FLAGS"] = " ".join(
         # nearly all of the suite's time is compilation of programs that run once: fast ones take twice as long; later
         # versions have no other ones, and end a process that names the flag
         "--xla_cpu_use_fusion_emitters=false" if metadata.version("jaxlib") < "0.11" else "",
+        # splitting a small program into parts for many cores takes a third of the time that compiling it whole does
+        "--xla_cpu_parallel_codegen_split_count=1",
     ]
 )
 
@@ -20,6 +27,10 @@ import jax
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_disable_most_optimizations", True)
 
-# traces are many small objects that live as long as their programs: looking through them again and again takes as long
-# as every fourteenth test
-gc.set_threshold(20_000, 20, 20)
+
+def pytest_unconfigure():
+    """To look through millions of objects once more, and to take them apart one by one, takes a process seconds."""
+    gc.freeze()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # its results are sent
+        atexit.register(os._exit, 0)

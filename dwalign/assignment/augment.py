@@ -9,6 +9,7 @@ import jax.numpy as jnp
 ROUNDS = 8
 
 
+@jax.jit
 def augmenting_paths(scores: jax.Array) -> jax.Array:
     """The permutation p that maximises sum_i scores[i, p[i]], by array operations alone.
 

@@ -24,8 +24,11 @@ Scores = dict[str, jax.Array]
 
 
 def loss_of(network: Network, task: Task) -> Callable[[PyTree, Data], jax.Array]:
-    """`(params, data) -> scalar`, the loss of one network of which the weights are still being mixed."""
-    return lambda params, data: task.lost(network.respond(params, data.inputs), data.labels)
+    """`(params, data) -> scalar`, the loss of one network of which the weights are still being mixed.
+
+    Traced once for all the places at which a method asks for it.
+    """
+    return jax.jit(lambda params, data: task.lost(network.respond(params, data.inputs), data.labels))
 
 
 def random_scores(spec: PermutationSpec, key: jax.Array) -> Scores:
@@ -80,7 +83,8 @@ def better_of(
     task_loss: Callable[[PyTree], jax.Array],
 ) -> tuple[PyTree, PyTree]:
     """That (permutations, scores) whose permutations give the lower loss at the midpoint; the second of equal ones."""
-    before, after = (midpoint_loss(spec, a, b, perms, task_loss) for perms, _ in (first, second))
+    judge = jax.jit(lambda perms: midpoint_loss(spec, a, b, perms, task_loss))
+    before, after = (judge(perms) for perms, _ in (first, second))
     return jax.tree.map(lambda x, y: jnp.where(before < after, x, y), first, second)
 
 

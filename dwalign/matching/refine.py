@@ -104,11 +104,12 @@ def refine_scores(
       order: which of them each step sees, `[steps, images]`; all if not given.
     """
 
+    # traced once for both directions
+    between = jax.jit(lambda a, b, plans, part: midpoint_loss(spec, a, b, plans, lambda params: loss(params, part)))
+
     def objective(latents, part):
-        task_loss = lambda params: loss(params, part)
         plans = soften(spec, latents, iterations=iterations, solver="scaling")
-        back = transpose(spec, plans)
-        return midpoint_loss(spec, a, b, plans, task_loss) + midpoint_loss(spec, b, a, back, task_loss)
+        return between(a, b, plans, part) + between(b, a, transpose(spec, plans), part)
 
     def step(state, now):
         (latents, velocity), (rate, index) = state, now

@@ -39,12 +39,12 @@ def convolve(inputs, kernel, window_strides, padding, **options) -> jax.Array:
         tiles = padded[:, : height * window[0], : width * window[1]]
         tiles = tiles.reshape(len(tiles), height, window[0], width, window[1], -1)
         return jnp.einsum("mhiwjc,ijco->mhwo", tiles, kernel)
-    patches = [
-        padded[
-            :, i : i + (height - 1) * strides[0] + 1 : strides[0], j : j + (width - 1) * strides[1] + 1 : strides[1]
-        ][:, :, :, None]
-        for i, j in itertools.product(*map(range, window))
-    ]
+    last = (height - 1) * strides[0] + 1, (width - 1) * strides[1] + 1
+    # traced in a third of the time that indexing takes
+    patch = lambda i, j: jax.lax.slice(
+        padded, (0, i, j, 0), (len(padded), i + last[0], j + last[1], padded.shape[3]), (1, *strides, 1)
+    )
+    patches = [jax.lax.expand_dims(patch(*at), (3,)) for at in itertools.product(*map(range, window))]
     return jnp.einsum("mhwpc,pco->mhwo", jnp.concatenate(patches, 3), kernel.reshape(-1, *kernel.shape[2:]))
 
 

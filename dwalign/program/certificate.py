@@ -86,7 +86,7 @@ def certify(
     """
     rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.key(0) if key is None else key)).tolist())
     spec.check(params)
-    found = examine(apply, params, *inputs)
+    found = examine(apply, params, *inputs, often=complete)
     elements = drawn_elements(spec, rng)
     trial, limit, error = _judged(spec, elements, trials(found, rng), tolerance)
     _check_inverse(spec, trial.params, elements[0])

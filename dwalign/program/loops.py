@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 
 from dwalign.program.interpret import alone, interpret
 
@@ -40,11 +40,9 @@ def quick(f: Callable) -> Callable:
         if jax.default_backend() != "cpu":
             return f(*args)
         program, shapes = jax.make_jaxpr(f, return_shape=True)(*args)
-        if not _convolves(program):
-            return f(*args)
-        # what has rules of its own for gradients keeps them
-        flat = interpret(program, _ordered, enter=_holds)(*jax.tree.leaves(args))
-        return jax.tree.unflatten(jax.tree.structure(shapes), flat)
+        # what was traced is not traced again; what has rules of its own for gradients keeps them
+        flat = interpret(program, _ordered, enter=_holds) if _convolves(program) else jaxpr_as_fun(program)
+        return jax.tree.unflatten(jax.tree.structure(shapes), flat(*jax.tree.leaves(args)))
 
     return run
 

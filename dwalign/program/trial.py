@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -17,13 +16,16 @@ from dwalign.program.double import widen, wider
 from dwalign.program.points import FRESH, point, points
 
 PyTree = Any
-# what optimising a program that runs a few dozen times would gain is less than what it costs, unless a run takes long
+# what optimising a program that runs a few dozen times would gain is less than what it costs; so is what splitting it
+# for many cores would
 QUICK = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_parallel_codegen_split_count": 1,
 }
 if jax.__version_info__ < (0, 11):  # later ones have no other emitters, and refuse the option
     QUICK["xla_cpu_use_fusion_emitters"] = False
+# operations of a program that is worth optimising where it runs hundreds of times
 LONG = 2e7
 # beyond so many parameters double precision asks for too much memory
 MOST_DOUBLE = 2**28
@@ -84,8 +86,11 @@ class Trial(NamedTuple):
         return difference(self.reference, self.run(params))
 
 
-def examine(apply: Callable, params: PyTree, *inputs: PyTree) -> Examined:
-    """Trace and compile a function of arrays or abstract shapes; what is no array among the inputs is a setting."""
+def examine(apply: Callable, params: PyTree, *inputs: PyTree, often: bool = False) -> Examined:
+    """Trace and compile a function of arrays or abstract shapes; what is no array among the inputs is a setting.
+
+    It is compiled for runs that are few, or for hundreds of them (`often`).
+    """
     flat, structure = jax.tree.flatten(inputs)
     dynamic = [k for k, leaf in enumerate(flat) if hasattr(leaf, "shape")]
     weights, treedef = jax.tree.flatten(params)
@@ -99,7 +104,7 @@ def examine(apply: Callable, params: PyTree, *inputs: PyTree) -> Examined:
     leaves = [*weights, *(flat[k] for k in dynamic)]
     leaves = [leaf if hasattr(leaf, "dtype") else np.asarray(leaf, jnp.result_type(leaf)) for leaf in leaves]
     closed = jax.make_jaxpr(program)(leaves[: len(weights)], leaves[len(weights) :])
-    run, eps, flops = _runner(closed, leaves, len(weights))
+    run, eps, flops = _runner(closed, leaves, len(weights), often)
     seconds = 5e-10 * flops + 2e-5 * _equations(closed)
     return Examined(run, leaves, len(weights), treedef, positive_arguments(closed), eps, seconds)
 
@@ -146,25 +151,20 @@ def typical(values: np.ndarray) -> float:
     return float(np.median(sizes[sizes <= 1e6 * np.quantile(sizes, 0.05)])) if sizes.size else 0.0
 
 
-def _runner(closed: ClosedJaxpr, leaves: Sequence, weights: int):
+def _runner(closed: ClosedJaxpr, leaves: Sequence, weights: int, often: bool):
     """`run(leaves, jiggled=False)`, the precision of its numbers, and its number of operations."""
     large = sum(math.prod(leaf.shape) for leaf in leaves[:weights]) > MOST_DOUBLE
     wides = [np.float32] if large else [np.float64, np.float32]
-    options = [QUICK, None] if jax.default_backend() == "cpu" else [None]
-    *attempts, last = itertools.product(wides, options)
+    *attempts, last = wides
     narrow: set[np.dtype] = set()
-    for wide, option in attempts:
-        # another version of XLA may know other options, another device no double precision
+    for wide in attempts:
+        # another device may know no double precision
         with contextlib.suppress(jax.errors.JaxRuntimeError, NotImplementedError):
-            program = _compiled(closed, leaves, wide, option, narrow)
+            program, flops = _compiled(closed, leaves, wide, narrow, often)
             break
     else:
-        wide, option = last
-        program = _compiled(closed, leaves, wide, option, narrow)
-    # some devices do not count
-    flops = (program.cost_analysis() or {}).get("flops", 0.0)
-    if option is not None and flops > LONG:
-        program = _compiled(closed, leaves, wide, None, narrow)
+        wide = last
+        program, flops = _compiled(closed, leaves, wide, narrow, often)
     eps = max(float(jnp.finfo(dtype).eps) for dtype in {np.dtype(wide), *narrow})
 
     def run(leaves, jiggled=False):
@@ -178,12 +178,19 @@ def _runner(closed: ClosedJaxpr, leaves: Sequence, weights: int):
     return run, eps, flops
 
 
-def _compiled(closed, leaves, wide, options, narrow):
+def _compiled(closed, leaves, wide, narrow, often):
+    """A program, and the number of its operations."""
     # widened on the host: a cast for each argument would be compiled too, and another program to move them by rounding
     arguments = [jax.ShapeDtypeStruct(leaf.shape, wider(leaf.dtype, wide)) for leaf in leaves]
     with _world(wide):
         lowered = jax.jit(widen(closed, wide, narrow), keep_unused=True).lower(*arguments)
-        return lowered.compile(compiler_options=options)
+        # some devices do not count
+        flops = (lowered.cost_analysis() or {}).get("flops", 0.0)
+        if jax.default_backend() == "cpu" and not (often and flops > LONG):
+            # another version of XLA may know other options
+            with contextlib.suppress(jax.errors.JaxRuntimeError):
+                return lowered.compile(compiler_options=QUICK), flops
+        return lowered.compile(), flops
 
 
 def _extended(leaf) -> bool:
