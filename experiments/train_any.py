@@ -6,7 +6,7 @@
 
 The aligner looks at neither data nor labels: both networks answer to the same noise, what they answer is compared, the
 weights have their say in learned updates, and descent brings the answers of the merged network to noise closer to the
-mean answer of the two. It has so few numbers that they are searched for: gradients of the losses of Deep-Align made it
+mean answer of the two. Inputs, where somebody gives them, take the place of noise. It has so few numbers that they are searched for: gradients of the losses of Deep-Align made it
 worse. Settings for training, for validation and for judging are apart. Writes runs/any/: config.json, the aligner,
 results.json, figure.png; what is judged is written setting by setting.
 """
@@ -26,7 +26,7 @@ from dwalign.bounds import Amount, Count, Points, Positive, settings
 from dwalign.deepalign import Aligner, deep_align
 from dwalign.evaluation import Measured, benchmark, mean_barrier
 from dwalign.files import save_params
-from dwalign.matching import activation_matching, activation_matching_correlation, naive, weight_matching
+from dwalign.matching import activation_matching, activation_matching_correlation, chain, naive, refine, weight_matching
 from dwalign.networks import cnn, from_module, mixer, mlp, recurrent, resnet, vgg, vit
 from dwalign.program import Data, Network, take_examples
 from dwalign.symmetry import take_networks
@@ -119,6 +119,9 @@ class Config(study.Options):
     networks: study.Networks = study.Networks(train=40, validation=16, pairs=20, chunk=20)
     recipe: zoo.Recipe = zoo.Recipe(epochs=20)
     aligner: deepalign.AlignerConfig = deepalign.AlignerConfig(encoder="noise", probes=256, descent=80, images=16)
+    """where there are inputs."""
+    blind: deepalign.AlignerConfig = deepalign.AlignerConfig(encoder="noise", probes=256, descent=20)
+    """where there are none: many steps follow noise further than it tells about the data."""
     tries: Amount = 60
     """of the search."""
     step: Positive = 0.25
@@ -136,6 +139,9 @@ SMOKE: study.Changes = {
     "aligner.probes": 8,
     "aligner.descent": 2,
     "aligner.images": 4,
+    "blind.probes": 8,
+    "blind.descent": 2,
+    "blind.updates": 1,
     "aligner.updates": 1,
     "tries": 1,
     "unseen": ("tanh MLP 3 x 32",),
@@ -171,11 +177,11 @@ def train(config: Config) -> Aligner:
     start = jax.tree.map(
         np.asarray,
         deepalign.init_state(
-            deepalign.make_model(network, config.aligner), config.training, network.init(jax.random.key(0)), 0
+            deepalign.make_model(network, config.blind), config.training, network.init(jax.random.key(0)), 0
         ).variables,
     )
     if not config.tries:
-        return Aligner(deepalign.make_model(network, config.aligner), start)
+        return Aligner(deepalign.make_model(network, config.blind), start)
     mixture = [barrier(config, setting, "train") for setting in MIXTURE.values()]
     validation = [barrier(config, setting, "validation") for setting in VALIDATION.values()]
     mean = lambda settings, variables: float(np.mean([np.log(one(variables) + 0.01) for one in settings]))
@@ -188,7 +194,7 @@ def train(config: Config) -> Aligner:
             print(f"try {number}: mixture {found:.3f}, validation {mean(validation, best):.3f}", flush=True)
     kept = best if mean(validation, best) < mean(validation, start) else start
     print("the search is ahead in validation" if kept is best else "MISSED: the start is as good in validation")
-    return Aligner(deepalign.make_model(network, config.aligner), kept)
+    return Aligner(deepalign.make_model(network, config.blind), kept)
 
 
 def barrier(config: Config, setting: Setting, role: str) -> Callable[[Any], float]:
@@ -199,22 +205,26 @@ def barrier(config: Config, setting: Setting, role: str) -> Callable[[Any], floa
     first, second = zoo.held_out_pairs(getattr(config.networks, role))
     pairs = take_networks(networks, first), take_networks(networks, second)
     mean = mean_barrier(network, *pairs, study.to_device(data.validation))
-    model = deepalign.make_model(network, config.aligner)
+    model = deepalign.make_model(network, config.blind)
     return lambda variables: float(mean(deep_align.using(aligner=Aligner(model, variables))))
 
 
 def judge(config: Config, setting: Setting, aligner: Aligner) -> dict[str, Measured]:
-    """Naive, what needs no training, the aligner, and the aligner on inputs of the data in place of noise."""
+    """Naive, what needs no training, the aligner on noise and on inputs of the data, and refinement with labels."""
     network, data = open_setting(config, setting)
     nets = study.make_test_zoo(config, network, data)
     train, test = study.to_device((data.train, data.test))
     few = take_examples(train, slice(config.refine_images))
     first, second = (index[: config.networks.pairs] for index in zoo.held_out_pairs(2 * config.networks.pairs))
-    own = lambda inputs: Aligner(deepalign.make_model(network, config.aligner, inputs), aligner.variables)
-    named = lambda name, inputs: dataclasses.replace(deep_align.using(aligner=own(inputs)), name=name)
+
+    def named(name, config, inputs):
+        own = Aligner(deepalign.make_model(network, config, inputs), aligner.variables)
+        return dataclasses.replace(deep_align.using(aligner=own), name=name)
+
+    blind, sees = named("any", config.blind, None), named("any on inputs", config.aligner, few.inputs)
     return benchmark(
         network,
-        [naive, *BASELINES, named("any", None), named("any on inputs", few.inputs)],
+        [naive, *BASELINES, blind, sees, *(chain(start, refine) for start in (activation_matching_correlation, sees))],
         take_networks(nets.test, first),
         take_networks(nets.test, second),
         test,
@@ -277,7 +287,7 @@ def ship(config: Config, aligner: Aligner, results: dict[str, Any]) -> None:
         "limits": "networks whose inputs are one array of real numbers and whose outputs are logits; judged on small "
         "ones that classify small pictures",
     }
-    deepalign.write_shipped("any", config.aligner, aligner.variables, card)
+    deepalign.write_shipped("any", config.aligner, config.blind, aligner.variables, card)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ WRITERS = {
     "a.recipe.yaml": lambda file: write_recipe("align", Asked(file.with_name("a.npz")), [], LONG),
     "a.md": lambda file: write_card(file.with_name("a.npz"), "a", ["x" * 300]),
     "any.safetensors": lambda file: write_shipped(
-        "any", deepalign.AlignerConfig(), {"w": np.ones(99)}, LONG, file.parent
+        "any", *[deepalign.AlignerConfig()] * 2, {"w": np.ones(99)}, LONG, file.parent
     ),
     "params.safetensors": lambda file: files.save_params(file, {"w": np.ones(99)}),
 }

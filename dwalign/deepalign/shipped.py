@@ -17,19 +17,29 @@ HOME = Path(__file__).with_name("shipped_aligners")
 SHIPPED = frozenset(file.stem for file in HOME.glob("*.json"))
 
 
-def read_shipped(name: str) -> tuple[AlignerConfig, PyTree]:
-    """The settings and variables of one of `SHIPPED`."""
+def read_shipped(name: str, *, blind: bool = False) -> tuple[AlignerConfig, PyTree]:
+    """The settings and variables of one of `SHIPPED`; of its settings those for inputs, or those where none are."""
     card = unsealed(json.loads((HOME / f"{name}.json").read_text()))
     file = HOME / f"{name}.safetensors"
     arrays = open_weights(file)
-    return AlignerConfig(**card["aligner"]), nest(file, {path: np.asarray(arrays[path]) for path in arrays})
+    return AlignerConfig(**card["blind" if blind else "aligner"]), nest(
+        file, {path: np.asarray(arrays[path]) for path in arrays}
+    )
 
 
 def write_shipped(
-    name: str, config: AlignerConfig, variables: PyTree, card: Mapping[str, Any], home: Path = HOME
+    name: str,
+    config: AlignerConfig,
+    blind: AlignerConfig,
+    variables: PyTree,
+    card: Mapping[str, Any],
+    home: Path = HOME,
 ) -> None:
-    """Write an aligner and its card: what it was trained on, how it does, where it ends, under which licence."""
+    """Write an aligner and its card: what it was trained on, how it does, where it ends, under which licence.
+
+    `blind` are its settings where there are no inputs.
+    """
     home.mkdir(exist_ok=True)
     save_params(home / f"{name}.safetensors", variables)
-    about = {"aligner": dataclasses.asdict(config), **card}
+    about = {"aligner": dataclasses.asdict(config), "blind": dataclasses.asdict(blind), **card}
     write_bytes(home / f"{name}.json", (json.dumps(sealed(about), indent=1) + "\n").encode())

@@ -34,6 +34,10 @@ def test_what_ships_has_a_card(tmp_path, monkeypatch):
     points = {"any": {"mixer": {"mean": 0.25, "ci95": [0.2, 0.3]}}}
     aligner = deepalign.Aligner(None, {"params": {"weights": np.ones(3)}})
     train_any.ship(train_any.Config(), aligner, {"panels": {"barrier": points}})
-    ((name, config, variables, card),) = written
-    assert name == "any" and config == train_any.Config().aligner and variables is aligner.variables
+    ((name, config, blind, variables, card),) = written
+    assert (
+        name == "any"
+        and (config, blind) == (train_any.Config().aligner, train_any.Config().blind)
+        and variables is aligner.variables
+    )
     assert card["barrier"] == {"any": {"mixer": 0.25}} and card["licence"] == "MIT" and card["limits"]
