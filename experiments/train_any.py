@@ -6,9 +6,10 @@
 
 The aligner looks at neither data nor labels: both networks answer to the same noise, what they answer is compared, the
 weights have their say in learned updates, and descent brings the answers of the merged network to noise closer to the
-mean answer of the two. Inputs, where somebody gives them, take the place of noise. It has so few numbers that they are searched for: gradients of the losses of Deep-Align made it
-worse. Settings for training, for validation and for judging are apart. Writes runs/any/: config.json, the aligner,
-results.json, figure.png; what is judged is written setting by setting.
+mean answer of the two. Inputs, where somebody gives them, take the place of noise. It has so few numbers that they are
+searched for: gradients of the losses of Deep-Align made it worse. Settings for training, for validation and for judging
+are apart. Writes runs/any/: config.json, the aligner, results.json, figure.png; what is judged is written setting by
+setting.
 """
 
 import dataclasses
