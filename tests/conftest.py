@@ -5,10 +5,6 @@ import gc
 import os
 from importlib import metadata
 
-# traces are many small objects that live as long as their programs: looking through them again and again takes as long
-# as every fourteenth test
-gc.set_threshold(20_000, 20, 20)
-
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = " ".join(
     [
@@ -26,6 +22,10 @@ import jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_disable_most_optimizations", True)
+
+# traces are many small objects that live as long as their programs: looking through them again and again takes as long
+# as every fourteenth test
+gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_unconfigure():

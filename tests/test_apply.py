@@ -11,6 +11,7 @@ from dwalign.networks import mlp, vgg
 from dwalign.program import CertificateError, Data, Network
 from dwalign.symmetry import Axes, PermutationSpec, SpecError
 from tests import drawn
+from tests.compiled import compilations
 
 NET = mlp(6, (7, 5), 3)
 DATA = Data(drawn.normal(40, 6, seed=9), np.arange(40) % 3)
@@ -35,6 +36,15 @@ def test_align_recovers_a_copy(pair, method):
     found = apply.align(NET, *pair, method, data=DATA)
     assert float(apply.distance(NET.spec, *pair, perms=found.perms)) == 0.0
     assert float(apply.distance(NET.spec, *pair)) > 0.1
+
+
+@pytest.mark.parametrize("around", [lambda f: f, jax.make_jaxpr], ids=["eager", "traced"])
+def test_a_certificate_is_one_program(pair, around):
+    """That of the function: nothing is drawn and no constant computed by programs of their own."""
+    network = mlp(6, (7, 5), 3)
+    with compilations() as compiled:
+        around(lambda a, b: apply.align(network, a, b).perms)(*pair)
+    assert len(compiled) == 1
 
 
 def test_merge_of_a_network_with_its_copy_is_the_network(pair):

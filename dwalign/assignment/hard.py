@@ -15,7 +15,7 @@ from jax.experimental.buffer_callback import buffer_callback
 from scipy.optimize import linear_sum_assignment
 
 from dwalign.assignment.augment import augmenting_paths
-from dwalign.symmetry import all_finite, count_values
+from dwalign.symmetry import count_values
 
 PyTree = Any
 # the sum of n^3 that repays the start of a thread: some milliseconds of work
@@ -50,7 +50,7 @@ def hungarian(scores: PyTree) -> PyTree:
         if len(shape) < 2 or shape[-1] != shape[-2]:
             raise ValueError(f"hungarian: scores must be square matrices [..., n, n], found shape {shape}")
     if treedef is None:
-        return _solve(leaves)[0]
+        return _assign(scores).astype(np.int32) if scores.ndim == 2 else _solve(leaves)[0]
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         perms = _inside_a_program(jax.lax.stop_gradient(leaves))
     else:
@@ -112,8 +112,6 @@ def _on_the_device(*scores: jax.Array) -> list[jax.Array]:
 def _solve(scores) -> list[np.ndarray]:
     """The permutations of arrays on the host, `[..., n, n]` to `[..., n]` each."""
     arrays = [np.asarray(matrix) for matrix in scores]
-    if not all_finite(arrays) and (bad := sum(count_values(array, lambda x: ~np.isfinite(x)) for array in arrays)):
-        raise ValueError(f"hungarian: scores must be finite, found {bad} NaN or infinite values")
     solved = iter(_in_threads([matrix for array in arrays for matrix in array.reshape(-1, *array.shape[-2:])]))
     shapes = [array.shape[:-1] for array in arrays]
     return [np.array([next(solved) for _ in range(math.prod(s[:-1]))], np.int32).reshape(s) for s in shapes]
@@ -133,6 +131,8 @@ def _in_threads(problems: list[np.ndarray]) -> list[np.ndarray]:
 def _assign(matrix: np.ndarray) -> np.ndarray:
     # told to maximise, scipy would copy the matrix twice
     costs = np.negative(matrix, dtype=np.float64)
+    if bad := count_values(costs, lambda x: ~np.isfinite(x)):
+        raise ValueError(f"hungarian: scores must be finite, found {bad} NaN or infinite values")
     if len(costs) >= WORTH_CENTRING:
         # the same permutation is best; where all want the same few partners it is found many times sooner
         costs -= costs.mean(0)

@@ -68,8 +68,8 @@ def _square(leaf: Any) -> float:
     array = np.asarray(leaf)
     if array.dtype.kind not in "fc" or array.dtype.itemsize < 4:
         return math.nan
-    with np.errstate(over="ignore", invalid="ignore"):
-        return float(np.vdot(array, array).real)
+    flat = array.ravel("K")
+    return float(np.vdot(flat, flat).real)
 
 
 def _largest(leaf: Any) -> float:

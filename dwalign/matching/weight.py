@@ -107,11 +107,11 @@ def _improve(
     places = pair.places[group]
     add = lambda total, perms, places: sum_products(spec, pair, perms, group, known(places, group), total)
     linear = add(own.get(group), perms, places.shared if group in own else places.own + places.shared)
-    here = add(linear, perms, places.first)
-    scores = add(here, perms, places.again)
+    here = add(linear, perms, places.first) if places.first else linear
+    scores = add(here, perms, places.again) if places.again else here
     new = best_element(spec, group, scores)
     # the best element for the linearised score need not raise the score itself
-    there = add(linear, perms | {group: new}, places.first)
+    there = add(linear, perms | {group: new}, places.first) if places.first else linear
     value = score_of(spec, group, here, old[group])
     gain = score_of(spec, group, there, new) - value
     return Step(scores, {group: new}, gain, gain > NOTHING * abs(value))

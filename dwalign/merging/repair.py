@@ -137,14 +137,13 @@ def find_handles(network: Network) -> tuple[PermutationSpec, tuple[Handle, ...]]
         found = _pre_activations(network, params, inputs)
         return [found[group] for group in groups]
 
-    with jax.ensure_compile_time_eval():
-        trial = next(trials(examine(seen, network.params, few), np.random.default_rng(0)), None)
-        if trial is None:
-            return spec, ()
-        look = lambda params: dict(zip(groups, trial.run(params), strict=True))
-        before = dict(zip(groups, trial.reference, strict=True))
-        leaves = [number for number, carries in enumerate(spec.carriers) if carries]
-        moved = {number: look(_leaf_changed(spec, trial.params, number, lambda x: 1.5 * x)) for number in leaves}
+    trial = next(trials(examine(seen, network.params, few), np.random.default_rng(0)), None)
+    if trial is None:
+        return spec, ()
+    look = lambda params: dict(zip(groups, trial.run(params), strict=True))
+    before = dict(zip(groups, trial.reference, strict=True))
+    leaves = [number for number, carries in enumerate(spec.carriers) if carries]
+    moved = {number: look(_leaf_changed(spec, trial.params, number, lambda x: 1.5 * x)) for number in leaves}
     reach = {g: [k for k in leaves if not np.allclose(moved[k][g], before[g], 1e-9, 1e-12)] for g in groups}
 
     def try_out(group: str) -> Handle | None:
@@ -162,8 +161,7 @@ def find_handles(network: Network) -> tuple[PermutationSpec, tuple[Handle, ...]]
         shift = next((k for k in vectors if obeys([k], lambda x, y: x + y)), None)
         return None if scales is None else Handle(group, scales, shift)
 
-    with jax.ensure_compile_time_eval():
-        found = [try_out(group) for group in sorted(groups, key=lambda g: len(reach[g]))]
+    found = [try_out(group) for group in sorted(groups, key=lambda g: len(reach[g]))]
     return spec, tuple(handle for handle in found if handle)
 
 

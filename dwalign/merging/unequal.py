@@ -160,10 +160,9 @@ def _change(wide: Network, narrow: Network) -> tuple[float, float]:
     example = jax.tree.map(lambda leaf: twice(leaf) if jnp.ndim(leaf) else leaf, narrow.example)
     example = example if count_examples(narrow.example) else narrow.example
     rng = np.random.default_rng(0)
-    with jax.ensure_compile_time_eval():
-        big, small = (examine(net.apply, net.params, example) for net in (wide, narrow))
-        for trial in trials(small, rng):
-            params = _padded(wide.spec, narrow.spec, jax.tree.map(np.asarray, trial.params))
-            results = big.run([*jax.tree.leaves(params), *trial.inputs])
-            return difference(trial.reference, results), max(trial.floor, 30 * trial.rounding())
+    big, small = (examine(net.apply, net.params, example) for net in (wide, narrow))
+    for trial in trials(small, rng):
+        params = _padded(wide.spec, narrow.spec, jax.tree.map(np.asarray, trial.params))
+        results = big.run([*jax.tree.leaves(params), *trial.inputs])
+        return difference(trial.reference, results), max(trial.floor, 30 * trial.rounding())
     return np.inf, 0.0

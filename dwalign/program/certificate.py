@@ -84,7 +84,7 @@ def certify(
         each time, or values that are not finite.
       SpecError: params do not fit the spec.
     """
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(jax.random.key(0) if key is None else key)).tolist())
+    rng = np.random.default_rng(_words(key))
     spec.check(params)
     found = examine(apply, params, *inputs, often=complete)
     elements = drawn_elements(spec, rng)
@@ -111,6 +111,18 @@ def certify(
         )
     order = None if unseen is None else tuple(path for path in spec.paths if path in unseen)
     return Certificate(error, tuple(missed), order, limit)
+
+
+def _words(key: jax.Array | None) -> list[int]:
+    """The numbers of a key; those of `jax.random.key(0)` without one, for which a program would be compiled.
+
+    All else is done in NumPy and by programs that are compiled, also while a program around it is traced. They are
+    traced outside of the block below: inside, Flax would draw all parameters to see their shapes.
+    """
+    if key is None:
+        return [0, 0]
+    with jax.ensure_compile_time_eval():
+        return np.asarray(jax.random.key_data(key)).tolist()
 
 
 def accepts(

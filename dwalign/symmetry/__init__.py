@@ -15,7 +15,7 @@ from dwalign.symmetry.arithmetic import distance, inner_product, interpolate, me
 from dwalign.symmetry.axes import Axes, SpecError, Sum, Turns, contract, namespace
 from dwalign.symmetry.compare import correspondence
 from dwalign.symmetry.elements import Monomial, is_hard, order_of
-from dwalign.symmetry.finite import all_finite, count_values
+from dwalign.symmetry.finite import count_values
 from dwalign.symmetry.gauge import canonical, free_signs, gauge
 from dwalign.symmetry.guards import check_key, check_perms, check_spec
 from dwalign.symmetry.layers import Weight, leaf_weights
@@ -51,7 +51,6 @@ __all__ = [
     "Sum",
     "Turns",
     "Weight",
-    "all_finite",
     "block_roles",
     "canonical",
     "check_finite",

@@ -67,6 +67,9 @@ def factors_at(element: Monomial, power: Power) -> Any:
 
 def act(array: Any, axis: int, batch_axes: tuple[int, ...], element: Any, kind_: str, power: Power) -> Any:
     """Let an element act along one axis of an array; `batch_axes` are those that it is batched over."""
+    if isinstance(array, np.ndarray) and isinstance(element, np.ndarray) and element.dtype.kind == "i":
+        # what most calls on the host are; all that is asked below takes longer than the move
+        return _taken(np, array, axis, batch_axes, element)
     parts = element if isinstance(element, Monomial) else (element,)
     if isinstance(array, np.ndarray) and not any(isinstance(x, jax.core.Tracer) for x in parts):
         # on its way through JAX a double would lose half of its bits
@@ -94,7 +97,7 @@ def act(array: Any, axis: int, batch_axes: tuple[int, ...], element: Any, kind_:
 
 def _taken(xp, array, axis, batch_axes, perm):
     if not batch_axes:
-        return xp.take(array, perm, axis=axis)
+        return array.take(perm, axis) if xp is np else xp.take(array, perm, axis=axis)
     return xp.take_along_axis(array, spread(xp, perm, array.ndim, (*batch_axes, axis)), axis=axis)
 
 

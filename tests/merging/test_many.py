@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+import dwalign.deepalign  # noqa: F401  a method that messages name
 from dwalign.merging import merge_many, universe
 from dwalign.merging.frank_wolfe import climb
 from dwalign.networks import mlp, vgg
