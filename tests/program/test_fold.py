@@ -1,6 +1,7 @@
 """Folded normalisation: the same function of the same tree, in which a residual stream may be rotated."""
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -10,7 +11,7 @@ import pytest
 
 import dwalign
 from dwalign import fold_norms, networks
-from dwalign.symmetry import SpecError, permute
+from dwalign.symmetry import SpecError, permute, random_perms
 from tests import drawn
 
 BLOCKS = dict(dim=12, depth=2, heads=3, width=7)
@@ -338,6 +339,65 @@ def test_a_tied_embedding_keeps_what_it_reads_and_writes():
     # the writers of a stream whose mean stays are left alone
     assert {"['params']['norm']['scale']", "['params']['embedding']['embedding']"} < set(same)
     assert all((after["params"][f"block_{k}"]["norm_mlp"]["scale"] == 1).all() for k in range(2))
+
+
+@pytest.mark.parametrize("options", [dict(), dict(norm="rms", rotary=True), dict(scan=True)], ids=str)
+def test_a_tied_embedding_is_set_apart(options):
+    """As in GPT-2: the last norm goes into the copy that reads, and its shift into a bias that was not there."""
+    net = networks.transformer(tied=True, **TEXT | {"depth": 1}, **options)
+    net = dwalign.network(net.apply, net.params, np.zeros((2, 5), int), kinds="all")
+    params = drawn.weights(net.params, 3)
+    folded, after = fold_norms(net, params, untie=True)
+    close(jax.jit(folded.apply)(after, inputs(net)), jax.jit(net.apply)(params, inputs(net)))
+    assert folded.notes == () and jax.tree.structure(after["params"]) == jax.tree.structure(params)
+    ((path, own),) = after["untied"].items()
+    assert path == "['params']['embedding']['embedding']" and own["bias"].any() == (options.get("norm") != "rms")
+    assert not np.allclose(own["matrix"], after["params"]["params"]["embedding"]["embedding"])
+    # the stream, which two arrays carry now, takes any rotation
+    assert "orthogonal" in folded.spec.kinds.values()
+    moved = permute(folded.spec, after, random_perms(folded.spec, np.random.default_rng(4)))
+    close(jax.jit(folded.apply)(moved, inputs(net)), jax.jit(net.apply)(params, inputs(net)), 1e-4)
+    again, _ = fold_norms(net, drawn.weights(net.params, 4), untie=True)
+    assert again == folded and hash(again) == hash(folded)
+
+
+TOKENS = np.array([[0, 3, 8], [1, 7, 2]])
+
+
+def test_what_need_not_or_cannot_be_set_apart_stays():
+    weights = drawn.named(table=(9, 6), gain=(1, 1, 6), out=(6, 2))
+
+    def kept(apply):
+        used = {name: leaf for name, leaf in weights.items() if name in apply.__code__.co_consts}
+        net = dwalign.network(apply, used, TOKENS)
+        (one, a), (two, b) = fold_norms(net, used), fold_norms(net, used, untie=True)
+        assert one == two and one.notes == two.notes
+        jax.tree.map(np.testing.assert_array_equal, a, b)
+        return one.notes
+
+    # no table
+    assert kept(lambda p, x: layer_norm(jax.nn.one_hot(x, 9) @ p["table"]) * p["gain"] @ p["table"].T)
+    # no matrix, which a copy would not help
+    assert not kept(lambda p, x: layer_norm(p["table"][x]) * p["gain"] @ p["out"])
+    # nothing to fold
+    assert not kept(lambda p, x: jnp.tanh(p["table"][x]) @ p["table"].T)
+    # a gain that goes elsewhere
+    assert kept(lambda p, x: jnp.tanh(jnp.exp(p["table"][x]) * p["gain"]) @ p["table"].T)
+
+
+def test_a_table_in_several_products_gets_no_bias():
+    """Gains go into a copy that all of them read alike; where a shift would go there is no one place."""
+    params = drawn.named(table=(9, 6), gain=(1, 1, 6), shift=(1, 1, 6), up=(6, 5), down=(5, 6))
+
+    def apply(p, x, shift):
+        h = layer_norm(p["table"][x]) * p["gain"] + shift * p["shift"]
+        return jnp.tanh(jnp.einsum("vd,bld->vbl", p["table"], h)).sum(0) + jnp.tanh(h @ p["table"].T).sum(-1)
+
+    for shift, stays in ((0, False), (1, True)):
+        net = dwalign.network(functools.partial(apply, shift=shift), params, TOKENS)
+        folded, after = fold_norms(net, params, untie=True)
+        close(jax.jit(folded.apply)(after, TOKENS), jax.jit(net.apply)(params, TOKENS))
+        assert ("['gain'] stays" in str(folded.notes)) == stays
 
 
 def test_types_stay_and_other_shapes_are_taken():

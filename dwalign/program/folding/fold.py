@@ -14,13 +14,14 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from dwalign.program.folding.centring import find_centring
 from dwalign.program.folding.gains import fold_gains
 from dwalign.program.folding.simplify import equations, simplify
+from dwalign.program.folding.untie import find_tied, untie as split_tied
 from dwalign.program.network import Network, check_network, network as make_network
 from dwalign.symmetry import PermutationSpec
 
 PyTree = Any
 
 
-def fold_norms(network: Network, params: PyTree) -> tuple[Network, PyTree]:
+def fold_norms(network: Network, params: PyTree, *, untie: bool = False) -> tuple[Network, PyTree]:
     """The same function, with gains, shifts, centring and stored statistics of its normalisation in the maps beside it.
 
     These stand in the way of rotations of a residual stream, and of scales. Read off the program are
@@ -36,14 +37,18 @@ def fold_norms(network: Network, params: PyTree) -> tuple[Network, PyTree]:
     framework that it came from. The network that is returned does not read what was folded; its spec is inferred anew,
     of the kinds that the one before had.
 
-    What shares an array with something else, such as a tied embedding; what has no bias to take a shift that is not
-    zero; and what goes into a residual branch, as after post-norm, or into a non-linearity before any matrix: that
-    stays as it is, gain, shift and statistics of one normalisation together, and `notes` of the network say why. Where
-    norms come after the residual sum nothing can be done but to centre what only the first one reads, the embeddings.
+    What shares an array with something else, such as a tied embedding, which `untie` sets apart; what has no bias to
+    take a shift that is not zero; and what goes into a residual branch, as after post-norm, or into a non-linearity
+    before any matrix: that stays as it is, gain, shift and statistics of one normalisation together, and `notes` of the
+    network say why. Where norms come after the residual sum nothing can be done but to centre what only the first one
+    reads, the embeddings.
 
     Args:
       network: of any program.
       params: of it; arrays on the host or a device, not traced.
+      untie: give a matrix that is the table of an embedding, too, an array of its own and a bias, into which the last
+        norm can go. Where anything does, the params that are returned are `{"params": ..., "untied": {path: {"matrix":
+        ..., "bias": ...}}}`, which the program that they came from does not take, and the network has no `train`.
 
     Returns:
       the network and its params, arrays that changed computed in double precision and rounded to their types once. A
@@ -67,6 +72,11 @@ def fold_norms(network: Network, params: PyTree) -> tuple[Network, PyTree]:
     """
     check_network("fold_norms", network)
     network.spec.check(params)
+    if untie:
+        apart, given = split_tied(network, params)
+        if apart is not network:
+            folded, after = fold_norms(apart, given)
+            return (folded, after) if _are_apart(after) else fold_norms(network, params)
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     leaves, treedef = jax.tree.flatten(params)
     borders = np.cumsum([0, *(math.prod(leaf.shape) for leaf in leaves)])
@@ -104,6 +114,9 @@ def fold_norms(network: Network, params: PyTree) -> tuple[Network, PyTree]:
     for entry, why in centring.notes:
         writer = "" if entry is None else f" {paths[int(np.searchsorted(borders, entry, side='right')) - 1]}"
         notes.append(f"a mean that is subtracted stays:{writer} {why}")
+    if gains.notes or centring.notes:
+        tied = [paths[leaf] for leaf in find_tied(program, len(leaves))]
+        notes += [f"{path} is looked up in and multiplied with: untie=True gives each its own" for path in tied]
     return dataclasses.replace(out, train=None if lost else network.train, notes=tuple(notes)), params
 
 
@@ -124,6 +137,15 @@ def _read_centred(spec: PermutationSpec, params: PyTree, streams: Collection[tup
         return block._replace(array=array)
 
     return spec.assemble([one(block) for block in spec.blocks(params)]) if centred else params
+
+
+def _are_apart(params: PyTree) -> bool:
+    """Whether something was folded into what was given apart: it is no copy of its table any more."""
+    tables = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params["params"])}
+    return any(
+        np.any(np.asarray(own.get("bias", 0))) or not np.array_equal(own["matrix"], tables[path])
+        for path, own in params["untied"].items()
+    )
 
 
 @dataclasses.dataclass(frozen=True)
