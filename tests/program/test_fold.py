@@ -217,6 +217,49 @@ def test_a_norm_written_as_one_product_and_one_sum():
     assert changed == {"gain", "shift", "up", "bias"} and folded.notes == ()
 
 
+def test_centring_written_as_one_product_and_one_sum():
+    """As in Keras: x / deviation - mean / deviation."""
+    shapes = dict(embed=(5, 6), gain=(6,), shift=(6,), up=(6, 7), bias=(7,))
+
+    def apply(p, x, times=-1.0, inverse=None):
+        h = x @ p["embed"]
+        deviation = jax.lax.rsqrt(h.var(keepdims=True) + 1e-3)
+        mean = times * h.mean(keepdims=True) * (deviation if inverse is None else inverse(h)) * p["gain"]
+        return jnp.tanh((h * (deviation * p["gain"]) + (mean + p["shift"])) @ p["up"] + p["bias"])
+
+    folded, after, changed = made(apply, **shapes)
+    assert changed == {*shapes} and folded.notes == ()
+    assert str(jax.make_jaxpr(folded.apply)(after, drawn.normal(3, 5))).count("reduce_sum") == 1
+    # the mean is added, or some of it, or it is divided by something else
+    for options in (dict(times=1.0), dict(times=-0.5), dict(inverse=lambda h: jax.lax.rsqrt(h.var() + 2e-3))):
+        assert made(functools.partial(apply, **options), **shapes)[2] == {*shapes} - {"embed"}
+
+
+def test_a_shift_goes_through_what_takes_a_bias_with_either_sign():
+    """GELU computes x erfc(-x): of its sign the bias knows nothing, but of a sign of its own it does."""
+    shapes = dict(embed=(5, 6), shift=(6,), up=(6, 7), bias=(7,))
+    normed = lambda p, x: (layer_norm(x @ p["embed"]) + p["shift"]) @ p["up"]
+    gelu = functools.partial(jax.nn.gelu, approximate=False)
+    folded, _, changed = made(lambda p, x: gelu(normed(p, x) + p["bias"]), **shapes)
+    assert changed == {*shapes} and folded.notes == ()
+    less = lambda p, x: jnp.tanh(normed(p, x) + p["bias"]) + jnp.tanh(p["bias"] - normed(p, x))
+    assert made(less, **shapes)[2] == set()
+
+
+def test_what_is_added_to_a_norm_keeps_its_mean():
+    """Readers of the sum see it, so that they cannot be centred, and without them a rotation would bring means back."""
+    shapes = dict(embed=(5, 6), other=(5, 4), more=(4, 6), up=(6, 7))
+    normed = lambda p, x: layer_norm(x @ p["embed"])
+    added = lambda p, x: jnp.tanh((normed(p, x) + jnp.tanh(x @ p["other"]) @ p["more"]) @ p["up"])
+    folded, _, changed = made(added, **shapes)
+    assert changed == set() and "['more'] is added" in folded.notes[0]
+    folded, _, changed = made(lambda p, x: jnp.tanh((normed(p, x) + p["shift"]) @ p["up"]), **shapes, shift=(6,))
+    assert changed == set() and "['shift'] is added" in folded.notes[0]
+    # where what is added is centred itself all of it is
+    both = lambda p, x: jnp.tanh((normed(p, x) + layer_norm(jnp.tanh(x @ p["other"]) @ p["more"])) @ p["up"])
+    assert made(both, **shapes)[2] == {"embed", "more", "up"}
+
+
 def test_a_bias_between_two_matrices_is_no_norm():
     apply = lambda p, x: jnp.tanh((x @ p["up"] + p["bias"][None]).mean(0) @ p["down"] + p["last"])
     assert made(apply, x=(3, 4, 5), up=(5, 6), bias=(6,), down=(6, 2), last=(2,))[2] == set()

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-from dwalign.program.folding.centring import find_centring
+from dwalign.program.folding.centring import Centring, find_centring
 from dwalign.program.folding.gains import fold_gains
 from dwalign.program.folding.simplify import equations, simplify
 from dwalign.program.folding.untie import find_tied, untie as split_tied
@@ -19,6 +19,8 @@ from dwalign.program.network import Network, check_network, network as make_netw
 from dwalign.symmetry import PermutationSpec
 
 PyTree = Any
+# of the largest number of an array in double precision
+ROUNDING = 1e-12
 
 
 def fold_norms(network: Network, params: PyTree, *, untie: bool = False) -> tuple[Network, PyTree]:
@@ -87,22 +89,31 @@ def fold_norms(network: Network, params: PyTree, *, untie: bool = False) -> tupl
     gains = fold_gains(_example_program(read, params, network.example), np.diff(borders), entries)
     read = dataclasses.replace(read, neutral=tuple(sorted(gains.neutral.items())))
     program = _example_program(read, params, network.example)
-    centring = find_centring(program, len(leaves))
-    for rows in centring.rows:
-        entries[rows] -= entries[rows].mean(-1, keepdims=True)
-    zeros = frozenset(place for place, eqn in equations(program) if id(eqn) in centring.zeros)
-    read = dataclasses.replace(read, zeros=zeros, names=_names(program) if zeros else ())
-
+    split = lambda entries: np.split(entries, borders[1:-1])
+    tree_of = lambda entries: treedef.unflatten(
+        [part.reshape(leaf.shape) for part, leaf in zip(split(entries), leaves, strict=True)]
+    )
     statistics = set(network.spec.statistics)
     settings: dict[str, Any] = dict(statistics=lambda path: path in statistics)
-    if zeros or network.spec.has_kinds:
-        settings["kinds"] = "all"
-    out = make_network(read, params, network.example, **settings)
-    leaf_of = lambda rows: int(np.searchsorted(borders, rows.flat[0], side="right")) - 1
-    streams = {(leaf_of(rows), rows.shape[-1]) for rows in centring.rows if rows.size}
-    split = lambda entries: np.split(entries, borders[1:-1])
-    shaped = [part.reshape(leaf.shape) for part, leaf in zip(split(entries), leaves, strict=True)]
-    shaped = jax.tree.leaves(_read_centred(out.spec, treedef.unflatten(shaped), streams))
+
+    def centred(centring):
+        """The network, its params in double precision, and the array that stands in the way of centring."""
+        written = entries.copy()
+        for rows in centring.rows:
+            written[rows] -= written[rows].mean(-1, keepdims=True)
+        zeros = frozenset(place for place, eqn in equations(program) if id(eqn) in centring.zeros)
+        apply = dataclasses.replace(read, zeros=zeros, names=_names(program) if zeros else ())
+        kinds = "all" if zeros or network.spec.has_kinds else "permutation"
+        out = make_network(apply, params, network.example, kinds=kinds, **settings)
+        leaf_of = lambda rows: int(np.searchsorted(borders, rows.flat[0], side="right")) - 1
+        streams = {(leaf_of(rows), rows.shape[-1]) for rows in centring.rows if rows.size}
+        return out, *_read_centred(out.spec, tree_of(written), streams, tree_of(gains.reads))
+
+    centring = find_centring(program, len(leaves))
+    out, shaped, against = centred(centring)
+    if against is not None:
+        out, shaped, _ = centred(Centring([], set(), []))
+    shaped = jax.tree.leaves(shaped)
     pairs = zip(leaves, split(before), shaped, strict=True)
     params = treedef.unflatten(
         [leaf if np.array_equal(old, new.ravel()) else _stored(new, leaf) for leaf, old, new in pairs]
@@ -114,29 +125,40 @@ def fold_norms(network: Network, params: PyTree, *, untie: bool = False) -> tupl
     for entry, why in centring.notes:
         writer = "" if entry is None else f" {paths[int(np.searchsorted(borders, entry, side='right')) - 1]}"
         notes.append(f"a mean that is subtracted stays:{writer} {why}")
+    if against is not None:
+        notes.append(f"means that are subtracted stay: {against} is added to what is left")
     if gains.notes or centring.notes:
         tied = [paths[leaf] for leaf in find_tied(program, len(leaves))]
         notes += [f"{path} is looked up in and multiplied with: untie=True gives each its own" for path in tied]
     return dataclasses.replace(out, train=None if lost else network.train, notes=tuple(notes)), params
 
 
-def _read_centred(spec: PermutationSpec, params: PyTree, streams: Collection[tuple[int, int]]) -> PyTree:
+def _read_centred(
+    spec: PermutationSpec, params: PyTree, streams: Collection[tuple[int, int]], reads: PyTree
+) -> tuple[PyTree, str | None]:
     """Centre what reads a stream that has been centred, too: what it makes of a mean, it makes of zero.
 
     After a rotation, and in an average, the stream is then centred still, so that these run in the program that
-    subtracts means. `streams` are arrays that write one, and its size; all that carries such a group writes or reads.
+    subtracts means. `streams` are arrays that write one, and its size. All that carries such a group must write it,
+    centred, or read it, as the columns `reads` of a product: the path of what does neither comes second.
     """
     free = {g for g, kind in spec.kinds.items() if kind == "orthogonal"}
     centred = {g for leaf, n in streams for g in spec.leaves[leaf].names() & free if spec.sizes[g] == n}
-
-    def one(block):
+    if not centred:
+        return params, None
+    blocks = []
+    for block, columns in zip(spec.blocks(params), spec.blocks(reads), strict=True):
         array = block.array
         for axis, factor in enumerate(block.factors):
             if factor in centred:
-                array = array - array.mean(axis, keepdims=True)
-        return block._replace(array=array)
-
-    return spec.assemble([one(block) for block in spec.blocks(params)]) if centred else params
+                mean = array.mean(axis, keepdims=True)
+                column = columns.array.max(axis, keepdims=True)
+                is_read = (column >= 0).all() and (columns.array == column).all()
+                if not is_read and abs(mean).max() > ROUNDING * abs(array).max():
+                    return params, block.path
+                array = array - mean
+        blocks.append(block._replace(array=array))
+    return spec.assemble(blocks), None
 
 
 def _are_apart(params: PyTree) -> bool:
