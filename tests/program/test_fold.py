@@ -370,6 +370,34 @@ def test_of_post_norm_the_last_norm_and_the_embeddings_are_folded():
     assert changed == {f"['params']['{name}']" for name in expected}
     stays = [note.split("'")[3] for note in folded.notes if note.startswith("[")]
     assert stays == ["first", "norm_0"] and sum("mean" in note for note in folded.notes) == 1
+    assert sum("residual stream" in note for note in folded.notes) == 2
+    # gains stand in the way of a rotation, means in the way of signs but where only the first norm reads
+    spec = dwalign.infer_spec(folded.apply, after, tokens, kinds="all")
+    names = dict(zip(spec.paths, map(str, spec.written), strict=True))
+    signed = {path.split("'")[3] for path, text in names.items() if "h0" in text and "h0^0" not in text}
+    assert spec.kinds["h0"] == "sign" and signed == {"tokens", "positions", "first"}
+    assert "no orthogonal: mul unit by unit" in spec.bounds["h0"]
+    flipped = permute(spec, after, random_perms(spec, np.random.default_rng(0)))
+    close(jax.jit(net.apply)(flipped, tokens), jax.jit(net.apply)(params, tokens))
+
+
+def test_of_post_norm_without_means_signs_are_free_between_norms():
+    rms = lambda x: x * jax.lax.rsqrt((x * x).mean(-1, keepdims=True) + 1e-6)
+
+    def apply(p, x):
+        h = rms(p["table"][x]) * p["first"]
+        for k in "01":
+            h = rms(h + jax.nn.gelu(h @ p[f"up{k}"]) @ p[f"down{k}"]) * p[f"gain{k}"]
+        return h @ p["head"]
+
+    gains = dict(first=(1, 1, 6), gain0=(1, 1, 6), gain1=(1, 1, 6))
+    params = drawn.named(table=(9, 6), up0=(6, 7), down0=(7, 6), up1=(6, 7), down1=(7, 6), head=(6, 3), **gains)
+    folded, after = fold_norms(dwalign.network(apply, params, TOKENS, kinds="all"), params)
+    assert [note.split(" ")[0] for note in folded.notes] == ["['first']", "['gain0']"]
+    assert folded.spec.kinds["h0"] == "sign" and folded.spec.directions["h0"] == (0, 3)
+    assert "no orthogonal: mul unit by unit" in folded.spec.bounds["h0"]
+    flipped = permute(folded.spec, after, random_perms(folded.spec, np.random.default_rng(0)))
+    close(jax.jit(folded.apply)(flipped, TOKENS), jax.jit(apply)(params, TOKENS))
 
 
 def test_a_tied_embedding_keeps_what_it_reads_and_writes():

@@ -312,7 +312,7 @@ class _Found:
             """The entries that the writer has, `[..., units]`, or what stands in the way."""
             writer, rows = key[0], ways[key]
             if writer == UNKNOWN:
-                return None, "what is normalised is not written by arrays of parameters alone"
+                return None, "what is normalised is no sum of what parameters write, as after another norm"
             kernel = None if writer == ARRAY else self.kernels[writer].swapaxes(0, 1)
             if rows is None or writer in seen or key in torn:
                 first = rows if kernel is None else kernel

@@ -42,8 +42,9 @@ def fold_norms(network: Network, params: PyTree, *, untie: bool = False) -> tupl
     What shares an array with something else, such as a tied embedding, which `untie` sets apart; what has no bias to
     take a shift that is not zero; and what goes into a residual branch, as after post-norm, or into a non-linearity
     before any matrix: that stays as it is, gain, shift and statistics of one normalisation together, and `notes` of the
-    network say why. Where norms come after the residual sum nothing can be done but to centre what only the first one
-    reads, the embeddings.
+    network say why. Where norms come after the residual sum, the last one goes into what reads it, and what only the
+    first one reads, the embeddings, is centred. Then units of these may change their signs, with the gain of the first
+    norm, or, where norms subtract no means, all that writes between two norms, with gains; a rotation is never free.
 
     Args:
       network: of any program.
