@@ -65,10 +65,17 @@ def alike(x: Any, y: Any) -> Any:
     rows = root[..., None] * (right @ ry)
     # the inverse: columns of the product that has full rank, and what is orthogonal to them
     columns = (turned(rx) @ left) * xp.where(real, root, 0)[..., None, :]
+    cubes = _cubes(rows @ x) + _cubes(turned(columns) @ y)
+    sign = xp.where(real & (cubes < 0), -1, 1).astype(values.dtype)[..., None]
+    if xp is np and real.all():
+        return rows * sign
     rest = turned(xp.linalg.svd(columns)[0])
-    cubes = ((rows @ x) ** 3).sum(-1) + ((turned(columns) @ y) ** 3).sum(-1)
-    sign = xp.where(real & (cubes < 0), -1, 1).astype(values.dtype)
-    return xp.where(real[..., None], rows, rest) * sign[..., None]
+    return xp.where(real[..., None], rows, rest) * sign
+
+
+def _cubes(array: Any) -> Any:
+    # a power of doubles takes twenty times longer than products
+    return (array * array * array).sum(-1)
 
 
 def _at_least(xp, array, columns: int):

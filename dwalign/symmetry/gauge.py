@@ -186,7 +186,8 @@ def _gauge(spec, places, arrays):
         return State(arrays, scales, maps, state.round + 1), xp.stack(changes).max()
 
     state = State(list(arrays), none, same, 0)
-    if scaled or linear:
+    # of maps that share no array each is in place at once, which comes last
+    if scaled or _share(linear):
         state = _until_settled(turn, state, max(SMALL, ROUNDING * float(np.finfo(dtype).eps)))
     scales = {g: xp.exp(_needed(_norms(state.arrays, own), own, state.scales[g])) for g, own in scaled.items()}
     maps, signs, arrays = dict(state.maps), {}, list(arrays)
@@ -214,6 +215,12 @@ def _scaled(spec, places) -> dict[str, list[Place]]:
 def _linear(spec, places) -> dict[str, list[Place]]:
     """Those of linear groups that have a side and a dual side."""
     return {g: own for g, own in places.items() if spec.kinds[g] == "linear" and len({p.power for p in own}) == 2}
+
+
+def _share(places: dict[str, list[Place]]) -> bool:
+    """Whether some array carries two of these groups."""
+    blocks = [number for own in places.values() for number in {place.block for place in own}]
+    return len(set(blocks)) < len(blocks)
 
 
 def _until_settled(turn: Callable, state: State, small: float) -> State:

@@ -317,13 +317,7 @@ class PermutationSpec:
         >>> spec.with_kinds() == PermutationSpec({"up": Axes("h"), "down": Axes("h")}, {"h": 3})
         True
         """
-        kinds = {g: _part(kind, names) for g, kind in self.kinds.items()}
-
-        def part(group, power):
-            kind = kinds[group]
-            return Power(power.scale if kind in SCALED else (), power.sign if kind in SIGNED else ())
-
-        return self._with_powers(kinds, part)
+        return _narrowed(self, names)
 
     def with_signs(self, directions: Mapping[str, np.ndarray]) -> "PermutationSpec":
         """The same spec with other directions of signs.
@@ -336,35 +330,7 @@ class PermutationSpec:
         >>> spec.with_signs({"h": np.array([[1, 0]])}).written
         (Axes('h, _'), Axes('h^0'))
         """
-        kinds = {g: kind if len(directions.get(g, (0,))) else "permutation" for g, kind in self.kinds.items()}
-
-        def combined(group, power):
-            return Power(power.scale, tuple((directions[group] @ power.sign % 2).tolist()))
-
-        return self._with_powers(kinds, lambda g, power: combined(g, power) if g in directions else power)
-
-    def _with_powers(self, kinds: Mapping[str, str], change: Callable[[str, Power], Power]) -> "PermutationSpec":
-        """The same spec with these kinds, and powers that `change(group, power)` gives."""
-
-        def changed(factor, *_):
-            name, text = split_name(factor)
-            if self.kinds.get(name, "permutation") == "permutation":
-                return factor
-            power = parse_power(self.kinds[name], text or "1")
-            new = change(name, power)
-            return factor if new == power else f"{name}^{power_text(new)}".removesuffix("^")
-
-        return PermutationSpec(
-            self.treedef.unflatten([axes.relabelled(changed) for axes in self.written]),
-            self.sizes,
-            batch=self.batch,
-            fixed=self.fixed,
-            kinds=kinds,
-            statistics=self.statistics,
-            notes=self.notes,
-            unknown=self.unknown,
-            bounds=self.bounds if kinds == self.kinds else None,
-        )
+        return _with_signs(self, tuple((g, tuple(map(tuple, rows.tolist()))) for g, rows in directions.items()))
 
     def check_pair(self, a: PyTree, b: PyTree) -> None:
         """Raise `SpecError` unless `a` and `b` both fit the spec, and have the same shapes and kinds of numbers.
@@ -468,6 +434,60 @@ class PermutationSpec:
         lines = [f"  {path}: {leaf}" for path, leaf in zip(self.paths, self.written, strict=True)]
         kinds = f", kinds={dict(self.kinds)}" if self.has_kinds else ""
         return f"PermutationSpec(sizes={dict(self.sizes)}{kinds}\n" + "\n".join(lines) + ")"
+
+
+# the same object for the same question: what is kept for a spec is found by its identity, which costs nothing
+
+
+@functools.lru_cache(256)
+def _narrowed(spec: PermutationSpec, names: tuple[str, ...]) -> PermutationSpec:
+    kinds = {g: _part(kind, names) for g, kind in spec.kinds.items()}
+
+    def part(group, power):
+        kind = kinds[group]
+        return Power(power.scale if kind in SCALED else (), power.sign if kind in SIGNED else ())
+
+    return _with_powers(spec, kinds, part)
+
+
+@functools.lru_cache(256)
+def _with_signs(spec: PermutationSpec, flipped: tuple) -> PermutationSpec:
+    directions = dict(flipped)
+    kinds = {g: kind if directions.get(g, (0,)) else "permutation" for g, kind in spec.kinds.items()}
+
+    def combined(group, power):
+        if group not in directions:
+            return power
+        odd = (sum(x * y for x, y in zip(row, power.sign, strict=True)) % 2 for row in directions[group])
+        return Power(power.scale, tuple(odd))
+
+    return _with_powers(spec, kinds, combined) if directions else spec
+
+
+def _with_powers(
+    spec: PermutationSpec, kinds: Mapping[str, str], change: Callable[[str, Power], Power]
+) -> PermutationSpec:
+    """The same spec with these kinds, and powers that `change(group, power)` gives."""
+
+    def changed(factor, *_):
+        name, text = split_name(factor)
+        if spec.kinds.get(name, "permutation") == "permutation":
+            return factor
+        power = parse_power(spec.kinds[name], text or "1")
+        new = change(name, power)
+        return factor if new == power else f"{name}^{power_text(new)}".removesuffix("^")
+
+    return PermutationSpec(
+        spec.treedef.unflatten([axes.relabelled(changed) for axes in spec.written]),
+        spec.sizes,
+        batch=spec.batch,
+        fixed=spec.fixed,
+        kinds=kinds,
+        statistics=spec.statistics,
+        notes=spec.notes,
+        unknown=spec.unknown,
+        bounds=spec.bounds if kinds == spec.kinds else None,
+    )
 
 
 def _without_powers(axes: Any) -> Any:

@@ -55,6 +55,24 @@ def test_a_model_with_batch_statistics_and_seeds():
     assert norm.momentum == 0.99 and "call" not in vars(norm)
 
 
+def test_norms_of_keras_fold_and_the_stream_turns():
+    """It multiplies by the inverse deviation before it subtracts the mean."""
+    layers = keras.layers
+    entry = keras.Input((3, 4))
+    stream = layers.Dense(6)(entry)
+    stream = stream + layers.Dense(6)(layers.Dense(7, "gelu")(layers.LayerNormalization()(stream)))
+    model = keras.Model(entry, layers.Dense(2)(layers.LayerNormalization()(stream)))
+    x = drawn.normal(2, 3, 4)
+    net, _ = dwalign.from_model(model, x)
+    params = drawn.weights(net.params, 3)
+    folded, after = dwalign.fold_norms(dwalign.network(net.apply, params, x, kinds="all"), params)
+    assert folded.notes == () and dict(folded.spec.kinds) == {"h0": "orthogonal", "h1": "permutation"}
+    expected = np.asarray(jax.jit(net.apply)(params, x))
+    moved = dwalign.permute(folded.spec, after, dwalign.random_perms(folded.spec, np.random.default_rng(0)))
+    for apply, weights in ((folded.apply, after), (net.apply, after), (folded.apply, moved)):
+        np.testing.assert_allclose(jax.jit(apply)(weights, x), expected, atol=1e-4 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("ending", [".weights.h5", ".keras"])
 def test_the_command_line_aligns_files_of_keras(ending, tmp_path, monkeypatch):
     from dwalign.cli import main

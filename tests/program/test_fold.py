@@ -1,6 +1,7 @@
 """Folded normalisation: the same function of the same tree, in which a residual stream may be rotated."""
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -10,7 +11,7 @@ import pytest
 
 import dwalign
 from dwalign import fold_norms, networks
-from dwalign.symmetry import SpecError, permute
+from dwalign.symmetry import SpecError, permute, random_perms
 from tests import drawn
 
 BLOCKS = dict(dim=12, depth=2, heads=3, width=7)
@@ -216,6 +217,49 @@ def test_a_norm_written_as_one_product_and_one_sum():
     assert changed == {"gain", "shift", "up", "bias"} and folded.notes == ()
 
 
+def test_centring_written_as_one_product_and_one_sum():
+    """As in Keras: x / deviation - mean / deviation."""
+    shapes = dict(embed=(5, 6), gain=(6,), shift=(6,), up=(6, 7), bias=(7,))
+
+    def apply(p, x, times=-1.0, inverse=None):
+        h = x @ p["embed"]
+        deviation = jax.lax.rsqrt(h.var(keepdims=True) + 1e-3)
+        mean = times * h.mean(keepdims=True) * (deviation if inverse is None else inverse(h)) * p["gain"]
+        return jnp.tanh((h * (deviation * p["gain"]) + (mean + p["shift"])) @ p["up"] + p["bias"])
+
+    folded, after, changed = made(apply, **shapes)
+    assert changed == {*shapes} and folded.notes == ()
+    assert str(jax.make_jaxpr(folded.apply)(after, drawn.normal(3, 5))).count("reduce_sum") == 1
+    # the mean is added, or some of it, or it is divided by something else
+    for options in (dict(times=1.0), dict(times=-0.5), dict(inverse=lambda h: jax.lax.rsqrt(h.var() + 2e-3))):
+        assert made(functools.partial(apply, **options), **shapes)[2] == {*shapes} - {"embed"}
+
+
+def test_a_shift_goes_through_what_takes_a_bias_with_either_sign():
+    """GELU computes x erfc(-x): of its sign the bias knows nothing, but of a sign of its own it does."""
+    shapes = dict(embed=(5, 6), shift=(6,), up=(6, 7), bias=(7,))
+    normed = lambda p, x: (layer_norm(x @ p["embed"]) + p["shift"]) @ p["up"]
+    gelu = functools.partial(jax.nn.gelu, approximate=False)
+    folded, _, changed = made(lambda p, x: gelu(normed(p, x) + p["bias"]), **shapes)
+    assert changed == {*shapes} and folded.notes == ()
+    less = lambda p, x: jnp.tanh(normed(p, x) + p["bias"]) + jnp.tanh(p["bias"] - normed(p, x))
+    assert made(less, **shapes)[2] == set()
+
+
+def test_what_is_added_to_a_norm_keeps_its_mean():
+    """Readers of the sum see it, so that they cannot be centred, and without them a rotation would bring means back."""
+    shapes = dict(embed=(5, 6), other=(5, 4), more=(4, 6), up=(6, 7))
+    normed = lambda p, x: layer_norm(x @ p["embed"])
+    added = lambda p, x: jnp.tanh((normed(p, x) + jnp.tanh(x @ p["other"]) @ p["more"]) @ p["up"])
+    folded, _, changed = made(added, **shapes)
+    assert changed == set() and "['more'] is added" in folded.notes[0]
+    folded, _, changed = made(lambda p, x: jnp.tanh((normed(p, x) + p["shift"]) @ p["up"]), **shapes, shift=(6,))
+    assert changed == set() and "['shift'] is added" in folded.notes[0]
+    # where what is added is centred itself all of it is
+    both = lambda p, x: jnp.tanh((normed(p, x) + layer_norm(jnp.tanh(x @ p["other"]) @ p["more"])) @ p["up"])
+    assert made(both, **shapes)[2] == {"embed", "more", "up"}
+
+
 def test_a_bias_between_two_matrices_is_no_norm():
     apply = lambda p, x: jnp.tanh((x @ p["up"] + p["bias"][None]).mean(0) @ p["down"] + p["last"])
     assert made(apply, x=(3, 4, 5), up=(5, 6), bias=(6,), down=(6, 2), last=(2,))[2] == set()
@@ -326,6 +370,34 @@ def test_of_post_norm_the_last_norm_and_the_embeddings_are_folded():
     assert changed == {f"['params']['{name}']" for name in expected}
     stays = [note.split("'")[3] for note in folded.notes if note.startswith("[")]
     assert stays == ["first", "norm_0"] and sum("mean" in note for note in folded.notes) == 1
+    assert sum("residual stream" in note for note in folded.notes) == 2
+    # gains stand in the way of a rotation, means in the way of signs but where only the first norm reads
+    spec = dwalign.infer_spec(folded.apply, after, tokens, kinds="all")
+    names = dict(zip(spec.paths, map(str, spec.written), strict=True))
+    signed = {path.split("'")[3] for path, text in names.items() if "h0" in text and "h0^0" not in text}
+    assert spec.kinds["h0"] == "sign" and signed == {"tokens", "positions", "first"}
+    assert "no orthogonal: mul unit by unit" in spec.bounds["h0"]
+    flipped = permute(spec, after, random_perms(spec, np.random.default_rng(0)))
+    close(jax.jit(net.apply)(flipped, tokens), jax.jit(net.apply)(params, tokens))
+
+
+def test_of_post_norm_without_means_signs_are_free_between_norms():
+    rms = lambda x: x * jax.lax.rsqrt((x * x).mean(-1, keepdims=True) + 1e-6)
+
+    def apply(p, x):
+        h = rms(p["table"][x]) * p["first"]
+        for k in "01":
+            h = rms(h + jax.nn.gelu(h @ p[f"up{k}"]) @ p[f"down{k}"]) * p[f"gain{k}"]
+        return h @ p["head"]
+
+    gains = dict(first=(1, 1, 6), gain0=(1, 1, 6), gain1=(1, 1, 6))
+    params = drawn.named(table=(9, 6), up0=(6, 7), down0=(7, 6), up1=(6, 7), down1=(7, 6), head=(6, 3), **gains)
+    folded, after = fold_norms(dwalign.network(apply, params, TOKENS, kinds="all"), params)
+    assert [note.split(" ")[0] for note in folded.notes] == ["['first']", "['gain0']"]
+    assert folded.spec.kinds["h0"] == "sign" and folded.spec.directions["h0"] == (0, 3)
+    assert "no orthogonal: mul unit by unit" in folded.spec.bounds["h0"]
+    flipped = permute(folded.spec, after, random_perms(folded.spec, np.random.default_rng(0)))
+    close(jax.jit(folded.apply)(flipped, TOKENS), jax.jit(apply)(params, TOKENS))
 
 
 def test_a_tied_embedding_keeps_what_it_reads_and_writes():
@@ -338,6 +410,65 @@ def test_a_tied_embedding_keeps_what_it_reads_and_writes():
     # the writers of a stream whose mean stays are left alone
     assert {"['params']['norm']['scale']", "['params']['embedding']['embedding']"} < set(same)
     assert all((after["params"][f"block_{k}"]["norm_mlp"]["scale"] == 1).all() for k in range(2))
+
+
+@pytest.mark.parametrize("options", [dict(), dict(norm="rms", rotary=True), dict(scan=True)], ids=str)
+def test_a_tied_embedding_is_set_apart(options):
+    """As in GPT-2: the last norm goes into the copy that reads, and its shift into a bias that was not there."""
+    net = networks.transformer(tied=True, **TEXT | {"depth": 1}, **options)
+    net = dwalign.network(net.apply, net.params, np.zeros((2, 5), int), kinds="all")
+    params = drawn.weights(net.params, 3)
+    folded, after = fold_norms(net, params, untie=True)
+    close(jax.jit(folded.apply)(after, inputs(net)), jax.jit(net.apply)(params, inputs(net)))
+    assert folded.notes == () and jax.tree.structure(after["params"]) == jax.tree.structure(params)
+    ((path, own),) = after["untied"].items()
+    assert path == "['params']['embedding']['embedding']" and own["bias"].any() == (options.get("norm") != "rms")
+    assert not np.allclose(own["matrix"], after["params"]["params"]["embedding"]["embedding"])
+    # the stream, which two arrays carry now, takes any rotation
+    assert "orthogonal" in folded.spec.kinds.values()
+    moved = permute(folded.spec, after, random_perms(folded.spec, np.random.default_rng(4)))
+    close(jax.jit(folded.apply)(moved, inputs(net)), jax.jit(net.apply)(params, inputs(net)), 1e-4)
+    again, _ = fold_norms(net, drawn.weights(net.params, 4), untie=True)
+    assert again == folded and hash(again) == hash(folded)
+
+
+TOKENS = np.array([[0, 3, 8], [1, 7, 2]])
+
+
+def test_what_need_not_or_cannot_be_set_apart_stays():
+    weights = drawn.named(table=(9, 6), gain=(1, 1, 6), out=(6, 2))
+
+    def kept(apply):
+        used = {name: leaf for name, leaf in weights.items() if name in apply.__code__.co_consts}
+        net = dwalign.network(apply, used, TOKENS)
+        (one, a), (two, b) = fold_norms(net, used), fold_norms(net, used, untie=True)
+        assert one == two and one.notes == two.notes
+        jax.tree.map(np.testing.assert_array_equal, a, b)
+        return one.notes
+
+    # no table
+    assert kept(lambda p, x: layer_norm(jax.nn.one_hot(x, 9) @ p["table"]) * p["gain"] @ p["table"].T)
+    # no matrix, which a copy would not help
+    assert not kept(lambda p, x: layer_norm(p["table"][x]) * p["gain"] @ p["out"])
+    # nothing to fold
+    assert not kept(lambda p, x: jnp.tanh(p["table"][x]) @ p["table"].T)
+    # a gain that goes elsewhere
+    assert kept(lambda p, x: jnp.tanh(jnp.exp(p["table"][x]) * p["gain"]) @ p["table"].T)
+
+
+def test_a_table_in_several_products_gets_no_bias():
+    """Gains go into a copy that all of them read alike; where a shift would go there is no one place."""
+    params = drawn.named(table=(9, 6), gain=(1, 1, 6), shift=(1, 1, 6), up=(6, 5), down=(5, 6))
+
+    def apply(p, x, shift):
+        h = layer_norm(p["table"][x]) * p["gain"] + shift * p["shift"]
+        return jnp.tanh(jnp.einsum("vd,bld->vbl", p["table"], h)).sum(0) + jnp.tanh(h @ p["table"].T).sum(-1)
+
+    for shift, stays in ((0, False), (1, True)):
+        net = dwalign.network(functools.partial(apply, shift=shift), params, TOKENS)
+        folded, after = fold_norms(net, params, untie=True)
+        close(jax.jit(folded.apply)(after, TOKENS), jax.jit(net.apply)(params, TOKENS))
+        assert ("['gain'] stays" in str(folded.notes)) == stays
 
 
 def test_types_stay_and_other_shapes_are_taken():

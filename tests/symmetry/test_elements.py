@@ -283,6 +283,8 @@ def test_fewer_kinds_are_a_part_of_all(spec):
     assert not less.has_kinds and less.sizes == spec.sizes and less.batch == spec.batch
     chex.assert_trees_all_equal(permute(less, params, order), permute(spec, params, order))
     assert spec.with_kinds(*spec.kinds.values()) == spec
+    # what is kept for a spec is found by its identity
+    assert spec.with_kinds() is less
     for names in itertools.combinations(("sign", "scale", "orthogonal", "linear"), 2):
         part = spec.with_kinds(*names)
         (element,) = elements(part, 20, 1)

@@ -138,6 +138,18 @@ def test_a_deep_network_settles_too():
     close(canonical(spec, permute(spec, params, planted(spec, 11, "scale"))), canonical(spec, params), 1e-7)
 
 
+def test_maps_beside_one_array_settle_together():
+    """What one of them asks for depends on the other: the product of all, and the size, tell that both are in place."""
+    axes = [Axes(None, "h"), Axes("h^-1", "k"), Axes("k^-1", None)]
+    spec = PermutationSpec(axes, {"h": 2, "k": 2}, kinds={"h": "linear", "k": "linear"})
+    first, middle, last = params = [drawn.normal(*shape, seed=3) for shape in ((4, 2), (2, 2), (2, 5))]
+    found = canonical(spec, permute(spec, params, planted(spec, 3, "linear")))
+    values = np.linalg.svd(first @ middle @ last, compute_uv=False)[:2]
+    # all three share the singular values of their product alike
+    np.testing.assert_allclose(size(spec, found), 3 * (values ** (2 / 3)).sum(), rtol=1e-5)
+    np.testing.assert_allclose(found[0] @ found[1] @ found[2], first @ middle @ last, atol=1e-4)
+
+
 def test_in_and_out_have_one_norm():
     _, spec, params, _ = case("mlp")
     layers = canonical(spec, params)["params"]

@@ -69,6 +69,23 @@ class Moment(NamedTuple):
     eqn: int
 
 
+class Other(NamedTuple):
+    """Entries of a value that is computed in ways that are not followed, such as the inverse of a deviation."""
+
+    of: int
+    at: np.ndarray
+
+
+class Scaled(NamedTuple):
+    """A stream or a moment times something else, entry by entry."""
+
+    value: Stream | Moment
+    by: Other
+
+
+Known = Fixed | Stream | Square | Moment | Other | Scaled
+
+
 class Centring(NamedTuple):
     """Attributes:
     rows: entries of parameters `[..., n]` to be centred along the last axis.
@@ -116,6 +133,7 @@ class _Found:
         self.means: dict[int, list[list[Part]]] = {}
         self.subtracted: dict[int, None] = {}
         self.along: list[np.ndarray] = []
+        self.inverses = 0
         self._numbers: dict[Any, int] = {}
 
     def see(self, value: Any) -> None:
@@ -124,14 +142,19 @@ class _Found:
             self.others.append(value.index)
         elif isinstance(value, Stream | Square | Moment):
             self.seen += self.streams[value.of]
+        elif isinstance(value, Scaled):
+            self.see(value.value)
 
     def equation(self, eqn: Any, ins: Sequence) -> list:
-        ins = [one if isinstance(one, Fixed | Stream | Square | Moment | None) else _number(one) for one in ins]
+        ins = [one if isinstance(one, Known | None) else _number(one) for one in ins]
         out = self._followed(eqn, ins)
         if out is None:
             for one in ins:
                 self.see(one)
             out = [None] * len(eqn.outvars)
+        if out == [None] and eqn.primitive.name in INVERSES:
+            self.inverses += 1
+            out = [Other(self.inverses, count(eqn.outvars[0].aval.shape))]
         return out
 
     def _followed(self, eqn: Any, ins: list) -> list | None:
@@ -149,12 +172,14 @@ class _Found:
             return self._summed(eqn, ins[0])
         if (name in ("square", "integer_pow") and eqn.params.get("y", 2) == 2) or (name == "mul" and ins[0] is ins[1]):
             return _squared(ins[0])
+        if name == "mul" and any(isinstance(one, Other) for one in ins):
+            return _times(*(mapped(lambda index: np.broadcast_to(index, shape), one) for one in ins))
         if name in ("mul", "div", "neg"):
             return self._scaled(name, *ins)
         if name in ("add", "add_any", "sub"):
             left, right = (mapped(lambda index: np.broadcast_to(index, shape), one) for one in ins)
-            if isinstance(right, Moment):
-                return self._centred(left, right) if name == "sub" else None
+            if any(isinstance(one, Moment | Scaled) for one in (left, right)):
+                return self._difference(left, right, -1.0 if name == "sub" else 1.0)
             if not any(isinstance(one, Stream) for one in (left, right)):
                 return None
             return [self._new([*self._parts(left, shape), *self._parts(right, shape)], shape)]
@@ -205,7 +230,7 @@ class _Found:
         (number,) = others or (-1.0,)
         if not isinstance(number, float) or not number or (name == "div" and value is not ins[0]):
             return None
-        if isinstance(value, float | Square):
+        if isinstance(value, float | Square | Other | Scaled):
             return None
         if isinstance(value, Moment):
             return [value._replace(number=value.number / number if name == "div" else value.number * number)]
@@ -232,6 +257,16 @@ class _Found:
             self.means.setdefault(id(eqn), []).append(written)
         kind = "mean" if parts else "mean of squares"
         return [Moment(value.of, kind, float(count), least[one], len(self.along) - 1, id(eqn))]
+
+    def _difference(self, left: Any, right: Any, sign: float) -> list | None:
+        """A sum, or a difference where the sign of the right is -1: x - m, or x s - m s."""
+        if isinstance(left, Scaled) and isinstance(right, Scaled):
+            if left.by.of != right.by.of or not np.array_equal(left.by.at, right.by.at):
+                return None
+            left, right = left.value, right.value
+        if isinstance(left, Moment) and isinstance(right, Stream) and sign == 1:
+            left, right = right, left
+        return self._centred(left, right._replace(number=-sign * right.number)) if isinstance(right, Moment) else None
 
     def _centred(self, left: Any, right: Moment) -> list | None:
         """What a mean is subtracted from: then nothing is seen of what was added to all units."""
@@ -277,7 +312,7 @@ class _Found:
             """The entries that the writer has, `[..., units]`, or what stands in the way."""
             writer, rows = key[0], ways[key]
             if writer == UNKNOWN:
-                return None, "what is normalised is not written by arrays of parameters alone"
+                return None, "what is normalised is no sum of what parameters write, as after another norm"
             kernel = None if writer == ARRAY else self.kernels[writer].swapaxes(0, 1)
             if rows is None or writer in seen or key in torn:
                 first = rows if kernel is None else kernel
@@ -306,12 +341,19 @@ def _torn(ways: Mapping[Any, np.ndarray | None]) -> set[Any]:
 
 
 NEAR = 1e-6
+# what a norm divides by, or multiplies with
+INVERSES = ("rsqrt", "div", "sqrt")
 NOT_ALONE = "writes what is not only normalised, along the same units everywhere"
 
 
 def _number(value: Any) -> float | None:
     """What a constant of the program is, where it is one number."""
     return float(value) if getattr(value, "ndim", 1) == 0 and np.asarray(value).dtype.kind in "fiub" else None
+
+
+def _times(left: Any, right: Any) -> list | None:
+    value, by = (left, right) if isinstance(right, Other) else (right, left)
+    return [Scaled(value, by)] if isinstance(value, Stream | Moment) else None
 
 
 def _squared(value: Any) -> list | None:

@@ -11,16 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-from dwalign.program.folding.centring import find_centring
+from dwalign.program.folding.centring import Centring, find_centring
 from dwalign.program.folding.gains import fold_gains
 from dwalign.program.folding.simplify import equations, simplify
+from dwalign.program.folding.untie import find_tied, untie as split_tied
 from dwalign.program.network import Network, check_network, network as make_network
 from dwalign.symmetry import PermutationSpec
 
 PyTree = Any
+# of the largest number of an array in double precision
+ROUNDING = 1e-12
 
 
-def fold_norms(network: Network, params: PyTree) -> tuple[Network, PyTree]:
+def fold_norms(network: Network, params: PyTree, *, untie: bool = False) -> tuple[Network, PyTree]:
     """The same function, with gains, shifts, centring and stored statistics of its normalisation in the maps beside it.
 
     These stand in the way of rotations of a residual stream, and of scales. Read off the program are
@@ -36,14 +39,19 @@ def fold_norms(network: Network, params: PyTree) -> tuple[Network, PyTree]:
     framework that it came from. The network that is returned does not read what was folded; its spec is inferred anew,
     of the kinds that the one before had.
 
-    What shares an array with something else, such as a tied embedding; what has no bias to take a shift that is not
-    zero; and what goes into a residual branch, as after post-norm, or into a non-linearity before any matrix: that
-    stays as it is, gain, shift and statistics of one normalisation together, and `notes` of the network say why. Where
-    norms come after the residual sum nothing can be done but to centre what only the first one reads, the embeddings.
+    What shares an array with something else, such as a tied embedding, which `untie` sets apart; what has no bias to
+    take a shift that is not zero; and what goes into a residual branch, as after post-norm, or into a non-linearity
+    before any matrix: that stays as it is, gain, shift and statistics of one normalisation together, and `notes` of the
+    network say why. Where norms come after the residual sum, the last one goes into what reads it, and what only the
+    first one reads, the embeddings, is centred. Then units of these may change their signs, with the gain of the first
+    norm, or, where norms subtract no means, all that writes between two norms, with gains; a rotation is never free.
 
     Args:
       network: of any program.
       params: of it; arrays on the host or a device, not traced.
+      untie: give a matrix that is the table of an embedding, too, an array of its own and a bias, into which the last
+        norm can go. Where anything does, the params that are returned are `{"params": ..., "untied": {path: {"matrix":
+        ..., "bias": ...}}}`, which the program that they came from does not take, and the network has no `train`.
 
     Returns:
       the network and its params, arrays that changed computed in double precision and rounded to their types once. A
@@ -67,6 +75,11 @@ def fold_norms(network: Network, params: PyTree) -> tuple[Network, PyTree]:
     """
     check_network("fold_norms", network)
     network.spec.check(params)
+    if untie:
+        apart, given = split_tied(network, params)
+        if apart is not network:
+            folded, after = fold_norms(apart, given)
+            return (folded, after) if _are_apart(after) else fold_norms(network, params)
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     leaves, treedef = jax.tree.flatten(params)
     borders = np.cumsum([0, *(math.prod(leaf.shape) for leaf in leaves)])
@@ -77,22 +90,31 @@ def fold_norms(network: Network, params: PyTree) -> tuple[Network, PyTree]:
     gains = fold_gains(_example_program(read, params, network.example), np.diff(borders), entries)
     read = dataclasses.replace(read, neutral=tuple(sorted(gains.neutral.items())))
     program = _example_program(read, params, network.example)
-    centring = find_centring(program, len(leaves))
-    for rows in centring.rows:
-        entries[rows] -= entries[rows].mean(-1, keepdims=True)
-    zeros = frozenset(place for place, eqn in equations(program) if id(eqn) in centring.zeros)
-    read = dataclasses.replace(read, zeros=zeros, names=_names(program) if zeros else ())
-
+    split = lambda entries: np.split(entries, borders[1:-1])
+    tree_of = lambda entries: treedef.unflatten(
+        [part.reshape(leaf.shape) for part, leaf in zip(split(entries), leaves, strict=True)]
+    )
     statistics = set(network.spec.statistics)
     settings: dict[str, Any] = dict(statistics=lambda path: path in statistics)
-    if zeros or network.spec.has_kinds:
-        settings["kinds"] = "all"
-    out = make_network(read, params, network.example, **settings)
-    leaf_of = lambda rows: int(np.searchsorted(borders, rows.flat[0], side="right")) - 1
-    streams = {(leaf_of(rows), rows.shape[-1]) for rows in centring.rows if rows.size}
-    split = lambda entries: np.split(entries, borders[1:-1])
-    shaped = [part.reshape(leaf.shape) for part, leaf in zip(split(entries), leaves, strict=True)]
-    shaped = jax.tree.leaves(_read_centred(out.spec, treedef.unflatten(shaped), streams))
+
+    def centred(centring):
+        """The network, its params in double precision, and the array that stands in the way of centring."""
+        written = entries.copy()
+        for rows in centring.rows:
+            written[rows] -= written[rows].mean(-1, keepdims=True)
+        zeros = frozenset(place for place, eqn in equations(program) if id(eqn) in centring.zeros)
+        apply = dataclasses.replace(read, zeros=zeros, names=_names(program) if zeros else ())
+        kinds = "all" if zeros or network.spec.has_kinds else "permutation"
+        out = make_network(apply, params, network.example, kinds=kinds, **settings)
+        leaf_of = lambda rows: int(np.searchsorted(borders, rows.flat[0], side="right")) - 1
+        streams = {(leaf_of(rows), rows.shape[-1]) for rows in centring.rows if rows.size}
+        return out, *_read_centred(out.spec, tree_of(written), streams, tree_of(gains.reads))
+
+    centring = find_centring(program, len(leaves))
+    out, shaped, against = centred(centring)
+    if against is not None:
+        out, shaped, _ = centred(Centring([], set(), []))
+    shaped = jax.tree.leaves(shaped)
     pairs = zip(leaves, split(before), shaped, strict=True)
     params = treedef.unflatten(
         [leaf if np.array_equal(old, new.ravel()) else _stored(new, leaf) for leaf, old, new in pairs]
@@ -104,26 +126,49 @@ def fold_norms(network: Network, params: PyTree) -> tuple[Network, PyTree]:
     for entry, why in centring.notes:
         writer = "" if entry is None else f" {paths[int(np.searchsorted(borders, entry, side='right')) - 1]}"
         notes.append(f"a mean that is subtracted stays:{writer} {why}")
+    if against is not None:
+        notes.append(f"means that are subtracted stay: {against} is added to what is left")
+    if gains.notes or centring.notes:
+        tied = [paths[leaf] for leaf in find_tied(program, len(leaves))]
+        notes += [f"{path} is looked up in and multiplied with: untie=True gives each its own" for path in tied]
     return dataclasses.replace(out, train=None if lost else network.train, notes=tuple(notes)), params
 
 
-def _read_centred(spec: PermutationSpec, params: PyTree, streams: Collection[tuple[int, int]]) -> PyTree:
+def _read_centred(
+    spec: PermutationSpec, params: PyTree, streams: Collection[tuple[int, int]], reads: PyTree
+) -> tuple[PyTree, str | None]:
     """Centre what reads a stream that has been centred, too: what it makes of a mean, it makes of zero.
 
     After a rotation, and in an average, the stream is then centred still, so that these run in the program that
-    subtracts means. `streams` are arrays that write one, and its size; all that carries such a group writes or reads.
+    subtracts means. `streams` are arrays that write one, and its size. All that carries such a group must write it,
+    centred, or read it, as the columns `reads` of a product: the path of what does neither comes second.
     """
     free = {g for g, kind in spec.kinds.items() if kind == "orthogonal"}
     centred = {g for leaf, n in streams for g in spec.leaves[leaf].names() & free if spec.sizes[g] == n}
-
-    def one(block):
+    if not centred:
+        return params, None
+    blocks = []
+    for block, columns in zip(spec.blocks(params), spec.blocks(reads), strict=True):
         array = block.array
         for axis, factor in enumerate(block.factors):
             if factor in centred:
-                array = array - array.mean(axis, keepdims=True)
-        return block._replace(array=array)
+                mean = array.mean(axis, keepdims=True)
+                column = columns.array.max(axis, keepdims=True)
+                is_read = (column >= 0).all() and (columns.array == column).all()
+                if not is_read and abs(mean).max() > ROUNDING * abs(array).max():
+                    return params, block.path
+                array = array - mean
+        blocks.append(block._replace(array=array))
+    return spec.assemble(blocks), None
 
-    return spec.assemble([one(block) for block in spec.blocks(params)]) if centred else params
+
+def _are_apart(params: PyTree) -> bool:
+    """Whether something was folded into what was given apart: it is no copy of its table any more."""
+    tables = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params["params"])}
+    return any(
+        np.any(np.asarray(own.get("bias", 0))) or not np.array_equal(own["matrix"], tables[path])
+        for path, own in params["untied"].items()
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,10 +23,12 @@ class Gains(NamedTuple):
     """Attributes:
     neutral: for each array that was folded, by number, what all its entries are now.
     notes: `(number of an array, why it stays)`.
+    reads: for each entry of the parameters the column of a product in which it is, or -1 where it is used otherwise.
     """
 
     neutral: dict[int, float]
     notes: list[tuple[int, str]]
+    reads: np.ndarray
 
 
 class After(NamedTuple):
@@ -52,7 +54,19 @@ def fold_gains(program: ClosedJaxpr, sizes: Sequence[int], entries: np.ndarray) 
     folded = {leaf: value for leaf, value in neutral.items() if leaf not in stays}
     for leaf, value in folded.items():
         entries[plan.borders[leaf] : plan.borders[leaf + 1]] = value
-    return Gains(folded, [(leaf, stays[leaf]) for leaf in sorted(plan.gains & set(stays))])
+    notes = [(leaf, stays[leaf]) for leaf in sorted(plan.gains & set(stays))]
+    return Gains(folded, notes, _columns(plan.scales, len(entries)))
+
+
+def _columns(scales: Scales, size: int) -> np.ndarray:
+    out, first = np.full(size, -1), 0
+    for reader in scales.readers:
+        blocks, _, free = reader.kernel.shape
+        out[reader.kernel] = first + np.arange(blocks * free).reshape(blocks, 1, free)
+        first += blocks * free
+    for index in scales.others:
+        out[index[index >= 0]] = -1
+    return out
 
 
 class _Plan:
@@ -108,9 +122,10 @@ class _Plan:
         gain, shift = mapped(lambda index: _by_result(index, made, size), (value.gain, shift))
         if not all(isinstance(index, np.ndarray) for index in _arrays((gain, shift))):
             return None
-        takes = [k for k, term in enumerate(shift) if term.number > 0 and self._array(term) is not None]
-        # what scales all of it in the end does not matter
-        unit = shift[takes[0]].number if takes else 1.0
+        # what scales all of it in the end does not matter, such as the sign that GELU takes of it
+        sign = np.copysign(1.0, made.number)
+        takes = [k for k, term in enumerate(shift) if sign * term.number > 0 and self._array(term) is not None]
+        unit = shift[takes[0]].number if takes else sign
         shift = tuple(term._replace(number=term.number / unit) for term in shift)
         return After(made.number / unit, gain, shift, takes[0] if takes else None)
 

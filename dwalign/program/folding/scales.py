@@ -133,10 +133,8 @@ class _Found:
         ins = [self.read(one) for one in ins]
         out = self._linear(eqn, ins)
         if out is None:
-            # what has rules of its own for gradients is told by no name
-            why = "a non-linearity" if eqn.primitive.name.startswith("custom_") else eqn.primitive.name
             for one in ins:
-                self.end(one, why)
+                self.end(one, _reason(eqn.primitive.name))
             out = [PLAIN] * len(eqn.outvars)
         return out
 
@@ -192,6 +190,13 @@ class _Found:
 
 
 ZERO = Fixed((Term(0.0, ()),))
+
+
+def _reason(name: str) -> str:
+    if name in ("add", "add_any", "sub"):
+        return "a sum, such as a residual stream that norms are part of"
+    # what has rules of its own for gradients is told by no name
+    return "a non-linearity" if name.startswith("custom_") else name
 
 
 def _entries(value: Any) -> Atom | None:

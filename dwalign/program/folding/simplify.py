@@ -39,7 +39,7 @@ def simplify(program: ClosedJaxpr, known: Mapping[int, float], zeros: Collection
 
     def run(*values):
         given = [Same(np.asarray(known[k], value.dtype)[()]) if k in known else value for k, value in enumerate(values)]
-        outs = interpret(program, equation, enter=_is_plain_call)(*given)
+        outs = interpret(program, equation, enter=is_plain_call)(*given)
         return [_whole(out, var.aval) for out, var in zip(outs, program.jaxpr.outvars, strict=True)]
 
     def equation(eqn, ins):
@@ -54,7 +54,7 @@ def simplify(program: ClosedJaxpr, known: Mapping[int, float], zeros: Collection
     return jax.make_jaxpr(run)(*(jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype) for var in program.jaxpr.invars))
 
 
-def _is_plain_call(eqn: Any) -> bool:
+def is_plain_call(eqn: Any) -> bool:
     return eqn.primitive.name not in CONTROL and not eqn.primitive.name.startswith("custom_")
 
 
@@ -93,7 +93,7 @@ def _number(value: Any) -> Any:
 def _scan(eqn: Any, ins: Sequence, equation) -> list:
     """Known rows and constants are known in every turn; what is carried is not."""
     (consts, carries), body = scan_parts(eqn), eqn.params["jaxpr"]
-    inner = interpret(body, equation, enter=_is_plain_call)
+    inner = interpret(body, equation, enter=is_plain_call)
     rows = [one for one in ins[consts + carries :] if not isinstance(one, Same)]
     start = [_whole(one, var.aval) for one, var in zip(ins, eqn.invars, strict=True)][consts : consts + carries]
 

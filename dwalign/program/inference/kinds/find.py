@@ -135,4 +135,7 @@ def _dual(scale: Sequence[Vector]) -> Vector | None:
 
 
 def _bound(what: str, step: Step | None) -> str:
-    return f"no {what}" if step is None else f"no {what}: {reason_of(step.eqn, step.calls)}"
+    if step is None:
+        return f"no {what}"
+    # as a norm's gain does
+    return f"no {what}: {reason_of(step.eqn, step.calls, 'unit by unit' if step.name == 'mul' else '')}"

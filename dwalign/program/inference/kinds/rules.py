@@ -73,10 +73,11 @@ def _lines(u: Unknowns, step: Step, operands: Sequence[Occurrence] | None = None
 
 def _hand_on(u: Unknowns, step: Step, out: Slot, ins: Sequence[Slot]) -> None:
     """Whether the result is a vector or a product of two; one of each kind is neither."""
-    if any(slot.unknown in u.products for slot in ins):
-        u.products.add(out.unknown)
-        if not all(slot.unknown in u.products for slot in ins):
-            u.touch(step, out)
+    made = [u.products[slot.unknown] for slot in ins if slot.unknown in u.products]
+    if made:
+        u.products[out.unknown] = made[0]
+        if len(made) < len(ins):
+            u.touch(made[0], out)
 
 
 def _equal(u: Unknowns, step: Step, lines: Sequence[Line], operands: Sequence[Occurrence], *, sign=True) -> None:
@@ -191,7 +192,7 @@ def _multiplied(u: Unknowns, step: Step, out: Slot, present: Sequence[Slot]) -> 
     u.add(step, (out, -1), *((slot, 1) for slot in present))
     if not present or any(slot.unknown in u.products for slot in present):
         u.touch(step, out)
-    u.products.add(out.unknown)
+    u.products[out.unknown] = step
 
 
 @rule("square")
@@ -476,7 +477,8 @@ def _contracted(
         for one, other in matched(u, step, left[k], right[m]):
             if other is not None:
                 u.add(step, (one, 1), (other, 1))
-                u.touch(step, *(slot for slot in (one, other) if slot.unknown in u.products))
+                for slot in (slot for slot in (one, other) if slot.unknown in u.products):
+                    u.touch(u.products[slot.unknown], slot)
             else:
                 _summed(u, step, [one])
     for d, after in enumerate(u.slots(step.outs[0])):

@@ -57,14 +57,15 @@ class Unknowns:
     """What is found out on the way.
 
     `groups` maps leaves to the name of the group that they stand for, None for those that another stands for.
-    `products` are the unknowns of values that are products of two vectors, position by position: they may be summed.
+    `products` are the unknowns of values that are products of two vectors, unit by unit, with what made them: they may
+    be summed.
     `touched` says for groups that are no vector spaces by which step they are treated unit by unit.
     """
 
     def __init__(self, facts: Facts, groups: Mapping[Atom, str | None]) -> None:
         self.facts, self.groups = facts, groups
         self.scale, self.sign = Equations(), Equations()
-        self.products: set[int] = set()
+        self.products: dict[int, Step] = {}
         self.touched: dict[str, Step] = {}
         self._numbers: dict[tuple[int, int, str, int], int] = {}
         self._slots: dict[int, list[list[Slot]]] = {}
