@@ -1,5 +1,7 @@
 """The processes of `jax.distributed`, of which most programs have one."""
 
+from typing import Any
+
 import jax
 from jax.experimental import multihost_utils
 
@@ -8,3 +10,13 @@ def wait_for_all(where: str) -> None:
     """Return when every process has come here; at once where there is one."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(where)
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes what all of them have."""
+    return jax.process_index() == 0
+
+
+def own(tree: Any) -> Any:
+    """Arrays that every process holds whole, as arrays of this process alone: the same ones where there is one."""
+    return tree if jax.process_count() == 1 else jax.device_get(tree)

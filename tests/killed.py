@@ -6,6 +6,7 @@ All that it needs is imported here, once for all processes.
 import contextlib
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -15,8 +16,11 @@ import numpy as np
 import dwalign
 import dwalign.cli.align
 import dwalign.cli.merge  # commands load nothing before they run
-from dwalign import apply, cli, deepalign, zoo
+from dwalign import apply, cli, deepalign, extras, zoo
 from dwalign.networks import mlp
+
+for heavy in ("array_record.python.array_record_module", "grain", "pyarrow.parquet"):
+    extras.load(heavy)
 
 NET = """
 import flax.linen as nn
@@ -29,11 +33,25 @@ def make():
 
 def make_zoo(folder: Path) -> None:
     """Networks in files of one each."""
-    rng = np.random.default_rng(0)
-    data = dwalign.Data(rng.normal(size=(8, 4)).astype(np.float32), (np.arange(8) % 2).astype(np.int32))
+    network, data, recipe = _small()
     dataset = zoo.Dataset("drawn", data, data, data, 2)
-    recipe = zoo.Recipe(epochs=1, batch_size=4)
-    zoo.get_zoo(mlp(4, (3,), 2), dataset, recipe, zoo.ZooSize(8, 1, 1), folder=folder, chunk=1)
+    zoo.get_zoo(network, dataset, recipe, zoo.ZooSize(8, 1, 1), folder=folder, chunk=1)
+
+
+def records(folder: Path) -> None:
+    """Networks in files of records, of one each."""
+    network, data, recipe = _small()
+    with _quiet():
+        zoo.make_networks(network, data, recipe, 8, folder=folder, shard=1, batch=2)
+
+
+def pairs(folder: Path) -> None:
+    """All pairs of five networks aligned, in files of three."""
+    network, _, _ = _small()
+    networks = [_drawn(network.params, k) for k in range(5)]
+    every = np.argwhere(~np.eye(5, dtype=bool))
+    with _quiet():
+        dwalign.align_many(network, networks, every, "naive", folder=folder, batch=2, part=3)
 
 
 def train(folder: Path) -> None:
@@ -100,10 +118,20 @@ def _networks(folder: Path, count: int) -> list[str]:
     os.chdir(folder)
     Path("net.py").write_text(NET)
     for k in range(count):
-        rng = np.random.default_rng(k)
-        drawn = jax.tree.map(lambda leaf, rng=rng: rng.normal(size=leaf.shape).astype(leaf.dtype), TREE)
-        dwalign.files.save_params(Path(f"{k}.safetensors"), drawn)
+        dwalign.files.save_params(Path(f"{k}.safetensors"), _drawn(TREE, k))
     return [f"{k}.safetensors" for k in range(count)]
+
+
+def _drawn(like, seed: int):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), like)
+
+
+def _small() -> tuple[dwalign.Network, dwalign.Data, zoo.Recipe]:
+    """What is trained, on what, and how."""
+    inputs = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    data = dwalign.Data(inputs, (np.arange(8) % 2).astype(np.int32))
+    return mlp(4, (3,), 2), data, zoo.Recipe(epochs=1, batch_size=4)
 
 
 def _apply(variables, x):
@@ -111,12 +139,18 @@ def _apply(variables, x):
     return jax.nn.relu(x @ first["kernel"] + first["bias"]) @ last["kernel"] + last["bias"]
 
 
-def _command(name: str, *words: str) -> None:
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+def _command(name: str, *words: str) -> None:
+    with _quiet():
         assert cli.main([name, *words, "--network", "net.py:make", "--overwrite"]) == 0
 
 
-WORK = {work.__name__: work for work in (make_zoo, train, checkpoint, merge, many)}
+WORK = {work.__name__: work for work in (make_zoo, train, checkpoint, merge, many, records, pairs)}
 
 
 def work(name: str, folder: str, begun) -> None:

@@ -8,10 +8,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from array_record.python.array_record_module import ArrayRecordReader
+from pyarrow import parquet
+
 from dwalign.files import open_weights
 from tests.killed import work
 
 WAIT = 300  # seconds for what takes less than ten
+
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    ".safetensors": lambda file: [array.__array__() for array in open_weights(file).values()],
+    ".parquet": lambda file: parquet.read_table(file, page_checksum_verification=True),
+    ".array_record": lambda file: ArrayRecordReader(str(file)).read_all(),
+}
 
 
 class Kill(NamedTuple):
@@ -92,7 +102,6 @@ def _left(folder: Path) -> dict[str, bytes]:
 
 def _nothing_half(folder: Path) -> None:
     """What bears the name of a finished file is one."""
-    for file in folder.rglob("*.safetensors"):
-        if not any(part.startswith(".") for part in file.relative_to(folder).parts):
-            for array in open_weights(file).values():
-                array.__array__()
+    for file in folder.rglob("*"):
+        if file.suffix in READERS and not any(part.startswith(".") for part in file.relative_to(folder).parts):
+            READERS[file.suffix](file)

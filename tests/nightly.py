@@ -32,6 +32,8 @@ KILLED = {
     "checkpoint": "saving checkpoints",
     "merge": "merging and aligning files",
     "many": "merging many files",
+    "records": "making networks in records",
+    "pairs": "aligning many pairs",
 }
 BAD = {
     "arguments": "tests/test_bad_input.py",

@@ -7,7 +7,7 @@ import pytest
 from tests.kills import kills
 
 
-@pytest.mark.parametrize("name", ["make_zoo", "train", "merge"])
+@pytest.mark.parametrize("name", ["make_zoo", "train", "merge", "pairs"])
 def test_killed_and_done_again(name, tmp_path):
     for kill in kills(name, tmp_path, random.randrange(1 << 30)):
         assert not kill.fault

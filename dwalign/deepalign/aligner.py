@@ -48,7 +48,7 @@ class _Same:
 
 
 def _learned(spec, params, *, key, aligner) -> dict[str, jax.Array]:
-    return directions(aligner.model.apply(aligner.variables, params, method="encode"))
+    return directions(spec, aligner.model.apply(aligner.variables, params, method="encode"))
 
 
 LOADED = Law(lambda x: isinstance(x, Aligner), "an Aligner; deepalign.load_aligner(folder) reads the one in a folder")
@@ -56,7 +56,13 @@ LOADED = Law(lambda x: isinstance(x, Aligner), "an Aligner; deepalign.load_align
 
 @method("Deep-Align", "#d55e00", needs="aligner", features=_learned)
 def deep_align(
-    spec: PermutationSpec, a: PyTree, b: PyTree, *, aligner: Annotated[Aligner, LOADED], key: jax.Array | None = None
+    spec: PermutationSpec,
+    a: PyTree,
+    b: PyTree,
+    *,
+    aligner: Annotated[Aligner, LOADED],
+    key: jax.Array | None = None,
+    features: tuple[PyTree, PyTree] | None = None,
 ) -> Alignment:
     """One forward pass and a Hungarian step, or by the kind of the group a polar factor (Navon et al. 2024).
 
@@ -65,6 +71,7 @@ def deep_align(
         come here in their gauge, and the alignment is one of the networks as they are.
       aligner: a trained (or untrained) aligner.
       key: not used; all methods share one signature.
+      features: of a and of b, as `deep_align.encode` gives them; what is not given is computed.
     """
     if aligner.model.spec != spec:
         about = lambda spec: f"groups {dict(spec.sizes)} of kinds {sorted(set(spec.kinds.values()))} on "
@@ -72,4 +79,5 @@ def deep_align(
             f"deep_align: the aligner was trained for {about(aligner.model.spec)}{len(aligner.model.spec.leaves)} "
             f"arrays, these networks have {about(spec)}{len(spec.leaves)}; train one for this architecture"
         )
-    return Alignment(*aligner.model.apply(aligner.variables, a, b, method="align"))
+    one, two = features or (_learned(spec, params, key=key, aligner=aligner) for params in (a, b))
+    return Alignment(*aligner.model.apply(aligner.variables, a, one, b, two, method="align"))

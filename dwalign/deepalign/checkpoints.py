@@ -39,8 +39,15 @@ class Checkpoints:
             if writable:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self._recover()
+            # of several processes each is by itself, and waits for no other
+            alone = ocp.options.MultiprocessingOptions(
+                primary_host=jax.process_index(), active_processes={jax.process_index()}
+            )
             options = ocp.CheckpointManagerOptions(
-                enable_async_checkpointing=False, create=writable, read_only=not writable
+                enable_async_checkpointing=False,
+                create=False,
+                read_only=not writable,
+                multiprocessing_options=alone,
             )
             self._manager = ocp.CheckpointManager(self.folder, options=options)
         except OSError as error:

@@ -100,11 +100,11 @@ class DeepAlign(nn.Module):
 
     def __call__(self, a: PyTree, b: PyTree) -> dict[str, jax.Array]:
         """Scores `[*batch, n, n]` for each group, larger where unit i of a resembles unit j of b."""
-        return self.align(a, b)[1]
+        return self.align(a, self.encode(a), b, self.encode(b))[1]
 
-    def align(self, a: PyTree, b: PyTree) -> tuple[dict[str, Any], dict[str, jax.Array]]:
-        """The element of each group, and the scores of which it is the best assignment."""
-        elements, latents = self.descend(a, b, self.update(a, self.encode(a), b, self.encode(b)))
+    def align(self, a: PyTree, features_a, b: PyTree, features_b) -> tuple[dict[str, Any], dict[str, jax.Array]]:
+        """The element of each group, and the scores of which it is the best assignment; from networks and features."""
+        elements, latents = self.descend(a, b, self.update(a, features_a, b, features_b))
         return elements, scores_in(latents)
 
     def encode(self, params: PyTree) -> dict[str, jax.Array]:

@@ -142,7 +142,9 @@ def make_step(
       task: what the networks were trained for.
       views: so many consecutive networks represent the same signal; pairs are drawn among them, and the leaves of
         `data` are `[signals, m, ...]`.
-      mesh: devices with one axis `pairs`, over which the batch is divided; all devices by default.
+      mesh: devices with one axis `pairs`, over which the batch is divided; by default `device_mesh`, all devices where
+        the batch allows it. Under `jax.distributed` these are of all processes, each of which makes the same calls with
+        the same arguments.
     """
     if not is_matched(network.spec):
         raise SpecError(
@@ -212,6 +214,15 @@ def make_step(
 
 
 def device_mesh(batch_size: int) -> Mesh:
-    """A mesh of the largest number of devices that divides the batch."""
-    count = max(n for n in range(1, len(jax.devices()) + 1) if batch_size % n == 0)
-    return jax.make_mesh((count,), ("pairs",), axis_types=(AxisType.Auto,), devices=jax.devices()[:count])
+    """A mesh of the largest number of devices that divides the batch, of each process as many.
+
+    Raises:
+      ValueError: the batch cannot be divided among the processes.
+    """
+    processes = range(jax.process_count())
+    own = [[device for device in jax.devices() if device.process_index == k] for k in processes]
+    each = [n for n in range(1, min(map(len, own)) + 1) if batch_size % (n * len(own)) == 0]
+    if not each:
+        raise ValueError(f"batch_size must be a multiple of the {len(own)} processes, got {batch_size}")
+    devices = [device for some in own for device in some[: max(each)]]
+    return jax.make_mesh((len(devices),), ("pairs",), axis_types=(AxisType.Auto,), devices=devices)

@@ -15,6 +15,7 @@ from dwalign.deepalign.model import DeepAlign
 from dwalign.deepalign.step import METRICS, TrainState
 from dwalign.extras import progress
 from dwalign.files import FileError, sealed, unsealed, write_bytes
+from dwalign.processes import is_first, own, wait_for_all
 
 PyTree = Any
 
@@ -42,6 +43,9 @@ def train_aligner(
 ) -> Trained:
     """Train until `steps`, keep the checkpoint with the lowest validation value.
 
+    Under `jax.distributed` every process makes the same call. All of them validate; the first alone writes, into a
+    folder that all of them see.
+
     Args:
       model: the aligner's model.
       step: from `make_step`.
@@ -61,16 +65,21 @@ def train_aligner(
       FloatingPointError: training diverged, or no validation was finite.
     """
     folder = Path(folder)
-    last, best = Checkpoints(folder / "checkpoints" / "last"), Checkpoints(folder / "checkpoints" / "best")
-    log, metrics = folder / "metrics.jsonl", []
-    if resume and last.latest() is not None:
-        state = last.restore(state)
-        metrics = _read_log(log, int(state.step))
-        _check_best(best, log, metrics)
-    else:
+    log, metrics, first = folder / "metrics.jsonl", [], is_first()
+    if not first:
+        wait_for_all("train_aligner: the folder is there")
+    last, best = (Checkpoints(folder / "checkpoints" / name, writable=first) for name in ("last", "best"))
+    if first and not (resume and last.latest() is not None):
         last.clear()
         best.clear()
-    _write_log(log, metrics)
+    if last.latest() is not None:
+        state = last.restore(own(state))
+        metrics = _read_log(log, int(state.step))
+    if first:
+        _check_best(best, log, metrics)
+        _write_log(log, metrics)
+        wait_for_all("train_aligner: the folder is there")
+    wait_for_all("train_aligner: all have read")
     lowest = min(filter(np.isfinite, (row["validation_barrier"] for row in metrics)), default=float("inf"))
 
     window = []
@@ -85,24 +94,28 @@ def train_aligner(
             losses = np.mean([np.asarray(v) for v in window], 0)
             # before the validation, whose Hungarian step fails in XLA on scores that are not finite
             _check_finite(losses, state.variables, now, last.latest())
-            value = float(validate(Aligner(model, state.variables)))
+            value = float(validate(Aligner(model, own(state.variables))))
             window = []
             metrics.append(
                 {"step": now, **dict(zip(METRICS, losses.tolist(), strict=True)), "validation_barrier": value}
             )
-            _write_log(log, metrics)
-            if value < lowest:
-                lowest = value
-                best.save(now, state.variables, {**info, "validation_barrier": value})
-            last.save(now, state, info)
+            better, lowest = value < lowest, min(lowest, value)
+            if first:
+                _write_log(log, metrics)
+                if better:
+                    best.save(now, own(state.variables), {**info, "validation_barrier": value})
+                last.save(now, own(state), info)
             bar.set_postfix(validation=f"{value:.3f}", best=f"{lowest:.3f}")
+    wait_for_all("train_aligner: all is written")
+    if not first:
+        best = Checkpoints(best.folder, writable=False)
     if metrics and best.latest() is None:
         raise FloatingPointError(
             f"{folder}: the validation must be finite at least once to choose an aligner, found "
             f"{metrics[-1]['validation_barrier']} at step {metrics[-1]['step']} and nothing finite before; look at "
             "what `validate` computes, and at the networks that it aligns"
         )
-    return Trained(Aligner(model, best.restore(state.variables)), best.latest(), metrics)
+    return Trained(Aligner(model, best.restore(own(state.variables))), best.latest(), metrics)
 
 
 def _check_best(best: Checkpoints, log: Path, metrics: list[dict[str, float]]) -> None:

@@ -16,6 +16,7 @@ from dwalign.assignment import refuse_unsolved
 from dwalign.bounds import Count, bounded
 from dwalign.files.described import describe
 from dwalign.many.alignments import ABOUT, Alignments, open_alignments, write_part
+from dwalign.many.features import Features, stacked
 from dwalign.matching import Method, find_method
 from dwalign.memory import enough_memory
 from dwalign.processes import wait_for_all
@@ -38,13 +39,15 @@ def align_many(
     key: jax.Array | None = None,
     batch: Count = 64,
     part: Count = 4096,
+    room: Count = 2**30,
 ) -> Alignments:
     """Align many pairs of networks, more than memory holds, into a folder of Parquet.
 
     One program aligns a batch of pairs, spread over the devices of the process, while the next is read. Under
     `jax.distributed` each process takes its share of the parts, into a folder that all of them see. Pairs have keys of
     their own, so that neither devices, processes nor an interruption change what is found; what is there is kept, and
-    the same call goes on.
+    the same call goes on. A method that compares features of single networks, as `deep_align`, computes them once for
+    all pairs that a network takes part in.
 
     Args:
       network: what all are, or its spec, for methods that read weights alone.
@@ -54,6 +57,8 @@ def align_many(
       folder: one for this call alone.
       batch: pairs that are aligned at once, made a multiple of the number of devices; halve it where memory is short.
       part: pairs a file.
+      room: bytes on the host for the features of single networks. Where it does not hold those of all, the ones that
+        were asked for last are kept, and pairs that share networks should be near each other.
 
     Returns:
       All alignments, those of other processes too.
@@ -109,12 +114,21 @@ def align_many(
         for k in mine
     }
     ready = iter(_read_ahead(list(itertools.chain(*numbers.values())), lambda some: _load(networks, spec, pairs[some])))
+    features = None
+    if chosen.reuses and len(np.unique(pairs)) < pairs.size:
+        encode = lambda some: _encode(network, chosen.parts[0], key, data, jax.device_put(some, over_pairs))
+        features = Features(encode, batch=batch, count=len(networks), room=room)
     with extras.progress(total=sum(sizes[k] for k in mine), desc="aligning", unit="pair") as bar:
         for k in mine:
             solved = []
             for some in numbers[k]:
-                given = jax.device_put((some, *next(ready)), over_pairs)
+                read, a, b = next(ready)
                 with enough_memory("align_many", {"batch": batch}):
+                    seen = None
+                    if features is not None:
+                        features.add(read)
+                        seen = tuple(features.of(side) for side in pairs[some].T.tolist())
+                    given = jax.device_put((some, a, b, seen), over_pairs)
                     solved.append(jax.device_get(_solve(network, task, chosen, key, data, *given)))
                 bar.update(len(np.unique(some)))
                 refuse_unsolved(solved[-1][0])
@@ -126,15 +140,20 @@ def align_many(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _solve(network, task, method, key, data, numbers, a, b):
+def _solve(network, task, method, key, data, numbers, a, b, features):
     spec = spec_of("align_many", network)
 
-    def one(number, a, b):
+    def one(number, a, b, features):
         own = jax.random.fold_in(key, number)
-        perms = method(network, a, b, key=own, data=data, task=task, checked=True).perms
+        perms = method(network, a, b, key=own, data=data, task=task, features=features, checked=True).perms
         return perms, distance(spec, a, b), distance(spec, a, permute(spec, b, perms))
 
-    return jax.vmap(one)(numbers, a, b)
+    return jax.vmap(one)(numbers, a, b, features)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode(network, method, key, data, networks):
+    return jax.vmap(lambda params: method.encode(network, params, key=key, data=data))(networks)
 
 
 def _told(option: Any) -> str:
@@ -156,13 +175,15 @@ def _read_pairs(pairs: Any, count: int) -> np.ndarray:
     return found.astype(np.int64)
 
 
-def _load(networks: Sequence[PyTree], spec: PermutationSpec, pairs: np.ndarray) -> tuple[PyTree, PyTree]:
-    """Both sides of these pairs, stacked; each network is read once."""
-    read = {int(k): networks[int(k)] for k in np.unique(pairs)}
+def _load(
+    networks: Sequence[PyTree], spec: PermutationSpec, pairs: np.ndarray
+) -> tuple[dict[int, PyTree], PyTree, PyTree]:
+    """The networks of these pairs, each read once, and both sides of the pairs, stacked."""
+    read = {k: networks[k] for k in np.unique(pairs).tolist()}
     for number, params in read.items():
         check_finite("align_many", spec, params, f"networks[{number}]")
-    a, b = (jax.tree.map(lambda *leaves: np.stack(leaves), *(read[int(k)] for k in side)) for side in pairs.T)
-    return a, b
+    a, b = (stacked([read[k] for k in side]) for side in pairs.T.tolist())
+    return read, a, b
 
 
 def _read_ahead(numbers: Sequence[np.ndarray], load: Callable[[np.ndarray], Any]) -> Iterable[Any]:

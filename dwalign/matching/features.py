@@ -16,7 +16,7 @@ PyTree = Any
 
 def _random(spec, params, *, key, channels=32, rounds=3) -> dict[str, jax.Array]:
     encoder = GraphEncoder(spec, features=channels, channels=channels, rounds=rounds)
-    return directions(encoder.apply(encoder.init(key, params), params))
+    return directions(spec, encoder.apply(encoder.init(key, params), params))
 
 
 @method("random features", "#8c6d31", needs="weights", name="features", features=_random)

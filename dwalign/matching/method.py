@@ -41,7 +41,7 @@ PyTree = Any
 NEEDS = ("nothing", "weights", "inputs", "labels", "aligner")
 """What a method asks for beside two networks, each with all before it."""
 SIZED = ("weights", "inputs", "labels")
-GIVEN = {"spec", "network", "a", "b", "key", "data", "task", "start"}
+GIVEN = {"spec", "network", "a", "b", "key", "data", "task", "start", "features"}
 
 
 @jax.tree_util.register_pytree_node_class
@@ -68,7 +68,8 @@ class Method:
       options: those that are set.
       first: the method that runs before this one and gives its start.
       features: `(spec or network, params, *, key, ...) -> {group: [*batch, n, d]}`, what it compares units by: its
-        scores are their inner products. None for methods that look at both networks at once.
+        scores are their inner products. None for methods that look at both networks at once. Where the function has
+        a parameter of this name, it takes those of a and of b in place of computing them; they then depend on no key.
     """
 
     name: str
@@ -184,6 +185,7 @@ class Method:
         data: Data | None = None,
         task: Task = CLASSIFICATION,
         start: Alignment | None = None,
+        features: tuple[PyTree, PyTree] | None = None,
         checked: bool = False,
         **options: Any,
     ) -> Alignment:
@@ -196,6 +198,8 @@ class Method:
           data: training data, for methods that need them.
           task: what the networks are for, for methods that need labels.
           start: what another method found.
+          features: of a and of b, as `encode` of the first of `parts` gives them, where `reuses`; they are not computed
+            again. For networks of which only the order of units is free.
           checked: `check` has seen these arguments.
           options: of the method, as `using` takes them.
 
@@ -204,7 +208,10 @@ class Method:
             apart; the message says what must hold.
         """
         if options:
-            return self.using(**options)(network, a, b, key=key, data=data, task=task, start=start)
+            given: dict[str, Any] = dict(key=key, data=data, task=task, start=start, features=features)
+            return self.using(**options)(network, a, b, **given)
+        if features is not None and not (self.reuses and is_matched(spec_of(self.name, network))):
+            raise ValueError(f"{self}: takes no features of single networks here; pass none, and they are computed")
         if not checked:
             self.check(network, a, b, data=data, task=task, start=start, key=key)
         data = None if data is None else Data(*data)
@@ -219,10 +226,13 @@ class Method:
             return in_gauge(spec, a, b, start, find, narrow=self.needs != "aligner")
         if self.first is not None:
             first_key, key = jax.random.split(jax.random.key(0) if key is None else key)
-            start = self.first(network, a, b, key=first_key, data=data, task=task, start=start, checked=True)
+            settings = dict(key=first_key, data=data, task=task, features=features, checked=True)
+            start = self.first(network, a, b, start=start, **settings)
+            features = None
         parameters = _parameters(self.function)
         subject = network if "network" in parameters else spec
-        given = {name: value for name, value in (("data", data), ("start", start)) if name in parameters}
+        known = {"data": data, "start": start, "features": features}
+        given = {name: value for name, value in known.items() if name in parameters}
         if self.host:
             return self.function(subject, a, b, key=key, **given, **self.options)
         key = jax.random.key(0) if key is None else key
@@ -253,6 +263,11 @@ class Method:
         parameters = _parameters(self.features)
         subject = network if "network" in parameters else spec_of(self.name, network)
         return _encoded(subject, self, params, key, data if "data" in parameters else None)
+
+    @property
+    def reuses(self) -> bool:
+        """Whether it takes the features of single networks, which are then computed once for many pairs."""
+        return "features" in _parameters(self.parts[0].function)
 
     @functools.cached_property
     def _alone(self) -> "Method":

@@ -204,18 +204,18 @@ def feature_scores(spec: PermutationSpec, features_a: Scores, features_b: Scores
         partners = inverse(spec, hungarian({g: q for g, q in scores.items() if g in spec.outer}))
         for g in level:
             x, y = permute_batch(spec, g, features_a[g], partners), features_b[g]
+            x, y = (_unit(side, *_axes_of_unit(spec, g)) for side in (x, y))
             if spec.kinds[g] == "sign":
-                scores[g] = jnp.einsum("...icd,...jcd->c...ij", _unit(x, -2, -1), _unit(y, -2, -1))
-            elif spec.kinds[g] == "orthogonal":
-                scores[g] = spec.sizes[g] * _unit(x, -2, -1) @ jnp.swapaxes(_unit(y, -2, -1), -1, -2)
+                scores[g] = jnp.einsum("...icd,...jcd->c...ij", x, y)
             else:
-                scores[g] = _unit(x, -1) @ jnp.swapaxes(_unit(y, -1), -1, -2)
+                cosines = x @ jnp.swapaxes(y, -1, -2)
+                scores[g] = spec.sizes[g] * cosines if spec.kinds[g] == "orthogonal" else cosines
     return {g: scores[g] for g in spec.sizes}
 
 
-def directions(features: Scores) -> Scores:
-    """The features `[*batch, n, d]` of units that are only exchanged, each of length 1: their products are cosines."""
-    return {g: _unit(x, -1) for g, x in features.items()}
+def directions(spec: PermutationSpec, features: Scores) -> Scores:
+    """Features of length 1, `[*batch, n, d]` where units are only exchanged: their products are cosines."""
+    return {g: _unit(x, *_axes_of_unit(spec, g)) for g, x in features.items()}
 
 
 def unit_cosines(spec: PermutationSpec, a: PyTree, b: PyTree) -> Iterator[tuple[str, jax.Array]]:
@@ -240,6 +240,11 @@ def _lengths(spec: PermutationSpec, blocks: Sequence[Block], group: str, places:
         kept = (*map(block.factors.index, spec.batch.get(group, ())), axis)
         squares = squares + contract(block.array, axes, block.array, axes, kept)
     return squares**0.5 + np.zeros((*spec.batch_shape(group), spec.sizes[group]), np.float32)
+
+
+def _axes_of_unit(spec: PermutationSpec, group: str) -> tuple[int, ...]:
+    """The axes of features over which they have one length."""
+    return (-1,) if spec.kinds[group] == "permutation" else (-2, -1)
 
 
 def _unit(x, *axes):

@@ -1,6 +1,7 @@
 """Many pairs aligned onto disk: planted orders found, whatever the batches, the interruptions and the processes."""
 
 import dataclasses
+import json
 import os
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from dwalign import align_many, open_alignments
-from dwalign.files import FileError
+from dwalign.files import FileError, unsealed
 from dwalign.networks import mlp
 from dwalign.program import Data
 from dwalign.program.inference import infer_spec
@@ -113,7 +114,11 @@ def by_processes(folder, count, devices):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
+    flags = {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
     command = [sys.executable, str(Path(__file__).with_name("process.py")), str(folder), address, str(count)]
     started = [subprocess.Popen([*command, str(k)], env=os.environ | flags) for k in range(count)]
     assert [one.wait(timeout=300) for one in started] == [0] * count
@@ -129,3 +134,7 @@ def test_processes_and_devices_change_nothing(tmp_path):
     one, two = (columns(open_alignments(tmp_path / home / "pairs")) for home in ("one", "two"))
     chex.assert_trees_all_equal(one[1], two[1])
     chex.assert_trees_all_close(one[0], two[0], rtol=1e-5)
+    # of two devices, and of all eight; both go on once from a checkpoint
+    one, two = ((tmp_path / home / "aligner" / "metrics.jsonl").read_text().splitlines() for home in ("one", "two"))
+    values = lambda lines: [unsealed(json.loads(line)) for line in lines]
+    chex.assert_trees_all_close(values(one), values(two), rtol=1e-4)
