@@ -1,12 +1,16 @@
 """Partners of a planted matching are as alike as can be; relabelled networks only relabel what is said of units."""
 
+import json
+from pathlib import Path
+
 import chex
 import jax
 import numpy as np
 import pytest
 
 from dwalign import Data, SpecError
-from dwalign.evaluation import confidence
+from dwalign.evaluation import confidence, predict_chance
+from dwalign.matching import weight_matching
 from dwalign.networks import mlp, transformer
 from dwalign.symmetry import Axes, PermutationSpec, compose, identity, inverse, permute, permute_batch
 from tests import drawn
@@ -15,6 +19,8 @@ NET = mlp(6, (5, 4), 3)
 ATTENTION = transformer(length=3, dim=4, depth=1, heads=2, width=5, vocabulary=7)
 A, B = drawn.weights(NET.params, 0), drawn.weights(NET.params, 1)
 X = drawn.normal(30, 6)
+RESULTS = Path(__file__).parents[2] / "results" / "how_sure.json"
+NUMBERS = json.loads(Path(confidence.__wrapped__.__code__.co_filename).with_suffix(".json").read_text())
 
 
 @pytest.mark.parametrize("net", [NET, ATTENTION], ids=["mlp", "attention"])
@@ -87,3 +93,39 @@ def test_compiled_it_is_the_same():
     chex.assert_trees_all_close(
         jax.jit(lambda a, b: confidence(NET.spec, a, b, perms))(A, B), confidence(NET.spec, A, B, perms), atol=1e-5
     )
+
+
+def test_copies_are_sure_and_strangers_are_not():
+    net = mlp(64, (64, 64), 10)
+    a, b = (drawn.weights(net.params, seed) for seed in (0, 1))
+    hidden = drawn.perms(net.spec)
+    mean = lambda other: {
+        group: np.mean(chance)
+        for group, chance in confidence(net.spec, a, other, weight_matching(net.spec, a, other).perms).chance.items()
+    }
+    assert min(mean(permute(net.spec, a, hidden)).values()) > 0.999
+    assert max(mean(b).values()) < 0.3
+
+
+@pytest.mark.parametrize("of", ["weights", "activations"])
+def test_the_more_alike_the_surer(of):
+    """Other units the same, up to the company, which a unit is part of."""
+    random = np.random.default_rng(0)
+    similarity, margin = random.uniform(-0.2, 1, (3, 8)), random.uniform(-0.3, 0.6, (3, 8))
+    before = predict_chance(similarity, margin, NUMBERS[of])
+    assert before.shape == (3, 8) and ((before > 0) & (before < 1)).all()
+    more = np.eye(8)[2] * 0.1
+    clearer, liker = (predict_chance(similarity + k * more, margin + more, NUMBERS[of]) for k in (0, 1))
+    assert (clearer[:, 2] > before[:, 2]).all() and (liker[:, 2] >= clearer[:, 2]).all()
+    np.testing.assert_array_equal(np.delete(clearer, 2, 1), np.delete(before, 2, 1))
+
+
+@pytest.mark.parametrize("of", ["weights", "activations"])
+def test_what_nothing_is_known_of_is_drawn(of):
+    nothing = np.zeros((2, 7), np.float32)
+    np.testing.assert_allclose(predict_chance(nothing, nothing, NUMBERS[of]), 1 / 7, rtol=1e-6)
+    assert (predict_chance(nothing[:, :1], nothing[:, :1], NUMBERS[of]) == 1).all(), "one unit has no other"
+
+
+def test_the_numbers_are_those_of_the_experiment():
+    assert json.loads(RESULTS.read_text())["numbers"] == NUMBERS
