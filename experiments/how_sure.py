@@ -15,6 +15,7 @@ Writes runs/how_sure/: config.json, results.json, confidence.json (what dwalign/
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -142,11 +143,10 @@ def units(
     """Those of children, and those of strangers if they are asked for."""
     spec, methods = network.spec, choose_methods(network, seen.inputs)
     unlabelled = Data(seen.inputs)
-    look = jax.jit(lambda a, b, perms, data: confidence(network, a, b, perms, data=data))
 
     def told(method: Method, a: PyTree, b: PyTree, perms: Any, right: Mapping[str, Any]) -> Iterator[Units]:
         for of, data in zip(EVIDENCE, (None, unlabelled), strict=True):
-            found = jax.device_get(look(a, b, perms, data))
+            found = jax.device_get(_look(network, a, b, perms, data))
             for group in spec.sizes:
                 yield Units(name, of, method.name, found.similarity[group], found.margin[group], right[group])
 
@@ -169,6 +169,11 @@ def units(
             better = chain(method, refine.using(steps=config.refinement))(network, a, b, key=key, data=seen).perms
             strange += told(method, a, b, perms, {g: np.asarray(perms[g]) == np.asarray(better[g]) for g in perms})
     return related, strange
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _look(network: Network, a: PyTree, b: PyTree, perms: Any, data: Data | None) -> Any:
+    return confidence(network, a, b, perms, data=data)
 
 
 def fit(found: Sequence[Units]) -> dict[str, float]:
@@ -316,7 +321,7 @@ def main(config: Config) -> dict[str, Any]:
 def read_config(args: Sequence[str]) -> Config:
     """Command line to config."""
     first, _ = tyro.cli(Config, args=[arg for arg in args if arg not in ("-h", "--help")], return_unknown_args=True)
-    smoke: dict[str, Any] = dict(parents=2, age=1, stages=(1, 4), refinement=2) if first.preset == "smoke" else {}
+    smoke: dict[str, Any] = dict(age=1, stages=(1, 4), decay=(1.0,), refinement=2) if first.preset == "smoke" else {}
     return tyro.cli(Config, args=args, default=Config(**smoke, preset=first.preset), description=__doc__)
 
 
