@@ -296,8 +296,8 @@ def main(config: Config) -> dict[str, Any]:
                 about = {"of": of, "method": method, "architectures": label, "fitted": looks(of, method)}
                 rows.append(about | judge(some, curve))
         for name in chosen["unseen"]:
-            found = judge([one for one in fitting("unseen", of) if one.architecture == name], curve)
-            architectures.append({"of": of, "architecture": name} | found)
+            some = [one for one in fitting("unseen", of) if one.architecture == name]
+            architectures.append({"of": of, "architecture": name} | judge(some, curve))
     results = {
         "experiment": "how_sure",
         "config": settings,

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dwalign.report.figures import QUIET, File, _pyplot, _save
+from dwalign.report.figures import QUIET, File, _plain_log, _pyplot, _save
 from dwalign.report.methods import colour, display_name
 from dwalign.report.tables import markdown
 
@@ -68,8 +68,9 @@ def chance_figure(results: Mapping[str, Any], file: File) -> None:
         below.plot(chance, count, "--", color=QUIET, linewidth=1.2)
         axis.set_title(title, loc="left")
         axis.set_aspect("equal", adjustable="box")
-        axis.legend(frameon=False, fontsize=8)
+        axis.legend(frameon=False, fontsize=8, loc="upper left")
         below.set(xlabel="chance", yscale="log", xlim=(-0.02, 1.02))
+        _plain_log(below.yaxis)
         for one in (axis, below):
             one.grid(color="#eeeeee", linewidth=0.8)
             one.set_axisbelow(True)

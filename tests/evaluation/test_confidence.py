@@ -12,7 +12,7 @@ from dwalign import Data, SpecError
 from dwalign.evaluation import confidence, predict_chance
 from dwalign.matching import weight_matching
 from dwalign.networks import mlp, transformer
-from dwalign.symmetry import Axes, PermutationSpec, compose, identity, inverse, permute, permute_batch
+from dwalign.symmetry import Axes, Monomial, PermutationSpec, compose, identity, inverse, permute, permute_batch
 from tests import drawn
 
 NET = mlp(6, (5, 4), 3)
@@ -70,6 +70,14 @@ def test_with_data_units_that_respond_alike_are_alike():
     np.testing.assert_allclose(found.similarity["h0"], np.diag(expected), atol=1e-4)
     with pytest.raises(SpecError, match="needs the network"):
         confidence(NET.spec, A, B, identity(NET.spec), data=Data(X))
+
+
+def test_a_unit_that_several_directions_flip_is_one():
+    spec = PermutationSpec({"up": Axes(None, "h^1:0"), "down": Axes("h^0:1", None)}, {"h": 4}, kinds={"h": "sign"})
+    a, signs = drawn.named(up=(3, 4), down=(4, 2)), np.where(drawn.normal(4, 2) < 0, -1.0, 1.0)
+    hidden = {"h": Monomial(np.array([2, 0, 3, 1]), sign=signs)}
+    found = confidence(spec, a, permute(spec, a, hidden), inverse(spec, hidden))
+    np.testing.assert_allclose(found.similarity["h"], np.ones(4), atol=1e-5)
 
 
 def test_what_nothing_is_known_of_is_unclear():
