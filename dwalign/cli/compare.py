@@ -4,6 +4,8 @@ import dataclasses
 import itertools
 from typing import Any
 
+import numpy as np
+
 import dwalign
 from dwalign.cli import options
 from dwalign.cli.narrate import answer, stage, table
@@ -21,6 +23,8 @@ class Options(options.Matched):
     A barrier is the rise of the loss on the straight line between two networks, above that between their ends; before
     alignment and after. Two networks merge well where it is small after alignment. What it will be is forecast for
     classifiers, with an interval for 9 of 10 cases: roughly from weights alone, well from inputs without labels.
+    The chance is that of a unit to have the right partner if both networks went on from one: it is close to 1 for
+    close relatives, and low for networks that were trained apart.
     """
 
     files: options.Files
@@ -59,6 +63,9 @@ def _compared(asked: Options, subject: Subject, method: Any, a: Any, b: Any) -> 
     ).perms
     aligned = dwalign.permute(spec, b, perms)
     found = {"distance": float(dwalign.distance(spec, a, b)), "aligned": float(dwalign.distance(spec, a, aligned))}
+    # from weights, which tell it best whatever found the matching
+    chances = list(dwalign.evaluation.confidence(spec, a, b, perms).chance.values())
+    found["chance"] = float(sum(map(np.sum, chances)) / max(1, sum(map(np.size, chances))))
     if subject.task == dwalign.CLASSIFICATION:
         inputs = None if data is None else dwalign.program.take_examples(data.inputs, slice(SOME))
         if inputs is not None and not dwalign.evaluation.gives_logits(network, a, inputs):

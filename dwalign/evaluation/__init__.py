@@ -1,6 +1,6 @@
 from dwalign.evaluation.assessment import Assessment, assess
 from dwalign.evaluation.benchmark import Measured, benchmark
-from dwalign.evaluation.confidence import Confidence, confidence
+from dwalign.evaluation.confidence import Confidence, confidence, predict_chance
 from dwalign.evaluation.forecast import Forecast, forecast, gives_logits, predict_barrier, traits
 from dwalign.evaluation.interpolation import Curve, curve
 from dwalign.evaluation.intervals import Interval, interval
@@ -28,6 +28,7 @@ __all__ = [
     "mean_barrier",
     "planar_map",
     "predict_barrier",
+    "predict_chance",
     "planted_recovery",
     "retrieval_precision",
     "traits",

@@ -1,6 +1,15 @@
-"""How clear a matching is: how alike partners are, and how much more alike than any other two."""
+"""How clear a matching is: how alike partners are, how much more alike than any other two, and what that is worth.
 
+What it is worth is known where the right partner is: networks that went on from one, each in its own way, have units
+that come from the same ones. `experiments/how_sure.py` trains such children until they have forgotten, fits a logistic
+curve to how often partners are the right ones, and judges it on further architectures.
+"""
+
+import functools
+import json
+import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -12,20 +21,23 @@ from dwalign.program import Data, Network, check_data, check_network, spec_of
 from dwalign.symmetry import PermutationSpec, namespace, permute
 
 PyTree = Any
+NUMBERS = Path(__file__).with_suffix(".json")
 
 
 class Confidence(NamedTuple):
-    """Two figures a unit, for each group `[*batch, n]` in the order of the units of a.
+    """Three figures a unit, for each group `[*batch, n]` in the order of the units of a.
 
     Attributes:
       similarity: of a unit and its partner, from -1 to 1.
       margin: that less the similarity of the unit and the most alike of the other units. Where it is negative another
         unit is more alike: the assignment gave that one to a third unit that needs it more, or the method looked at
         something else. A group of one unit has a margin to -1, the least that a similarity can be.
+      chance: the share, from 0 to 1, of partners that look like that which are the right ones.
     """
 
     similarity: dict[str, jax.Array]
     margin: dict[str, jax.Array]
+    chance: dict[str, jax.Array]
 
 
 @bounded
@@ -43,11 +55,17 @@ def confidence(
     Without data alike are units of which the weights are, incoming and outgoing: the cosine over all weights that a
     unit touches, its neighbours aligned. With data those that respond alike: the correlation of their activations.
 
-    These are no probabilities: two networks may merge well although few weights are alike, as large ones do, and a
-    relabelled copy with two units that are the same has margins of 0 and is matched rightly. Compare groups, or pairs
-    of networks of one architecture. Units that nothing is known of (of a group for which no weight votes, without any
-    weight but zeros, constant on the data) have similarity and margin 0. In a batched group, such as the channels of
-    attention heads, a unit is compared with those of the head that its own was matched to.
+    Similarity and margin are no probabilities: two networks may merge well although few weights are alike, as large
+    ones do, and a relabelled copy with two units that are the same has margins of 0 and is matched rightly. Units that
+    nothing is known of (of a group for which no weight votes, without any weight but zeros, constant on the data) have
+    similarity and margin 0. In a batched group, such as the channels of attention heads, a unit is compared with those
+    of the head that its own was matched to.
+
+    Chance is a probability, measured on small classifiers of pictures that went on from one network in two ways, where
+    partners are right that come from the same unit (`predict_chance`). Its mean over a group is the share of right
+    partners to expect. From weights it holds whatever found the matching; from activations only where the method looked
+    at these: one by weights is right more often than they tell. Networks from different seeds may have no right
+    partners. Chance is then what it would be for children that look as alike: it ranks units, and no more.
 
     Args:
       network: or its spec, without data.
@@ -65,25 +83,54 @@ def confidence(
     >>> found = confidence(spec, a, b, {"h0": np.array([1, 0])})
     >>> found.similarity["h0"].round(2).tolist(), found.margin["h0"].round(2).tolist()
     ([0.71, 1.0], [0.71, 0.29])
+    >>> bool((found.chance["h0"] > 0.9).all())
+    True
     """
     spec = spec_of("confidence", network)
     spec.check_pair(a, b)
     moved = permute(spec, b, perms)
-    found = {group: _clear(alike) for group, alike in _alike(network, spec, a, moved, data, chunk)}
-    return Confidence(*({group: found[group][k] for group in spec.sizes} for k in range(2)))
+    numbers = _numbers()["weights" if data is None else "activations"]
+    found = {group: _clear(alike, numbers) for group, alike in _alike(network, spec, a, moved, data, chunk)}
+    return Confidence(*({group: found[group][k] for group in spec.sizes} for k in range(3)))
+
+
+def predict_chance(similarity: jax.Array, margin: jax.Array, numbers: Mapping[str, float]) -> jax.Array:
+    """The probability that partners are the right ones, `[*batch, n]`, by a fitted curve.
+
+    The odds start where they are for a partner that is drawn, 1 to n - 1: there they stay where nothing is known, and
+    one unit has no other. They grow with the similarity, the margin, and the company, the mean similarity in the group
+    (of a batched one in this part of it): where all others are found a doubtful one is likely to be, too.
+
+    Args:
+      similarity, margin: `[*batch, n]` of one group, as `confidence` gives them.
+      numbers: what the logarithm of the odds gains by each, `{"similarity", "margin", "company"}`.
+
+    >>> predict_chance(np.zeros(4), np.zeros(4), {"similarity": 1.0, "margin": 12.0, "company": 6.0}).tolist()
+    [0.25, 0.25, 0.25, 0.25]
+    """
+    xp, n = namespace(similarity), similarity.shape[-1]
+    traits = {"similarity": similarity, "margin": margin, "company": similarity.mean(-1, keepdims=True)}
+    odds = sum(numbers[name] * trait for name, trait in traits.items()) - (math.log(n - 1) if n > 1 else -math.inf)
+    return (1 + xp.tanh(odds / 2)) / 2
 
 
 def _alike(network, spec, a, moved, data, chunk) -> Iterator[tuple[str, jax.Array]]:
     if data is None:
-        return unit_cosines(spec, a, moved)
+        # signs and scales are applied already
+        return unit_cosines(spec.with_kinds(), a, moved)
     check_network("confidence", network)
     inputs = check_data("confidence", data).inputs
     return iter(correlations(network, a, moved, inputs, chunk=chunk).items())
 
 
-def _clear(alike: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Similarity and margin from those of all pairs `[*batch, n, n]`, of which partners are the diagonal."""
+def _clear(alike: jax.Array, numbers: Mapping[str, float]) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The figures from the similarities of all pairs `[*batch, n, n]`, of which partners are the diagonal."""
     xp = namespace(alike)
     partner = xp.diagonal(alike, axis1=-2, axis2=-1)
     others = xp.where(np.eye(alike.shape[-1], dtype=bool), -1.0, alike).max(-1)
-    return partner, partner - others
+    return partner, partner - others, predict_chance(partner, partner - others, numbers)
+
+
+@functools.cache
+def _numbers() -> Mapping[str, Any]:
+    return json.loads(NUMBERS.read_text())

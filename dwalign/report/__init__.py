@@ -1,3 +1,4 @@
+from dwalign.report.chance import chance_figure, chance_table
 from dwalign.report.clearness import clearness_figure, clearness_rows, make_clearness
 from dwalign.report.coverage import coverage_line, coverage_table
 from dwalign.report.figures import (
@@ -34,6 +35,8 @@ __all__ = [
     "ResultsError",
     "RunError",
     "Target",
+    "chance_figure",
+    "chance_table",
     "clearness_figure",
     "clearness_rows",
     "coverage_line",

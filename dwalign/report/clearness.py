@@ -10,27 +10,32 @@ from dwalign.report.figures import QUIET, File, _pyplot, _save
 
 # percentiles that are kept of the units of a group: the extremes, and what the strips show
 LEVELS = (0, 5, 25, 50, 75, 95, 100)
-PANELS = {"similarity": "similarity of partners", "margin": "margin to the next best"}
+PANELS = {
+    "similarity": "similarity of partners",
+    "margin": "margin to the next best",
+    "chance": "chance to be the right one",
+}
 
 
 def make_clearness(found: Confidence, of: str) -> dict[str, Any]:
     """What `clearness_rows` and `clearness_figure` take, as JSON values; `of` is weights or activations."""
     groups = {}
     for group, similarity in found.similarity.items():
-        values = {"similarity": np.ravel(similarity), "margin": np.ravel(found.margin[group])}
+        values = {name: np.ravel(getattr(found, name)[group]) for name in PANELS}
         spread = {name: np.percentile(value, LEVELS).round(4).tolist() for name, value in values.items()}
-        doubtful = float(np.mean(values["margin"] <= 0))
-        groups[group] = {"units": values["margin"].size, **spread, "doubtful": round(doubtful, 4)}
+        means = {"doubtful": np.mean(values["margin"] <= 0), "expected": np.mean(values["chance"])}
+        groups[group] = {"units": similarity.size, **spread, **{name: round(float(m), 4) for name, m in means.items()}}
     return {"of": of, "groups": groups}
 
 
 def clearness_rows(record: Mapping[str, Any]) -> list[list[str]]:
-    """A header and a row a group."""
+    """A header and a row a group; right units to expect are the sum of their chances."""
     half = LEVELS.index(50)
-    rows = [["group", "units", "median similarity", "median margin", "another is as like or more"]]
+    rows = [["group", "units", "median similarity", "median margin", "another is as like or more", "right, to expect"]]
     for group, found in record["groups"].items():
-        middle = (f"{found[name][half]:.2f}" for name in PANELS)
-        rows.append([group, str(found["units"]), *middle, f"{found['doubtful']:.0%}"])
+        middle = (f"{found[name][half]:.2f}" for name in ("similarity", "margin"))
+        expected = f"{found['expected'] * found['units']:.1f}"
+        rows.append([group, str(found["units"]), *middle, f"{found['doubtful']:.0%}", expected])
     return rows
 
 
@@ -38,7 +43,7 @@ def clearness_figure(record: Mapping[str, Any], file: File) -> None:
     """A strip a group: the median unit, half of all units thick, nine in ten thin."""
     groups = record["groups"]
     figure, axes = _pyplot().subplots(
-        1, 2, figsize=(8.4, 1 + 0.28 * len(groups)), layout="constrained", sharey=True, squeeze=False
+        1, len(PANELS), figsize=(9.6, 1 + 0.28 * len(groups)), layout="constrained", sharey=True, squeeze=False
     )
     for axis, (name, title) in zip(axes[0], PANELS.items(), strict=True):
         for row, found in enumerate(groups.values()):
@@ -52,5 +57,6 @@ def clearness_figure(record: Mapping[str, Any], file: File) -> None:
         axis.set_axisbelow(True)
     axes[0][0].set_yticks(range(len(groups)), groups, fontsize=8)
     axes[0][0].set_ylim(len(groups) - 0.5, -0.5)
-    axes[0][0].set_xlim(right=1.03)
+    for axis, low in ((axes[0][0], None), (axes[0][2], -0.03)):
+        axis.set_xlim(low, 1.03)
     _save(figure, file)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from dwalign.report.chance import architecture_rows, chance_caption, chance_figure, chance_rows
 from dwalign.report.coverage import coverage_line, coverage_rows
 from dwalign.report.figures import interpolation_figure, quality_figure
 from dwalign.report.forecast import forecast_figure, forecast_rows
@@ -196,6 +197,31 @@ def forecast_story(results: Results) -> Story:
     sections = [
         section("Forecasts", table(forecast_rows(results))),
         section("In a picture", figure(partial(forecast_figure, results), alt)),
+    ]
+    return Story(results["experiment"], lead, sections + made_with(results))
+
+
+def chance_story(results: Results) -> Story:
+    """How often partners are the right ones, and how often that was foreseen."""
+
+    def foreseen(of):
+        found = results["whole"][of]
+        return (
+            f"{found['chance']:.1%} of the partners were to be right, and {found['right']:.1%} were; the calibration "
+            f"error is {100 * found['error']:.1f} points"
+        )
+
+    lead = f"On unseen architectures, from weights, {foreseen('weights')}. From activations {foreseen('activations')}."
+    bent = " and ".join(f"{100 * found['error']:.1f} from {of}" for of, found in results["isotonic"].items())
+    alt = "The share of partners that was right against the chance, a line a method; the table holds the errors"
+    sections = [
+        section("In a picture", figure(partial(chance_figure, results), alt)),
+        section("By method", table(chance_rows(results), chance_caption(results))),
+        section(
+            "By architecture",
+            table(architecture_rows(results), "Unseen architectures, matched by the methods that the curve is for."),
+            element("p", f"With a monotone correction of the curve, from the architectures seen, the error is {bent}."),
+        ),
     ]
     return Story(results["experiment"], lead, sections + made_with(results))
 

@@ -8,9 +8,10 @@ A document says where a table goes:
 and `python -m dwalign.report README.md docs/*.md` writes what stands between. In place of `results:` also `recovery:`
 for planted recovery, `series:` for what was measured at several settings, `maps:` for what distances tell, `coverage:`
 for the models of others that were read, `merging:` for the merging of many networks (all, or the one named behind the
-path), `repair:` for what REPAIR wins back, `forecast:` for barriers that were forecast, `paper:` for our figures beside
-those in results/paper.json (of the experiment of that name, or of one named behind the path), and `methods:` for what
-methods need, reach and cost in several results files (of those named behind the paths, or of all).
+path), `repair:` for what REPAIR wins back, `forecast:` for barriers that were forecast, `chance:` for how often
+partners are the right ones, `paper:` for our figures beside those in results/paper.json (of the experiment of that
+name, or of one named behind the path), and `methods:` for what methods need, reach and cost in several results files
+(of those named behind the paths, or of all).
 Paths are looked up from the folder of the document upwards. Marks inside fenced code are left alone.
 """
 
@@ -18,6 +19,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from dwalign.report.chance import chance_table
 from dwalign.report.choice import choice_table
 from dwalign.report.coverage import coverage_table
 from dwalign.report.forecast import forecast_table
@@ -38,6 +40,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "merging": lambda file, *name: merging_table(read_json(file), *name),
     "repair": lambda file: repair_table(read_json(file)),
     "forecast": lambda file: forecast_table(read_json(file)),
+    "chance": lambda file: chance_table(read_json(file)),
     "series": lambda file: series_table(read_json(file)),
     "paper": lambda file, *name: paper_table(read_results(file), read_json(file.with_name("paper.json")), *name),
     "methods": lambda *words: choice_table(

@@ -103,7 +103,8 @@ def _clearness(record: Record) -> Iterator[Element]:
     for name, found in networks.items():
         drawn = figure(
             partial(clearness_figure, found),
-            f"{name}: similarity of partners and margin to the next best, a strip a group; the table holds the medians",
+            f"{name}: similarity of partners, margin to the next best and chance to be the right one, a strip a group; "
+            "the table holds medians and the right units to expect",
         )
         parts += [element("h3", f"{name}, by {found['of']}"), drawn, table(clearness_rows(found))]
     if parts:
@@ -113,7 +114,13 @@ def _clearness(record: Record) -> Iterator[Element]:
                 "p",
                 "For each unit of the first network how alike it and its partner are (1: the same; 0: nothing in "
                 "common), and how much more alike than the next best. Where that margin is small or negative another "
-                "partner would do as well. These are no probabilities: networks can merge well with low similarities.",
+                "partner would do as well. Networks can merge well with low similarities.",
+            ),
+            element(
+                "p",
+                "The chance says how often partners that look like that were the right ones where that is known: in "
+                "networks that went on from one in two ways. Networks that were trained apart may have no right "
+                "partners; then it says which are clearer, and is no share of anything.",
             ),
             element(
                 "p",

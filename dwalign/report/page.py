@@ -6,6 +6,7 @@ from typing import Any
 
 import dwalign
 from dwalign.report.experiments import (
+    chance_story,
     coverage_story,
     forecast_story,
     maps_story,
@@ -31,6 +32,7 @@ STORIES: dict[str, Callable[[Mapping[str, Any]], Story]] = {
     "models": coverage_story,
     "repair": merging_story,
     "lines": forecast_story,
+    "reliability": chance_story,
     "experiments": paper_story,
 }
 

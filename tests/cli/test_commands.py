@@ -150,6 +150,7 @@ def test_compare_and_evaluate(run):
     assert [(pair["a"], pair["b"]) for pair in pairs] == [("0.npz", "1.npz"), ("0.npz", "2.npz"), ("1.npz", "2.npz")]
     assert pairs[0]["aligned"] == 0 and pairs[0]["aligned barrier"] < 1e-5 and pairs[0]["forecast"] < 0.02
     assert all(pair["at least"] <= pair["forecast"] <= pair["at most"] for pair in pairs)
+    assert pairs[0]["chance"] > 0.9 > pairs[1]["chance"] > 0, "0 and 1 are one network, 2 is another"
     judged = run("evaluate", "0.npz", "1.npz", "--data", "data.npz")
     assert judged["0.npz"]["loss"] == pytest.approx(judged["1.npz"]["loss"], rel=1e-5)
     assert judged["0.npz"]["accuracy"] > 0.8

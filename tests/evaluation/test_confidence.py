@@ -1,20 +1,26 @@
 """Partners of a planted matching are as alike as can be; relabelled networks only relabel what is said of units."""
 
+import json
+from pathlib import Path
+
 import chex
 import jax
 import numpy as np
 import pytest
 
 from dwalign import Data, SpecError
-from dwalign.evaluation import confidence
+from dwalign.evaluation import confidence, predict_chance
+from dwalign.matching import weight_matching
 from dwalign.networks import mlp, transformer
-from dwalign.symmetry import Axes, PermutationSpec, compose, identity, inverse, permute, permute_batch
+from dwalign.symmetry import Axes, Monomial, PermutationSpec, compose, identity, inverse, permute, permute_batch
 from tests import drawn
 
 NET = mlp(6, (5, 4), 3)
 ATTENTION = transformer(length=3, dim=4, depth=1, heads=2, width=5, vocabulary=7)
 A, B = drawn.weights(NET.params, 0), drawn.weights(NET.params, 1)
 X = drawn.normal(30, 6)
+RESULTS = Path(__file__).parents[2] / "results" / "how_sure.json"
+NUMBERS = json.loads(Path(confidence.__wrapped__.__code__.co_filename).with_suffix(".json").read_text())
 
 
 @pytest.mark.parametrize("net", [NET, ATTENTION], ids=["mlp", "attention"])
@@ -66,6 +72,14 @@ def test_with_data_units_that_respond_alike_are_alike():
         confidence(NET.spec, A, B, identity(NET.spec), data=Data(X))
 
 
+def test_a_unit_that_several_directions_flip_is_one():
+    spec = PermutationSpec({"up": Axes(None, "h^1:0"), "down": Axes("h^0:1", None)}, {"h": 4}, kinds={"h": "sign"})
+    a, signs = drawn.named(up=(3, 4), down=(4, 2)), np.where(drawn.normal(4, 2) < 0, -1.0, 1.0)
+    hidden = {"h": Monomial(np.array([2, 0, 3, 1]), sign=signs)}
+    found = confidence(spec, a, permute(spec, a, hidden), inverse(spec, hidden))
+    np.testing.assert_allclose(found.similarity["h"], np.ones(4), atol=1e-5)
+
+
 def test_what_nothing_is_known_of_is_unclear():
     """A group without votes, a unit without weights; and one unit has no other to be mistaken for."""
     spec = PermutationSpec({"w": Axes(None, "h0"), "one": Axes("h1"), "mask": Axes("h2")}, {"h0": 3, "h1": 1, "h2": 2})
@@ -87,3 +101,39 @@ def test_compiled_it_is_the_same():
     chex.assert_trees_all_close(
         jax.jit(lambda a, b: confidence(NET.spec, a, b, perms))(A, B), confidence(NET.spec, A, B, perms), atol=1e-5
     )
+
+
+def test_copies_are_sure_and_strangers_are_not():
+    net = mlp(64, (64, 64), 10)
+    a, b = (drawn.weights(net.params, seed) for seed in (0, 1))
+    hidden = drawn.perms(net.spec)
+    mean = lambda other: {
+        group: np.mean(chance)
+        for group, chance in confidence(net.spec, a, other, weight_matching(net.spec, a, other).perms).chance.items()
+    }
+    assert min(mean(permute(net.spec, a, hidden)).values()) > 0.999
+    assert max(mean(b).values()) < 0.3
+
+
+@pytest.mark.parametrize("of", ["weights", "activations"])
+def test_the_more_alike_the_surer(of):
+    """Other units the same, up to the company, which a unit is part of."""
+    random = np.random.default_rng(0)
+    similarity, margin = random.uniform(-0.2, 1, (3, 8)), random.uniform(-0.3, 0.6, (3, 8))
+    before = predict_chance(similarity, margin, NUMBERS[of])
+    assert before.shape == (3, 8) and ((before > 0) & (before < 1)).all()
+    more = np.eye(8)[2] * 0.1
+    clearer, liker = (predict_chance(similarity + k * more, margin + more, NUMBERS[of]) for k in (0, 1))
+    assert (clearer[:, 2] > before[:, 2]).all() and (liker[:, 2] >= clearer[:, 2]).all()
+    np.testing.assert_array_equal(np.delete(clearer, 2, 1), np.delete(before, 2, 1))
+
+
+@pytest.mark.parametrize("of", ["weights", "activations"])
+def test_what_nothing_is_known_of_is_drawn(of):
+    nothing = np.zeros((2, 7), np.float32)
+    np.testing.assert_allclose(predict_chance(nothing, nothing, NUMBERS[of]), 1 / 7, rtol=1e-6)
+    assert (predict_chance(nothing[:, :1], nothing[:, :1], NUMBERS[of]) == 1).all(), "one unit has no other"
+
+
+def test_the_numbers_are_those_of_the_experiment():
+    assert json.loads(RESULTS.read_text())["numbers"] == NUMBERS

@@ -51,7 +51,7 @@ def sketched(monkeypatch):
         figures._pyplot().close(figure)
         file.write(b'<svg xmlns="http://www.w3.org/2000/svg" width="9pt" height="9pt"/>')
 
-    for module in ("clearness", "figures", "forecast", "maps", "recovery", "series", "sharing"):
+    for module in ("chance", "clearness", "figures", "forecast", "maps", "recovery", "series", "sharing"):
         monkeypatch.setattr(f"dwalign.report.{module}._save", sketch)
     monkeypatch.setattr(figures, "place_labels", lambda *_: None)
 
