@@ -68,7 +68,8 @@ def refine(
     spec, loss = network.spec, loss_of(network, task)
     seen = take_examples(data, slice(examples))
     start_key, draw_key = jax.random.split(key)
-    order = None if images is None else draws(draw_key, count_examples(seen), images, steps)
+    count: Any = count_examples(seen)
+    order = None if images is None else draws(draw_key, count, images, steps)
     options: dict[str, Any] = dict(steps=steps, learning_rate=learning_rate, momentum=momentum, iterations=iterations)
 
     scores = standardise(random_scores(spec, start_key) if start is None else start_scores(start), spread)
