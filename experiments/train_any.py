@@ -223,9 +223,10 @@ def judge(config: Config, setting: Setting, aligner: Aligner) -> dict[str, Measu
         return dataclasses.replace(deep_align.using(aligner=own), name=name)
 
     blind, sees = named("any", config.blind, None), named("any on inputs", config.aligner, few.inputs)
+    labelled = refine.using(steps=config.aligner.descent, images=config.aligner.images)
     return benchmark(
         network,
-        [naive, *BASELINES, blind, sees, *(chain(start, refine) for start in (activation_matching_correlation, sees))],
+        [naive, *BASELINES, blind, sees, chain(activation_matching_correlation, labelled), chain(sees, labelled)],
         take_networks(nets.test, first),
         take_networks(nets.test, second),
         test,
@@ -258,7 +259,8 @@ def main(config: Config) -> dict[str, Any]:
             "panels": panels,
             "logarithmic": True,
             "caption": f"any: means and 95 % intervals over {config.networks.pairs} held-out pairs of networks and one "
-            f"aligner, {made(config)}.",
+            f"aligner, {made(config)}. Refinement, which is given labels, sees "
+            f"{config.aligner.images} of {config.refine_images} images a step.",
         }
         report.write_json(folder / "results.json", results)
     report.series_figure(results, folder / "figure.png")
