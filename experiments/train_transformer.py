@@ -73,7 +73,7 @@ KINDS = {
         {256: 8},
         {64: recipe(4, 32, 2e-3), 128: recipe(3, 32, 1.4e-3), 256: recipe(2, 64, 1e-3)},
         inputs=4096,
-        examples=64,
+        examples=128,
     ),
     "gpt": Kind(
         dict(kind="transformer", length=64),
@@ -116,7 +116,8 @@ class Config:
     points: Points = 11
     """networks on the path that are judged, both ends included; an odd number."""
     skip: tuple[str, ...] = ()
-    """methods to leave out, such as weight_matching+sinkhorn, where they take too long."""
+    """methods to leave out where they take too long: `weight_matching+sinkhorn` that of orders alone, with `, all kinds`
+    behind it that in which every symmetry acts."""
     out: str = "runs"
 
 
@@ -150,7 +151,7 @@ def in_all_kinds(config: Config) -> list[Method]:
     """What is compared where every symmetry may act."""
     descend = sinkhorn_rebasin.using(iterations=config.steps, images=KINDS[config.kind].examples)
     listed = [weight_matching, chain(weight_matching, dataclasses.replace(descend, count=None))]
-    return [method for method in listed if str(method) not in config.skip]
+    return [method for method in listed if f"{method}{ALL}" not in config.skip]
 
 
 def folded(nets: zoo.Zoo) -> tuple[Network, PyTree]:
