@@ -116,8 +116,8 @@ class Config:
     points: Points = 11
     """networks on the path that are judged, both ends included; an odd number."""
     skip: tuple[str, ...] = ()
-    """methods to leave out where they take too long: `weight_matching+sinkhorn` that of orders alone, with `, all kinds`
-    behind it that in which every symmetry acts."""
+    """methods to leave out where they take too long: `weight_matching+sinkhorn` is that of orders alone, with `, all
+    kinds` behind it that in which every symmetry acts."""
     out: str = "runs"
 
 

@@ -68,6 +68,9 @@ def test_a_run(tmp_path, monkeypatch, capsys):
 def test_options():
     config = experiment.read_config(["--skip", "weight_matching+sinkhorn", "--norm", "rms"])
     assert "weight_matching+sinkhorn" not in map(str, experiment.methods(config))
+    assert "weight_matching+sinkhorn" in map(str, experiment.in_all_kinds(config))
+    config = experiment.read_config(["--skip", "weight_matching, all kinds"])
+    assert "weight_matching" not in map(str, experiment.in_all_kinds(config))
     for kind in ("vit", "gpt"):
         config = experiment.read_config(["--kind", kind, "--norm", "rms"])
         assert set(config.widths) == set(experiment.KINDS[kind].recipes)
