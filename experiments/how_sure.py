@@ -53,9 +53,6 @@ TEST: dict[str, dict[str, Any]] = {
     "mlp of five layers": dict(kind="mlp", inputs=64, widths=[32] * 5, outputs=10),
     "mlp 64-64 on photo_patches": dict(kind="mlp", inputs=3072, widths=[64, 64], outputs=10),
     "vgg with batch norm": IMAGES | dict(kind="vgg", stages=[[8], [16, 16]], widths=[], norm="batch"),
-    "resnet with batch norm": IMAGES | dict(kind="resnet20", width=8, depth=8, norm="batch"),
-    "vit": IMAGES | dict(kind="vit", patch=2, dim=16, depth=1, heads=4, width=32),
-    "lstm": dict(kind="recurrent", inputs=8, widths=[24], outputs=10, time=8, cell="lstm"),
 }
 EVIDENCE = ("weights", "activations")
 TRAITS = ("similarity", "margin", "company")
