@@ -1,6 +1,6 @@
 """How sure is a matching? How often partners are the right ones, on architectures that the answer has never seen.
 
-    python experiments/how_sure.py                  a quarter of an hour on one CPU core
+    python experiments/how_sure.py                  about ten minutes on one CPU core
     python experiments/how_sure.py --preset smoke   a check in a minute
 
 Of each architecture parents are trained, and two children go on from every one: in other orders of the data, half of

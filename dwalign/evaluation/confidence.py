@@ -68,7 +68,7 @@ def confidence(
     hopeless is right less often than it says. From activations it is rough: too high where hardly a unit can be told,
     and too low where the method looked at weights, which tell more. Networks from different seeds may have no right
     partners: chance is then what it would be for children that look as alike, which ranks units, and no more. Units
-    with a handful of weights look alike by accident.
+    with a handful of weights look alike by accident. Transformers and residual networks were not measured.
 
     Args:
       network: or its spec, without data.
