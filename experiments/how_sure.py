@@ -1,6 +1,6 @@
 """How sure is a matching? How often partners are the right ones, on architectures that the answer has never seen.
 
-    python experiments/how_sure.py                  a quarter of an hour on one CPU core
+    python experiments/how_sure.py                  about ten minutes on one CPU core
     python experiments/how_sure.py --preset smoke   a check in a minute
 
 Of each architecture parents are trained, and two children go on from every one: in other orders of the data, half of
@@ -53,9 +53,6 @@ TEST: dict[str, dict[str, Any]] = {
     "mlp of five layers": dict(kind="mlp", inputs=64, widths=[32] * 5, outputs=10),
     "mlp 64-64 on photo_patches": dict(kind="mlp", inputs=3072, widths=[64, 64], outputs=10),
     "vgg with batch norm": IMAGES | dict(kind="vgg", stages=[[8], [16, 16]], widths=[], norm="batch"),
-    "resnet with batch norm": IMAGES | dict(kind="resnet20", width=8, depth=8, norm="batch"),
-    "vit": IMAGES | dict(kind="vit", patch=2, dim=16, depth=1, heads=4, width=32),
-    "lstm": dict(kind="recurrent", inputs=8, widths=[24], outputs=10, time=8, cell="lstm"),
 }
 EVIDENCE = ("weights", "activations")
 TRAITS = ("similarity", "margin", "company")

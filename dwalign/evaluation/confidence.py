@@ -1,8 +1,8 @@
 """How clear a matching is: how alike partners are, how much more alike than any other two, and what that is worth.
 
-What it is worth is known where the right partner is: networks that went on from one, each in its own way, have units
-that come from the same ones. `experiments/how_sure.py` trains such children until they have forgotten, fits a logistic
-curve to how often partners are the right ones, and judges it on further architectures.
+What it is worth is known where the right partner is: two networks that went on from one, each in its own way, have
+units that come from the same. `experiments/how_sure.py` trains such children until hardly a unit can be told, fits a
+logistic curve to how often partners are the right ones, and judges it on further architectures.
 """
 
 import functools
@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from dwalign.bounds import Count, bounded
+from dwalign.files import unsealed
 from dwalign.matching import correlations, unit_cosines
 from dwalign.program import Data, Network, check_data, check_network, spec_of
 from dwalign.symmetry import PermutationSpec, namespace, permute
@@ -61,11 +62,13 @@ def confidence(
     similarity and margin 0. In a batched group, such as the channels of attention heads, a unit is compared with those
     of the head that its own was matched to.
 
-    Chance is a probability, measured on small classifiers of pictures that went on from one network in two ways, where
-    partners are right that come from the same unit (`predict_chance`). Its mean over a group is the share of right
-    partners to expect. From weights it holds whatever found the matching; from activations only where the method looked
-    at these: one by weights is right more often than they tell. Networks from different seeds may have no right
-    partners. Chance is then what it would be for children that look as alike: it ranks units, and no more.
+    Chance is a probability, measured on small classifiers of pictures that went on from one network in two ways: right
+    are partners that come from the same unit. Its mean over a group is the share of right partners to expect. From
+    weights it holds whatever found the matching, though on networks that it was not fitted to what is neither clear nor
+    hopeless is right less often than it says. From activations it is rough: too high where hardly a unit can be told,
+    and too low where the method looked at weights, which tell more. Networks from different seeds may have no right
+    partners: chance is then what it would be for children that look as alike, which ranks units, and no more. Units
+    with a handful of weights look alike by accident. Transformers and residual networks were not measured.
 
     Args:
       network: or its spec, without data.
@@ -133,4 +136,4 @@ def _clear(alike: jax.Array, numbers: Mapping[str, float]) -> tuple[jax.Array, j
 
 @functools.cache
 def _numbers() -> Mapping[str, Any]:
-    return json.loads(NUMBERS.read_text())
+    return unsealed(json.loads(NUMBERS.read_text()))

@@ -51,7 +51,7 @@ def architecture_rows(results: Mapping[str, Any]) -> list[list[str]]:
 def chance_figure(results: Mapping[str, Any], file: File) -> None:
     """The share that was right against the chance, on unseen architectures; below, how many units there were."""
     figure, axes = _pyplot().subplots(
-        2, 2, figsize=(9.6, 6), layout="constrained", sharex=True, sharey="row", height_ratios=(3, 1)
+        2, 2, figsize=(9.6, 6.4), layout="constrained", sharex=True, sharey="row", height_ratios=(3, 1)
     )
     for (axis, below), (of, title) in zip(axes.T, TITLES.items(), strict=True):
         axis.plot([0, 1], [0, 1], color="#444444", linewidth=1)
@@ -67,7 +67,6 @@ def chance_figure(results: Mapping[str, Any], file: File) -> None:
         axis.plot(chance, kept, "--", color=QUIET, linewidth=1.2, label="strangers: kept by refinement")
         below.plot(chance, count, "--", color=QUIET, linewidth=1.2)
         axis.set_title(title, loc="left")
-        axis.set_aspect("equal", adjustable="box")
         axis.legend(frameon=False, fontsize=8, loc="upper left")
         below.set(xlabel="chance", yscale="log", xlim=(-0.02, 1.02))
         _plain_log(below.yaxis)

@@ -10,6 +10,7 @@ import pytest
 
 from dwalign import Data, SpecError
 from dwalign.evaluation import confidence, predict_chance
+from dwalign.files import unsealed
 from dwalign.matching import weight_matching
 from dwalign.networks import mlp, transformer
 from dwalign.symmetry import Axes, Monomial, PermutationSpec, compose, identity, inverse, permute, permute_batch
@@ -20,7 +21,8 @@ ATTENTION = transformer(length=3, dim=4, depth=1, heads=2, width=5, vocabulary=7
 A, B = drawn.weights(NET.params, 0), drawn.weights(NET.params, 1)
 X = drawn.normal(30, 6)
 RESULTS = Path(__file__).parents[2] / "results" / "how_sure.json"
-NUMBERS = json.loads(Path(confidence.__wrapped__.__code__.co_filename).with_suffix(".json").read_text())
+SHIPPED = Path(confidence.__wrapped__.__code__.co_filename).with_suffix(".json")
+NUMBERS = unsealed(json.loads(SHIPPED.read_text()))
 
 
 @pytest.mark.parametrize("net", [NET, ATTENTION], ids=["mlp", "attention"])
