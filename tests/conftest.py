@@ -13,7 +13,7 @@ os.environ["XLA_FLAGS"] = " ".join(
         # nearly all of the suite's time is compilation of programs that run once: fast ones take twice as long; later
         # versions have no other ones, and end a process that names the flag
         "--xla_cpu_use_fusion_emitters=false" if metadata.version("jaxlib") < "0.11" else "",
-        # splitting a small program into parts for many cores takes a third of the time that compiling it whole does
+        # of the compilation of a small program a third is splitting it into parts for many cores
         "--xla_cpu_parallel_codegen_split_count=1",
     ]
 )
