@@ -154,7 +154,16 @@ def _units(spec, groups, capture, params, x) -> dict[str, jax.Array]:
             "activation_matching: capture must give (outputs, Units), found "
             f"{type(found).__name__}; a network whose capture is not given reads it off apply"
         )
-    return {g: _by_group(spec, g, found[1].post) for g in groups}
+    units = found[1]
+
+    def shown(group):
+        responses = _by_group(spec, group, units.post)
+        if spec.kinds[group] != "orthogonal" or units.linear is None:
+            return responses
+        # a root mean square over other units does not turn with these
+        return responses * units.linear[group][..., None, None]
+
+    return {g: shown(g) for g in groups}
 
 
 def _by_group(spec, group, post) -> jax.Array:

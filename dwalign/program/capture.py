@@ -33,6 +33,8 @@ class Units(NamedTuple):
       pre: before the non-linearity.
       post: where the next layers read them.
       sensitivity: gradients of a read-out of the outputs with respect to `pre`; None without a read-out.
+      linear: for each group which positions of `post` are linear in what units compute, `[1, positions]` of 1 and 0;
+        None if all are.
 
     Positions are all other axes (places in an image, steps in time, several readers). Along axes of other groups, whose
     order means nothing, a unit answers with the mean and the root mean square. Units of an expert that an index
@@ -42,6 +44,7 @@ class Units(NamedTuple):
     pre: dict[str, jax.Array]
     post: dict[str, jax.Array]
     sensitivity: dict[str, jax.Array] | None = None
+    linear: dict[str, jax.Array] | None = None
 
 
 class Plan(NamedTuple):
@@ -188,12 +191,16 @@ def _run(plan: Plan, params, inputs, readout) -> tuple[PyTree, Units]:
         wanted |= {one.place, *(index.value.place for _, index in indices)}
     leaves_out, found = _evaluate(closed, arrays, wanted, {})
     outputs = plan.program.outputs.unflatten(leaves_out)
-    units = {
-        kind: {g: _units(plan.program, g, ones, found) for g, ones in getattr(plan, kind).items()}
-        for kind in ("pre", "post")
-    }
+    pre, post = (
+        {g: _units(plan.program, g, ones, found) for g, ones in kind.items()} for kind in (plan.pre, plan.post)
+    )
+    arrays_of, linear = (
+        lambda kind: {g: array for g, (array, _) in kind.items()},
+        {g: one for g, (_, one) in post.items()},
+    )
+    units = Units(arrays_of(pre), arrays_of(post), linear=linear)
     if readout is None:
-        return outputs, Units(**units)
+        return outputs, units
     places = {one.place or () for ones in plan.pre.values() for one in ones}
 
     def read(shifts):
@@ -201,13 +208,18 @@ def _run(plan: Plan, params, inputs, readout) -> tuple[PyTree, Units]:
 
     gradients = jax.grad(read)({place: jnp.zeros_like(found[place]) for place in sorted(places)})
     sensitivity = {g: _units(plan.program, g, ones, found | gradients) for g, ones in plan.pre.items()}
-    return outputs, Units(**units, sensitivity=sensitivity)
+    return outputs, units._replace(sensitivity=arrays_of(sensitivity))
 
 
-def _units(program: Program, name: str, ones: Sequence[Occurrence], found: Mapping[Place, jax.Array]) -> jax.Array:
+def _units(
+    program: Program, name: str, ones: Sequence[Occurrence], found: Mapping[Place, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    """`[m, positions, *batch, n]`, and which of the positions are linear, `[1, positions]`."""
     group = _group(program, name)
     arrays = [_spread(program, group, one, found) for one in ones]
-    return jnp.concatenate([_arranged(program, group, dims, array) for dims, array in arrays], axis=1)
+    parts = [part for dims, array in arrays for part in _arranged(program, group, dims, array)]
+    linear = np.concatenate([np.full((1, x.shape[1]), is_linear, x.dtype) for x, is_linear in parts], axis=1)
+    return jnp.concatenate([x for x, _ in parts], axis=1), jnp.asarray(linear)
 
 
 def _group(program: Program, name: str) -> Atom:
@@ -229,8 +241,10 @@ def _spread(program: Program, group: Atom, one: Occurrence, found) -> tuple[list
     return dims, array
 
 
-def _arranged(program: Program, group: Atom, dims: Sequence[Atom | None], array: jax.Array) -> jax.Array:
-    """`[m, positions, *batch, n]`"""
+def _arranged(
+    program: Program, group: Atom, dims: Sequence[Atom | None], array: jax.Array
+) -> list[tuple[jax.Array, bool]]:
+    """Arrays `[m, positions, *batch, n]`, and whether they are linear in this one."""
     outer = [_constituents(program, h) for h in program.groups.batch[group]]
     own = _constituents(program, group)
     behind = [*(leaf for leaves in outer for leaf in leaves), *own]
@@ -246,12 +260,14 @@ def _arranged(program: Program, group: Atom, dims: Sequence[Atom | None], array:
         rest = [k for k in range(len(factors)) if k not in (first, *last, *unordered)]
         x = block.transpose([first, *rest, *unordered, *last])
         x = x.reshape(x.shape[0], math.prod(block.shape[k] for k in rest), -1, *(block.shape[k] for k in last))
-        x = x[:, :, 0] if not unordered else jnp.concatenate([x.mean(2), jnp.sqrt((x**2).mean(2) + 1e-12)], axis=1)
         shape = [math.prod(leaf.size for leaf in leaves) for leaves in outer]
-        out.append(x.reshape(*x.shape[:2], *shape, math.prod(leaf.size for leaf in own)))
+        shaped = lambda x, shape=shape: x.reshape(*x.shape[:2], *shape, math.prod(leaf.size for leaf in own))
+        out.append((shaped(x.mean(2) if unordered else x[:, :, 0]), True))
+        if unordered:
+            out.append((shaped(jnp.sqrt((x**2).mean(2) + 1e-12)), False))
     if not out:
         raise SpecError(f"capture: group {names[group]!r} occurs twice or never in a value that should hold its units")
-    return jnp.concatenate(out, axis=1)
+    return out
 
 
 def _unfold(array: jax.Array, dims: Sequence[Atom | None]) -> Iterator[tuple[list[Atom | None], jax.Array]]:

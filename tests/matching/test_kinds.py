@@ -169,7 +169,7 @@ def answers(name, examples=64):
     return Data(inputs, np.asarray(jax.jit(net.apply)(a, inputs)))
 
 
-@pytest.mark.parametrize("name", [*SOME, "transformer_folded"])
+@pytest.mark.parametrize("name", [*SOME, "transformer_folded", "rms_grouped_folded"])
 @pytest.mark.parametrize("method", [activation_matching, activation_matching_correlation], ids=str)
 def test_activations_tell_elements_of_every_kind(name, method):
     """In a stream without a mean they cannot see one direction, which no reader needs: what they find still merges."""
