@@ -18,7 +18,7 @@ File = str | Path | io.BytesIO
 BARE = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 FLOOR = 1e-4
 MARKERS = {"sinkhorn": "s", "refine": "D"}
-SEED_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#b86b98", "#222222", "#56b4e9")
+SEED_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#b86b98", "#222222", "#56b4e9", "#8c6d31", "#999999")
 QUIET = "#777777"
 
 

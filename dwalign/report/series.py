@@ -55,9 +55,8 @@ def series_figure(results: Mapping[str, Any], file: File) -> None:
     numbers = all(isinstance(setting, int | float) for setting in settings)
     names = 0.5 + 0.09 * max(len(str(setting)) for setting in settings)
     lines = max(len(series) for series in panels.values())
-    size = (
-        (4.6 * len(panels), 3.4 + 0.18 * lines) if numbers else (3.2 * len(panels) + names, 1.6 + 0.3 * len(settings))
-    )
+    rows = 1.3 + 0.18 * lines + max(0.3, 0.08 * lines) * len(settings)
+    size = (4.6 * len(panels), 3.4 + 0.18 * lines) if numbers else (3.2 * len(panels) + names, rows)
     figure, axes = _pyplot().subplots(
         1, len(panels), figsize=size, layout="constrained", squeeze=False, sharey=not numbers
     )
@@ -75,7 +74,7 @@ def series_figure(results: Mapping[str, Any], file: File) -> None:
                 axis.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
             else:
                 # beside one another, not on top
-                y = np.array(here) + 0.16 * (k - (len(series) - 1) / 2)
+                y = np.array(here) + min(0.16, 0.8 / len(series)) * (k - (len(series) - 1) / 2)
                 axis.hlines(y, low, high, color=colour, alpha=0.4, linewidth=2.5)
                 axis.plot(means, y, "o", markersize=5, color=colour, label=name)
         axis.set_title(title, fontsize=10)
