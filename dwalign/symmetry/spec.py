@@ -295,17 +295,7 @@ class PermutationSpec:
 
     def with_statistics(self, statistics: Collection[str]) -> "PermutationSpec":
         """The same spec with these paths as its statistics."""
-        return PermutationSpec(
-            self.treedef.unflatten(self.written),
-            self.sizes,
-            batch=self.batch,
-            fixed=self.fixed,
-            kinds=self.kinds,
-            statistics=statistics,
-            notes=self.notes,
-            unknown=self.unknown,
-            bounds=self.bounds,
-        )
+        return _like(self, self.written, statistics=statistics)
 
     def with_kinds(self, *names: str) -> "PermutationSpec":
         """The same spec with no larger kinds than these; what is left of other groups is the order of their units.
@@ -477,17 +467,15 @@ def _with_powers(
         new = change(name, power)
         return factor if new == power else f"{name}^{power_text(new)}".removesuffix("^")
 
-    return PermutationSpec(
-        spec.treedef.unflatten([axes.relabelled(changed) for axes in spec.written]),
-        spec.sizes,
-        batch=spec.batch,
-        fixed=spec.fixed,
-        kinds=kinds,
-        statistics=spec.statistics,
-        notes=spec.notes,
-        unknown=spec.unknown,
-        bounds=spec.bounds if kinds == spec.kinds else None,
-    )
+    bounds = spec.bounds if kinds == spec.kinds else None
+    return _like(spec, [axes.relabelled(changed) for axes in spec.written], kinds=kinds, bounds=bounds)
+
+
+def _like(spec: PermutationSpec, written: Sequence[Axes], **changes: Any) -> PermutationSpec:
+    """The spec with these axes, and with these parts in place of its own."""
+    parts = ("batch", "fixed", "kinds", "statistics", "notes", "unknown", "bounds")
+    kept = {name: getattr(spec, name) for name in parts}
+    return PermutationSpec(spec.treedef.unflatten(written), spec.sizes, **{**kept, **changes})
 
 
 def _without_powers(axes: Any) -> Any:
