@@ -283,7 +283,7 @@ def ship(config: Config, aligner: Aligner, results: dict[str, Any]) -> None:
     card = {
         "licence": "MIT",
         "made": made(config),
-        "chosen_on": list(VALIDATION),
+        "chosen_on": [*VALIDATION, *(name for name in UNSEEN if name not in FRESH)],
         "barrier": {
             method: {setting: found["mean"] for setting, found in points.items()} for method, points in barrier.items()
         },
