@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dwalign.evaluation import benchmark
-from dwalign.matching import method, naive, weight_matching
+from dwalign.matching import chain, method, naive, weight_matching
 from dwalign.networks import mlp
 from dwalign.program import Data, Task, network
 from dwalign.symmetry import Alignment, permute, random_perms
@@ -57,6 +57,34 @@ def test_chunks_change_nothing():
     chex.assert_trees_all_equal(one.alignments.perms, all_at_once.alignments.perms)
     chex.assert_trees_all_close(one.curve, all_at_once.curve, rtol=1e-5)
     assert len({tuple(perm.tolist()) for perm in one.alignments.perms["h0"]}) > 1
+
+
+def test_chains_share_what_they_begin_with():
+    """And find what they find when they are called."""
+    traced = []
+
+    @method("drawn anew", "#000000", needs="weights")
+    def drawn_anew(spec, a, b, *, key):
+        traced.append(key)
+        return Alignment(random_perms(spec, key))
+
+    @method("turned", "#000000", needs="weights")
+    def turned(spec, a, b, *, key, start=None, by=1):
+        return Alignment({g: jnp.roll(perm, by) for g, perm in start.perms.items()})
+
+    @method("drawn after", "#000000", needs="weights")
+    def drawn_after(spec, a, b, *, key, start=None):
+        other = random_perms(spec, key)
+        return Alignment({g: perm[other[g]] for g, perm in start.perms.items()})
+
+    chains = [chain(drawn_anew, turned), chain(drawn_anew, turned.using(by=2), drawn_after)]
+    found = run([drawn_anew, *chains])
+    assert len(traced) == 1
+    for k, key in enumerate(jax.random.split(jax.random.key(2), 4)):
+        a, b = (jax.tree.map(lambda leaf, k=k: leaf[k], tree) for tree in (A, B))
+        for one in chains:
+            perms = jax.tree.map(lambda leaf, k=k: leaf[k], found[str(one)].alignments.perms)
+            chex.assert_trees_all_equal(perms, one(NET, a, b, key=key).perms)
 
 
 @pytest.mark.parametrize(("warm_up", "calls"), [(1e9, 3), (0.0, 2)])
