@@ -1,6 +1,6 @@
 """Deep-Align for MLP classifiers, end to end: images -> zoo -> aligner -> every method on held-out pairs -> one table.
 
-    python experiments/train_mlp.py                                   digits, about 5 minutes on 2 CPU cores
+    python experiments/train_mlp.py                                   digits, about 4 minutes on 2 CPU cores
     python experiments/train_mlp.py --dataset mnist --data-dir DIR    784-128-128-128-10
     python experiments/train_mlp.py --dataset photo_patches           768-64-64-64-10, about 10 minutes
     python experiments/train_mlp.py --preset smoke                    a check in about a minute
@@ -29,7 +29,7 @@ class Config(study.Options):
     widths: tuple[Count, ...] = (32, 32, 32)
 
     aligner: deepalign.AlignerConfig = deepalign.AlignerConfig(channels=32, descent=5)
-    training: deepalign.Optimisation = deepalign.Optimisation(steps=600)
+    training: deepalign.Optimisation = deepalign.Optimisation(steps=300)
     losses: deepalign.LossWeights = deepalign.LossWeights(alignment=0.0)
     """the alignment loss pulls weights together, and so away from what descent finds."""
     validate_every: Count = 50

@@ -1,7 +1,7 @@
 """What every experiment can be told, and how a script starts.
 
 Settings of a component are the dataclass that it takes, so that flags, presets and config.json name them alike:
-`--training.steps 600`, `{"training.steps": 600}`, `{"training": {"steps": 600}}`.
+`--training.steps 300`, `{"training.steps": 300}`, `{"training": {"steps": 300}}`.
 """
 
 import dataclasses
