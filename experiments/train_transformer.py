@@ -79,7 +79,7 @@ KINDS = {
         dict(kind="transformer", length=64),
         {},
         {64: recipe(4, 16, 4e-3), 128: recipe(3, 16, 2.5e-3), 256: recipe(2, 16, 1.5e-3)},
-        inputs=1024,
+        inputs=4096,
         examples=32,
     ),
 }
@@ -133,25 +133,30 @@ def read_config(args: Sequence[str]) -> Config:
 
 def methods(config: Config) -> list[Method]:
     """What is compared, those that ask for least first."""
-    seen = dict(examples=KINDS[config.kind].examples)
-    descend = sinkhorn_rebasin.using(iterations=config.steps, images=KINDS[config.kind].examples)
+    seen = refine.using(examples=KINDS[config.kind].examples)
     listed = [
         naive,
         weight_matching,
         activation_matching,
         activation_matching_correlation,
-        chain(weight_matching, refine.using(**seen)),
-        chain(activation_matching_correlation, refine.using(**seen)),
-        chain(weight_matching, dataclasses.replace(descend, count=None)),
+        chain(weight_matching, seen),
+        chain(activation_matching_correlation, seen),
+        *(chain(weight_matching, one) for one in on_labels(config)),
     ]
     return [method for method in listed if str(method) not in config.skip]
 
 
 def in_all_kinds(config: Config) -> list[Method]:
     """What is compared where every symmetry may act."""
-    descend = sinkhorn_rebasin.using(iterations=config.steps, images=KINDS[config.kind].examples)
-    listed = [weight_matching, chain(weight_matching, dataclasses.replace(descend, count=None))]
+    listed = [weight_matching, *(chain(weight_matching, one) for one in on_labels(config))]
     return [method for method in listed if f"{method}{ALL}" not in config.skip]
+
+
+def on_labels(config: Config) -> list[Method]:
+    """Methods that descend for so many steps, each on a few examples of all."""
+    images = KINDS[config.kind].examples
+    rebasin = sinkhorn_rebasin.using(iterations=config.steps, images=images)
+    return [dataclasses.replace(rebasin, count=None), refine.using(steps=config.steps, images=images)]
 
 
 def folded(nets: zoo.Zoo) -> tuple[Network, PyTree]:
