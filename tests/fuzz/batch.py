@@ -1,5 +1,6 @@
 """A batch of cases, by its number always the same; for processes that import it."""
 
+import gc
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -7,11 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import jax
 from hypothesis import HealthCheck, Phase, Verbosity
 
 from tests.fuzz import damage, laws, programs
 
 BATCH = 20
+
+
+def prepare() -> None:
+    """For a process that tries batches: nothing that costs time and says nothing about a program."""
+    # programs are many small objects that go all at once
+    gc.set_threshold(20_000, 20, 20)
+    # they run for less time than a thread takes to begin
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    jax.config.update("jax_platforms", "cpu")
 
 
 def judge_program(program: programs.Program) -> Iterator[tuple[str, str, Any]]:

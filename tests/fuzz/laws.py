@@ -1,5 +1,6 @@
 """What must hold for every program; what a spec misses is no fault, and is counted."""
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -8,7 +9,8 @@ import jax
 import numpy as np
 
 from dwalign.matching import feature_matching, weight_matching
-from dwalign.program import certify, infer_spec
+from dwalign.program import infer_spec
+from dwalign.program.certificate import certify_each
 from dwalign.program.trial import QUICK, difference
 from dwalign.symmetry import PermutationSpec, inverse, permute, random_perms
 from tests import drawn
@@ -33,10 +35,14 @@ class Seen(NamedTuple):
     planted: str
 
 
+def restarted(spec: PermutationSpec, a: Any, b: Any, restarts: int) -> Any:
+    return weight_matching(spec, a, b, key=jax.random.key(0), restarts=restarts)
+
+
 # from the cheapest to the dearest
 SEARCHES: dict[str, Callable[..., Any]] = {
     "weight matching": lambda spec, a, b: weight_matching(spec, a, b, key=None),
-    "100 restarts": lambda spec, a, b: weight_matching(spec, a, b, key=jax.random.key(0), restarts=100),
+    **{f"{count} restarts": functools.partial(restarted, restarts=count) for count in (10, 100)},
     "random features": lambda spec, a, b: feature_matching(spec, a, b, key=jax.random.key(0)),
 }
 
@@ -45,19 +51,19 @@ def judge(program: Program, seed: int = 0) -> Seen:
     """Whether all laws hold for the specs of one program; an exception says which does not."""
     apply, params, inputs = realise(program, seed)
     specs = [infer_spec(apply, params, *inputs, kinds=kinds) for kinds in ("permutation", "all")]
-    found = []
     again = infer_spec(apply, params, *inputs)
     assert again == specs[0], "a second inference must give the same spec"
     for spec in specs:
         assert PermutationSpec.from_json(spec.to_json()) == spec, "a spec must survive JSON"
-        found += certify(spec, apply, params, *inputs, complete=True, moderate=3).missed
+    certificates = certify_each(specs, apply, params, *inputs, complete=True, moderate=3)
     perms = drawn.perms(specs[0], seed)
     back = permute(specs[0], permute(specs[0], params, perms), inverse(specs[0], perms))
     assert all(np.array_equal(back[name], params[name]) for name in params), "the inverse must restore bit for bit"
     planted = find_planted(specs[0], params, perms)
     check_elsewhere(apply, inputs, params, specs, seed + 1)
     kinds = [kind for kind in specs[1].kinds.values() if kind != "permutation"]
-    return Seen(len(specs[0].sizes), len(kinds), tuple(sorted({reason(note.why) for note in found})), planted)
+    misses = {reason(note.why) for one in certificates for note in one.missed}
+    return Seen(len(specs[0].sizes), len(kinds), tuple(sorted(misses)), planted)
 
 
 def find_planted(spec: PermutationSpec, params: dict[str, np.ndarray], perms: dict[str, np.ndarray]) -> str:
