@@ -85,7 +85,7 @@ def certify(
         each time, or values that are not finite.
       SpecError: params do not fit the spec.
     """
-    options = dict(key=key, tolerance=tolerance, complete=complete, moderate=moderate)
+    options: Any = dict(key=key, tolerance=tolerance, complete=complete, moderate=moderate)
     return certify_each([spec], apply, params, *inputs, **options)[0]
 
 

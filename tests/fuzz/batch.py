@@ -25,15 +25,15 @@ def prepare() -> None:
     jax.config.update("jax_platforms", "cpu")
 
 
-def judge_program(program: programs.Program) -> Iterator[tuple[str, str, Any]]:
-    seen = laws.judge(program)
+def judge_program(program: programs.Program, later: list | None) -> Iterator[tuple[str, str, Any]]:
+    seen = laws.judge(program, later=later)
     yield "programs", "groups of larger kinds" if seen.larger else "groups" if seen.groups else "no groups", None
     yield "planted", seen.planted, None
     for miss in seen.misses:
         yield "misses", miss, program
 
 
-def judge_file(case: damage.Case) -> Iterator[tuple[str, str, Any]]:
+def judge_file(case: damage.Case, later: list | None) -> Iterator[tuple[str, str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         yield case[0], damage.judge(*case, Path(folder)), None
 
@@ -46,6 +46,17 @@ WHAT: dict[str, tuple[Any, Callable]] = {
 
 def try_batch(what: str, seed: int, number: int) -> dict[str, Any]:
     """What came of one batch: how often, the first example of each miss, and a failure if there was one, shrunk."""
+    later: list[laws.Elsewhere] = []
+    found = _tried(what, seed, number, later)
+    try:
+        laws.check_elsewhere(later)
+    except Exception:
+        # again, each case to the end before the next
+        return _tried(what, seed, number, None)
+    return found
+
+
+def _tried(what: str, seed: int, number: int, later: list | None) -> dict[str, Any]:
     strategy, judge = WHAT[what]
     counts: Counter[tuple[str, str]] = Counter()
     examples: dict[str, str] = {}
@@ -64,7 +75,7 @@ def try_batch(what: str, seed: int, number: int) -> dict[str, Any]:
     @hypothesis.given(strategy)
     def tried(case):
         try:
-            found = list(judge(case))
+            found = list(judge(case, later))
         except Exception as error:
             # the last one is the smallest
             faults.update(error=f"{type(error).__name__}: {error}", case=repr(plain(case)))
