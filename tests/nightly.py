@@ -1,6 +1,6 @@
-"""How reliable it is: work that is killed, random programs, damaged files, inputs that cannot be meant.
+"""How reliable it is: work that is killed, disks without room, random programs, damaged files, inputs nobody can mean.
 
-    make nightly                            30 kills, 1,000 programs, 1,000 files, every bad input
+    make nightly                            30 kills, 1,000 programs, 1,000 files, disks, packages, every bad input
     make nightly ARGS="--kills 300 --programs 10000"
     make nightly ARGS="--seed 1 --resume"   goes on with that night where it stopped, and where there was a fault
     make kills                              kills alone
@@ -10,6 +10,7 @@ keeping goes to results/reliability.json.
 """
 
 import dataclasses
+import json
 import os
 import random
 import re
@@ -24,6 +25,7 @@ from typing import Any
 import tyro
 
 from dwalign import report
+from tests import bounds
 from tests.fuzz import __main__ as fuzz
 from tests.killed import WORK
 from tests.kills import kills
@@ -53,6 +55,10 @@ class Config:
     files: int = 1000
     inputs: bool = True
     """also every bad input of the tests, and methods on 1 and 8 devices"""
+    disks: bool = True
+    """also work on disks that are full or may not be written; asks Linux for a namespace of its own"""
+    packages: bool = True
+    """also wheel and sdist in environments of their own, which pip fills"""
     seconds: float = 36000.0
     """no batch of programs or files is begun after so long"""
     seed: int | None = None
@@ -125,6 +131,30 @@ def fuzzed(config: Config, seed: int, folder: Path, faults: list[str]) -> Iterat
             yield f"damaged: {kind}", {"tried": tried, "held": tried - other, "read otherwise": other}
 
 
+def mounted(faults: list[str], done: Counts) -> Iterator[Row]:
+    """Work on disks in memory, and when there is room the same work again."""
+    names = {disk: f"on a {disk} disk" for disk in ("full", "read-only")}
+    if names.values() <= done.keys():
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["unshare", "--map-root-user", "--mount", sys.executable, "-m", "tests.disks", folder]
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    tries = [json.loads(line) for line in lines if line.startswith("{")]
+    for disk, name in names.items():
+        of = [one for one in tries if one["disk"] == disk]
+        faults += [f"{name}: {one['work']}: {one['fault']}" for one in of if one["fault"]]
+        yield name, {"tried": len(of), "held": sum(not one["fault"] for one in of)}
+
+
+def packaged(faults: list[str], done: Counts) -> Iterator[Row]:
+    """Merging two files with what was built and installed alone."""
+    if "wheel and sdist alone" in done:
+        return
+    found = dict(bounds.run(bounds.Config(pythons=(sys.executable,), only=("wheel", "sdist")), ()))
+    faults += [f"{name}: {one['fault']}" for name, one in found.items() if "fault" in one]
+    yield "wheel and sdist alone", {"tried": len(found), "held": sum("fault" not in one for one in found.values())}
+
+
 def refused(faults: list[str], done: Counts) -> Iterator[Row]:
     for name, file in BAD.items():
         if f"bad {name}" in done:
@@ -140,6 +170,10 @@ def run(config: Config, seed: int, folder: Path, faults: list[str], done: Counts
     yield from done.items()
     if config.kills:
         yield from killed(config.kills, seed, faults, done)
+    if config.disks:
+        yield from mounted(faults, done)
+    if config.packages:
+        yield from packaged(faults, done)
     if config.inputs:
         yield from refused(faults, done)
         yield from repeated(faults, done)
