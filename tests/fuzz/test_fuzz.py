@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, example, given, settings
 
 from tests.fuzz import damage, laws, programs
 from tests.fuzz.batch import BATCH
+from tests.fuzz.programs import Step
 
 few = lambda count: settings(
     max_examples=count, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
@@ -20,7 +21,9 @@ def test_programs():
     @few(200)
     @given(programs.programs)
     # zero but for rounding
-    @example((programs.Step("concatenate", how=3), programs.Step("reshape", how=6), programs.Step("dense")))
+    @example((Step("concatenate", how=3), Step("reshape", how=6), Step("dense")))
+    # a family that is there only when another one is tied
+    @example((Step("einsum", how=3), Step("dense", 1), Step("scatter", 1, 0, 6), Step("cond")))
     def judged(program):
         laws.judge(program, later=later)
 
