@@ -2,7 +2,7 @@
 # make test  set everything up from nothing, then run the tests
 # make kills kill what writes 30 times, at random, and compare with unbroken work (ARGS="--kills 300" for a night)
 # make fuzz  random programs and damaged files (ARGS="--programs 10000" for a night)
-# make nightly kills, random programs, damaged files and bad inputs, counted for the page on reliability
+# make nightly kills, disks without room, random programs, damaged files and bad inputs, counted for the page on reliability
 # make bounds  lowest and newest versions of all dependencies, wheel and sdist, each in an environment of its own
 # make lint  style, types, generated tables, and that the documentation builds
 # make docs  the documentation, into build/site
@@ -27,7 +27,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 kills: $(INSTALLED)
-	$(BIN)/python -m tests.nightly --programs 0 --files 0 --no-inputs $(ARGS)
+	$(BIN)/python -m tests.nightly --programs 0 --files 0 --no-inputs --no-disks --no-packages $(ARGS)
 
 nightly: $(INSTALLED)
 	$(BIN)/python -m tests.nightly $(ARGS)

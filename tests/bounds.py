@@ -1,11 +1,13 @@
 """Are the bounds in setup.cfg true? The package is built and tried in environments of its own, which are thrown away.
 
-    make bounds                           lowest versions on the first Python, newest on each; wheel, sdist
+    make bounds                           lowest versions on the first Python, newest on each; wheel, sdist; JAX between
     make bounds ARGS="--only lowest"      one of them
     make bounds ARGS="--pythons python3.13"
 
-Each holds the built wheel with its extras, and runs a selection of the tests on it, not on the tree. Those of the wheel
-and of the sdist hold nothing else: there the command line merges two files. Writes runs/bounds/results.json.
+Each holds the built wheel with its extras, and runs a selection of the tests on it, not on the tree; then the specs of
+random programs are compared with those of the first: programs that another version of JAX has traced must read the
+same. The environments of the wheel and of the sdist hold nothing else: there the command line merges two files. Writes
+runs/bounds/results.json.
 """
 
 import configparser
@@ -27,15 +29,18 @@ from dwalign import report
 
 ROOT = Path(__file__).parent.parent
 # torch and what needs it are pinned, or of one version that they agree upon
-EXTRAS = ("train", "data", "figures", "keras", "equinox", "haiku")
+EXTRAS = ("train", "data", "many", "figures", "keras", "equinox", "haiku")
 TRIED_WITH = ("chex", "hypothesis", "pytest")
 # of each part some that are quick and meet its dependencies
 TESTS = """
     tests/files/test_formats.py tests/files/test_checksums.py tests/test_apply.py tests/symmetry/test_spec.py
     tests/program/test_capture.py tests/matching/test_weight.py tests/merging/test_two.py tests/deepalign/test_loop.py
-    tests/assignment/test_soft.py tests/zoo/test_photo_patches.py tests/report/test_figures.py
-    tests/frontends/test_equinox.py tests/frontends/test_haiku.py tests/frontends/test_keras.py
+    tests/assignment/test_soft.py tests/zoo/test_photo_patches.py tests/zoo/test_records.py tests/many/test_pairs.py
+    tests/report/test_figures.py tests/frontends/test_equinox.py tests/frontends/test_haiku.py
+    tests/frontends/test_keras.py tests/program/test_inference.py tests/program/test_loops.py
+    tests/program/test_known.py tests/program/test_kinds.py tests/fuzz/test_fuzz.py
 """.split()
+PROGRAMS = 300
 ALONE = """
 import numpy as np, dwalign
 from dwalign import cli, files
@@ -58,6 +63,8 @@ class Config:
     """Try the bounds of all dependencies."""
 
     pythons: tuple[str, ...] = ("python3.11", "python3.12", "python3.13")
+    between: tuple[str, ...] = ("0.11",)
+    """minor versions of JAX that are neither the lowest nor the newest, on the middle Python"""
     only: tuple[str, ...] = ()
     """environments whose name begins with one of these"""
     out: str = "runs"
@@ -100,13 +107,14 @@ def lowest() -> list[str]:
 
 
 def tried(name: str, python: str, built: Path, folder: Path) -> dict[str, Any]:
-    """Make an environment, and say what came of it: versions, and how many tests passed, failed and were skipped."""
+    """Make an environment, and say what came of it: versions, how many tests passed, failed and were skipped, specs."""
     there = Environment(folder, python)
     if name in ("wheel", "sdist"):
         there.install(next(built.glob("*.whl" if name == "wheel" else "*.tar.gz")))
         there.run(there.python, "-c", ALONE + "assert 'site-packages' in dwalign.__file__")
         return {"passed": 1, "versions": there.versions()}
     bounds = [f"{package}=={version}" for package, version in lowest()] if name.startswith("lowest") else []
+    bounds += [f"jax=={minor}.*" for minor in re.findall(r"^JAX ([\d.]+)", name)]
     (folder / "constraints.txt").write_text("\n".join(bounds) + "\n")
     wheel = next(built.glob("*.whl"))
     there.install("-c", folder / "constraints.txt", f"{wheel}[{','.join(EXTRAS)}]", *TRIED_WITH)
@@ -120,7 +128,9 @@ def tried(name: str, python: str, built: Path, folder: Path) -> dict[str, Any]:
     counts = {what: int(count) for count, what in re.findall(r"(\d+) (passed|failed|skipped|error)", done.stdout)}
     if done.returncode and not counts.get("failed"):
         raise RuntimeError(f"the tests ended with {done.returncode}\n{_last(done.stdout + done.stderr)}")
-    return {**counts, "versions": there.versions(), "log": done.stdout.splitlines()[-40:] if done.returncode else []}
+    specs = there.run(there.python, "-m", "tests.fuzz.specs", PROGRAMS).stdout.split()
+    log = done.stdout.splitlines()[-40:] if done.returncode else []
+    return {**counts, "versions": there.versions(), "specs": specs, "log": log}
 
 
 def _last(text: str) -> str:
@@ -129,9 +139,10 @@ def _last(text: str) -> str:
 
 
 def run(config: Config, done: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    first = config.pythons[0]
+    first, middle = config.pythons[0], config.pythons[len(config.pythons) // 2]
     places = {"wheel": first, "sdist": first, f"lowest, {Path(first).name}": first}
     places |= {f"newest, {Path(python).name}": python for python in config.pythons}
+    places |= {f"JAX {minor}, {Path(middle).name}": middle for minor in config.between}
     with tempfile.TemporaryDirectory() as above:
         built = Path(above) / "built"
         builder = Environment(Path(above), first)
@@ -149,18 +160,29 @@ def run(config: Config, done: Collection[str]) -> Iterator[tuple[str, dict[str, 
                     yield name, {"fault": str(error)}
 
 
+def alike(found: dict[str, dict[str, Any]]) -> dict[str, int]:
+    """How many random programs have the specs that the first environment reads."""
+    specs = {name: one["specs"] for name, one in found.items() if "specs" in one}
+    first = next(iter(specs.values()), [])
+    return {name: sum(a == b for a, b in zip(first, one, strict=True)) for name, one in specs.items()}
+
+
 def summary(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    outcomes = ("passed", "failed", "skipped")
-    count = lambda what: {name: report.point([[one.get(what, 0)]]) for name, one in found.items()}
+    outcomes = {
+        **{what: {name: one.get(what, 0) for name, one in found.items()} for what in ("passed", "failed", "skipped")},
+        "same specs": alike(found),
+    }
+    panels = {what: {name: report.point([[count]]) for name, count in of.items()} for what, of in outcomes.items()}
     jax = "; ".join(f"{name}: {one['versions']['jax']}" for name, one in found.items() if "versions" in one)
     return {
         "experiment": "bounds",
         "axis": "environment",
         "settings": list(found),
         "whole": True,
-        "panels": {what: {what: count(what)} for what in outcomes},
+        "panels": {what: {what: of} for what, of in panels.items()},
         "environments": found,
-        "caption": f"tests in each environment; merging two files is the one of wheel and sdist. JAX: {jax}.",
+        "caption": "tests in each environment; merging two files is the one of wheel and sdist. Random programs, of "
+        f"{PROGRAMS}, whose specs are those that the first environment reads. JAX: {jax}.",
     }
 
 
@@ -174,13 +196,13 @@ def main(config: Config) -> dict[str, Any]:
         found[name] = one
         results = summary(found)
         report.write_json(file, results)
-        print(
-            f"{name}: {one.get('fault') or {key: value for key, value in one.items() if key != 'versions'}}", flush=True
-        )
+        said = {key: value for key, value in one.items() if key not in ("versions", "specs")}
+        print(f"{name}: {one.get('fault') or said}", flush=True)
     print(report.series_table(results))
     return results
 
 
 if __name__ == "__main__":
     found = main(tyro.cli(Config, description=__doc__))["environments"]
-    sys.exit(any("fault" in one or one.get("failed") for one in found.values()))
+    fits = all("fault" not in one and not one.get("failed") for one in found.values())
+    sys.exit(not fits or any(count < PROGRAMS for count in alike(found).values()))

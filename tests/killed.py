@@ -16,7 +16,7 @@ import numpy as np
 import dwalign
 import dwalign.cli.align
 import dwalign.cli.merge  # commands load nothing before they run
-from dwalign import apply, cli, deepalign, extras, zoo
+from dwalign import apply, cli, deepalign, extras, files, zoo
 from dwalign.networks import mlp
 
 for heavy in ("array_record.python.array_record_module", "grain", "pyarrow.parquet"):
@@ -86,23 +86,23 @@ def checkpoint(folder: Path) -> None:
 
 def merge(folder: Path) -> None:
     """The commands, again and again: weights, recipe and card of each."""
-    files = _networks(folder, 2)
+    given = _networks(folder, 2)
     for k in range(3):
-        _command("merge", *files, "--output", f"merged{k}.safetensors")
-    _command("align", *files, "--output", "aligned.npz")
+        _command("merge", *given, "--output", f"merged{k}.safetensors")
+    _command("align", *given, "--output", "aligned.npz")
 
 
 def many(folder: Path) -> None:
     """Of five networks, by the command and by the functions, in several formats."""
-    files = _networks(folder, 5)
-    _command("merge", *files, "--output", "universe.safetensors")
-    _command("merge", *files, "--how", "running_mean", "--output", "mean.msgpack")
-    params = [dwalign.files.bind(dwalign.files.open_weights(file), TREE) for file in files]
+    given = _networks(folder, 5)
+    _command("merge", *given, "--output", "universe.safetensors")
+    _command("merge", *given, "--how", "running_mean", "--output", "mean.msgpack")
+    params = [files.bind(files.open_weights(file), TREE) for file in given]
     network = dwalign.network(_apply, TREE, np.zeros((2, 4), np.float32))
     merged = apply.merge(network, *params[:2], "weight_matching", certified=False)
-    dwalign.files.save_params(Path("two.safetensors"), merged)
+    files.save_params(Path("two.safetensors"), merged)
     merged = dwalign.merging.merge_many(network, params, how="merge_many").params
-    dwalign.files.save_params(Path("many.safetensors"), merged)
+    files.save_params(Path("many.safetensors"), merged)
 
 
 SHAPES = {"layers_0": {"bias": (6,), "kernel": (4, 6)}, "layers_2": {"bias": (3,), "kernel": (6, 3)}}
@@ -115,11 +115,14 @@ TREE = {
 
 
 def _networks(folder: Path, count: int) -> list[str]:
+    """Files of so many, beside the folder: on its disk there may be no room."""
     os.chdir(folder)
-    Path("net.py").write_text(NET)
+    given = Path("..", "given")
+    given.mkdir(exist_ok=True)
+    files.write_bytes(given / "net.py", NET.encode())
     for k in range(count):
-        dwalign.files.save_params(Path(f"{k}.safetensors"), _drawn(TREE, k))
-    return [f"{k}.safetensors" for k in range(count)]
+        files.save_params(given / f"{k}.safetensors", _drawn(TREE, k))
+    return [str(given / f"{k}.safetensors") for k in range(count)]
 
 
 def _drawn(like, seed: int):
@@ -140,14 +143,15 @@ def _apply(variables, x):
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield
+def _quiet() -> Iterator[io.StringIO]:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
+        yield said
 
 
 def _command(name: str, *words: str) -> None:
-    with _quiet():
-        assert cli.main([name, *words, "--network", "net.py:make", "--overwrite"]) == 0
+    with _quiet() as said:
+        code = cli.main([name, *words, "--network", "../given/net.py:make", "--overwrite"])
+    assert code == 0, said.getvalue()
 
 
 WORK = {work.__name__: work for work in (make_zoo, train, checkpoint, merge, many, records, pairs)}

@@ -35,7 +35,7 @@ def kills(name: str, folder: Path, seed: int) -> Iterator[Kill]:
     """Kill one of `tests.killed.WORK` again and again, each time in an empty folder in `folder`."""
     processes = _processes()
     seconds = _done(processes, name, folder / "whole")
-    whole = _left(folder / "whole")
+    whole = left(folder / "whole")
     chance, number = random.Random(seed), 0
     while True:
         number += 1
@@ -47,7 +47,7 @@ def kills(name: str, folder: Path, seed: int) -> Iterator[Kill]:
         except Exception as error:
             yield Kill(hit, f"kill {number} of seed {seed}: {type(error).__name__}: {error}")
             continue
-        there = _left(place)
+        there = left(place)
         other = sorted(file for file in whole.keys() | there.keys() if whole.get(file) != there.get(file))
         yield Kill(hit, f"kill {number} of seed {seed}: {other} are not as unbroken work leaves them" if other else "")
 
@@ -91,7 +91,7 @@ def _at_random(chance: random.Random, folder: Path, seconds: float, files: int) 
     return lambda passed: sum(len(files) for *_, files in os.walk(folder)) >= count
 
 
-def _left(folder: Path) -> dict[str, bytes]:
+def left(folder: Path) -> dict[str, bytes]:
     """Every file, with its content where it is the same whenever it is written (Orbax stamps and names by chance)."""
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     chance = lambda file: "checkpoints" in file.parts or "__pycache__" in file.parts

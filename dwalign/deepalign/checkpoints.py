@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwalign.extras import load
-from dwalign.files import checksum, checksum_json, said
+from dwalign.files import checksum, checksum_json, said, unlogged
 from dwalign.files.errors import few
 
 PyTree = Any
@@ -49,7 +49,8 @@ class Checkpoints:
                 read_only=not writable,
                 multiprocessing_options=alone,
             )
-            self._manager = ocp.CheckpointManager(self.folder, options=options)
+            with unlogged():
+                self._manager = ocp.CheckpointManager(self.folder, options=options)
         except OSError as error:
             raise CheckpointError(f"{self.folder} must be a writable folder for checkpoints: {error}") from error
 
@@ -70,7 +71,8 @@ class Checkpoints:
         composite = args.Composite(state=args.StandardSave(tree), info=args.JsonSave(info))
         try:
             self._set_aside([there for there in self.steps() if there >= step], str(step))
-            self._manager.save(step, args=composite, force=True)
+            with unlogged():
+                self._manager.save(step, args=composite, force=True)
             shutil.rmtree(self._aside, ignore_errors=True)
             self._remove(self.steps()[:-2])
         except Exception as error:  # Orbax raises many kinds for disks that are full and folders that are gone
@@ -160,7 +162,8 @@ class Checkpoints:
 
     def _restore(self, step: int, **items):
         try:
-            return self._manager.restore(step, args=self._ocp.args.Composite(**items))
+            with unlogged():
+                return self._manager.restore(step, args=self._ocp.args.Composite(**items))
         except Exception as error:  # Orbax raises many kinds for damaged and foreign files
             raise self._damaged(step, f"could not be read ({said(error)})") from error
 

@@ -1,6 +1,6 @@
 from dwalign.files.atomic import write_bytes
 from dwalign.files.checksums import checksum, checksum_json, sealed, unsealed
-from dwalign.files.errors import FileError, reading, said, writing
+from dwalign.files.errors import FileError, reading, said, unlogged, writing
 from dwalign.files.names import bind, names, unbind
 from dwalign.files.opened import SUFFIXES, open_weights
 from dwalign.files.tensors import LazyArray, Weights, put_off
@@ -25,6 +25,7 @@ __all__ = [
     "save_params",
     "sealed",
     "unbind",
+    "unlogged",
     "unsealed",
     "write_bytes",
     "write_weights",

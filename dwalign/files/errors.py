@@ -2,9 +2,14 @@
 
 import contextlib
 import errno
+import logging
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+
+# seconds for what a library has begun
+WAIT = 30
 
 
 class FileError(RuntimeError):
@@ -20,6 +25,23 @@ def said(error: Exception) -> str:
 def few(names: list[str]) -> str:
     """The first three names, and how many more there are."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+@contextlib.contextmanager
+def unlogged() -> Iterator[None]:
+    """Nothing from Orbax's log: beside what it raises it prints a traceback for each of its threads.
+
+    Those that are still at work when one has failed are waited for, so that none writes later.
+    """
+    log, before = logging.getLogger("absl"), threading.enumerate()
+    disabled, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        for thread in threading.enumerate():
+            if type(thread).__module__.startswith("orbax") and thread not in before:
+                thread.join(WAIT)
+        log.disabled = disabled
 
 
 @contextlib.contextmanager

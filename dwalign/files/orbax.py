@@ -12,7 +12,7 @@ import numpy as np
 
 from dwalign.extras import load
 from dwalign.files.checksums import SUM, checksum
-from dwalign.files.errors import FileError, few, reading, said
+from dwalign.files.errors import FileError, few, reading, said, unlogged
 from dwalign.files.names import nest, unbind
 from dwalign.files.tensors import LazyArray, Weights, Writing
 
@@ -36,7 +36,7 @@ def open(path: Path) -> Weights:
     arrays: dict[str, LazyArray] = {}
     kept, scalars = {}, set()
     with reading(path, "one whole Orbax checkpoint"):
-        with ocp.PyTreeCheckpointer() as checkpointer:
+        with unlogged(), ocp.PyTreeCheckpointer() as checkpointer:
             found = checkpointer.metadata(path.absolute())
         tree, about = found.item_metadata.tree, dict(found.custom_metadata or {})
         sums = about.pop(SUM, {})
@@ -67,7 +67,7 @@ def write(file: Path, writing: Writing) -> None:
         leaves.append(leaf.item() if name in layout.scalars else leaf)
     tree = layout.structure.unflatten(leaves)
     try:
-        with ocp.PyTreeCheckpointer() as checkpointer:
+        with unlogged(), ocp.PyTreeCheckpointer() as checkpointer:
             checkpointer.save(file.absolute(), tree, custom_metadata={**layout.about, SUM: sums})
     except Exception as error:  # of many kinds: tensorstore's for a full disk, ValueError for arrays without numbers
         raise FileError(
@@ -91,6 +91,6 @@ def _read(path: Path, structure: Any, k: int) -> Any:
     leaves[k] = 0
     item = structure.unflatten(leaves)
     how = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
-    with ocp.PyTreeCheckpointer() as checkpointer:
+    with unlogged(), ocp.PyTreeCheckpointer() as checkpointer:
         found = checkpointer.restore(path.absolute(), args=ocp.args.PyTreeRestore(item=item, restore_args=how))
     return jax.tree.leaves(found)[k]

@@ -8,8 +8,9 @@ import jax
 import numpy as np
 
 from dwalign.program.completeness import CLEAR, find_missed
+from dwalign.program.inference import Program, read_program
 from dwalign.program.missed_kinds import find_missed_kinds
-from dwalign.program.trial import Trial, examine, fresh_trials, trials
+from dwalign.program.trial import Examined, Trial, examine, fresh_trials, trials
 from dwalign.symmetry.action import inverse, permute, permute_block, random_perms
 from dwalign.symmetry.axes import SpecError
 from dwalign.symmetry.elements import Monomial
@@ -84,9 +85,39 @@ def certify(
         each time, or values that are not finite.
       SpecError: params do not fit the spec.
     """
-    rng = np.random.default_rng(_words(key))
-    spec.check(params)
+    options: Any = dict(key=key, tolerance=tolerance, complete=complete, moderate=moderate)
+    return certify_each([spec], apply, params, *inputs, **options)[0]
+
+
+def certify_each(
+    specs: Sequence[PermutationSpec],
+    apply: Callable,
+    params: PyTree,
+    *inputs: PyTree,
+    key: jax.Array | None = None,
+    tolerance: float | None = None,
+    complete: bool = False,
+    moderate: int = 8,
+) -> list[Certificate]:
+    """`certify` for several specs of one function, which is traced and compiled once."""
+    words = _words(key)
+    for spec in specs:
+        spec.check(params)
     found = examine(apply, params, *inputs, often=complete)
+    program = read_program(apply, params, *inputs) if complete else None
+    return [_certified(spec, found, program, np.random.default_rng(words), tolerance, moderate) for spec in specs]
+
+
+def _certified(
+    spec: PermutationSpec,
+    found: Examined,
+    program: Program | None,
+    rng: np.random.Generator,
+    tolerance: float | None,
+    moderate: int,
+) -> Certificate:
+    """Of one spec; complete where the program is given."""
+    patience = PATIENCE[program is not None]
     elements = drawn_elements(spec, rng)
     trial, limit, error = _judged(spec, elements, trials(found, rng), tolerance)
     _check_inverse(spec, trial.params, elements[0])
@@ -96,7 +127,7 @@ def certify(
     if tolerance is None and limit > USELESS:
         return Certificate(error, (), tuple(path for path in spec.paths if path in carriers), limit)
     unseen = None
-    if len(carriers) * found.seconds < PATIENCE[complete]:
+    if len(carriers) * found.seconds < patience:
         unseen = _unseen(spec, trial, elements[0], limit, carriers)
         for other in fresh_trials(found, rng) if unseen else ():
             # a symmetry holds for all weights: for those too
@@ -104,10 +135,10 @@ def certify(
             error, limit = max(error, error_there), max(limit, limit_there)
             unseen = _unseen(spec, other, elements[0], limit_there, unseen)
     missed: Iterable[Note] = ()
-    if complete:
+    if program is not None:
         missed = (
-            *find_missed(spec, apply, params, inputs, trial, limit, moderate, rng, PATIENCE[complete]),
-            *find_missed_kinds(spec, trial, limit, rng, PATIENCE[complete]),
+            *find_missed(spec, program, trial, limit, moderate, rng, patience),
+            *find_missed_kinds(spec, trial, limit, rng, patience),
         )
     order = None if unseen is None else tuple(path for path in spec.paths if path in unseen)
     return Certificate(error, tuple(missed), order, limit)

@@ -9,18 +9,17 @@ import functools
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from dwalign.program.inference import Program, read_program
+from dwalign.program.inference import Program
 from dwalign.program.inference.atoms import Atom, factors, find
 from dwalign.program.inference.structure import parts
 from dwalign.program.trial import Trial, difference
 from dwalign.symmetry.spec import Note, PermutationSpec
 
-PyTree = Any
 # an effect is seen that is so many times larger than what passes as rounding
 CLEAR = 10.0
 
@@ -50,21 +49,18 @@ class Place(NamedTuple):
 
 def find_missed(
     spec: PermutationSpec,
-    apply: Callable,
-    params: PyTree,
-    inputs: Sequence,
+    program: Program,
     trial: Trial,
     limit: float,
     moderate: int,
     rng: np.random.Generator,
     patience: float,
 ) -> Iterator[Note]:
-    """See `certify(complete=True)`; `limit` is what passes as rounding in the trial.
+    """See `certify(complete=True)`; the program is that of the function, `limit` what passes as rounding in the trial.
 
     Where it would take more than `patience` seconds, all places of a group are taken to belong together; so are places
     on which the results do not depend at this point.
     """
-    program = read_program(apply, params, *inputs)
     yield from _undeclared(spec, program.spec)
     leaves = jax.tree.leaves(trial.params)
     for group in spec.sizes:

@@ -178,18 +178,23 @@ def _columns(pairs: Sequence[tuple[int, int]], places: Sequence[Place], at: Tria
 def _holds(vector: np.ndarray, places: Sequence[Place], trial: Trial, limit: float, rng: np.random.Generator) -> bool:
     """Whether nothing changes when it is followed far."""
     for at in _points(trial, rng):
-        pairs, far = _pairs(vector, places, rng), FAR * rng.standard_normal()
-        both = sorted({*pairs[0]})
-        leaves, flat = jax.tree.leaves(at.wide), {}
-        for place, *entries in zip(places, *vector.reshape(len(pairs), -1), strict=True):
-            generator = np.zeros((len(both), len(both)))
-            for (i, j), entry in zip(pairs, entries, strict=True):
-                generator[both.index(i), both.index(j)] = far * entry
-            array = flat.setdefault(place.leaf, leaves[place.leaf].flatten())
-            array[place.units[both]] = np.tensordot(expm(generator), array[place.units[both]], 1)
-        if at.change(at.of.treedef.unflatten(_replaced(leaves, flat))) > limit:
+        pairs, far = _pairs(vector, places, rng), FAR * (0.5 + abs(rng.standard_normal()))
+        # which of two pieces of a function a step reaches may depend on its sign
+        if any(at.change(_followed(step * vector, pairs, places, at)) > limit for step in (far, -far)):
             return False
     return True
+
+
+def _followed(vector: np.ndarray, pairs: Sequence[tuple[int, int]], places: Sequence[Place], at: Trial):
+    both = sorted({*pairs[0]})
+    leaves, flat = jax.tree.leaves(at.wide), {}
+    for place, *entries in zip(places, *vector.reshape(len(pairs), -1), strict=True):
+        generator = np.zeros((len(both), len(both)))
+        for (i, j), entry in zip(pairs, entries, strict=True):
+            generator[both.index(i), both.index(j)] = entry
+        array = flat.setdefault(place.leaf, leaves[place.leaf].flatten())
+        array[place.units[both]] = np.tensordot(expm(generator), array[place.units[both]], 1)
+    return at.of.treedef.unflatten(_replaced(leaves, flat))
 
 
 def _replaced(leaves: Sequence[np.ndarray], flat: dict[int, np.ndarray]) -> list[np.ndarray]:

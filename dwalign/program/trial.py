@@ -58,6 +58,7 @@ class Trial(NamedTuple):
       of: the function.
       params, inputs: the point; a tree, and a list.
       reference: its results there.
+      scales: of these, see `difference`.
       rounding: how far the results move when every parameter is rounded another way; measured when asked for.
     """
 
@@ -65,6 +66,7 @@ class Trial(NamedTuple):
     params: PyTree
     inputs: list
     reference: list[np.ndarray]
+    scales: list[float]
     rounding: Callable[[], float]
 
     @property
@@ -83,7 +85,7 @@ class Trial(NamedTuple):
 
     def change(self, params: PyTree) -> float:
         """How far these parameters change the results, see `difference`."""
-        return difference(self.reference, self.run(params))
+        return difference(self.reference, self.run(params), self.scales)
 
 
 def examine(apply: Callable, params: PyTree, *inputs: PyTree, often: bool = False) -> Examined:
@@ -124,25 +126,32 @@ def _finite(examined: Examined, leaves: list) -> Iterator[Trial]:
     reference = examined.run(leaves)
     if all(np.isfinite(one).all() for one in reference):
         params = examined.treedef.unflatten(leaves[: examined.weights])
-        rounding = functools.cache(lambda: difference(reference, examined.run(leaves, jiggled=True)))
-        yield Trial(examined, params, leaves[examined.weights :], reference, rounding)
+        scales = scales_of(reference)
+        rounding = functools.cache(lambda: difference(reference, examined.run(leaves, jiggled=True), scales))
+        yield Trial(examined, params, leaves[examined.weights :], reference, scales, rounding)
 
 
-def difference(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:
+def difference(
+    first: Sequence[np.ndarray], second: Sequence[np.ndarray], scales: Sequence[float] | None = None
+) -> float:
     """The largest difference, relative to the value and to the typical value of its output, whichever is larger.
 
-    Each output has a scale of its own: beside a large one a wrong small one would go unseen. So has each value: beside
-    a mask of -1e30 all others would.
+    Each output has a scale of its own, `scales_of(first)`: beside a large one a wrong small one would go unseen. So has
+    each value: beside a mask of -1e30 all others would.
     """
-    scales = [typical(one) for one in first]
-    # what is nothing but rounding of larger outputs has no scale
-    least = 1e-12 * max(scales, default=0.0) or 1.0
     errors = [
-        np.max(np.abs(one - two) / np.maximum(np.abs(one), max(scale, least)), initial=0)
-        for one, two, scale in zip(first, second, scales, strict=True)
+        np.max(np.abs(one - two) / np.maximum(np.abs(one), scale), initial=0)
+        for one, two, scale in zip(first, second, scales or scales_of(first), strict=True)
     ]
     # with NaN if there is one
     return float(np.max(errors, initial=0))
+
+
+def scales_of(results: Sequence[np.ndarray]) -> list[float]:
+    """What is typical of each output; what is nothing but rounding of larger outputs has no scale of its own."""
+    scales = [typical(one) for one in results]
+    least = 1e-12 * max(scales, default=0.0) or 1.0
+    return [max(scale, least) for scale in scales]
 
 
 def typical(values: np.ndarray) -> float:

@@ -6,7 +6,7 @@ Such a folder is a data source of Grain: `grain.MapDataset.source(open_networks(
 
 import threading
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from dwalign import extras
 from dwalign.bounds import Count, bounded
-from dwalign.files import FileError, reading, unbind
+from dwalign.files import FileError, reading, said, unbind
 from dwalign.files.atomic import whole
 from dwalign.files.described import check_described, describe, read_described
 from dwalign.files.names import nest
@@ -136,12 +136,9 @@ def save_networks(
         arrays = {name: _stacked(sizes[k], name, leaf) for name, leaf in sorted(unbind(make(k)).items())}
         leaves = [[name, array.dtype.name, list(array.shape[1:])] for name, array in arrays.items()]
         describe(folder / ABOUT, known | {"leaves": leaves})
+        records = (b"".join(np.ascontiguousarray(a[row]).tobytes() for a in arrays.values()) for row in range(sizes[k]))
         with whole(folder / _name(k)) as temporary:
-            writer = extras.load("array_record.python.array_record_module").ArrayRecordWriter(str(temporary), OPTIONS)
-            for row in range(sizes[k]):
-                record = b"".join(np.ascontiguousarray(array[row]).tobytes() for array in arrays.values())
-                writer.write(record + zlib.crc32(record).to_bytes(4, "little"))
-            writer.close()
+            _write(temporary, records)
     return open_networks(folder)
 
 
@@ -170,6 +167,16 @@ def open_networks(folder: str | Path, like: PyTree = None) -> Networks:
                 f"{found.get(wrong[0], 'nothing')}; they are of another architecture"
             )
     return Networks(folder, about["shards"], leaves, like)
+
+
+def _write(file: Path, records: Iterable[bytes]) -> None:
+    writer = extras.load("array_record.python.array_record_module").ArrayRecordWriter(str(file), OPTIONS)
+    try:
+        for record in records:
+            writer.write(record + zlib.crc32(record).to_bytes(4, "little"))
+        writer.close()
+    except RuntimeError as error:  # ArrayRecord's, for disks that are full
+        raise OSError(said(error)) from error
 
 
 def _name(shard: int) -> str:

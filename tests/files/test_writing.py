@@ -97,7 +97,6 @@ def full_disk(room):
         signal.signal(signal.SIGXFSZ, handler)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of the loops that Orbax leaves
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_full_disk_leaves_nothing(suffix, tmp_path):
     needs(suffix)

@@ -2,7 +2,7 @@
 
     make fuzz                                            1,000 programs and 1,000 files
     make fuzz ARGS="--programs 10000 --seconds 36000"    ten thousand programs, or what ten hours allow
-    make fuzz ARGS="--resume"                            goes on where it stopped
+    make fuzz ARGS="--resume"                            goes on where it stopped, and where there was a fault
 
 In each program a permutation is hidden and found again. Every failure is shrunk; what a spec misses is counted by
 reason, with the first program that shows it. Writes runs/fuzz/: config.json, batches.jsonl, results.json.
@@ -11,10 +11,11 @@ reason, with the first program that shows it. Writes runs/fuzz/: config.json, ba
 import dataclasses
 import json
 import multiprocessing
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,10 @@ import tyro
 
 from dwalign import report
 from tests.fuzz import damage
-from tests.fuzz.batch import BATCH, try_batch
+from tests.fuzz.batch import BATCH, prepare, try_batch
 
-# compiled programs fill the memory: a process runs so many batches
-CHILD = 10
+# what JAX keeps of programs fills the memory: a process runs so many batches
+CHILD = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,28 +39,36 @@ class Config:
     seed: int = 0
     seconds: float = 36000.0
     """no batch is begun after so long."""
+    workers: int = 1
+    """processes at a time"""
     out: str = "runs"
     resume: bool = False
     """go on with a run that was interrupted, or ask it for more."""
 
 
 def run(config: Config, done: set[tuple[str, int]]) -> Iterator[dict[str, Any]]:
-    """Batch after batch, in a process of its own: a library that dies of a file takes nothing with it."""
+    """Batch after batch, in processes of their own: a library that dies of a file takes nothing with it."""
     begin = time.monotonic()
     wanted = {"programs": config.programs, "files": config.files}
     jobs = [(what, k) for what, count in wanted.items() for k in range(-(-count // BATCH)) if (what, k) not in done]
-    new = lambda: ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=CHILD)
-    pool = new()
-    for what, number in jobs:
+    spawned = multiprocessing.get_context("spawn")
+    # a pool that breaks takes all of its processes: each has one
+    own = threading.local()
+
+    def tried(job: tuple[str, int]) -> dict[str, Any] | None:
+        what, number = job
         if time.monotonic() - begin > config.seconds:
-            break
+            return None
         try:
-            yield pool.submit(try_batch, what, config.seed, number).result()
+            own.pool = getattr(own, "pool", None) or ProcessPoolExecutor(1, spawned, prepare, max_tasks_per_child=CHILD)
+            return own.pool.submit(try_batch, what, config.seed, number).result()
         except BrokenProcessPool:
+            own.pool = None
             fault = {"error": "the process died", "case": ""}
-            yield {"what": what, "number": number, "counts": [], "examples": {}, "fault": fault}
-            pool = new()
-    pool.shutdown()
+            return {"what": what, "number": number, "counts": [], "examples": {}, "fault": fault}
+
+    with ThreadPoolExecutor(config.workers) as threads:
+        yield from filter(None, threads.map(tried, jobs))
 
 
 def summary(config: Config, batches: list[dict[str, Any]]) -> dict[str, Any]:
@@ -68,7 +77,7 @@ def summary(config: Config, batches: list[dict[str, Any]]) -> dict[str, Any]:
         counts.update({(group, outcome): count for group, outcome, count in batch["counts"]})
     rows = ["programs", *damage.KINDS]
     outcomes = dict.fromkeys(outcome for group, outcome in counts if group in rows)
-    faults = [batch["fault"] | {"batch": batch["number"]} for batch in batches if batch["fault"]]
+    faults = [batch["fault"] | {"what": batch["what"], "batch": batch["number"]} for batch in batches if batch["fault"]]
     examples = {reason: example for batch in reversed(batches) for reason, example in batch["examples"].items()}
     of = lambda *groups: {outcome: count for (group, outcome), count in counts.most_common() if group in groups}
     misses = of("misses")
@@ -76,7 +85,9 @@ def summary(config: Config, batches: list[dict[str, Any]]) -> dict[str, Any]:
         outcome: {row: report.point([[counts[row, outcome]]]) for row in rows if counts[row, outcome]}
         for outcome in outcomes
     }
-    programs, files = (sum(of(*groups).values()) for groups in (["programs"], damage.KINDS))
+    programs, files = (
+        sum(count for (group, _), count in counts.items() if group in groups) for groups in (["programs"], damage.KINDS)
+    )
     whole = f"{programs:,} programs and {files:,} damaged files"
     return {
         "experiment": "fuzz",
@@ -96,7 +107,8 @@ def summary(config: Config, batches: list[dict[str, Any]]) -> dict[str, Any]:
 def main(config: Config) -> dict[str, Any]:
     folder = report.open_run(Path(config.out) / "fuzz", {"seed": config.seed}, resume=config.resume)
     log = folder / "batches.jsonl"
-    batches = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    batches = [batch for batch in lines if not batch["fault"]]
     for batch in run(config, {(one["what"], one["number"]) for one in batches}):
         batches.append(batch)
         with log.open("a") as lines:

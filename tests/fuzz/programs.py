@@ -457,4 +457,6 @@ def realise(program: Program, seed: int = 0) -> Realised:
     params = {
         name: rng.standard_normal(shape, np.float32) * np.float32(size(shape)) for name, shape in tape.shapes.items()
     }
-    return Realised(lambda params, x, ids: interpret(program, Tape(params), x, ids), params, (x, ids))
+    # traced once for all who read it, and seen by them without a call around it
+    apply = jax.jit(lambda params, x, ids: interpret(program, Tape(params), x, ids), inline=True)
+    return Realised(apply, params, (x, ids))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from dwalign.program import CertificateError, certify, infer_spec
+from dwalign.program import CertificateError, certify, examine, infer_spec, trials
+from dwalign.program.missed_kinds import find_missed_kinds
 from dwalign.symmetry import Axes, PermutationSpec, correspondence
 from tests import drawn
 from tests.networks.declared import CASES, randomised
@@ -206,6 +207,17 @@ def test_where_nothing_but_the_order_is_free(name):
     assert dict(spec.kinds) == {"h0": "permutation", "h1": "scale"}
     assert "no " in spec.bounds["h0"] and "test_kinds.py:" in spec.bounds["h0"]
     assert not certificate.missed
+
+
+def test_what_one_piece_of_a_function_allows_is_not_free():
+    """Of steps to one side alone some stay where the sum has one sign, at every point."""
+    params = weights(up=(5, 6), down=(6, 2), one=(5, 4), two=(4, 2))
+    apply = lambda p, x: (PERMUTED["the sum decides"](x @ p["up"]) @ p["down"], jax.nn.relu(x @ p["one"]) @ p["two"])
+    spec, found = infer_spec(apply, params, X, kinds="all"), examine(apply, params, X)
+    for seed in (14, 17, 30, 35):
+        rng = np.random.default_rng(seed)
+        trial = next(trials(found, rng))
+        assert not list(find_missed_kinds(spec, trial, trial.floor, rng, patience=60.0))
 
 
 # what keeps the shape of its argument, and what combines two

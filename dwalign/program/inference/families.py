@@ -35,9 +35,10 @@ def settle(facts: Facts, params: Sequence[Dims]) -> None:
     Members are independent only if every value that carries them lies beside one piece of what they differ over, and no
     primitive mixes these pieces. What is left is exact; sums of pinned positions that no family needs are one again.
     """
-    values = [[atom for atom in (*one.dims, *one.loops) if atom is not None] for one in facts.occurrences]
-    values = [atoms for atoms in values if any(True for atom in atoms for _ in families(atom))]
-    while values:
+    every = [[atom for atom in (*one.dims, *one.loops) if atom is not None] for one in facts.occurrences]
+    while True:
+        # to tie one may make others, of what was none before
+        values = [atoms for atoms in every if any(True for atom in atoms for _ in families(atom))]
         untold = [family for atoms in values for atom in atoms for family in families(atom) if _alike(family)]
         untold += [family for atoms in values for family in _untold(atoms)]
         for atom, other in facts.separated:
