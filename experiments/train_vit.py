@@ -106,10 +106,9 @@ def folded(nets: zoo.Zoo) -> zoo.Zoo:
     """The zoo with all its symmetries, see `train_transformer.folded`."""
     parts = nets.train, nets.validation, nets.test
     network, networks = transformers.folded(nets.network, jax.tree.map(lambda *x: np.concatenate(x), *parts))
-    ends = np.cumsum([count_networks(part) for part in parts])
-    return zoo.Zoo(
-        network, *(take_networks(networks, slice(*cut)) for cut in itertools.pairwise([0, *ends])), nets.cached
-    )
+    ends = np.cumsum([0, *map(count_networks, parts)])
+    train, validation, test = (take_networks(networks, slice(*cut)) for cut in itertools.pairwise(ends))
+    return nets._replace(network=network, train=train, validation=validation, test=test)
 
 
 def train(config: Config, nets: zoo.Zoo, data: zoo.Dataset, folder: Path) -> Aligner:
@@ -151,14 +150,15 @@ def judge(
     train, test = study.to_device((data.train, data.test))
     few = take_examples(train, slice(config.refine_images))
     options: dict[str, Any] = dict(key=jax.random.key(2), data=few, chunk=config.chunk, points=config.points)
-    sides = lambda networks: [take_networks(networks, index) for index in pairs]
     network, full = transformers.folded(original, networks)
     *learned, last = passes(config, network, take_networks(full, 0), aligner, few.inputs)
     # as many labelled pictures in each step as descent sees without labels
     labelled = refine.using(steps=config.aligner.descent, images=config.aligner.images)
     methods = [weight_matching, activation_matching_correlation, *learned, last, chain(last, labelled)]
-    found = benchmark(original, [naive], *sides(networks), test, **options)
-    found |= benchmark(network, methods, *sides(full), test, **options)
+    found: dict[str, Measured] = {}
+    for net, some, params in ((original, [naive], networks), (network, methods, full)):
+        a, b = (take_networks(params, index) for index in pairs)
+        found |= benchmark(net, some, a, b, test, **options)
     return {report.display_name(name): one for name, one in found.items()}
 
 
