@@ -39,7 +39,7 @@ from dwalign.matching import (
 )
 from dwalign.networks import build
 from dwalign.program import Data, Network, take_examples
-from dwalign.symmetry import take_networks
+from dwalign.symmetry import count_networks, take_networks
 
 PyTree = Any
 
@@ -159,12 +159,10 @@ def on_labels(config: Config) -> list[Method]:
     return [dataclasses.replace(rebasin, count=None), refine.using(steps=config.steps, images=images)]
 
 
-def folded(nets: zoo.Zoo) -> tuple[Network, PyTree]:
-    """The network without norms' gains, shifts and centring, with all its symmetries, and the zoo as its params."""
-    count = len(jax.tree.leaves(nets.test)[0])
-    found = [
-        fold_norms(nets.network, jax.tree.map(lambda leaf, k=k: np.asarray(leaf[k]), nets.test)) for k in range(count)
-    ]
+def folded(network: Network, networks: PyTree) -> tuple[Network, PyTree]:
+    """Stacked networks without norms' gains, shifts and centring, and what they are, with all its symmetries."""
+    each = (take_networks(networks, k) for k in range(count_networks(networks)))
+    found = [fold_norms(network, jax.tree.map(np.asarray, one)) for one in each]
     network, params = found[0]
     twice = jax.tree.map(lambda leaf: np.concatenate([leaf, leaf]), network.example)
     spec = infer_spec(network.apply, params, twice, kinds="all")
@@ -225,7 +223,7 @@ def measure(config: Config, nets: zoo.Zoo, data: zoo.Dataset) -> dict[str, Measu
         return {report.display_name(name) + ending: one for name, one in found.items()}
 
     orders = judged(nets.network, nets.test, methods(config))
-    return orders | judged(*folded(nets), in_all_kinds(config), ALL)
+    return orders | judged(*folded(nets.network, nets.test), in_all_kinds(config), ALL)
 
 
 def trigrams(train: Data, tuned: Data, judged: Data, classes: int) -> float:
@@ -258,25 +256,36 @@ def main(config: Config) -> dict[str, Any]:
     settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in ("data_dir", "out")}
     folder = report.open_run(Path(config.out) / name, settings)
     data = make_data(config)
+    counted = {"trigrams": float(f"{trigrams(*data[1:4], data.classes):.5g}")} if config.kind == "gpt" else {}
     results: dict[str, Any] = {}
-    found: dict[int, dict[str, Measured]] = {}
+    found: dict[str, dict[str, Measured]] = {}
     for width in config.widths:
-        found[width] = measure(config, make_networks(config, width, data), data)
-        # what is written holds these, should the rest be interrupted
-        results = summary(config, name, settings, data, found)
+        found[f"width {width}"] = measure(config, make_networks(config, width, data), data)
+        results = summary(found)
+        results |= {
+            "experiment": name,
+            "question": "How much of the barrier between two transformers does each method remove?",
+            # what is written holds these, should the rest be interrupted
+            "config": {**settings, "widths": list(config.widths[: len(found)])},
+            "zoo": {**results["zoo"], **counted},
+            "caption": (
+                f"{name}: means and 95 % intervals over {count_pairs(found)} pairs of {config.networks} networks a "
+                f"width; pairs share networks, which intervals do not tell. {alone(results)}"
+            ),
+        }
         report.write_json(folder / "results.json", results)
         report.series_figure(results, folder / "series.png")
     print(report.series_table(results))
     return results
 
 
-def summary(
-    config: Config, name: str, settings: Mapping[str, Any], data: zoo.Dataset, found: Mapping[int, dict[str, Measured]]
-) -> dict[str, Any]:
-    """The content of results.json: methods as settings, widths as series, and the curves of every pair."""
-    labels = list(next(iter(found.values())))
+def summary(found: Mapping[str, dict[str, Measured]]) -> dict[str, Any]:
+    """What was measured on networks by every method, naive among them, as results.json holds it.
+
+    Methods are settings, networks are series; the curves of every pair are there.
+    """
     panels: dict[str, dict[str, Any]] = {}
-    for width, measured in found.items():
+    for networks, measured in found.items():
         before = measured["naive"].curve.barrier.mean()
         for method, one in measured.items():
             figures = {
@@ -285,43 +294,42 @@ def summary(
                 "accuracy half way": one.curve.midpoint_accuracy,
             }
             for title, values in figures.items():
-                series = panels.setdefault(title, {}).setdefault(f"width {width}", {})
-                series[method] = report.point([values])
-    naives = {width: measured["naive"].curve for width, measured in found.items()}
-    alone = {
-        f"width {width}": {
-            part: float(f"{getattr(curve, part)[:, [0, -1]].mean():.5g}") for part in ("loss", "accuracy")
-        }
-        for width, curve in naives.items()
+                panels.setdefault(title, {}).setdefault(networks, {})[method] = report.point([values])
+    naives = {networks: measured["naive"].curve for networks, measured in found.items()}
+    ends = {
+        networks: {part: float(f"{getattr(curve, part)[:, [0, -1]].mean():.5g}") for part in ("loss", "accuracy")}
+        for networks, curve in naives.items()
     }
-    counted = {"trigrams": float(f"{trigrams(*data[1:4], data.classes):.5g}")} if config.kind == "gpt" else {}
-    ends = "; ".join(f"{at}: loss {one['loss']:.3f}, accuracy {one['accuracy']:.3f}" for at, one in alone.items())
     return {
-        "experiment": name,
-        "question": "How much of the barrier between two transformers does each method remove?",
-        "config": {**settings, "widths": list(found)},
         "environment": report.environment(),
-        "zoo": {"networks": alone, **counted},
+        "zoo": {"networks": ends},
         "axis": "method",
-        "settings": labels,
+        "settings": list(next(iter(found.values()))),
         "panels": panels,
         "curves": {
-            f"width {width}": {
+            networks: {
                 method: {part: np.round(getattr(one.curve, part), 5).tolist() for part in ("loss", "accuracy")}
                 for method, one in measured.items()
             }
-            for width, measured in found.items()
+            for networks, measured in found.items()
         },
         "seconds": {
-            f"width {width}": {method: round(float(one.seconds.mean()), 4) for method, one in measured.items()}
-            for width, measured in found.items()
+            networks: {method: round(float(one.seconds.mean()), 4) for method, one in measured.items()}
+            for networks, measured in found.items()
         },
-        "caption": (
-            f"{name}: means and 95 % intervals over {len(next(iter(naives.values())).barrier)} pairs of "
-            f"{config.networks} networks a width; pairs share networks, which intervals do not tell. Networks alone, "
-            f"{ends}."
-        ),
     }
+
+
+def count_pairs(found: Mapping[str, dict[str, Measured]]) -> int:
+    """On which methods were measured, of each kind of networks."""
+    return len(next(iter(found.values()))["naive"].curve.barrier)
+
+
+def alone(results: Mapping[str, Any]) -> str:
+    """A sentence on the networks themselves."""
+    ends = results["zoo"]["networks"].items()
+    told = "; ".join(f"{at}: loss {one['loss']:.3f}, accuracy {one['accuracy']:.3f}" for at, one in ends)
+    return f"Networks alone, {told}."
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """One training step of Deep-Align, jitted over a device mesh."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -64,7 +65,8 @@ def make_optimiser(optimisation: Optimisation) -> optax.GradientTransformation:
 
 def init_state(model: DeepAlign, optimisation: Optimisation, example: PyTree, seed: int) -> TrainState:
     """A fresh state; `example` is any network of the architecture."""
-    variables = jax.jit(model.init)(jax.random.key(seed), example, example)
+    # all that is learned belongs to the encoder or is there from the setup; what descends need not be compiled for it
+    variables = jax.jit(functools.partial(model.init, method="encode"))(jax.random.key(seed), example)
     return TrainState(jnp.int32(0), variables, make_optimiser(optimisation).init(variables["params"]), jnp.int32(seed))
 
 

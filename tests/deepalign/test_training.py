@@ -108,6 +108,14 @@ def test_two_devices_give_what_one_gives_with_an_equal_signal(step, graph_model,
     chex.assert_trees_all_close(host(after), host(new), atol=1e-3)
 
 
+def test_a_state_starts_with_all_that_the_whole_pass_asks_for(model, networks):
+    example = take_networks(networks, 0)
+    found = jax.eval_shape(lambda: init_state(model, OPTIMISATION, example, seed=0)).variables
+    chex.assert_trees_all_equal_shapes_and_dtypes(
+        found, jax.eval_shape(model.init, jax.random.key(0), example, example)
+    )
+
+
 def test_batch_must_fit_the_mesh(graph_model, network, networks, data):
     with pytest.raises(ValueError, match="multiple of the 2 devices"):
         make_step(
