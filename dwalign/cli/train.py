@@ -3,27 +3,24 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import dwalign
 from dwalign.cli import options
 from dwalign.cli.data import read_data
-from dwalign.cli.narrate import answer, stage, table
+from dwalign.cli.narrate import answer, stage
 from dwalign.cli.options import check_free
 from dwalign.cli.plan import plan, plan_text
 from dwalign.cli.recipe import check_beside, write_card, write_recipe
 from dwalign.cli.report import write_page
 from dwalign.cli.subject import Subject, open_subject
+from dwalign.cli.taught import Roles, barrier_table, fine_tune, judge_beside, networks_of, train_from_nothing
 from dwalign.deepalign.settings import AlignerConfig, LossWeights, Optimisation
 from dwalign.zoo import Recipe
 
 FEWEST = 4
 # where networks are trained here; of files none are taken away unasked
 PAIRS = 10
-# networks that are trained at once, and pairs that are aligned at once
-CHUNK = 10
-# examples that batch statistics are computed on, and of which a search sees no more
-FEW = 1024
 BY_GRADIENTS = ("aligner", "training", "losses")
 
 
@@ -68,14 +65,6 @@ class Options(options.Asked):
     """replace an aligner that exists"""
 
 
-class Roles(NamedTuple):
-    """How many networks are learned from, chosen by and judged on."""
-
-    train: int
-    validation: int
-    test: int
-
-
 def main(asked: Options) -> None:
     """Run the command."""
     roles = _roles(asked)
@@ -92,17 +81,18 @@ def main(asked: Options) -> None:
     if asked.dry_run:
         answer(found, plan_text(found), as_json=asked.json)
         return
-    networks = _networks(asked, subject, roles)
+    networks = networks_of(asked, subject, roles)
     with stage("training the aligner"):
-        trained = _train(asked, subject, networks)
+        trained = (fine_tune if asked.start == "any" else train_from_nothing)(asked, subject, networks)
     found |= {"output": str(asked.output), "step": trained.best_step, "validation": trained.metrics}
     best = min(row["validation_barrier"] for row in trained.metrics)
     text = [f"best at step {trained.best_step}, barrier {best:.4g} between {roles.validation} networks that chose it"]
     if roles.test:
         with stage("judging it beside other methods"):
-            results = _judge(asked, subject, networks, trained.aligner, test or subject.data)
+            results = judge_beside(asked, subject, networks, trained.aligner, test or subject.data)
+        dwalign.report.write_results(asked.output / "results.json", results)
         found["barrier"] = {name: one["barrier"]["mean"] for name, one in results["methods"].items()}
-        text = [_table(results), *text]
+        text = [barrier_table(results), *text]
         if asked.report is not None:
             write_page(asked.report, results)
     recipe = write_recipe("train", asked, asked.files, found)
@@ -167,118 +157,6 @@ def _check_start(asked: Options, subject: Subject) -> None:
                 f"--network {asked.network}: how it is initialised is not known here; train {FEWEST} networks or more "
                 "with its own package, and pass their files"
             ) from error
-
-
-def _networks(asked: Options, subject: Subject, roles: Roles) -> Any:
-    """A `dwalign.zoo.Zoo`: the files in their order, or networks that are trained now; what is there is kept."""
-    if not asked.files:
-        classes = 0 if subject.task is not dwalign.CLASSIFICATION else int(subject.data.labels.max()) + 1
-        return dwalign.zoo.get_zoo(
-            subject.network,
-            dwalign.zoo.Dataset("data", subject.data, subject.data, subject.data, classes),
-            asked.recipe,
-            dwalign.zoo.ZooSize(*roles),
-            folder=asked.output / "networks",
-            chunk=min(CHUNK, sum(roles)),
-            seed=asked.seed,
-            task=subject.task,
-        )
-    import jax
-    import jax.numpy as jnp
-
-    networks = subject.in_memory(dwalign.deep_align)
-    stacked = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *networks)
-    part = lambda begin, count: jax.tree.map(lambda leaf: leaf[begin : begin + count], stacked)
-    begins = (0, roles.train, roles.train + roles.validation)
-    return dwalign.zoo.Zoo(subject.network, *map(part, begins, roles), cached=True)
-
-
-def _train(asked: Options, subject: Subject, networks: Any) -> Any:
-    import jax
-
-    network, data, task = subject.network, subject.data, subject.task
-    learned, deepalign = dwalign.deep_align, dwalign.deepalign
-    few = dwalign.program.take_examples(jax.tree.map(jax.numpy.asarray, data), slice(FEW))
-
-    def barrier(role, data):
-        first, second = dwalign.zoo.held_out_pairs(dwalign.symmetry.count_networks(role))
-        pairs = (dwalign.symmetry.take_networks(role, index) for index in (first, second))
-        return dwalign.evaluation.mean_barrier(network, *pairs, data, task=task, renew=few.inputs)
-
-    common: dict[str, Any] = {"folder": asked.output, "resume": asked.resume}
-    if asked.start == "any":
-        aligner, config = deepalign.untie(network, few.inputs)
-        tried, chosen = (barrier(role, few) for role in (networks.train, networks.validation))
-        return deepalign.train_aligner(
-            aligner.model,
-            deepalign.make_search(
-                lambda variables: tried(learned.using(aligner=dataclasses.replace(aligner, variables=variables)))
-            ),
-            deepalign.begin_search(aligner.variables, asked.seed),
-            steps=asked.tries + 1,
-            validate=lambda aligner: chosen(learned.using(aligner=aligner)),
-            validate_every=1,
-            info=deepalign.describe(network, config, few.inputs),
-            **common,
-        )
-    model = deepalign.make_model(network, asked.aligner, data.inputs)
-    chosen = barrier(networks.validation, data)
-    return deepalign.train_aligner(
-        model,
-        deepalign.make_step(
-            model, network, networks.train, data, weights=asked.losses, optimisation=asked.training, task=task
-        ),
-        deepalign.init_state(model, asked.training, dwalign.symmetry.take_networks(networks.train, 0), asked.seed),
-        steps=asked.training.steps,
-        validate=lambda aligner: chosen(learned.using(aligner=aligner)),
-        validate_every=asked.validate_every,
-        info=deepalign.describe(network, asked.aligner, data.inputs),
-        **common,
-    )
-
-
-def _judge(asked: Options, subject: Subject, networks: Any, aligner: Any, test: Any) -> dict[str, Any]:
-    """The aligner beside what needs none, on pairs that nothing saw; results.json too."""
-    import jax
-
-    few, test = jax.tree.map(jax.numpy.asarray, (dwalign.program.take_examples(subject.data, slice(FEW)), test))
-    first, second = dwalign.zoo.held_out_pairs(dwalign.symmetry.count_networks(networks.test))
-    learned = dwalign.deep_align.using(aligner=aligner)
-    others = ("naive", "weight_matching", "activation_matching", "activation_matching_correlation")
-    measured = dwalign.evaluation.benchmark(
-        subject.network,
-        [*map(dwalign.find_method, others), learned],
-        *(dwalign.symmetry.take_networks(networks.test, index) for index in (first, second)),
-        test,
-        key=subject.key,
-        data=few,
-        task=subject.task,
-        chunk=max((n for n in range(2, CHUNK + 1) if len(first) % n == 0), default=len(first)),
-        renew=few.inputs,
-    )
-    accuracy = float(measured["naive"].curve.accuracy[:, 0].mean())
-    results = dwalign.report.make_results(
-        asked.output.name,
-        {"network": asked.network, "start": asked.start},
-        {"networks": 2 * len(first), "accuracy": accuracy},
-        {name: [one] for name, one in measured.items()},
-    )
-    dwalign.report.write_results(asked.output / "results.json", results)
-    return results
-
-
-def _table(results: Mapping[str, Any]) -> str:
-    head = ("", "barrier", "95 %", "s a pair")
-    rows = [
-        (
-            dwalign.report.display_name(name),
-            f"{one['barrier']['mean']:.4f}",
-            "{:.4f} to {:.4f}".format(*one["barrier"]["ci95"]),
-            f"{one['seconds_per_pair']['mean']:.3f}",
-        )
-        for name, one in results["methods"].items()
-    ]
-    return table(head, rows)
 
 
 def _card(asked: Options, found: Mapping[str, Any], roles: Roles) -> list[str]:
