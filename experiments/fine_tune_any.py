@@ -78,8 +78,8 @@ def judge(config: Config, setting: Setting, folder: Path) -> dict[str, Measured]
         resume=config.resume,
     )
     model = deepalign.make_model(network, config.nothing, few.inputs)
-    pairs = (take_networks(nets.validation, index) for index in zoo.held_out_pairs(config.few.validation))
-    chosen = mean_barrier(network, *pairs, validation, renew=few.inputs)
+    one, other = (take_networks(nets.validation, index) for index in zoo.held_out_pairs(config.few.validation))
+    chosen = mean_barrier(network, one, other, validation, renew=few.inputs)
     nothing = deepalign.train_aligner(
         model,
         deepalign.make_step(model, network, nets.train, train, optimisation=config.training),
