@@ -95,7 +95,7 @@ def main(asked: Options) -> None:
         text = [barrier_table(results), *text]
         if asked.report is not None:
             write_page(asked.report, results)
-    recipe = write_recipe("train", asked, asked.files, found)
+    recipe = write_recipe("train", asked, (*asked.files, *filter(None, (asked.data, asked.test))), found)
     card = write_card(asked.output, asked.output.name, _card(asked, found, roles))
     text.append(f"{asked.output}; {recipe.name} makes it again, {card.name} describes it")
     answer(found, "\n".join(text), as_json=asked.json)
