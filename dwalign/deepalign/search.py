@@ -56,9 +56,10 @@ def untie(network: Network, inputs: jax.Array, *, name: str = "any") -> Untied:
             whole = jax.tree_util.keystr((*path[:-1], jax.tree_util.DictKey(f"{kind}_unit")))
         if whole in known:
             return jnp.asarray(known[whole])
-        own = {"inputs": lambda: probes, "probes": lambda: probes, "sharpness": lambda: jnp.float32(SHARPNESS)}
-        # the one that the encoder of what ships draws
-        return own.get(kind, lambda: jax.random.normal(jax.random.key(0), shape.shape))()
+        if kind == "sharpness":
+            return jnp.float32(SHARPNESS)
+        # a read-out is the one that the encoder of what ships draws
+        return jax.random.normal(jax.random.key(0), shape.shape) if kind == "readout" else probes
 
     return Untied(Aligner(model, jax.tree_util.tree_map_with_path(one, variables_of(model, network))), config)
 
@@ -80,6 +81,13 @@ def make_search(
     Args:
       barrier: of variables, on training networks; the lowest so far is the loss `mode_connectivity` of a step.
       step: of a try, the standard deviation of the logarithm of a factor.
+
+    >>> search = make_search(lambda variables: abs(variables["params"]["rate"] - 2.0))
+    >>> state = begin_search({"params": {"rate": jnp.float32(1.0)}})
+    >>> for _ in range(20):
+    ...     state, losses = search(state)
+    >>> bool(losses.sum() < 0.2)
+    True
     """
     place = METRICS.index("mode_connectivity")
 

@@ -1,6 +1,7 @@
 """The aligner that ships, fine-tuned for networks of one architecture: what few networks can tell about it."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from dwalign.program import Data, Network, take_examples
 from dwalign.symmetry import count_networks, take_networks
 from dwalign.zoo import held_out_pairs
 
-PyTree = object
+PyTree = Any
 # examples that a search looks at, and that batch statistics are computed on
 FEW = 1024
 
@@ -38,8 +39,8 @@ def fine_tune(
 
     Args:
       network: a classifier of one array of real numbers.
-      train, validation: networks that are learned from and that choose, stacked, leaves `[n, ...]` with n at least 2;
-        those from all seeds of a dozen or two are enough.
+      train, validation: networks that are learned from and that choose, stacked, leaves `[n, ...]` with n at least 2.
+        Sixteen and four are enough: there are few numbers to find.
       data: inputs `[m, ...]` and labels, of which the first thousand are looked at.
       folder: of the training, see `train_aligner`; `load_aligner(folder / "checkpoints" / "best", network=network)`
         reads what it found.
