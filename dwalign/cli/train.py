@@ -106,9 +106,11 @@ def _roles(asked: Options) -> Roles:
     if pairs < 0 or pairs == 1:
         raise ValueError(f"--pairs must be 0, or at least 2, got {pairs}")
     others = len(asked.files) - 2 * pairs if asked.files else asked.networks
-    if others < FEWEST or asked.data is None:
+    if asked.data is None:
+        raise ValueError("needs --data, an .npz with inputs and labels that networks are trained and chosen on")
+    if others < FEWEST:
         beside = f" beside those of {pairs} pairs" if asked.files and pairs else ""
-        raise ValueError(f"needs {FEWEST} networks or more{beside} and --data with inputs and labels, got {others}")
+        raise ValueError(f"needs {FEWEST} networks or more{beside}, got {others}")
     if not 0 < asked.validation < 1:
         raise ValueError(f"--validation must be a share between 0 and 1, got {asked.validation}")
     held_out = max(2, round(asked.validation * others) // 2 * 2)

@@ -195,6 +195,7 @@ def named(network):
             f"{TRAIN} --data data/data.npz --aligner.encoder graph",
             "--aligner.* is for training from nothing --start none",
         ),
+        (TRAIN, "needs --data, an .npz with inputs and labels"),
         (f"{TRAIN} --data data/data.npz --pairs 1", "--pairs must be 0, or at least 2, got 1"),
         (f"{TRAIN} --data data/data.npz --pairs 2", "needs 4 networks or more beside those of 2 pairs got 2"),
         (f"{TRAIN} --data data/data.npz --report page.html", "--report needs pairs"),
