@@ -54,11 +54,14 @@ def fine_tune(
     few = take_examples(jax.tree.map(jnp.asarray, Data(*data)), slice(FEW))
     start, config = untie(network, few.inputs)
 
-    def barrier(networks, judged_on):
-        first, second = (take_networks(networks, index) for index in held_out_pairs(count_networks(networks)))
+    def barrier(networks, pairs, judged_on):
+        first, second = (take_networks(networks, index) for index in pairs)
         return mean_barrier(network, first, second, judged_on, renew=few.inputs)
 
-    tried, chosen = barrier(train, few), barrier(validation, few if held_out is None else held_out)
+    tried = barrier(train, held_out_pairs(count_networks(train)), few)
+    # each beside the next: there are few of them, and one pair says little
+    circle = jnp.arange(count_networks(validation))
+    chosen = barrier(validation, (circle, jnp.roll(circle, -1)), few if held_out is None else held_out)
     using = lambda variables: deep_align.using(aligner=Aligner(start.model, variables))
     return train_aligner(
         start.model,
