@@ -171,7 +171,7 @@ def open_setting(config: Config, setting: Setting) -> tuple[Network, zoo.Dataset
 def train(config: Config) -> Aligner:
     """The aligner that merges networks of the mixture best: of its few numbers, those that a random search finds.
 
-    Each try moves all numbers of the best so far by a factor or a step, and is kept where the mean of the logarithms of
+    Each try moves all numbers of the best so far by factors, and is kept where the mean of the logarithms of
     the barriers of the mixture falls. The end of the search counts where it is ahead of its start in validation, too.
     """
     network, _ = open_setting(config, next(iter(MIXTURE.values())))
@@ -186,13 +186,14 @@ def train(config: Config) -> Aligner:
     mixture = [barrier(config, setting, "train") for setting in MIXTURE.values()]
     validation = [barrier(config, setting, "validation") for setting in VALIDATION.values()]
     mean = lambda settings, variables: float(np.mean([np.log(one(variables) + 0.01) for one in settings]))
-    random, best, lowest = np.random.default_rng(0), start, mean(mixture, start)
-    print(f"start: mixture {lowest:.3f}, validation {mean(validation, start):.3f}")
-    for number in range(config.tries):
-        moved = jax.tree.map(lambda x: np.float32(x * np.exp(config.step * random.normal(size=x.shape))), best)
-        if (found := mean(mixture, moved)) < lowest:
-            best, lowest = moved, found
-            print(f"try {number}: mixture {found:.3f}, validation {mean(validation, best):.3f}", flush=True)
+    search = deepalign.make_search(lambda variables: mean(mixture, variables), step=config.step)
+    state = deepalign.begin_search(start)
+    for number in range(config.tries + 1):
+        before, (state, _) = float(state.optimiser), search(state)
+        if (found := float(state.optimiser)) < before:
+            validated = mean(validation, state.variables)
+            print(f"try {number}: mixture {found:.3f}, validation {validated:.3f}", flush=True)
+    best = state.variables
     kept = best if mean(validation, best) < mean(validation, start) else start
     print("the search is ahead in validation" if kept is best else "MISSED: the start is as good in validation")
     return Aligner(deepalign.make_model(network, config.blind), kept)

@@ -6,8 +6,14 @@ from dwalign.deepalign.build import (
     make_model as make_model,
 )
 from dwalign.deepalign.checkpoints import CheckpointError as CheckpointError, Checkpoints as Checkpoints
-from dwalign.deepalign.choice import Choice as Choice, choose_method as choose_method
+from dwalign.deepalign.choice import Choice as Choice, choose_method as choose_method, why_unfit as why_unfit
 from dwalign.deepalign.model import DeepAlign as DeepAlign
+from dwalign.deepalign.search import (
+    Untied as Untied,
+    begin_search as begin_search,
+    make_search as make_search,
+    untie as untie,
+)
 from dwalign.deepalign.settings import (
     AlignerConfig as AlignerConfig,
     LossWeights as LossWeights,

@@ -43,7 +43,7 @@ def make_model(network: Network, config: AlignerConfig, inputs: PyTree = None) -
     if c.descent:
         # noise is far from data, unlike inputs that somebody gives
         dreams = inputs is None and c.outputs == "logits"
-        settings |= dict(descent=c.descent, images=c.images, outputs=c.outputs, dreams=dreams)
+        settings |= dict(descent=c.descent, images=c.images, sharpen=c.sharpen, outputs=c.outputs, dreams=dreams)
         settings |= dict(function=network.respond, inputs=probes)
     return DeepAlign(network.spec, encoder, **settings)
 
@@ -130,7 +130,7 @@ def fit_aligner(aligner: Aligner, network: Network) -> Aligner:
       SpecError: names what is missing or of another shape.
     """
     flat = lambda tree: {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-    needed, there = flat(_variables(aligner.model, network)), flat(aligner.variables)
+    needed, there = flat(variables_of(aligner.model, network)), flat(aligner.variables)
     if wrong := [name for name, leaf in needed.items() if name not in there or there[name].shape != leaf.shape]:
         found = f"shape {there[wrong[0]].shape}" if wrong[0] in there else "nothing of this name"
         raise SpecError(
@@ -138,7 +138,7 @@ def fit_aligner(aligner: Aligner, network: Network) -> Aligner:
             f"arrays), the aligner has {found}; train with shared=True on networks whose layers play the same roles"
         )
     kept = jax.tree_util.tree_map_with_path(
-        lambda path, _: there[jax.tree_util.keystr(path)], _variables(aligner.model, network)
+        lambda path, _: there[jax.tree_util.keystr(path)], variables_of(aligner.model, network)
     )
     return Aligner(aligner.model, kept)
 
@@ -152,6 +152,6 @@ def _probes(config: AlignerConfig, info: Mapping[str, Any]) -> jax.Array:
     return jnp.zeros((about["count"], *info["input_shape"]), about["dtype"])
 
 
-def _variables(model: DeepAlign, network: Network) -> PyTree:
+def variables_of(model: DeepAlign, network: Network) -> PyTree:
     """The shapes of the model's variables."""
     return jax.eval_shape(model.init, jax.random.key(0), network.params, network.params)

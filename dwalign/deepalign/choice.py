@@ -44,7 +44,7 @@ def choose_method(network: Network | PermutationSpec, data: Data | None = None) 
         return Choice(weight_matching, "of a spec there are only weights to compare")
     if data is not None and data[1] is not None:
         return Choice(chain(activation_matching_correlation, refine), "labels tell how well a merged network does")
-    reason = _unfit(network)
+    reason = why_unfit(network) or _too_large(network)
     if data is not None and reason:
         why = f"inputs tell which units respond alike, and the aligner that ships is not for this network: {reason}"
         return Choice(activation_matching_correlation, why)
@@ -55,8 +55,8 @@ def choose_method(network: Network | PermutationSpec, data: Data | None = None) 
     return Choice(_any(network, given), f"it is ahead of {ahead} on small classifiers that it never saw")
 
 
-def _unfit(network: Network) -> str | None:
-    """Why the aligner that ships is not for a network."""
+def why_unfit(network: Network) -> str | None:
+    """Why the aligner that ships cannot be for a network; None where it can."""
     if "any" not in SHIPPED:
         return "none comes with this version"
     inputs = jax.tree.leaves(network.example)
@@ -65,6 +65,10 @@ def _unfit(network: Network) -> str | None:
     outputs = jax.tree.leaves(jax.eval_shape(network.apply, network.params, network.example))
     if len(outputs) != 1 or len(outputs[0].shape) != 2 or not jnp.issubdtype(outputs[0].dtype, jnp.floating):
         return "its outputs are no logits [m, classes]"
+    return None
+
+
+def _too_large(network: Network) -> str | None:
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(network.params))
     return f"it has {count:,} numbers, more than {LARGEST:,}" if count > LARGEST else None
 

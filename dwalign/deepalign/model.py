@@ -50,6 +50,7 @@ class DeepAlign(nn.Module):
         the merged network closer to the mean answer of the two, so that no data and no labels are asked for. Where the
         permutations before them answer closer, the steps are dropped: planted permutations are found exactly.
       images: inputs in each of these steps, the same ones for every pair; all of them if not given.
+      sharpen: soft orders are sharpened along these steps, in the end by this factor, where learning starts.
       function: `(params, inputs) -> outputs` of the networks that get aligned; descent needs it.
       inputs: `[m, ...]`, where the inputs of descent start, such as training images. Integers (tokens) stay.
       outputs: what the outputs mean, a key of `ANSWERS`.
@@ -67,6 +68,7 @@ class DeepAlign(nn.Module):
     shared: bool = False
     descent: int = 0
     images: int | None = None
+    sharpen: float | None = None
     function: Callable[[PyTree, jax.Array], jax.Array] | None = None
     inputs: Any = None
     outputs: str = "logits"
@@ -93,6 +95,9 @@ class DeepAlign(nn.Module):
                 )
             self.spread = self.param("spread", nn.initializers.constant(SPREAD), ())
             self.rate = self.param("rate", nn.initializers.constant(RATE), ())
+            # no parameter of models that were saved without it
+            sharpness = nn.initializers.constant(self.sharpen)
+            self.sharpness = 1.0 if self.sharpen is None else self.param("sharpness", sharpness, ())
             start = jnp.asarray(self.inputs)
             learned = not self.anywhere and jnp.issubdtype(start.dtype, jnp.floating)
             self.respond = self.function
@@ -150,7 +155,8 @@ class DeepAlign(nn.Module):
         seen = inputs, wanted
         order = None if self.images is None else draws(jax.random.key(0), len(inputs), self.images, self.descent)
         start = standardised(self.spec, latents, self.spread)
-        end, _ = refine_scores(self.spec, a, b, start, loss, seen, order, steps=self.descent, learning_rate=self.rate)
+        how: dict[str, Any] = dict(steps=self.descent, learning_rate=self.rate, sharpen=self.sharpness)
+        end, _ = refine_scores(self.spec, a, b, start, loss, seen, order, **how)
         # both are one call to the host
         both = jax.vmap(lambda x: harden(self.spec, x))(jax.tree.map(lambda *x: jnp.stack(x), start, end))
         before, after = (jax.tree.map(lambda x, k=k: x[k], both) for k in range(2))

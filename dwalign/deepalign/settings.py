@@ -28,6 +28,8 @@ class AlignerConfig:
     """unrolled steps of midpoint refinement on learned inputs."""
     images: Count | None = None
     """inputs in each of these steps; all probes if not given. Many steps on few inputs find more in less time."""
+    sharpen: Positive | None = None
+    """soft orders become so many times sharper along the steps; not at all if not given."""
     outputs: Literal["logits", "values"] = "logits"
     """of the networks, which descent compares."""
     probes: Count = 128

@@ -1,6 +1,7 @@
 from dwalign.evaluation.assessment import Assessment, assess
 from dwalign.evaluation.benchmark import Measured, benchmark
 from dwalign.evaluation.confidence import Confidence, confidence, predict_chance
+from dwalign.evaluation.fine_tuning import fine_tune
 from dwalign.evaluation.forecast import Forecast, forecast, gives_logits, predict_barrier, traits
 from dwalign.evaluation.interpolation import Curve, curve
 from dwalign.evaluation.intervals import Interval, interval
@@ -22,6 +23,7 @@ __all__ = [
     "cluster_agreement",
     "confidence",
     "curve",
+    "fine_tune",
     "forecast",
     "gives_logits",
     "interval",

@@ -94,6 +94,7 @@ def refine_scores(
     learning_rate: float = 0.3,
     momentum: float = 0.5,
     iterations: int = 10,
+    sharpen: Any = 1.0,
 ) -> tuple[Latents, jax.Array]:
     """The steps of `refine` from `latents` on, and the midpoint loss before each.
 
@@ -103,26 +104,31 @@ def refine_scores(
       loss: `(params, examples) -> scalar`, of one network.
       seen: examples, leaves `[m, ...]`.
       order: which of them each step sees, `[steps, images]`; all if not given.
+      sharpen: the temperature of soft orders falls from 1 to its inverse. Where norms make up for the spread that units
+        lose when they are averaged, nothing else asks for whole units.
     """
 
     # traced once for both directions
     between = jax.jit(lambda a, b, plans, part: midpoint_loss(spec, a, b, plans, lambda params: loss(params, part)))
 
-    def objective(latents, part):
-        plans = soften(spec, latents, iterations=iterations, solver="scaling")
+    def objective(latents, part, temperature):
+        plans = soften(spec, latents, temperature=temperature, iterations=iterations, solver="scaling")
         return between(a, b, plans, part) + between(b, a, transpose(spec, plans), part)
 
     def step(state, now):
-        (latents, velocity), (rate, index) = state, now
+        (latents, velocity), (rate, temperature, index) = state, now
         part = seen if index is None else take_examples(seen, index)
-        value, grads = jax.value_and_grad(objective)(latents, part)
+        value, grads = jax.value_and_grad(objective)(latents, part, temperature)
         grads = jax.tree.map(lifted, grads)
         velocity = jax.tree.map(lambda v, g: momentum * v + g * jax.lax.rsqrt(jnp.mean(g**2) + 1e-20), velocity, grads)
         latents = jax.tree.map(lambda q, v: q - rate.astype(q.dtype) * v, latents, velocity)
         return (latents, velocity), 0.5 * value
 
     rates = learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * jnp.arange(steps) / max(steps, 1)))
-    (latents, _), history = loops.scan(step, (latents, jax.tree.map(jnp.zeros_like, latents)), (rates, order))
+    temperatures = 1 / jnp.linspace(1.0, sharpen, steps)
+    (latents, _), history = loops.scan(
+        step, (latents, jax.tree.map(jnp.zeros_like, latents)), (rates, temperatures, order)
+    )
     return latents, history
 
 

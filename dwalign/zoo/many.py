@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from dwalign.bounds import Amount, Count, bounded
 from dwalign.processes import wait_for_all
 from dwalign.program import CLASSIFICATION, Data, Network, Task
+from dwalign.zoo.recipe import Recipe
 from dwalign.zoo.records import Networks, open_networks, save_networks
 from dwalign.zoo.storage import describe_network, hash_of
-from dwalign.zoo.train import Recipe, train_networks
+from dwalign.zoo.train import train_networks
 
 
 @bounded

@@ -17,7 +17,8 @@ from dwalign.extras import progress
 from dwalign.files import FileError, load_params, save_params, sealed, unsealed, write_bytes, writing
 from dwalign.program import CLASSIFICATION, Network, Task
 from dwalign.zoo.datasets import Dataset
-from dwalign.zoo.train import Recipe, train_networks
+from dwalign.zoo.recipe import Recipe
+from dwalign.zoo.train import train_networks
 
 PyTree = Any
 

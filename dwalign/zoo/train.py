@@ -7,31 +7,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from dwalign.bounds import Count, Positive, Share, Strength, settings
 from dwalign.program import CLASSIFICATION, Data, Network, Task, check_data, check_network, check_task, loops
 from dwalign.symmetry import part_of
+from dwalign.zoo.recipe import Recipe
 
 PyTree = Any
-
-
-@settings
-class Recipe:
-    """How every network of a zoo is trained, by AdamW."""
-
-    epochs: Count = 40
-    batch_size: Count = 64
-    learning_rate: Positive = 2e-3
-    weight_decay: Strength = 1e-4
-    warm_up: Share | None = None
-    """the share of the steps in which the learning rate rises from zero, to fall to zero along a cosine in the others;
-    None keeps it constant."""
-
-    def rate(self, steps: int) -> optax.ScalarOrSchedule:
-        """The learning rate of so many steps."""
-        if self.warm_up is None:
-            return self.learning_rate
-        rise = max(1, round(self.warm_up * steps))
-        return optax.warmup_cosine_decay_schedule(0.0, self.learning_rate, rise, max(steps, rise + 1))
 
 
 def train_networks(

@@ -157,13 +157,38 @@ def test_compare_and_evaluate(run):
 
 
 def test_train_and_align_with_it(run, folder):
-    small = ["--aligner.encoder", "graph", "--aligner.channels", 4, "--aligner.depth", 1, "--aligner.features", 8]
+    small = [
+        "--start",
+        "none",
+        "--aligner.encoder",
+        "graph",
+        "--aligner.channels",
+        4,
+        "--aligner.depth",
+        1,
+        "--aligner.features",
+        8,
+    ]
     small += ["--aligner.updates", 1, "--training.steps", 4, "--training.batch-size", 2, "--validate-every", 2]
     files = [f"{k}.npz" for k in range(6)]
     found = run("train", *files, "--data", "data.npz", "-o", "aligner", *small)
     assert found["step"] in (2, 4) and (folder / "aligner" / "checkpoints" / "best").is_dir()
     learned = run("align", "0.npz", "1.npz", "--method", "deep_align", "--aligner", "aligner", "-o", "learned.npz")
     assert learned["distance"]["after"] == 0, "equivariant, so that copies are found, trained or not"
+
+
+def test_train_from_the_network_and_data_alone(run, folder):
+    few = ["--networks", 4, "--pairs", 2, "--tries", 1, "--recipe.epochs", 2, "--report", "page.html"]
+    found = run("train", "--data", "data.npz", "-o", "own", *few)
+    assert found["roles"] == {"train": 2, "validation": 2, "test": 4} and len(found["validation"]) == 2
+    results = dwalign.report.read_results(folder / "own" / "results.json")
+    assert {name: one["barrier"]["mean"] for name, one in results["methods"].items()} == found["barrier"]
+    assert {"weight_matching", "activation_matching", "activation_matching_correlation"} < set(found["barrier"])
+    assert "Deep-Align" in (folder / "page.html").read_text() and "2 pairs" in (folder / "own.md").read_text()
+    model, inputs = dwalign.frontends.find_model("net.py:make")
+    net, _ = dwalign.from_model(model, *inputs, key=jax.random.key(0))
+    kept = dwalign.load_aligner(folder / "own" / "checkpoints" / "best", network=net).variables["params"]["inputs"]
+    assert np.array_equal(kept, np.load(folder / "data.npz")["inputs"]), "it is applied to weights alone"
 
 
 RESIDUAL = """
