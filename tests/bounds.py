@@ -35,7 +35,7 @@ TRIED_WITH = ("chex", "hypothesis", "pytest")
 TESTS = """
     tests/files/test_formats.py tests/files/test_checksums.py tests/test_apply.py tests/symmetry/test_spec.py
     tests/program/test_capture.py tests/matching/test_weight.py tests/merging/test_two.py tests/deepalign/test_loop.py
-    tests/assignment/test_soft.py tests/zoo/test_photo_patches.py tests/zoo/test_records.py tests/many/test_pairs.py
+    tests/assignment/test_soft.py tests/zoo/test_photo_patches.py tests/zoo/test_records.py
     tests/report/test_figures.py tests/frontends/test_equinox.py tests/frontends/test_haiku.py
     tests/frontends/test_keras.py tests/program/test_inference.py tests/program/test_loops.py
     tests/program/test_known.py tests/program/test_kinds.py tests/fuzz/test_fuzz.py
