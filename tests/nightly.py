@@ -136,7 +136,7 @@ def fuzzed(config: Config, seed: int, folder: Path, faults: list[str]) -> Iterat
 def mounted(faults: list[str], done: Counts) -> Iterator[Row]:
     """Work on disks in memory, and when there is room the same work again."""
     names = {disk: f"on a {disk} disk" for disk in ("full", "read-only")}
-    if names.values() <= done.keys():
+    if set(names.values()) <= done.keys():
         return
     with tempfile.TemporaryDirectory() as folder:
         command = ["unshare", "--map-root-user", "--mount", sys.executable, "-m", "tests.disks", folder]
