@@ -35,10 +35,9 @@ TRIED_WITH = ("chex", "hypothesis", "pytest")
 TESTS = """
     tests/files/test_formats.py tests/files/test_checksums.py tests/test_apply.py tests/symmetry/test_spec.py
     tests/program/test_capture.py tests/matching/test_weight.py tests/merging/test_two.py tests/deepalign/test_loop.py
-    tests/assignment/test_soft.py tests/zoo/test_photo_patches.py tests/zoo/test_records.py tests/many/test_pairs.py
+    tests/assignment/test_soft.py tests/zoo/test_photo_patches.py tests/zoo/test_records.py
     tests/report/test_figures.py tests/frontends/test_equinox.py tests/frontends/test_haiku.py
-    tests/frontends/test_keras.py tests/program/test_inference.py tests/program/test_loops.py
-    tests/program/test_known.py tests/program/test_kinds.py tests/fuzz/test_fuzz.py
+    tests/frontends/test_keras.py tests/program/test_inference.py
 """.split()
 PROGRAMS = 300
 ALONE = """
@@ -90,7 +89,7 @@ class Environment:
         return done
 
     def install(self, *what: str | Path) -> None:
-        self.run(self.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *what)
+        self.run(self.python, "-m", "pip", "install", "--quiet", "--no-compile", *what)
 
     def versions(self) -> dict[str, str]:
         listed = self.run(self.python, "-m", "pip", "list", "--format", "json", "--disable-pip-version-check").stdout
@@ -190,7 +189,7 @@ def main(config: Config) -> dict[str, Any]:
     folder = report.open_run(Path(config.out) / "bounds", {"pythons": list(config.pythons)}, resume=config.resume)
     file = folder / "results.json"
     found: dict[str, dict[str, Any]] = report.read_json(file)["environments"] if file.exists() else {}
-    found = {name: one for name, one in found.items() if "fault" not in one}
+    found = {name: one for name, one in found.items() if "fault" not in one and not one.get("failed")}
     results: dict[str, Any] = {}
     for name, one in run(config, found):
         found[name] = one

@@ -129,12 +129,14 @@ def fuzzed(config: Config, seed: int, folder: Path, faults: list[str]) -> Iterat
         else:
             other = counts.get("other", 0)
             yield f"damaged: {kind}", {"tried": tried, "held": tried - other, "read otherwise": other}
+    for miss in found["misses"]:
+        yield f"missed: {miss['reason']}", {"programs": miss["count"]}
 
 
 def mounted(faults: list[str], done: Counts) -> Iterator[Row]:
     """Work on disks in memory, and when there is room the same work again."""
     names = {disk: f"on a {disk} disk" for disk in ("full", "read-only")}
-    if names.values() <= done.keys():
+    if set(names.values()) <= done.keys():
         return
     with tempfile.TemporaryDirectory() as folder:
         command = ["unshare", "--map-root-user", "--mount", sys.executable, "-m", "tests.disks", folder]
@@ -187,8 +189,8 @@ def held(file: Path) -> Counts:
     for column, panel in report.read_json(file)["panels"].items() if file.exists() else ():
         for name, point in panel[column].items():
             rows.setdefault(name, {})[column] = int(point["mean"])
-    again = ("random programs", "damaged:")
-    return {name: row for name, row in rows.items() if row["tried"] == row["held"] and not name.startswith(again)}
+    again = ("random programs", "damaged:", "missed:")
+    return {name: row for name, row in rows.items() if not name.startswith(again) and row["tried"] == row["held"]}
 
 
 def summary(config: Config, seed: int, rows: list[Row], faults: list[str]) -> dict[str, Any]:
@@ -223,6 +225,10 @@ def main(config: Config) -> dict[str, Any]:
         results = summary(config, seed, rows, faults)
         report.write_json(folder / "results.json", results)
         print(f"{row[0]}: {row[1]}", flush=True)
+    there = folder / "fuzz" / "results.json"
+    if results and there.exists():
+        results["misses"] = report.read_json(there)["misses"]
+        report.write_json(folder / "results.json", results)
     print(report.series_table(results), *faults, sep="\n")
     return results
 

@@ -44,3 +44,10 @@ def check_described(file: Path, about: Mapping[str, Any]) -> None:
             f"{file} is of another call: {wrong[0]} must be {str(about[wrong[0]])[:200]}, found "
             f"{str(found.get(wrong[0]))[:200]}; choose another folder"
         )
+
+
+def check_sizes(file: Path, sizes: Any) -> tuple[int, ...]:
+    """How many things each of the other files holds, if that is what they are; else `FileError`."""
+    if not isinstance(sizes, list) or not all(isinstance(n, int) and n > 0 for n in sizes):
+        raise FileError(f"{file} must say how much each file holds, numbers of at least 1, found {sizes!r:.80}")
+    return tuple(sizes)

@@ -13,7 +13,7 @@ import numpy as np
 from dwalign import extras
 from dwalign.files import FileError, reading
 from dwalign.files.atomic import whole
-from dwalign.files.described import read_described
+from dwalign.files.described import check_sizes, read_described
 from dwalign.symmetry import PermutationSpec
 
 ABOUT = "alignments.json"
@@ -65,7 +65,8 @@ def open_alignments(folder: str | Path) -> Alignments:
     about = read_described(folder / ABOUT)
     if about is None:
         raise FileError(f"{folder} must hold alignments, found no {ABOUT}; align_many writes it")
-    return Alignments(folder, PermutationSpec.from_json(about["spec"]), tuple(about["parts"]))
+    with reading(folder / ABOUT, "the description of alignments"):
+        return Alignments(folder, PermutationSpec.from_json(about["spec"]), check_sizes(folder / ABOUT, about["parts"]))
 
 
 def write_part(folder: Path, number: int, columns: Mapping[str, np.ndarray], perms: Mapping[str, np.ndarray]) -> None:

@@ -18,7 +18,7 @@ from dwalign import extras
 from dwalign.bounds import Count, bounded
 from dwalign.files import FileError, reading, said, unbind
 from dwalign.files.atomic import whole
-from dwalign.files.described import check_described, describe, read_described
+from dwalign.files.described import check_described, check_sizes, describe, read_described
 from dwalign.files.names import nest
 
 PyTree = Any
@@ -157,7 +157,9 @@ def open_networks(folder: str | Path, like: PyTree = None) -> Networks:
     about = read_described(folder / ABOUT)
     if about is None:
         raise FileError(f"{folder} must hold networks, found no {ABOUT}; save_networks and zoo.make_networks write it")
-    leaves = [(name, tuple(shape), np.dtype(jnp.dtype(dtype))) for name, dtype, shape in about["leaves"]]
+    with reading(folder / ABOUT, "the description of networks"):
+        leaves = [(name, tuple(shape), np.dtype(jnp.dtype(dtype))) for name, dtype, shape in about["leaves"]]
+        networks = Networks(folder, check_sizes(folder / ABOUT, about["shards"]), leaves, like)
     if like is not None:
         wanted = {name: (tuple(jnp.shape(leaf)), np.dtype(leaf.dtype)) for name, leaf in unbind(like).items()}
         found = {name: (shape, dtype) for name, shape, dtype in leaves}
@@ -166,7 +168,7 @@ def open_networks(folder: str | Path, like: PyTree = None) -> Networks:
                 f"{folder}: the networks must have {wrong[0]} as {wanted.get(wrong[0], 'nothing')}, found "
                 f"{found.get(wrong[0], 'nothing')}; they are of another architecture"
             )
-    return Networks(folder, about["shards"], leaves, like)
+    return networks
 
 
 def _write(file: Path, records: Iterable[bytes]) -> None:

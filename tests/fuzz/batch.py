@@ -20,6 +20,7 @@ def prepare() -> None:
     """For a process that tries batches: nothing that costs time and says nothing about a program."""
     # programs are many small objects that go all at once
     gc.set_threshold(20_000, 20, 20)
+    gc.freeze()
     # they run for less time than a thread takes to begin
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     jax.config.update("jax_platforms", "cpu")

@@ -4,7 +4,9 @@ Whoever reads one says so in one line of ours that names the file, or gives what
 checksums that is what was written, elsewhere it may be other numbers.
 """
 
+import contextlib
 import copy
+import io
 import json
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,8 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
+from dwalign import zoo
 from dwalign.cli.recipe import read_recipe
-from dwalign.files import FileError, open_weights, sealed, write_weights
+from dwalign.files import FileError, open_weights, sealed, unbind, write_weights
+from dwalign.files.described import describe
+from dwalign.many.alignments import open_alignments, write_part
 from dwalign.report.results import read_results, write_results
 from dwalign.report.runs import RunError, open_run
 from dwalign.report.schema import ResultsError
@@ -151,6 +156,39 @@ def _shards(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def _networks(folder: Path) -> None:
+    stacked = {name: np.stack([array, 2 * array]) for name, array in WEIGHTS.items()}
+    with contextlib.redirect_stderr(io.StringIO()):
+        zoo.save_networks(folder, lambda k: stacked, 4, shard=2)
+
+
+def _read_networks(folder: Path) -> dict[str, Any]:
+    networks = zoo.open_networks(folder)
+    return {f"{k}/{name}": array for k in range(len(networks)) for name, array in unbind(networks[k]).items()}
+
+
+def _alignments(folder: Path) -> None:
+    describe(folder / "alignments.json", {"spec": SPEC.to_json(), "parts": [2, 2]})
+    rng = np.random.default_rng(0)
+    for part in range(2):
+        columns = {name: rng.random(2).astype(np.float32) for name in ("before", "after")}
+        columns |= {name: rng.integers(9, size=2) for name in ("a", "b")}
+        rows = {group: np.tile(np.arange(n), (2, *SPEC.batch_shape(group), 1)) for group, n in SPEC.sizes.items()}
+        perms = {group: rng.permuted(one, axis=-1) for group, one in rows.items()}
+        write_part(folder, part, columns, perms)
+
+
+def _read_alignments(folder: Path) -> dict[str, Any]:
+    found = open_alignments(folder)
+    parts = [found.part(k) for k in range(len(found.parts))]
+    return {"spec": found.spec} | {
+        f"{k}/{kind}/{name}": array
+        for k, part in enumerate(parts)
+        for kind, arrays in zip(("columns", "perms"), part, strict=True)
+        for name, array in arrays.items()
+    }
+
+
 def _results(path: Path) -> None:
     number = {"mean": 0.5, "ci95": [0.4, 0.6], "values": [[0.5, 0.5]]}
     curve = {"lambdas": [0.0, 1.0], "loss": [1.0, 2.0], "accuracy": [0.5, 0.6]}
@@ -174,6 +212,8 @@ KINDS = {
         _weights(".pt", exact=True),
         _weights(".orbax"),
         Kind("shards", _shards, arrays),
+        Kind("networks", _networks, _read_networks),
+        Kind("alignments", _alignments, _read_alignments),
         Kind(
             "spec.json", lambda path: path.write_text(SPEC.to_json()),
             lambda path: PermutationSpec.from_json(path.read_bytes().decode("utf-8", "replace")), SpecError,
@@ -186,7 +226,7 @@ KINDS = {
         Kind("run.recipe.yaml", lambda path: path.write_text(json.dumps(sealed(RECIPE))), read_recipe),
     )
 }  # fmt: skip
-TEXT = ("shards", "spec.json", "results.json", "config.json", "run.recipe.yaml")
+TEXT = ("shards", "networks", "alignments", "spec.json", "results.json", "config.json", "run.recipe.yaml")
 Case = tuple[str, tuple[Damage, ...], float]
 cases: st.SearchStrategy[Case] = st.sampled_from(list(KINDS)).flatmap(
     lambda name: st.tuples(st.just(name), st.lists(damages(name in TEXT), min_size=1, max_size=2).map(tuple), shares)
