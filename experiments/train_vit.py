@@ -150,7 +150,8 @@ def judge(
     *learned, last = passes(config, network, take_networks(full, 0), aligner, few.inputs)
     # as many labelled pictures in each step as descent sees without labels
     labelled = refine.using(steps=config.aligner.descent, images=config.aligner.images)
-    methods = [weight_matching, activation_matching_correlation, *learned, last, chain(last, labelled)]
+    listed = [weight_matching, activation_matching_correlation, *learned, last, chain(last, labelled)]
+    methods = [method for method in listed if str(method) not in config.skip]
     found: dict[str, Measured] = {}
     for net, some, params in ((original, [naive], networks), (network, methods, full)):
         a, b = (take_networks(params, index) for index in pairs)
