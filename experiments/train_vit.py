@@ -23,7 +23,7 @@ import study
 import train_transformer as transformers
 
 from dwalign import deepalign, report, zoo
-from dwalign.bounds import Count, settings
+from dwalign.bounds import Count, Points, settings
 from dwalign.deepalign import Aligner, deep_align
 from dwalign.evaluation import Measured, benchmark
 from dwalign.matching import (
@@ -52,28 +52,25 @@ class Config(study.Options):
     """of the residual stream of the networks that it is trained on."""
     depth: Count = 2
     """their blocks."""
-    wider: tuple[Count, ...] = (64, 128)
+    wider: tuple[Count, ...] = (64,)
     """widths of networks of four blocks, that it was not trained on."""
     images: Count | None = None
     """that networks are trained on and judged on; all if not given."""
 
-    pictures: Count = 256
-    """without labels, that descent sees."""
-
     networks: study.Networks = study.Networks(train=16, validation=8, pairs=6, chunk=6)
     recipe: zoo.Recipe = transformers.recipe(2, 32, 4e-3)
     aligner: deepalign.AlignerConfig = deepalign.AlignerConfig(
-        depth=0, updates=5, descent=20, images=32, probes=64, shared=True
+        depth=0, updates=5, descent=20, images=32, probes=256, shared=True
     )
     training: deepalign.Optimisation = deepalign.Optimisation(
-        steps=120, batch_size=4, learning_rate=5e-3, warmup=10, images=64
+        steps=80, batch_size=2, learning_rate=5e-3, warmup=10, images=128, hard=True
     )
     losses: deepalign.LossWeights = deepalign.LossWeights(alignment=0.0, distillation=0.0)
     # layers that normalise take no scaling of single units
     augmentation: zoo.Augmentation = zoo.Augmentation(scaling=0.0)
     validate_every: Count = 20
     chunk: Count = 1
-    points: Count = 11
+    points: Points = 3
 
 
 SMOKE: study.Changes = {
@@ -88,7 +85,6 @@ SMOKE: study.Changes = {
     "aligner.descent": 2,
     "aligner.images": 8,
     "aligner.probes": 16,
-    "pictures": 16,
     "aligner.updates": 1,
     "training.steps": 4,
     "training.batch_size": 2,
@@ -132,7 +128,7 @@ def passes(config: Config, network: Network, example: PyTree, aligner: Aligner, 
     Descent takes the first of these inputs; the others bring those that they have learned.
     """
     made = lambda descent: deepalign.make_model(network, dataclasses.replace(config.aligner, descent=descent), inputs)
-    whole, plain = made(config.aligner.descent).clone(inputs=inputs[: config.pictures]), made(0)
+    whole, plain = made(config.aligner.descent), made(0)
     begun = deepalign.init_state(whole, config.training, example, 0).variables["params"]
     fitted = deepalign.fit_aligner(Aligner(plain, aligner.variables), matched(network))
     ways = {
@@ -154,7 +150,8 @@ def judge(
     *learned, last = passes(config, network, take_networks(full, 0), aligner, few.inputs)
     # as many labelled pictures in each step as descent sees without labels
     labelled = refine.using(steps=config.aligner.descent, images=config.aligner.images)
-    methods = [weight_matching, activation_matching_correlation, *learned, last, chain(last, labelled)]
+    listed = [weight_matching, activation_matching_correlation, *learned, last, chain(last, labelled)]
+    methods = [method for method in listed if str(method) not in config.skip]
     found: dict[str, Measured] = {}
     for net, some, params in ((original, [naive], networks), (network, methods, full)):
         a, b = (take_networks(params, index) for index in pairs)

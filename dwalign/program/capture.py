@@ -6,7 +6,7 @@ and reshapes, and so ends at the bias or the normalisation before them.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -37,8 +37,8 @@ class Units(NamedTuple):
         None if all are.
 
     Positions are all other axes (places in an image, steps in time, several readers). Along axes of other groups, whose
-    order means nothing, a unit answers with the mean and the root mean square. Units of an expert that an index
-    passed over answer with zero.
+    order means nothing, a unit answers with the mean and the root mean square; where these units may be flipped or
+    mixed with the latter alone. Units of an expert that an index passed over answer with zero.
     """
 
     pre: dict[str, jax.Array]
@@ -53,14 +53,16 @@ class Plan(NamedTuple):
     program: Program
     pre: dict[str, tuple[Occurrence, ...]]
     post: dict[str, tuple[Occurrence, ...]]
+    mixed: Collection[str]
 
 
-def make_capture(apply: Callable) -> Callable[..., tuple[PyTree, Units]]:
+def make_capture(apply: Callable, mixed: Collection[str] = ()) -> Callable[..., tuple[PyTree, Units]]:
     """The function `capture(params, inputs, readout=None) -> (outputs, Units)` for `apply(params, inputs)`.
 
     Args:
       apply: any JAX function; `inputs` is any tree, and the first axis of every array in it holds the
         examples.
+      mixed: groups whose units may be flipped or mixed, so that their mean says nothing.
 
     The result can be jitted, vmapped over params and differentiated. `readout(outputs)` is a scalar.
 
@@ -78,13 +80,13 @@ def make_capture(apply: Callable) -> Callable[..., tuple[PyTree, Units]]:
         shapes = jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), (params, inputs))
         key = jax.tree.structure((params, inputs)), str(jax.tree.leaves(shapes, is_leaf=lambda x: isinstance(x, tuple)))
         if key not in plans:
-            plans[key] = _plan(apply, params, inputs)
+            plans[key] = _plan(apply, params, inputs, mixed)
         return _run(plans[key], params, inputs, readout)
 
     return capture
 
 
-def _plan(apply: Callable, params: PyTree, inputs: PyTree) -> Plan:
+def _plan(apply: Callable, params: PyTree, inputs: PyTree, mixed: Collection[str]) -> Plan:
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), (params, inputs))
     program = read_program(apply, abstract[0], abstract[1])
     post = {program.groups.names[group]: _readings(program, group) for group in program.groups.batch}
@@ -93,7 +95,7 @@ def _plan(apply: Callable, params: PyTree, inputs: PyTree) -> Plan:
         for group, name in program.groups.names.items()
         if group in program.groups.batch
     }
-    return Plan(program, pre, post)
+    return Plan(program, pre, post, mixed)
 
 
 def _constituents(program: Program, leaf: Atom) -> list[Atom]:
@@ -191,9 +193,7 @@ def _run(plan: Plan, params, inputs, readout) -> tuple[PyTree, Units]:
         wanted |= {one.place, *(index.value.place for _, index in indices)}
     leaves_out, found = _evaluate(closed, arrays, wanted, {})
     outputs = plan.program.outputs.unflatten(leaves_out)
-    pre, post = (
-        {g: _units(plan.program, g, ones, found) for g, ones in kind.items()} for kind in (plan.pre, plan.post)
-    )
+    pre, post = ({g: _units(plan, g, ones, found) for g, ones in kind.items()} for kind in (plan.pre, plan.post))
     arrays_of, linear = (
         lambda kind: {g: array for g, (array, _) in kind.items()},
         {g: one for g, (_, one) in post.items()},
@@ -207,17 +207,17 @@ def _run(plan: Plan, params, inputs, readout) -> tuple[PyTree, Units]:
         return readout(plan.program.outputs.unflatten(_evaluate(closed, arrays, set(), shifts)[0]))
 
     gradients = jax.grad(read)({place: jnp.zeros_like(found[place]) for place in sorted(places)})
-    sensitivity = {g: _units(plan.program, g, ones, found | gradients) for g, ones in plan.pre.items()}
+    sensitivity = {g: _units(plan, g, ones, found | gradients) for g, ones in plan.pre.items()}
     return outputs, units._replace(sensitivity=arrays_of(sensitivity))
 
 
 def _units(
-    program: Program, name: str, ones: Sequence[Occurrence], found: Mapping[Place, jax.Array]
+    plan: Plan, name: str, ones: Sequence[Occurrence], found: Mapping[Place, jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
     """`[m, positions, *batch, n]`, and which of the positions are linear, `[1, positions]`."""
-    group = _group(program, name)
-    arrays = [_spread(program, group, one, found) for one in ones]
-    parts = [part for dims, array in arrays for part in _arranged(program, group, dims, array)]
+    group = _group(plan.program, name)
+    arrays = [_spread(plan.program, group, one, found) for one in ones]
+    parts = [part for dims, array in arrays for part in _arranged(plan, group, dims, array)]
     linear = np.concatenate([np.full((1, x.shape[1]), is_linear, x.dtype) for x, is_linear in parts], axis=1)
     return jnp.concatenate([x for x, _ in parts], axis=1), jnp.asarray(linear)
 
@@ -241,15 +241,14 @@ def _spread(program: Program, group: Atom, one: Occurrence, found) -> tuple[list
     return dims, array
 
 
-def _arranged(
-    program: Program, group: Atom, dims: Sequence[Atom | None], array: jax.Array
-) -> list[tuple[jax.Array, bool]]:
+def _arranged(plan: Plan, group: Atom, dims: Sequence[Atom | None], array: jax.Array) -> list[tuple[jax.Array, bool]]:
     """Arrays `[m, positions, *batch, n]`, and whether they are linear in this one."""
+    program = plan.program
     outer = [_constituents(program, h) for h in program.groups.batch[group]]
     own = _constituents(program, group)
     behind = [*(leaf for leaves in outer for leaf in leaves), *own]
     names = program.groups.names
-    permuted = {leaf for g in program.groups.batch for leaf in _constituents(program, g)}
+    permuted = {leaf: names[g] for g in program.groups.batch for leaf in _constituents(program, g)}
     out = []
     for factors, block in _unfold(array, dims):
         if any(factors.count(leaf) != 1 for leaf in [_example_leaf(program), *behind]):
@@ -262,7 +261,8 @@ def _arranged(
         x = x.reshape(x.shape[0], math.prod(block.shape[k] for k in rest), -1, *(block.shape[k] for k in last))
         shape = [math.prod(leaf.size for leaf in leaves) for leaves in outer]
         shaped = lambda x, shape=shape: x.reshape(*x.shape[:2], *shape, math.prod(leaf.size for leaf in own))
-        out.append((shaped(x.mean(2) if unordered else x[:, :, 0]), True))
+        if not any(permuted[factors[k]] in plan.mixed for k in unordered):
+            out.append((shaped(x.mean(2) if unordered else x[:, :, 0]), True))
         if unordered:
             out.append((shaped(jnp.sqrt((x**2).mean(2) + 1e-12)), False))
     if not out:

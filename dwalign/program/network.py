@@ -57,7 +57,8 @@ class Network:
     @functools.cached_property
     def capture(self) -> Callable[..., tuple[PyTree, Units]]:
         """`(params, inputs, readout=None) -> (outputs, Units)`: what its hidden units compute."""
-        return self.own_capture or _capture_of(self.apply)
+        mixed = frozenset(g for g, kind in self.spec.kinds.items() if kind not in ("permutation", "scale"))
+        return self.own_capture or _capture_of(self.apply, mixed)
 
     def respond(self, params: PyTree, inputs: PyTree) -> PyTree:
         """Outputs, normalised by the batch statistics of the very inputs where the network has any.
@@ -159,6 +160,6 @@ class _OfOne:
 
 
 @functools.lru_cache(maxsize=128)
-def _capture_of(apply: Callable) -> Callable:
+def _capture_of(apply: Callable, mixed: frozenset[str]) -> Callable:
     # kept, for a capture keeps what it has read off the program
-    return make_capture(apply)
+    return make_capture(apply, mixed)

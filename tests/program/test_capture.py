@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from dwalign.networks.convolution import halve
-from dwalign.program import infer_spec, make_capture
-from dwalign.symmetry import SpecError, permute, permute_batch
+from dwalign.program import infer_spec, make_capture, network
+from dwalign.symmetry import SpecError, permute, permute_batch, random_perms
 from tests import drawn
 
 IMAGES = drawn.normal(3, 8, 8, 2)
@@ -135,6 +135,29 @@ def test_sensitivity_is_what_finite_differences_say():
     steps = 1e-4 * np.eye(3)
     slopes = [(total(params["bias"] + step) - total(params["bias"] - step)) / 2e-4 for step in steps]
     chex.assert_trees_all_close(np.asarray(units.sensitivity["h0"]).sum((0, 1)), np.float32(slopes), atol=1e-4)
+
+
+def test_heads_answer_alike_in_every_basis():
+    """The mean over units that may be mixed depends on their basis."""
+
+    def apply(p, x):
+        inside = jnp.einsum("mi,ihu->mhu", x, p["in"])
+        sizes = jnp.sum(inside**2, -1, keepdims=True)
+        return jnp.einsum("mhu,huo->mo", inside * jax.nn.sigmoid(sizes) + jnp.tanh(sizes) * inside, p["out"])
+
+    params, x = drawn.named(**{"in": (5, 3, 4), "out": (3, 4, 2)}), drawn.normal(6, 5)
+    net = network(apply, params, x, kinds="all")
+    (heads, inner) = net.spec.sizes
+    assert net.spec.kinds == {heads: "permutation", inner: "orthogonal"} and net.spec.batch[inner] == (heads,)
+    element = random_perms(net.spec, np.random.default_rng(0))
+    capture = jax.jit(lambda p: net.capture(p, x, read)[1][:3])
+    before, after = capture(params), capture(permute(net.spec, params, element))
+    for kind, moved in zip(before, after, strict=True):
+        assert kind[heads].shape[-1] == 3 and np.ptp(kind[heads]) > 0
+        np.testing.assert_allclose(kind[heads][..., element[heads]], moved[heads], rtol=1e-3, atol=1e-4)
+    # where their order alone is free the mean says something, too
+    means = jax.eval_shape(lambda p: make_capture(apply)(p, x)[1].post, params)
+    assert means[heads].shape[1] == 2 * before[1][heads].shape[1]
 
 
 def test_vmapped_over_networks():
