@@ -108,25 +108,24 @@ def judge(config: Config, setting: Setting, folder: Path) -> dict[str, Measured]
     )
 
 
-def measured_before(config: Config, settings: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
-    """The panels of OUT/any: what needs no training, and what ships as it is, on the same pairs."""
+def measured_before(config: Config, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The barriers in OUT/any: of what needs no training, and of what ships as it is, on the same pairs."""
     before = report.read_json(Path(config.out) / "any" / "results.json")
     same = ("recipe", "networks", "points", "refine_images")
     if other := [name for name in same if before["config"][name] != settings[name]]:
         raise report.RunError(f"{config.out}/any must be a run with the same {other[0]}, found another; run it again")
     if missing := sorted(set(config.unseen) - set(before["settings"])):
         raise report.RunError(f"{config.out}/any must hold {missing}, found {before['settings']}; run it on these")
-    return {title: {name: series[name] for name in BESIDE} for title, series in before["panels"].items()}
+    return {name: before["panels"]["barrier"][name] for name in BESIDE}
 
 
 def main(config: Config) -> dict[str, Any]:
     """Run the experiment; returns what results.json holds."""
     folder, settings = study.open_folder(config, "any-fine-tuned")
-    panels, done = measured_before(config, settings), []
+    series, done = measured_before(config, settings), []
     for name in config.unseen:
         for method, one in judge(config, UNSEEN[name], folder / name).items():
-            for title, numbers in (("barrier", one.curve.barrier), ("seconds a pair", one.seconds)):
-                panels[title].setdefault(method, {})[name] = report.point([np.ravel(numbers)])
+            series.setdefault(method, {})[name] = report.point([np.ravel(one.curve.barrier)])
         done.append(name)
         results = {
             "experiment": "any-fine-tuned",
@@ -135,10 +134,7 @@ def main(config: Config) -> dict[str, Any]:
             "environment": report.environment(),
             "axis": "networks",
             "settings": done,
-            "panels": {
-                title: {method: {name: points[name] for name in done} for method, points in series.items()}
-                for title, series in panels.items()
-            },
+            "panels": {"barrier": {method: {name: points[name] for name in done} for method, points in series.items()}},
             "logarithmic": True,
             "caption": f"any-fine-tuned: means and 95 % intervals over {config.networks.pairs} held-out pairs. Of "
             f"{config.few.train + config.few.validation} networks {config.few.validation} choose: fine-tuned is the "
