@@ -53,7 +53,7 @@ class Plan(NamedTuple):
     program: Program
     pre: dict[str, tuple[Occurrence, ...]]
     post: dict[str, tuple[Occurrence, ...]]
-    mixed: Collection[str]
+    mixed: frozenset[str]
 
 
 def make_capture(apply: Callable, mixed: Collection[str] = ()) -> Callable[..., tuple[PyTree, Units]]:
@@ -95,7 +95,7 @@ def _plan(apply: Callable, params: PyTree, inputs: PyTree, mixed: Collection[str
         for group, name in program.groups.names.items()
         if group in program.groups.batch
     }
-    return Plan(program, pre, post, mixed)
+    return Plan(program, pre, post, frozenset(mixed))
 
 
 def _constituents(program: Program, leaf: Atom) -> list[Atom]:
@@ -248,7 +248,9 @@ def _arranged(plan: Plan, group: Atom, dims: Sequence[Atom | None], array: jax.A
     own = _constituents(program, group)
     behind = [*(leaf for leaves in outer for leaf in leaves), *own]
     names = program.groups.names
-    permuted = {leaf: names[g] for g in program.groups.batch for leaf in _constituents(program, g)}
+    permuted: dict[Atom | None, str] = {
+        leaf: names[g] for g in program.groups.batch for leaf in _constituents(program, g)
+    }
     out = []
     for factors, block in _unfold(array, dims):
         if any(factors.count(leaf) != 1 for leaf in [_example_leaf(program), *behind]):
@@ -261,7 +263,7 @@ def _arranged(plan: Plan, group: Atom, dims: Sequence[Atom | None], array: jax.A
         x = x.reshape(x.shape[0], math.prod(block.shape[k] for k in rest), -1, *(block.shape[k] for k in last))
         shape = [math.prod(leaf.size for leaf in leaves) for leaves in outer]
         shaped = lambda x, shape=shape: x.reshape(*x.shape[:2], *shape, math.prod(leaf.size for leaf in own))
-        if not any(permuted[factors[k]] in plan.mixed for k in unordered):
+        if plan.mixed.isdisjoint(permuted[factors[k]] for k in unordered):
             out.append((shaped(x.mean(2) if unordered else x[:, :, 0]), True))
         if unordered:
             out.append((shaped(jnp.sqrt((x**2).mean(2) + 1e-12)), False))
