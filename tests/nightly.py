@@ -162,9 +162,9 @@ def refused(faults: list[str], done: Counts) -> Iterator[Row]:
         if f"bad {name}" in done:
             continue
         command = [sys.executable, "-m", "pytest", "--tb=line", "-p", "no:cacheprovider", file]
-        done = subprocess.run(command, capture_output=True, text=True)
-        counts = {what: int(count) for count, what in re.findall(r"(\d+) (passed|failed|error)", done.stdout)}
-        faults += re.findall(r"^(?:FAILED|ERROR) .*$", done.stdout, re.MULTILINE)
+        ended = subprocess.run(command, capture_output=True, text=True)
+        counts = {what: int(count) for count, what in re.findall(r"(\d+) (passed|failed|error)", ended.stdout)}
+        faults += re.findall(r"^(?:FAILED|ERROR) .*$", ended.stdout, re.MULTILINE)
         yield f"bad {name}", {"tried": sum(counts.values()), "held": counts.get("passed", 0)}
 
 

@@ -244,12 +244,15 @@ def test_interrupted_while_writing(number, status, folder, monkeypatch):
     monkeypatch.setattr(files.npz, "write", lambda file, writing: file.touch() or signal.raise_signal(number))
     monkeypatch.setattr(sys, "argv", ["dwalign", *MERGE.split()])
     own = signal.getsignal(signal.SIGTERM)
+    # what a shell runs in the background begins with it ignored
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         found = main()
     except SystemExit as left:
         found = left.code
     finally:
         signal.signal(signal.SIGTERM, own)
+        signal.signal(signal.SIGINT, interrupt)
     assert found == status and set(Path().iterdir()) == before
 
 

@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,12 @@ def run(config: Config, done: set[tuple[str, int]]) -> Iterator[dict[str, Any]]:
             fault = {"error": "the process died", "case": ""}
             return {"what": what, "number": number, "counts": [], "examples": {}, "fault": fault}
 
-    with ThreadPoolExecutor(config.workers) as threads:
-        yield from filter(None, threads.map(tried, jobs))
+    threads = ThreadPoolExecutor(config.workers)
+    try:
+        found = as_completed([threads.submit(tried, job) for job in jobs])
+        yield from filter(None, (one.result() for one in found))
+    finally:
+        threads.shutdown(cancel_futures=True)
 
 
 def summary(config: Config, batches: list[dict[str, Any]]) -> dict[str, Any]:
