@@ -288,7 +288,10 @@ class Method:
     def tree_unflatten(cls, about, parts):
         bare, static = about
         dynamic, first = parts
-        return dataclasses.replace(bare, options={**dict(static), **dynamic}, first=first)
+        found = dataclasses.replace(bare, options={**dict(static), **dynamic}, first=first)
+        # JAX puts into the places of arrays what does not look like one, and takes it out again
+        found.__dict__["_flat"] = parts, about
+        return found
 
     def __eq__(self, other):
         return self is other or (isinstance(other, Method) and self._key == other._key)

@@ -47,6 +47,15 @@ def test_chains_are_associative_and_labelled():
     assert (one.needs, naive.needs, activation_matching.needs) == ("labels", "nothing", "inputs")
 
 
+def test_its_structure_is_the_same_whatever_stands_in_for_arrays():
+    @method("shifted", "#000000", needs="nothing")
+    def shifted(spec, a, b, *, key=None, by, how=None):
+        return naive(spec, a, b)
+
+    one = chain(shifted.using(by=np.ones(3), how="far"), refine)
+    assert jax.tree.structure(jax.tree.map(lambda _: "no array", one)) == jax.tree.structure(one)
+
+
 def test_known_methods_are_in_the_order_of_their_needs():
     needs = [NEEDS.index(one.asks) for one in known_methods().values()]
     assert needs == sorted(needs) and set(needs) == set(range(len(NEEDS)))
