@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("hypothesis")
 
-from hypothesis import HealthCheck, example, given, seed, settings
+from hypothesis import HealthCheck, given, seed, settings
 
 from tests.fuzz import damage, laws, programs
 from tests.fuzz.batch import BATCH
@@ -15,6 +15,23 @@ few = lambda count: settings(
 )
 
 
+# what failed once
+KEPT = {
+    "zero but for rounding": (Step("concatenate", how=3), Step("reshape", how=6), Step("dense")),
+    "a family that is there only when another one is tied": (
+        Step("einsum", how=3), Step("dense", 1), Step("scatter", 1, 0, 6), Step("cond"),
+    ),
+    "an argmax between sums of units that a clip has made equal": (
+        Step("add"), Step("pool", how=8), Step("stack", how=5), Step("mix", how=9), Step("embed"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("program", KEPT.values(), ids=KEPT)
+def test_kept_programs(program):
+    laws.judge(program)
+
+
 @pytest.mark.parametrize("part", range(4))
 def test_programs(part):
     later: list[laws.Elsewhere] = []
@@ -22,12 +39,6 @@ def test_programs(part):
     @seed(part)
     @few(50)
     @given(programs.programs)
-    # zero but for rounding
-    @example((Step("concatenate", how=3), Step("reshape", how=6), Step("dense")))
-    # a family that is there only when another one is tied
-    @example((Step("einsum", how=3), Step("dense", 1), Step("scatter", 1, 0, 6), Step("cond")))
-    # an argmax between sums of units that a clip has made equal
-    @example((Step("add"), Step("pool", how=8), Step("stack", how=5), Step("mix", how=9), Step("embed")))
     def judged(program):
         laws.judge(program, later=later)
 
