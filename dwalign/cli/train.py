@@ -45,7 +45,7 @@ class Options(options.Asked):
     or the last of FILES, of which none are taken if not given"""
     recipe: Recipe = Recipe()
     test: Path | None = None
-    """.npz that the result is judged on, in place of --data"""
+    """.npz that the result is judged on, in place of --data, which what is judged has seen in training"""
     validation: float = 0.2
     """share of the networks that the aligner is chosen by; the last ones"""
     start: Literal["any", "none"] = "any"
