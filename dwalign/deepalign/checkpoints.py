@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwalign.extras import load
-from dwalign.files import checksum, checksum_json, said, unlogged
+from dwalign.files import checksum, checksum_json, reserve, said, unlogged
 from dwalign.files.errors import few
 
 PyTree = Any
@@ -70,6 +70,7 @@ class Checkpoints:
         info[SUM] = checksum_json(info)
         composite = args.Composite(state=args.StandardSave(tree), info=args.JsonSave(info))
         try:
+            reserve(self.folder, sum(jnp.asarray(leaf).nbytes for leaf in leaves))
             self._set_aside([there for there in self.steps() if there >= step], str(step))
             with unlogged():
                 self._manager.save(step, args=composite, force=True)

@@ -1,4 +1,4 @@
-from dwalign.files.atomic import write_bytes
+from dwalign.files.atomic import reserve, write_bytes
 from dwalign.files.checksums import checksum, checksum_json, sealed, unsealed
 from dwalign.files.errors import FileError, reading, said, unlogged, writing
 from dwalign.files.names import bind, names, unbind
@@ -21,6 +21,7 @@ __all__ = [
     "open_weights",
     "put_off",
     "reading",
+    "reserve",
     "said",
     "save_params",
     "sealed",

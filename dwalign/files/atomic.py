@@ -19,6 +19,8 @@ try:
 except ImportError:  # Windows, where nothing can tell the living from the dead and what they leave stays
     fcntl = None  # type: ignore[assignment]
 
+OVERHEAD = 2**16  # bytes that a format adds to its arrays
+
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
@@ -59,6 +61,16 @@ def write_bytes(file: Path, data: bytes) -> None:
     """
     with whole(file) as temporary:
         temporary.write_bytes(data)
+
+
+def reserve(folder: Path, needed: int) -> None:
+    """Raise the system's OSError unless `needed` bytes can be written to a file in this folder now.
+
+    For libraries whose threads write on after an error: with no room they must not begin.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with tempfile.TemporaryFile(dir=folder) as file:
+            os.posix_fallocate(file.fileno(), 0, needed + OVERHEAD)
 
 
 def _sweep(path: Path) -> None:

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from dwalign.extras import load
+from dwalign.files.atomic import reserve
 from dwalign.files.checksums import SUM, checksum
 from dwalign.files.errors import FileError, few, reading, said, unlogged
 from dwalign.files.names import nest, unbind
@@ -66,6 +67,7 @@ def write(file: Path, writing: Writing) -> None:
             sums[name] = checksum(name, leaf)
         leaves.append(leaf.item() if name in layout.scalars else leaf)
     tree = layout.structure.unflatten(leaves)
+    reserve(file.parent, sum(np.asarray(leaf).nbytes for leaf in leaves))
     try:
         with unlogged(), ocp.PyTreeCheckpointer() as checkpointer:
             checkpointer.save(file.absolute(), tree, custom_metadata={**layout.about, SUM: sums})

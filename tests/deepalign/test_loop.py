@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from dwalign.deepalign import CheckpointError, Checkpoints, DeepAlign, TrainState, train_aligner
 from dwalign.files import unsealed
 from dwalign.networks import mlp
+from tests.files.test_writing import full_disk
 
 MODEL = DeepAlign(mlp(2, (3,), 2).spec, None)
 START = TrainState(jnp.int32(0), {"params": {"w": jnp.float32(0)}}, (), jnp.int32(0))
@@ -221,6 +223,8 @@ def test_numbers_that_changed_are_named_and_nothing_is_offered_where_nothing_is_
 def test_a_checkpoint_on_a_full_disk_leaves_those_before(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path / "a")
     checkpoints.save(1, {"w": jnp.ones(2)}, {})
+    with full_disk(100_000), pytest.raises(CheckpointError, match=r"step 2 .*File too large.*step 1 is kept"):
+        checkpoints.save(2, {"w": jnp.zeros(30_000), "key": jax.random.key(0)}, {})
 
     def full(*_, **__):
         raise ValueError("RESOURCE_EXHAUSTED: No space left on device")
