@@ -1,21 +1,22 @@
-"""One aligner for vision transformers in every symmetry: trained on small ones, judged on unseen and on larger ones.
+"""One aligner for transformers in every symmetry: trained on small ones, judged on unseen and on larger ones.
 
-    python experiments/train_vit.py --data-dir DIR                  a quarter of an hour of one CPU core
-    python experiments/train_vit.py --data-dir DIR --preset smoke   a check in minutes
+    python experiments/transformer_aligner.py --data-dir DIR   vision transformers; a quarter of an hour of one CPU core
+    python experiments/transformer_aligner.py --kind gpt       language models of characters; needs no data on disk
+    python experiments/transformer_aligner.py --kind gpt --preset smoke   a check in minutes
 
 Norms are folded into the maps beside them (`fold_norms`), so that the residual stream may be rotated, heads change
 their bases and units their order; the aligner learns from planted elements of all these and from the loss half way
-between two networks. It brings its own few inputs: a pass asks for no data. With descent behind it the answers of the
-merged network to a few pictures without labels are brought closer to the mean answer of the two. Parameters belong to
+between two networks. It brings its own few inputs, which it learns where they are numbers: a pass asks for no data. With
+descent behind it the answers of the merged network to a few examples without labels are brought closer to the mean answer of the two. Parameters belong to
 roles, so that the same aligner takes the wider and deeper networks of train_transformer.py.
-Writes runs/vit-aligner/: config.json, results.json, series.png, the aligner and its training.
+Writes runs/<kind>-aligner/: config.json, results.json, series.png, the aligner and its training.
 """
 
 import dataclasses
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -41,12 +42,17 @@ from dwalign.symmetry import count_networks, take_networks
 
 PyTree = Any
 
+# of the small networks
+RECIPES = {"vit": transformers.recipe(2, 32, 4e-3), "gpt": transformers.recipe(4, 16, 5e-3)}
 UNTRAINED, DESCENT = "Deep-Align, untrained", "Deep-Align, descent"
 
 
 @settings
 class Config(study.Options):
-    """Train an aligner on small vision transformers."""
+    """Train an aligner on small transformers."""
+
+    kind: Literal["vit", "gpt"] = "vit"
+    """of pictures or text."""
 
     width: Count = 32
     """of the residual stream of the networks that it is trained on."""
@@ -57,10 +63,10 @@ class Config(study.Options):
     skip: tuple[str, ...] = ()
     """methods and networks to leave out, such as `width 32, held out`, where they take too long."""
     images: Count | None = None
-    """that networks are trained on and judged on; all if not given."""
+    """or sequences, that networks are trained on and judged on; all if not given."""
 
     networks: study.Networks = study.Networks(train=16, validation=8, pairs=6, chunk=6)
-    recipe: zoo.Recipe = transformers.recipe(2, 32, 4e-3)
+    recipe: zoo.Recipe = RECIPES["vit"]
     aligner: deepalign.AlignerConfig = deepalign.AlignerConfig(
         depth=0, updates=5, descent=20, images=32, probes=256, shared=True
     )
@@ -97,7 +103,7 @@ SMOKE: study.Changes = {
 
 def read_config(args: list[str]) -> Config:
     """Command line to config."""
-    return study.read_options(Config, args, __doc__, smoke=SMOKE)
+    return study.read_options(Config, args, __doc__, own=lambda first: {"recipe": RECIPES[first.kind]}, smoke=SMOKE)
 
 
 def folded(nets: zoo.Zoo) -> zoo.Zoo:
@@ -150,7 +156,7 @@ def judge(
     options: dict[str, Any] = dict(key=jax.random.key(2), data=few, chunk=config.chunk, points=config.points)
     network, full = transformers.folded(original, networks)
     *learned, last = passes(config, network, take_networks(full, 0), aligner, few.inputs)
-    # as many labelled pictures in each step as descent sees without labels
+    # as many labelled examples in each step as descent sees without labels
     labelled = refine.using(steps=config.aligner.descent, images=config.aligner.images)
     listed = [weight_matching, activation_matching_correlation, *learned, last, chain(last, labelled)]
     methods = [method for method in listed if str(method) not in config.skip]
@@ -175,8 +181,9 @@ def subjects(
 
 def main(config: Config) -> dict[str, Any]:
     """Run the experiment; returns what results.json holds."""
-    folder, settings = study.open_folder(config, "vit-aligner")
-    base = transformers.Config(data_dir=config.data_dir, images=config.images, out=config.out)
+    experiment = f"{config.kind}-aligner"
+    folder, settings = study.open_folder(config, experiment)
+    base = transformers.Config(kind=config.kind, data_dir=config.data_dir, images=config.images, out=config.out)
     data = transformers.make_data(base)
     small = transformers.make_network(dataclasses.replace(base, depth=config.depth), config.width, data)
     nets = study.make_zoo(config, small, data)
@@ -190,11 +197,11 @@ def main(config: Config) -> dict[str, Any]:
         found[name] = judge(config, network, networks, pairs, aligner, data)
         results = transformers.summary(found)
         results |= {
-            "experiment": "vit-aligner",
-            "question": "Does an aligner learn every symmetry of vision transformers, and take it to larger ones?",
+            "experiment": experiment,
+            "question": "Does an aligner learn every symmetry of transformers, and take it to larger ones?",
             "config": settings,
             "caption": (
-                f"vit-aligner: trained on {config.networks.train} networks of width {config.width} and {config.depth} "
+                f"{experiment}: trained on {config.networks.train} networks of width {config.width} and {config.depth} "
                 f"blocks; means and 95 % intervals over {transformers.count_pairs(found)} pairs, full test set; those "
                 f"of wider networks are all pairs of {base.networks}. {transformers.alone(results)}"
             ),
