@@ -6,9 +6,10 @@
 
 Norms are folded into the maps beside them (`fold_norms`), so that the residual stream may be rotated, heads change
 their bases and units their order; the aligner learns from planted elements of all these and from the loss half way
-between two networks. It brings its own few inputs, which it learns where they are numbers: a pass asks for no data. With
-descent behind it the answers of the merged network to a few examples without labels are brought closer to the mean answer of the two. Parameters belong to
-roles, so that the same aligner takes the wider and deeper networks of train_transformer.py.
+between two networks. It brings its own few inputs, which it learns where they are numbers: a pass asks for no data.
+With descent behind it the answers of the merged network to a few examples without labels are brought closer to the mean
+answer of the two. Parameters belong to roles, so that the same aligner takes the wider and deeper networks of
+train_transformer.py.
 Writes runs/<kind>-aligner/: config.json, results.json, series.png, the aligner and its training.
 """
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import study
 import train_transformer
-import transformer_aligner
+import transformer_aligner as experiment
 
 from dwalign import report, zoo
 from dwalign.evaluation import Curve, Measured
@@ -35,7 +35,7 @@ def data():
 
 
 def read(tmp_path):
-    return transformer_aligner.read_config(
+    return experiment.read_config(
         ["--preset", "smoke", "--out", str(tmp_path), "--networks.pairs", "2", "--aligner.probes", "4"]
     )
 
@@ -45,18 +45,18 @@ def learned(monkeypatch, config, nets, data):
     seen = {}
 
     def train_aligners(plain, nets, train, few, validation, folder):
-        model = transformer_aligner.deepalign.make_model(nets.network, plain.aligner, few.inputs)
+        model = experiment.deepalign.make_model(nets.network, plain.aligner, few.inputs)
         example = take_networks(nets.train, 0)
-        variables = transformer_aligner.deepalign.init_state(model, plain.training, example, 7).variables
+        variables = experiment.deepalign.init_state(model, plain.training, example, 7).variables
         seen.update(plain=plain, nets=nets, train=train, validation=validation)
-        return [transformer_aligner.deepalign.Trained(transformer_aligner.deepalign.Aligner(model, variables), 0, [])]
+        return [experiment.deepalign.Trained(experiment.deepalign.Aligner(model, variables), 0, [])]
 
     monkeypatch.setattr(study, "train_aligners", train_aligners)
-    return transformer_aligner.train(config, nets, data, None), seen
+    return experiment.train(config, nets, data, None), seen
 
 
 def test_who_learns_on_what_and_which_passes_there_are(tmp_path, monkeypatch, draw, small, data):
-    config, nets = read(tmp_path), transformer_aligner.folded(small)
+    config, nets = read(tmp_path), experiment.folded(small)
     assert [count_networks(part) for part in nets[1:4]] == [3, 2, 4]
     apply = jax.jit(jax.vmap(small.network.apply, (0, None)))
     folded = jax.jit(jax.vmap(nets.network.apply, (0, None)))
@@ -68,12 +68,12 @@ def test_who_learns_on_what_and_which_passes_there_are(tmp_path, monkeypatch, dr
     assert aligner.model.spec == seen["nets"].network.spec and not seen["plain"].aligner.descent
     assert [count_networks(part) for part in seen["nets"][1:3]] == [3, 2]
 
-    wide = transformer_aligner.folded(drawn(draw, vit((4, 4, 1), 2, 8, 2, 2, width=12), 1, 1, 1))
-    methods = transformer_aligner.passes(config, wide.network, take_networks(wide.test, 0), aligner, data.train.inputs)
+    wide = experiment.folded(drawn(draw, vit((4, 4, 1), 2, 8, 2, 2, width=12), 1, 1, 1))
+    methods = experiment.passes(config, wide.network, take_networks(wide.test, 0), aligner, data.train.inputs)
     assert [method.name for method in methods] == [
-        transformer_aligner.UNTRAINED,
+        experiment.UNTRAINED,
         "deep_align",
-        transformer_aligner.DESCENT,
+        experiment.DESCENT,
     ]
     before, after, whole = (method.options["aligner"] for method in methods)
     assert [one.model.descent for one in (before, after, whole)] == [0, 0, config.aligner.descent]
@@ -98,8 +98,8 @@ def test_what_is_judged_and_written(tmp_path, monkeypatch, capsys, small, data):
     monkeypatch.setattr(train_transformer, "make_networks", lambda *_: small)
     monkeypatch.setattr(study, "make_zoo", lambda *_: small)
     for name, one in {"folded": lambda nets: nets, "train": lambda *_: None, "judge": judge}.items():
-        monkeypatch.setattr(transformer_aligner, name, one)
-    results = transformer_aligner.main(study.change(config, {"wider": (8,)}))
+        monkeypatch.setattr(experiment, name, one)
+    results = experiment.main(study.change(config, {"wider": (8,)}))
     assert report.read_json(tmp_path / "vit-aligner" / "results.json") == json.loads(json.dumps(results))
     assert report.series_table(results) in capsys.readouterr().out
     # those of the zoo apart from one another, of the few wider ones all
