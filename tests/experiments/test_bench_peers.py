@@ -1,0 +1,46 @@
+"""Weight matching beside other libraries: what their environments are given, and what is said of what they give."""
+
+import sys
+
+import bench_peers
+import numpy as np
+import pytest
+
+from dwalign import report
+
+PEER = """
+import sys
+import numpy as np
+
+given = np.load(sys.argv[1])
+layers, pairs = int(given["layers"]), int(given["pairs"])
+kept = {f"{n}/seconds": 2.0 for n in range(pairs)}
+for n in range(pairs):
+    for k in range(layers):
+        kept |= {f"{n}/{k}/{name}": given[f"{n}/b/{k}/{name}"] for name in ("kernel", "bias")}
+np.savez(sys.argv[2], **kept)
+"""
+
+
+def read(tmp_path, *args):
+    return bench_peers.read_config(["--widths", "4", "--pairs", "2", "--epochs", "1", "--out", str(tmp_path), *args])
+
+
+def test_a_peer_gets_the_pairs_and_is_judged_as_we_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench_peers, "PEERS", tmp_path)
+    (tmp_path / "rebasin_matching.py").write_text(PEER)
+    panels = bench_peers.main(read(tmp_path, "--rebasin", sys.executable))["panels"]
+    milliseconds, shares = (panels[name]["width 4"] for name in ("ms a pair", "share of the largest sum"))
+    assert milliseconds["rebasin"]["mean"] == 2000 and milliseconds["dwalign"]["mean"] < 2000
+    # a peer that moves nothing has the sum of the networks as they are
+    assert shares["rebasin"]["mean"] < max(shares["dwalign"]["mean"], shares["plain NumPy"]["mean"]) <= 1
+    assert np.isclose(panels["x dwalign"]["width 4"]["dwalign"]["mean"], 1)
+
+
+def test_a_peer_that_fails_and_a_checkout_that_is_none_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench_peers, "PEERS", tmp_path)
+    (tmp_path / "rebasin_matching.py").write_text("raise SystemExit('no module of that name')")
+    with pytest.raises(report.RunError, match=r"rebasin_matching\.py, which said: no module of that name"):
+        bench_peers.main(read(tmp_path, "--rebasin", sys.executable))
+    with pytest.raises(report.RunError, match=r"checkout must be a folder of git-re-basin .*found None"):
+        read(tmp_path, "--git-re-basin", sys.executable)
