@@ -13,7 +13,7 @@ import torch
 from rebasin import PermutationCoordinateDescent
 
 
-def module(layers: list[tuple[np.ndarray, np.ndarray]]) -> torch.nn.Module:
+def module(layers: list[tuple[np.ndarray, np.ndarray]]) -> torch.nn.Sequential:
     """An MLP of these kernels `[inputs, outputs]` and biases."""
     parts: list[torch.nn.Module] = []
     for kernel, bias in layers:
