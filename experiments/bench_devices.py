@@ -2,18 +2,15 @@
 
     python experiments/bench_devices.py      some minutes, all of them compilation
 
-The step of an MNIST-sized aligner is compiled for 1 to 8 devices, into which this process divides the processor. Work is
-what XLA counts in the program of one device: operations on numbers, and bytes read and written. On as few cores as a
-machine has, seconds would say nothing. Ideal is the work of one device alone divided by the number of devices; what is
+The step of an MNIST-sized aligner is compiled for 1 to 8 devices, into which this process divides the processor. Work
+is what XLA counts in the program of one device: operations on numbers, and bytes read and written; seconds would say
+nothing where cores are fewer than devices. Ideal is the work of one device alone divided by the number of devices; what is
 exchanged is the sum of the gradients, once a step. Writes runs/bench-devices/: config.json, results.json.
 """
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Any
-
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 
 import jax
 import numpy as np
@@ -88,4 +85,5 @@ def main(config: Config) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    jax.config.update("jax_num_cpu_devices", 8)
     study.run(main, lambda args: tyro.cli(Config, args=args, description=__doc__))
