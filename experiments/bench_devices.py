@@ -4,8 +4,8 @@
 
 The step of an MNIST-sized aligner is compiled for 1 to 8 devices, into which this process divides the processor. Work
 is what XLA counts in the program of one device: operations on numbers, and bytes read and written; seconds would say
-nothing where cores are fewer than devices. Ideal is the work of one device alone divided by the number of devices; what is
-exchanged is the sum of the gradients, once a step. Writes runs/bench-devices/: config.json, results.json.
+nothing where cores are fewer than devices. Ideal is the work of one device alone divided by the number of devices; the
+sum of the gradients is exchanged once a step. Writes runs/bench-devices/: config.json, results.json.
 """
 
 import dataclasses
