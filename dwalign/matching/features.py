@@ -9,7 +9,7 @@ from dwalign.encoders import GraphEncoder
 from dwalign.matching.latents import from_scores, harden, scores_in
 from dwalign.matching.method import method
 from dwalign.matching.scores import directions, feature_scores
-from dwalign.symmetry import Alignment, PermutationSpec, stack_networks, take_networks
+from dwalign.symmetry import Alignment, PermutationSpec
 
 PyTree = Any
 
@@ -21,7 +21,14 @@ def _random(spec, params, *, key, channels=32, rounds=3) -> dict[str, jax.Array]
 
 @method("random features", "#8c6d31", needs="weights", name="features", features=_random)
 def feature_matching(
-    spec: PermutationSpec, a: PyTree, b: PyTree, *, key: jax.Array, channels: Count = 32, rounds: Count = 3
+    spec: PermutationSpec,
+    a: PyTree,
+    b: PyTree,
+    *,
+    key: jax.Array,
+    features: tuple[PyTree, PyTree] | None = None,
+    channels: Count = 32,
+    rounds: Count = 3,
 ) -> Alignment:
     """Match units by the features of an encoder with random weights.
 
@@ -32,12 +39,11 @@ def feature_matching(
     Args:
       spec, a, b: what is matched.
       key: draws the weights of the encoder.
+      features: of a and of b, as `feature_matching.encode` gives them; what is not given is computed.
       channels, rounds: of the graph encoder.
     """
-    encoder = GraphEncoder(spec, features=channels, channels=channels, rounds=rounds)
-    variables = encoder.init(key, a)
-    # one program for both networks, which is compiled once
-    features = jax.vmap(lambda params: encoder.apply(variables, params))(stack_networks([a, b]))
-    scores = feature_scores(spec, *(take_networks(features, k) for k in range(2)))
+    # one function, so that both networks take one trace
+    encode = jax.jit(lambda params: _random(spec, params, key=key, channels=channels, rounds=rounds))
+    scores = feature_scores(spec, *(features or map(encode, (a, b))))
     latents = from_scores(spec, scores)
     return Alignment(harden(spec, latents), scores_in(latents))

@@ -7,7 +7,7 @@ from dwalign.many import pairs
 from dwalign.networks import mlp
 
 
-@pytest.mark.parametrize("name, encoded", [(bench_many.DESCENT, True), ("features", False)])
+@pytest.mark.parametrize("name, encoded", [(bench_many.DESCENT, True), ("features", True), ("weight_matching", False)])
 def test_networks_that_share_pairs_are_encoded_once(name, encoded, monkeypatch):
     counted, encode = [], pairs._encode
     monkeypatch.setattr(pairs, "_encode", lambda *given: counted.append(given) or encode(*given))

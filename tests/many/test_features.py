@@ -69,7 +69,7 @@ def by_bias(spec, a, b, *, key=None, features=None):
 
 def test_features_take_the_place_of_those_of_the_networks():
     method = Method("by_bias", by_bias, "by bias", "#000000", "weights", features=bias)
-    assert method.reuses and not find_method("features").reuses and not chain(weight_matching, refine).reuses
+    assert method.reuses and find_method("features").reuses and not chain(weight_matching, refine).reuses
     features = tuple(method.encode(ONE, params, key=jax.random.key(0)) for params in OTHERS[:2])
     chex.assert_trees_all_equal(method(ONE, *OTHERS[2:], features=features), method(ONE, *OTHERS[:2]))
     with pytest.raises(ValueError, match="weight_matching: takes no features of single networks here; pass none"):
