@@ -1,40 +1,72 @@
-"""Weight matching beside that of other libraries, each in an environment of its own, on the same pairs of networks.
+"""Weight matching and Sinkhorn re-basin beside other libraries, each in an environment of its own, on the same pairs.
 
     python experiments/bench_peers.py --rebasin ENV/bin/python --git-re-basin ENV/bin/python --checkout FOLDER
+        --sinkhorn-rebasin ENV/bin/python
 
 How to make the environments is said in experiments/peers; a peer whose Python is not given is left out. The pairs are
 MLPs on digits, trained from seeds of their own. All run on one core; what prepares a call (tracing of modules, specs,
-compilation, copies) is timed for nobody. Every result is judged by the same sum: <a, P.b>, as a share of the largest
-that anyone found for the pair. Writes runs/bench-peers/: config.json, results.json.
+compilation, copies) is timed for nobody. Every result is judged alike: by <a, P.b>, as a share of the largest that
+anyone found for the pair, and by the loss half way on the test set. Memory is the peak of the process beyond what it
+held before the call. Writes runs/bench-peers/: config.json, results.json.
 """
 
 import dataclasses
+import functools
 import math
 import os
+import statistics
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import study
 import tyro
 from bench_weight_matching import plain_mlp
+from peers.peak import bytes_of
 
 from dwalign import permute, report, zoo
 from dwalign.bounds import Count, settings
-from dwalign.matching import weight_matching
+from dwalign.matching import sinkhorn_rebasin, weight_matching
 from dwalign.networks import mlp
-from dwalign.program import Network
+from dwalign.program import CLASSIFICATION, Data, Network
 from dwalign.symmetry import take_networks
 
 PyTree = Any
 PEERS = Path(__file__).parent / "peers"
-# aligned second networks, and the seconds that it took
-Found = tuple[PyTree, float]
+# of each step of Sinkhorn re-basin
+IMAGES = 256
+OURS, OUR_SINKHORN = "dwalign, weight matching", "dwalign, Sinkhorn re-basin"
+
+
+class Found(NamedTuple):
+    """Attributes:
+    aligned: the second network.
+    seconds: that it took.
+    bytes: of memory; 0 where nobody counted.
+    """
+
+    aligned: PyTree
+    seconds: float
+    bytes: int = 0
+
+
+class Subject(NamedTuple):
+    """Attributes:
+    network: what all are.
+    pairs: of trained ones.
+    train, test: what they learned from, and what they are judged on.
+    """
+
+    network: Network
+    pairs: list[tuple[PyTree, PyTree]]
+    train: Data
+    test: Data
 
 
 @settings
@@ -47,6 +79,10 @@ class Config:
     """the Python of an environment for git-re-basin."""
     checkout: Path | None = None
     """the folder of git-re-basin."""
+    sinkhorn_rebasin: Path | None = None
+    """the Python of an environment with sinkhorn-rebasin."""
+    steps: Count = 100
+    """of Sinkhorn re-basin, each on 256 examples."""
     widths: tuple[Count, ...] = (32, 128, 512)
     """of three hidden layers."""
     pairs: Count = 5
@@ -66,40 +102,46 @@ def read_config(args: Sequence[str]) -> Config:
     return config
 
 
-def make_pairs(config: Config, width: int) -> tuple[Network, list[tuple[PyTree, PyTree]]]:
-    """A network of this width and pairs of trained ones."""
+def make_subject(config: Config, width: int) -> Subject:
+    """Pairs of trained networks of this width."""
     data = zoo.load("digits")
     network = mlp(math.prod(data.train.inputs.shape[1:]), (width,) * 3, data.classes)
     size = zoo.ZooSize(0, 0, 2 * config.pairs)
     recipe = zoo.Recipe(epochs=config.epochs)
     nets = zoo.get_zoo(network, data, recipe, size, folder=Path(config.out) / "zoos", chunk=2 * config.pairs).test
     host = jax.tree.map(np.asarray, nets)
-    return network, [(take_networks(host, 2 * k), take_networks(host, 2 * k + 1)) for k in range(config.pairs)]
+    pairs = [(take_networks(host, 2 * k), take_networks(host, 2 * k + 1)) for k in range(config.pairs)]
+    return Subject(network, pairs, data.train, data.test)
 
 
-def here(network: Network, pairs: list[tuple[PyTree, PyTree]], match: Callable) -> Iterator[Found]:
+def here(subject: Subject, match: Callable) -> Iterator[Found]:
     """`match(a, b)` gives the permutations; the first pair is also matched once before, untimed."""
-    match(*pairs[0])
-    for a, b in pairs:
+
+    def timed(a, b):
         begin = time.perf_counter()
-        perms = match(a, b)
-        seconds = time.perf_counter() - begin
-        yield permute(network.spec, b, perms), seconds
+        return match(a, b), time.perf_counter() - begin
+
+    match(*subject.pairs[0])
+    for a, b in subject.pairs:
+        (perms, seconds), most = bytes_of(functools.partial(timed, a, b))
+        yield Found(permute(subject.network.spec, b, perms), seconds, most)
 
 
-def there(python: Path, script: str, pairs: list[tuple[PyTree, PyTree]], path: Path | None = None) -> Iterator[Found]:
+def there(python: Path, script: str, subject: Subject, config: Config, path: Path | None = None) -> Iterator[Found]:
     """What another environment finds for the same arrays."""
     with tempfile.TemporaryDirectory() as folder:
         given, found = Path(folder) / "pairs.npz", Path(folder) / "found.npz"
-        layers = len(pairs[0][0]["params"])
+        layers, count = len(subject.pairs[0][0]["params"]), len(subject.train.labels)
         arrays = {
             f"{number}/{side}/{k}/{name}": params["params"][f"dense_{k}"][name]
-            for number, pair in enumerate(pairs)
+            for number, pair in enumerate(subject.pairs)
             for side, params in zip("ab", pair, strict=True)
             for k in range(layers)
             for name in ("kernel", "bias")
         }
-        np.savez(given, pairs=len(pairs), layers=layers, **arrays)
+        told = dict(pairs=len(subject.pairs), layers=layers, steps=config.steps, images=IMAGES)
+        examples = dict(inputs=subject.train.inputs.reshape(count, -1), labels=subject.train.labels)
+        np.savez(given, **told, **examples, **arrays)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         if path is not None:
             environment["PYTHONPATH"] = str(path)
@@ -110,63 +152,73 @@ def there(python: Path, script: str, pairs: list[tuple[PyTree, PyTree]], path: P
                 f"options: {python} must be able to run experiments/peers/{script}, which said: {last}"
             )
         with np.load(found) as kept:
-            for number in range(len(pairs)):
+            for number in range(len(subject.pairs)):
                 layer = lambda k, n=number: {name: kept[f"{n}/{k}/{name}"] for name in ("kernel", "bias")}
-                yield {"params": {f"dense_{k}": layer(k) for k in range(layers)}}, float(kept[f"{number}/seconds"])
+                most = int(kept[f"{number}/bytes"]) if f"{number}/bytes" in kept else 0
+                aligned = {"params": {f"dense_{k}": layer(k) for k in range(layers)}}
+                yield Found(aligned, float(kept[f"{number}/seconds"]), most)
 
 
-def measure(config: Config, width: int) -> dict[str, dict[str, list[float]]]:
-    """Milliseconds, and the share of the largest sum, of every library on every pair of this width."""
-    network, pairs = make_pairs(config, width)
+def measure(config: Config, width: int) -> dict[str, dict[str, float]]:
+    """What every library takes and finds at this width, by what tables call it."""
+    subject = make_subject(config, width)
+    network, train = subject.network, jax.tree.map(jnp.asarray, subject.train)
+    rebasin = sinkhorn_rebasin.using(iterations=config.steps, images=IMAGES)
+    rebased = lambda a, b: jax.block_until_ready(rebasin(network, a, b, key=jax.random.key(0), data=train).perms)
+    elsewhere = lambda python, *args: list(there(python, args[0], subject, config, *args[1:])) if python else []
     found = {
-        "dwalign": list(here(network, pairs, lambda a, b: weight_matching(network.spec, a, b, key=None).perms)),
-        "plain NumPy": list(here(network, pairs, lambda a, b: plain_mlp(a, b, np.random.default_rng(0)))),
+        OURS: list(here(subject, lambda a, b: weight_matching(network.spec, a, b, key=None).perms)),
+        "plain NumPy": list(here(subject, lambda a, b: plain_mlp(a, b, np.random.default_rng(0)))),
+        "rebasin": elsewhere(config.rebasin, "rebasin_matching.py"),
+        "git-re-basin": elsewhere(config.git_re_basin, "git_re_basin_matching.py", (config.checkout or Path()) / "src"),
+        OUR_SINKHORN: list(here(subject, rebased)),
+        "sinkhorn-rebasin": elsewhere(config.sinkhorn_rebasin, "sinkhorn_matching.py"),
     }
-    if config.rebasin:
-        found["rebasin"] = list(there(config.rebasin, "rebasin_matching.py", pairs))
-    if config.git_re_basin and config.checkout:
-        found["git-re-basin"] = list(
-            there(config.git_re_basin, "git_re_basin_matching.py", pairs, config.checkout / "src")
-        )
     product = lambda a, b: float(sum(np.vdot(x, y) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True)))
-    sums = {name: [product(a, b) for (a, _), (b, _) in zip(pairs, of, strict=True)] for name, of in found.items()}
+    test = subject.test
+    loss = jax.jit(lambda params: CLASSIFICATION.lost(network.respond(params, test.inputs), test.labels))
+    middle = lambda a, b: float(loss(jax.tree.map(lambda x, y: (x + y) / 2, a, b)))
+    judged = lambda by, of: np.array([by(a, one.aligned) for (a, _), one in zip(subject.pairs, of, strict=True)])
+    there_are = {name: of for name, of in found.items() if of}
+    sums = {name: judged(product, of) for name, of in there_are.items()}
     best = np.max(list(sums.values()), axis=0)
+    ours = lambda name: found[OUR_SINKHORN if "inkhorn" in name else OURS]
+    milliseconds = lambda of: 1000 * statistics.median(one.seconds for one in of)
     return {
-        name: {"milliseconds": [1000 * seconds for _, seconds in of], "share": (sums[name] / best).tolist()}
-        for name, of in found.items()
+        name: {
+            "ms a pair": milliseconds(of),
+            "x dwalign": milliseconds(of) / milliseconds(ours(name)),
+            "share of the largest sum": float(np.mean(sums[name] / best)),
+            "loss half way": float(judged(middle, of).mean()),
+            **({"MB": statistics.median(one.bytes for one in of) / 1e6} if "inkhorn" in name else {}),
+        }
+        for name, of in there_are.items()
     }
 
 
 def main(config: Config) -> dict[str, Any]:
     """Run the experiment; returns what results.json holds."""
-    settings = {
-        key: value
-        for key, value in dataclasses.asdict(config).items()
-        if key not in ("out", "rebasin", "git_re_basin", "checkout")
-    }
+    kept = ("widths", "pairs", "epochs", "steps")
+    settings = {name: value for name, value in dataclasses.asdict(config).items() if name in kept}
     folder = report.open_run(Path(config.out) / "bench-peers", settings)
     if hasattr(os, "sched_setaffinity"):  # environments that are started take it over
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    found = {f"width {width}": measure(config, width) for width in config.widths}
-    listed = list(next(iter(found.values())))
-    ours = {size: np.median(of["dwalign"]["milliseconds"]) for size, of in found.items()}
-    panel = lambda value: {
-        size: {name: report.point([[value(size, one)]]) for name, one in of.items()} for size, of in found.items()
-    }
+    panels: dict[str, Any] = {}
+    for width in config.widths:
+        measured = measure(config, width)
+        for name, figures in measured.items():
+            for title, value in figures.items():
+                panels.setdefault(title, {}).setdefault(f"width {width}", {})[name] = report.point([[value]])
     results = {
         "experiment": "bench-peers",
         "config": settings,
         "environment": report.environment(),
         "axis": "library",
-        "settings": listed,
-        "panels": {
-            "ms a pair": panel(lambda size, one: float(np.median(one["milliseconds"]))),
-            "x dwalign": panel(lambda size, one: float(np.median(one["milliseconds"]) / ours[size])),
-            "share of the largest sum": panel(lambda size, one: float(np.mean(one["share"]))),
-        },
+        "settings": list(measured),
+        "panels": panels,
         "caption": (
-            f"bench-peers: medians over {config.pairs} pairs of MLPs on digits with three hidden layers, one core; the "
-            "sum is <a, P.b> of all weights, the largest is that of the best library on the pair."
+            f"bench-peers: {config.pairs} pairs of MLPs on digits with three hidden layers, medians of time and memory "
+            f"on one core, means of the rest; Sinkhorn re-basin takes {config.steps} steps on {IMAGES} images."
         ),
     }
     report.write_json(folder / "results.json", results)

@@ -14,7 +14,7 @@ import numpy as np
 
 given = np.load(sys.argv[1])
 layers, pairs = int(given["layers"]), int(given["pairs"])
-kept = {f"{n}/seconds": 2.0 for n in range(pairs)}
+kept = {f"{n}/seconds": 2.0 for n in range(pairs)} | {f"{n}/bytes": 3_000_000 for n in range(pairs)}
 for n in range(pairs):
     for k in range(layers):
         kept |= {f"{n}/{k}/{name}": given[f"{n}/b/{k}/{name}"] for name in ("kernel", "bias")}
@@ -29,12 +29,20 @@ def read(tmp_path, *args):
 def test_a_peer_gets_the_pairs_and_is_judged_as_we_are(tmp_path, monkeypatch):
     monkeypatch.setattr(bench_peers, "PEERS", tmp_path)
     (tmp_path / "rebasin_matching.py").write_text(PEER)
-    panels = bench_peers.main(read(tmp_path, "--rebasin", sys.executable))["panels"]
-    milliseconds, shares = (panels[name]["width 4"] for name in ("ms a pair", "share of the largest sum"))
-    assert milliseconds["rebasin"]["mean"] == 2000 and milliseconds["dwalign"]["mean"] < 2000
-    # a peer that moves nothing has the sum of the networks as they are
-    assert shares["rebasin"]["mean"] < max(shares["dwalign"]["mean"], shares["plain NumPy"]["mean"]) <= 1
-    assert np.isclose(panels["x dwalign"]["width 4"]["dwalign"]["mean"], 1)
+    (tmp_path / "sinkhorn_matching.py").write_text(PEER)
+    given = "--rebasin", sys.executable, "--sinkhorn-rebasin", sys.executable, "--steps", "2"
+    panels = bench_peers.main(read(tmp_path, *given))["panels"]
+    mean = lambda title, name: panels[title]["width 4"][name]["mean"]
+    ours, other = bench_peers.OURS, bench_peers.OUR_SINKHORN
+    assert mean("ms a pair", "rebasin") == 2000 and mean("ms a pair", ours) < 2000
+    # a peer that moves nothing has the sum and the loss of the networks as they are
+    assert mean("share of the largest sum", "rebasin") < mean("share of the largest sum", ours) <= 1
+    assert mean("loss half way", "rebasin") == mean("loss half way", "sinkhorn-rebasin")
+    # each beside ours of its kind
+    assert mean("x dwalign", ours) == mean("x dwalign", other) == 1
+    ratio = mean("ms a pair", "sinkhorn-rebasin") / mean("ms a pair", other)
+    assert np.isclose(mean("x dwalign", "sinkhorn-rebasin"), ratio, rtol=1e-3)
+    assert mean("MB", "sinkhorn-rebasin") == 3 and set(panels["MB"]["width 4"]) == {other, "sinkhorn-rebasin"}
 
 
 def test_a_peer_that_fails_and_a_checkout_that_is_none_are_named(tmp_path, monkeypatch):
