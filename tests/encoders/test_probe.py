@@ -183,8 +183,8 @@ def test_dead_units_have_finite_gradients():
     dead["params"]["dense_1"]["bias"][:] = 0
     total = lambda v, p: sum(jnp.sum(jnp.tanh(x)) for x in encoder.apply(v, p).values())
     slopes = jax.jit(jax.value_and_grad(total, (0, 1)))
-    for network in (dead, jax.tree.map(np.zeros_like, params)):
-        value, grads = slopes(variables, network)
+    for one in (dead, jax.tree.map(np.zeros_like, params)):
+        value, grads = slopes(variables, one)
         chex.assert_tree_all_finite((value, grads))
 
 

@@ -69,6 +69,23 @@ BETWEEN = {
     "tanh": (jnp.tanh, "sign", "h0", "h0"),
     "sine": (lambda h: jnp.sin(5 * h), "sign", "h0", "h0"),
     "erf": (jax.scipy.special.erf, "sign", "h0", "h0"),
+    "clip": (lambda h: jnp.clip(h, -0.5, 0.5), "sign", "h0", "h0"),
+    "clip to whole numbers": (lambda h: jnp.clip(h, -1, 1), "sign", "h0", "h0"),
+    "the other bound first": (lambda h: jnp.maximum(jnp.minimum(h, 0.5), -0.5), "sign", "h0", "h0"),
+    "clamp": (lambda h: lax.clamp(np.float32(-0.5), h, np.float32(0.5)), "sign", "h0", "h0"),
+    "hard tanh": (jax.nn.hard_tanh, "sign", "h0", "h0"),
+    "hard tanh by turns": (
+        lambda h: jnp.where(h <= -0.5, -0.5, jnp.where(h >= 0.5, 0.5, h)),
+        "sign",
+        "h0",
+        "h0",
+    ),
+    "clip to the sizes of others": (
+        lambda h: (lambda most: jnp.clip(h, -most, most))(jnp.abs(h[::-1])),
+        "monomial",
+        "h0",
+        "h0^-1",
+    ),
     "cosine": (jnp.cos, "sign", "h0", "h0^0"),
     "softsign": (jax.nn.soft_sign, "sign", "h0", "h0"),
     "abs": (jnp.abs, "monomial", "h0", "h0^-1~0"),
@@ -179,6 +196,13 @@ PERMUTED = {
     "max with one": lambda h: jnp.maximum(h, 1),
     "max with another power": lambda h: jnp.maximum(h, h * h),
     "clip": lambda h: jnp.clip(h, 0, 1),
+    "clip to bounds that are not opposite": lambda h: jnp.clip(h, -0.5, 0.25),
+    "clip to bounds the wrong way around": lambda h: jnp.minimum(jnp.maximum(h, 0.5), -0.5) + h,
+    "clip to what may be negative": lambda h: (lambda most: jnp.clip(h, -most, most))(X.sum(1, keepdims=True)) + h,
+    "what is in between is used": lambda h: (lambda z: jnp.minimum(z, 0.5) + z)(jnp.maximum(h, -0.5)),
+    "one bound of a hard tanh elsewhere": lambda h: jnp.where(h > 0.25, 0.5, jnp.where(h < -0.5, -0.5, h)),
+    "another value of a hard tanh": lambda h: jnp.where(h > 0.5, 0.5, jnp.where(2 * h < -0.5, -0.5, h)),
+    "a hard tanh the wrong way around": lambda h: jnp.where(h > -0.5, -0.5, jnp.where(h < 0.5, 0.5, h)) * h + h,
     "threshold": lambda h: jnp.where(h > 1, h, 0),
     "whole numbers": lambda h: h.astype(int).astype(float),
     "relu of a norm": lambda h: jax.nn.relu(norm(h)),
@@ -263,6 +287,18 @@ def program(kinds, **arrays):
 
 UP, DOWN = ((5, 6), "_, h0"), ((6, 2), "h0, _")
 READ = (6, 2), "h0^-1, _"
+
+
+@program("sign", up=UP, c=((6,), "h0^0"), down=DOWN)
+def clipped_to_its_own_size(p, x):
+    most = jnp.exp(p["c"])
+    return jnp.clip(x @ p["up"], -most[None], most[None]) @ p["down"]
+
+
+@program("scale", up=UP, c=((6,), "h0"), down=READ)
+def clipped_to_what_may_be_negative(p, x):
+    """Then it is that number, with whichever sign."""
+    return jnp.clip(x @ p["up"], -p["c"][None], p["c"][None]) @ p["down"]
 
 
 @program("scale", up=UP, rec=((6, 6), "h0^-1, h0"), down=READ)

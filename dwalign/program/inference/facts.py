@@ -136,7 +136,7 @@ class Facts:
     `stretches` by what rows are (`stretches`), `vanishing` of the values with which they are zero (`ties`);
     `numbers` are those of the values that are known to be the same when computed again, `indexed` for indices what
     they pick from and where they are computed, `columns` for index vectors the values put side by side, `known` for
-    whole numbers that the program fixes these.
+    whole numbers that the program fixes these, `scalars` what constants of one number are.
     """
 
     def __init__(self) -> None:
@@ -160,6 +160,7 @@ class Facts:
         self.indexed: dict[int, Index] = {}
         self.columns: dict[int, Sequence[Occurrence]] = {}
         self.known: dict[int, np.ndarray] = {}
+        self.scalars: dict[int, float] = {}
         self._counted = itertools.count()
 
     def number(self, key: Any = None) -> int:

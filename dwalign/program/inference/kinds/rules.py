@@ -115,17 +115,34 @@ def select(u, step):
     _equal(u, step, _lines(u, step, cases), cases)
 
 
-@rule("max min")
+@rule("max min clamp")
 def homogeneous(u, step):
     for out, ins in (lines := _lines(u, step)):
         u.touch(step, out)
         u.zero(step, out, *(slot for slot in ins if slot is not None), scale=False)
+    _of_one_size(u, step, lines)
+
+
+def _of_one_size(u: Unknowns, step: Step, lines: Sequence[Line]) -> None:
+    """The result is one of the operands, whichever is the larger or the smaller."""
     for out, ins in lines:
-        present = [slot for slot in ins if slot is not None]
-        for slot in present:
+        for slot in (slot for slot in ins if slot is not None):
             u.same(out, slot, sign=False)
         if any(slot is None and not u.is_zero(one) for slot, one in zip(ins, step.ins, strict=True)):
-            u.zero(step, out)
+            u.zero(step, out, sign=False)
+
+
+@rule("clip")
+def between(u, step):
+    """Odd, as its bounds are opposite; these stay where they are, or have the size of the value."""
+    for out, (lower, slot, upper) in (lines := _lines(u, step)):
+        u.touch(step, out)
+        u.zero(step, *(bound for bound in (lower, upper) if bound is not None), scale=False)
+        if slot is None:
+            u.zero(step, out, scale=False)
+        else:
+            u.sign.same(out.unknown, slot.unknown)
+    _of_one_size(u, step, lines)
 
 
 @rule("gt ge lt le eq ne atan2")
