@@ -8,7 +8,7 @@ which units were taken, and they are pinned.
 
 from collections.abc import Sequence
 
-from dwalign.program.inference.atoms import find, is_uniform, leaves
+from dwalign.program.inference.atoms import Atom, find, is_uniform, leaves
 from dwalign.program.inference.distinct import ZEROS
 from dwalign.program.inference.facts import Dims, Facts, Largest, Occurrence, Positions
 from dwalign.program.inference.marks import marked
@@ -28,18 +28,17 @@ def settled(facts: Facts, eqn, operands: Sequence[Occurrence], outs: Sequence[Di
         return numbered(facts, eqn, operands, outs)
     marks, made = marked(facts, eqn, operands)
     name, left, rows = eqn.primitive.name, list(operands), None
-    for k, one in enumerate(operands):
-        if not _is_tied(one):
+    for k, (one, positions) in enumerate((one, one.positions) for one in operands):
+        if positions is None or positions.ties is None or not _is_tied(one):
             continue
-        positions, along = one.positions, _carried(one.positions.ties, marks[k], made)
-        is_index = positions.kind != "rows"
+        along, is_index = _carried(positions.ties, marks[k], made), positions.kind != "rows"
         looked_up = name == "gather" and k == 1 and is_index and operands[0].positions is None
         kept = None
         if along is not None and (looked_up or name in KEEP or (is_index and name in NORMALISE)):
             kept = positions._replace(ties=along)
             if looked_up or not is_index:
                 rows, kept = kept._replace(kind="rows", axis=None), None
-        elif not (_puts_back if is_index else _multiplies)(facts, eqn, operands, marks, k):
+        elif not (_puts_back if is_index else _multiplies)(facts, eqn, operands, marks, k, positions.ties):
             count(facts, eqn, [one])
         left[k] = one._replace(positions=kept)
     found = numbered(facts, eqn, left, outs)
@@ -54,7 +53,7 @@ def vanish(facts: Facts, eqn, operands: Sequence[Occurrence], numbers: Sequence[
     if having:
         marks, made = marked(facts, eqn, operands)
         carried = {_carried(one, marks[k], made) for k, found in having for one in found}
-        facts.vanishing[numbers[0]] = carried - {None}
+        facts.vanishing[numbers[0]] = {one for one in carried if one is not None}
 
 
 def _is_tied(one: Occurrence) -> bool:
@@ -67,8 +66,7 @@ def _carried(ties: Largest, before: Dims, made: Sequence[Dims]) -> Largest | Non
         return None
     found = [[] if atom is None else leaves(atom) for atom in made[0]]
     along: list[int | None] = []
-    for axis in ties.along:
-        mark = None if axis is None else find(before[axis])
+    for mark in _beside(ties, before):
         at = [d for d, inside in enumerate(found) if mark in inside]
         if mark is not None and (len(at) != 1 or len(found[at[0]]) != 1 or mark.reason is not None):
             return None
@@ -76,29 +74,34 @@ def _carried(ties: Largest, before: Dims, made: Sequence[Dims]) -> Largest | Non
     return ties._replace(along=tuple(along))
 
 
-def _runs_along(facts: Facts, operands, marks: Sequence[Dims], k: int, m: int) -> bool:
-    """Whether an operand is zero where the values are whose positions, or what is looked up there, another one is."""
-    ties = operands[k].positions.ties
+def _beside(ties: Largest, marks: Dims) -> list[Atom | None]:
+    """The dimensions that run along with those of the largest."""
+    beside = [None if axis is None else marks[axis] for axis in ties.along]
+    return [None if mark is None else find(mark) for mark in beside]
+
+
+def _is_zero_beside(facts: Facts, other: Occurrence, marks: Dims, ties: Largest, own: Dims) -> bool:
+    """Whether another operand, of these marks, is zero where the values are with which this one runs along."""
     return any(
-        one.number == ties.number
-        and all(a is None or find(marks[k][a]) is find(marks[m][b]) for a, b in zip(ties.along, one.along, strict=True))
-        for one in facts.vanishing.get(operands[m].number, ())
+        one.number == ties.number and _beside(one, marks) == _beside(ties, own)
+        for one in facts.vanishing.get(other.number, ())
     )
 
 
-def _multiplies(facts: Facts, eqn, operands: Sequence[Occurrence], marks: Sequence[Dims], k: int) -> bool:
+def _multiplies(facts: Facts, eqn, operands: Sequence[Occurrence], marks: Sequence[Dims], k: int, ties: Largest):
     """Whether what was looked up is multiplied by what is zero where it could be something else."""
-    return eqn.primitive.name in PRODUCTS and _runs_along(facts, operands, marks, k, 1 - k)
+    other = 1 - k
+    return eqn.primitive.name in PRODUCTS and _is_zero_beside(facts, operands[other], marks[other], ties, marks[k])
 
 
-def _puts_back(facts: Facts, eqn, operands: Sequence[Occurrence], marks: Sequence[Dims], k: int) -> bool:
+def _puts_back(facts: Facts, eqn, operands: Sequence[Occurrence], marks: Sequence[Dims], k: int, ties: Largest):
     """Whether zeros are replaced by the largest of a value, or by what is zero where these are."""
     return (
         k == 1
         and eqn.primitive.name in ("scatter", "scatter-add")
         and operands[0].number in facts.zeros
-        and _runs_along(facts, operands, marks, 1, 2)
-        and (eqn.primitive.name != "scatter" or _apart(facts, eqn, operands[1], operands[1].positions.ties))
+        and _is_zero_beside(facts, operands[2], marks[2], ties, marks[1])
+        and (eqn.primitive.name != "scatter" or _apart(facts, eqn, operands[1], ties))
     )
 
 

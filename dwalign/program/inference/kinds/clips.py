@@ -20,12 +20,15 @@ Parts = tuple[Occurrence, Occurrence, Occurrence, Sequence[Occurrence]]
 
 
 class Bounded(NamedTuple):
-    """A value is `rest`, or `bound` where that is past it: the smaller of both for "min"; `tests` say where."""
+    """A value is `rest`, or `bound` where that is past it: the smaller of both for "min".
+
+    `tests` say where, and of what value.
+    """
 
     name: str
     bound: Occurrence
     rest: Occurrence
-    tests: Sequence[Occurrence]
+    tests: Sequence[tuple[Occurrence, Occurrence]]
 
 
 def with_clips(facts: Facts) -> list[Step]:
@@ -48,11 +51,12 @@ def with_clips(facts: Facts) -> list[Step]:
 def _parts(facts: Facts, step: Step) -> Iterator[Parts]:
     """How a step may be one that keeps a value between bounds: the lower, the value, the upper, what is in between."""
     if step.name == "clamp":
-        yield (*step.ins, ())
+        lower, x, upper = step.ins
+        yield lower, x, upper, ()
     for (name, bound, inner, tests), (other, far, x, more) in _nested(facts, step):
-        if name != other and all(test.origin.operands[0].number == x.number for test in (*tests, *more)):
+        if name != other and all(value.number == x.number for _, value in (*tests, *more)):
             lower, upper = (far, bound) if name == "min" else (bound, far)
-            yield lower, x, upper, (inner, *tests, *more)
+            yield lower, x, upper, (inner, *(test for test, _ in (*tests, *more)))
 
 
 def _nested(facts: Facts, step: Step) -> Iterator[tuple[Bounded, Bounded]]:
@@ -65,11 +69,11 @@ def _bounded(facts: Facts, name: str, ins: Sequence[Occurrence]) -> Iterator[Bou
     """How a value may be another one, or a bound past it: `max(bound, x)`, or `where(x < bound, bound, x)`."""
     if name in ("max", "min"):
         yield from (Bounded(name, bound, x, ()) for bound, x in (ins, ins[::-1]))
-    elif name == "select_n" and len(ins) == 3 and ins[0].origin is not None:
+    elif name == "select_n" and len(ins) == 3 and (origin := ins[0].origin) is not None:
         which, rest, bound = ins
         past = _number(facts, bound)
-        if which.origin.primitive in PAST and past is not None and past == _number(facts, which.origin.operands[1]):
-            yield Bounded(PAST[which.origin.primitive], bound, rest, (which,))
+        if origin.primitive in PAST and past is not None and past == _number(facts, origin.operands[1]):
+            yield Bounded(PAST[origin.primitive], bound, rest, ((which, origin.operands[0]),))
 
 
 def _are_opposite(facts: Facts, lower: Occurrence, upper: Occurrence) -> bool:
