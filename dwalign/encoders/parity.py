@@ -68,9 +68,10 @@ def by_character(spec: PermutationSpec, group: str, of: Callable[[str], jax.Arra
 def flipping(
     spec: PermutationSpec, params: PyTree, respond: Callable[[PyTree], list[dict[str, jax.Array]]]
 ) -> list[dict[str, jax.Array]]:
-    """For each group with signs which of its directions flip the responses of its units, `[directions]`.
+    """For each group with signs which of its directions flip the responses of its units, `[directions, ...]`.
 
-    `respond(params)` gives a list of them, each `{group: [..., n]}`. It is seen by flipping all units.
+    `respond(params)` gives a list of them, each `{group: [1, ..., *batch, n]}`, to one example. It is seen by flipping
+    all units, for each position by itself: a unit with a gain behind it may flip here and not there.
     """
     signed = [g for g, kind in spec.kinds.items() if kind == "sign"]
     unmoved, before = neutral(spec), respond(params) if signed else []
@@ -78,7 +79,8 @@ def flipping(
     def flips(k):
         sign = lambda g: unmoved[g].sign * np.where(np.arange(spec.directions[g][1]) == k, -1.0, 1.0)
         after = respond(permute(spec, params, {g: unmoved[g]._replace(sign=sign(g)) for g in signed}))
-        return [{g: jnp.sum(x[g] * y[g]) < 0 for g in signed} for x, y in zip(before, after, strict=True)]
+        units = lambda g: (0, *range(-1 - len(spec.batch_shape(g)), 0))
+        return [{g: jnp.sum(x[g] * y[g], units(g)) < 0 for g in signed} for x, y in zip(before, after, strict=True)]
 
     seen = [flips(k) for k in range(max((spec.directions[g][1] for g in signed), default=0))]
     return [
@@ -87,12 +89,12 @@ def flipping(
     ]
 
 
-def by_parity(spec: PermutationSpec, group: str, x: jax.Array, flips: jax.Array | None) -> dict[str, jax.Array]:
-    """Responses `[*batch, n, d]` as features of the parity that they have, and zeros for others.
+def by_parity(spec: PermutationSpec, group: str, flips: jax.Array | None) -> dict[str, jax.Array]:
+    """Which responses have which parity, 1 where they do and 0 elsewhere.
 
     `flips` are those of `flipping`, for a group with signs.
     """
     if flips is None:
-        return {parities(spec, group)[0]: x}
-    directions = lambda p: np.array([int(odd) for odd in p.zfill(len(flips))])
-    return {p: x * jnp.all(flips == directions(p)) for p in parities(spec, group)}
+        return {parities(spec, group)[0]: jnp.ones(())}
+    directions = lambda p: np.array([int(odd) for odd in p.zfill(len(flips))]).reshape(-1, *(1,) * (flips.ndim - 1))
+    return {p: jnp.all(flips == directions(p), 0).astype(float) for p in parities(spec, group)}

@@ -81,9 +81,10 @@ class ProbeEncoder(nn.Module):
             weights = self.param("weights", lambda _: weights)
         told: States = {}
         for g in self.spec.sizes:
-            rows = [w * self._rows(g, units) for w, units in zip(weights, responses, strict=True)]
-            seen = [by_parity(self.spec, g, x, odd.get(g)) for x, odd in zip(rows, flips, strict=True)]
-            told |= {(g, p): jnp.concatenate([one[p] for one in seen], -1) for p in seen[0]}
+            seen = [self._features(g, units, odd.get(g)) for units, odd in zip(responses, flips, strict=True)]
+            told |= {
+                (g, p): jnp.concatenate([w * one[p] for w, one in zip(weights, seen, strict=True)], -1) for p in seen[0]
+            }
         of = lambda features: {g: by_character(self.spec, g, lambda p, g=g: features[g, p]) for g in self.spec.sizes}
         if not self.rounds:
             return of(told)
@@ -135,24 +136,38 @@ class ProbeEncoder(nn.Module):
         odd = flipping(self.spec, params, lambda params: respond(params, slice(1)))
         return respond(params), odd or [{} for _ in self.kinds]
 
-    def _rows(self, group: str, units: dict[str, jax.Array]) -> jax.Array:
-        """Responses `[*batch, n, d]`, scaled so that inner products are means over the responses."""
-        shape = (*self.spec.batch_shape(group), self.spec.sizes[group])
+    def _features(self, group: str, units: dict[str, jax.Array], flips: jax.Array | None) -> dict[str, jax.Array]:
+        """Responses `[*batch, n, d]` by their parity, zeros where it is another one.
+
+        They are scaled so that inner products are means over the responses.
+        """
+        spec = self.spec
+        shape = (*spec.batch_shape(group), spec.sizes[group])
         if group not in units or units[group].shape[-len(shape) :] != shape:
             found = f"shape {units[group].shape}" if group in units else f"only {sorted(units)}"
             raise SpecError(
                 f"probe: capture must give for group {group!r} units [m, ..., {str(shape)[1:-1]}], found {found}"
             )
-        x = units[group].reshape(-1, *shape)
-        if self.limit is not None and self.limit < len(x):
+        places = units[group].shape[: -len(shape)]
+        count, chosen = math.prod(places), slice(None)
+        if self.limit is not None and self.limit < count:
             # not a whole stride, which could meet one position of every feature map only
-            x = x[np.linspace(0, len(x) - 1, self.limit).astype(int)]
-        if self.centred:
-            x = x - jnp.mean(x, 0, keepdims=True)
-            # axes that may be rotated share one scale
-            over = (0, -1) if self.spec.kinds[group] == "orthogonal" else 0
-            x = x * jax.lax.rsqrt(jnp.mean(x**2, over, keepdims=True) + EPS)
-        return jnp.moveaxis(x, 0, -1) / math.sqrt(x.shape[0])
+            count, chosen = self.limit, np.linspace(0, count - 1, self.limit).astype(int)
+        x = jnp.moveaxis(units[group].reshape(-1, *shape)[chosen], 0, -1) / math.sqrt(count)
+        row = lambda mask: jnp.broadcast_to(mask, places).ravel()[chosen].reshape((1,) * len(shape) + (-1,))
+        held = {p: row(mask) for p, mask in by_parity(spec, group, flips).items()}
+        if not self.centred:
+            return {p: x * mask for p, mask in held.items()}
+        # axes that may be rotated share one scale
+        return {p: _standardised(x, mask, own_axes(spec, group)) for p, mask in held.items()}
+
+
+def _standardised(x: jax.Array, held: jax.Array, over: tuple[int, ...]) -> jax.Array:
+    """The columns that are held, less their mean, scaled to the same size by these axes; zeros for the others."""
+    share = jnp.maximum(jnp.mean(held), 1 / held.size)
+    x = held * (x - jnp.mean(x * held, -1, keepdims=True) / share)
+    square = jnp.mean(x**2, over, keepdims=True) / share
+    return x * jax.lax.rsqrt(held.size * square + EPS)
 
 
 @encoder("probe")

@@ -78,7 +78,12 @@ def correlations(
 def _match(network, a, b, inputs, correlation, chunk) -> Alignment:
     spec = network.spec
     first = take_examples(inputs, slice(1))
-    odd = next(iter(flipping(spec, b, lambda params: [network.capture(params, first)[1].post])), {})
+
+    def respond(params):
+        post = network.capture(params, first)[1].post
+        return [{g: x.reshape(-1, *spec.batch_shape(g), spec.sizes[g]) for g, x in post.items()}]
+
+    odd = next(iter(flipping(spec, b, respond)), {})
     perms: dict[str, Any] = {}
     scores: dict[str, jax.Array] = {}
     for level in _turns(spec):
@@ -154,16 +159,7 @@ def _units(spec, groups, capture, params, x) -> dict[str, jax.Array]:
             "activation_matching: capture must give (outputs, Units), found "
             f"{type(found).__name__}; a network whose capture is not given reads it off apply"
         )
-    units = found[1]
-
-    def shown(group):
-        responses = _by_group(spec, group, units.post)
-        if spec.kinds[group] != "orthogonal" or units.linear is None:
-            return responses
-        # a root mean square over other units does not turn with these
-        return responses * units.linear[group][..., None, None]
-
-    return {g: shown(g) for g in groups}
+    return {g: _by_group(spec, g, found[1].post) for g in groups}
 
 
 def _by_group(spec, group, post) -> jax.Array:

@@ -33,18 +33,16 @@ class Units(NamedTuple):
       pre: before the non-linearity.
       post: where the next layers read them.
       sensitivity: gradients of a read-out of the outputs with respect to `pre`; None without a read-out.
-      linear: for each group which positions of `post` are linear in what units compute, `[1, positions]` of 1 and 0;
-        None if all are.
 
     Positions are all other axes (places in an image, steps in time, several readers). Along axes of other groups, whose
-    order means nothing, a unit answers with the mean and the root mean square; where these units may be flipped or
-    mixed with the latter alone. Units of an expert that an index passed over answer with zero.
+    order means nothing, a unit answers with the mean and the root mean square; without the former where those units may
+    be flipped or mixed, and without the latter, which does not flip or turn, where it may be itself. Units of an expert
+    that an index passed over answer with zero.
     """
 
     pre: dict[str, jax.Array]
     post: dict[str, jax.Array]
     sensitivity: dict[str, jax.Array] | None = None
-    linear: dict[str, jax.Array] | None = None
 
 
 class Plan(NamedTuple):
@@ -194,13 +192,8 @@ def _run(plan: Plan, params, inputs, readout) -> tuple[PyTree, Units]:
     leaves_out, found = _evaluate(closed, arrays, wanted, {})
     outputs = plan.program.outputs.unflatten(leaves_out)
     pre, post = ({g: _units(plan, g, ones, found) for g, ones in kind.items()} for kind in (plan.pre, plan.post))
-    arrays_of, linear = (
-        lambda kind: {g: array for g, (array, _) in kind.items()},
-        {g: one for g, (_, one) in post.items()},
-    )
-    units = Units(arrays_of(pre), arrays_of(post), linear=linear)
     if readout is None:
-        return outputs, units
+        return outputs, Units(pre, post)
     places = {one.place or () for ones in plan.pre.values() for one in ones}
 
     def read(shifts):
@@ -208,18 +201,14 @@ def _run(plan: Plan, params, inputs, readout) -> tuple[PyTree, Units]:
 
     gradients = jax.grad(read)({place: jnp.zeros_like(found[place]) for place in sorted(places)})
     sensitivity = {g: _units(plan, g, ones, found | gradients) for g, ones in plan.pre.items()}
-    return outputs, units._replace(sensitivity=arrays_of(sensitivity))
+    return outputs, Units(pre, post, sensitivity)
 
 
-def _units(
-    plan: Plan, name: str, ones: Sequence[Occurrence], found: Mapping[Place, jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    """`[m, positions, *batch, n]`, and which of the positions are linear, `[1, positions]`."""
+def _units(plan: Plan, name: str, ones: Sequence[Occurrence], found: Mapping[Place, jax.Array]) -> jax.Array:
+    """`[m, positions, *batch, n]`."""
     group = _group(plan.program, name)
     arrays = [_spread(plan.program, group, one, found) for one in ones]
-    parts = [part for dims, array in arrays for part in _arranged(plan, group, dims, array)]
-    linear = np.concatenate([np.full((1, x.shape[1]), is_linear, x.dtype) for x, is_linear in parts], axis=1)
-    return jnp.concatenate([x for x, _ in parts], axis=1), jnp.asarray(linear)
+    return jnp.concatenate([part for dims, array in arrays for part in _arranged(plan, group, dims, array)], axis=1)
 
 
 def _group(program: Program, name: str) -> Atom:
@@ -241,8 +230,8 @@ def _spread(program: Program, group: Atom, one: Occurrence, found) -> tuple[list
     return dims, array
 
 
-def _arranged(plan: Plan, group: Atom, dims: Sequence[Atom | None], array: jax.Array) -> list[tuple[jax.Array, bool]]:
-    """Arrays `[m, positions, *batch, n]`, and whether they are linear in this one."""
+def _arranged(plan: Plan, group: Atom, dims: Sequence[Atom | None], array: jax.Array) -> list[jax.Array]:
+    """Arrays `[m, positions, *batch, n]`."""
     program = plan.program
     outer = [_constituents(program, h) for h in program.groups.batch[group]]
     own = _constituents(program, group)
@@ -262,11 +251,14 @@ def _arranged(plan: Plan, group: Atom, dims: Sequence[Atom | None], array: jax.A
         x = block.transpose([first, *rest, *unordered, *last])
         x = x.reshape(x.shape[0], math.prod(block.shape[k] for k in rest), -1, *(block.shape[k] for k in last))
         shape = [math.prod(leaf.size for leaf in leaves) for leaves in outer]
-        shaped = lambda x, shape=shape: x.reshape(*x.shape[:2], *shape, math.prod(leaf.size for leaf in own))
+        told = []
         if plan.mixed.isdisjoint(permuted[factors[k]] for k in unordered):
-            out.append((shaped(x.mean(2) if unordered else x[:, :, 0]), True))
-        if unordered:
-            out.append((shaped(jnp.sqrt((x**2).mean(2) + 1e-12)), False))
+            told.append(x.mean(2) if unordered else x[:, :, 0])
+        if unordered and names[group] not in plan.mixed:
+            told.append(jnp.sqrt((x**2).mean(2) + 1e-12))
+        # of units that may be mixed, beside others that may, nothing is told
+        told = told or [jnp.zeros_like(x[:, :, 0])]
+        out += [one.reshape(*one.shape[:2], *shape, math.prod(leaf.size for leaf in own)) for one in told]
     if not out:
         raise SpecError(f"capture: group {names[group]!r} occurs twice or never in a value that should hold its units")
     return out

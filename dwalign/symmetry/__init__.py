@@ -14,6 +14,7 @@ from dwalign.symmetry.alignment import Alignment
 from dwalign.symmetry.arithmetic import distance, inner_product, interpolate, mean, permute_blocks, perturb
 from dwalign.symmetry.axes import Axes, SpecError, Sum, Turns, contract, namespace
 from dwalign.symmetry.compare import correspondence
+from dwalign.symmetry.dtypes import dtype_of, kind
 from dwalign.symmetry.elements import Monomial, is_hard, order_of
 from dwalign.symmetry.finite import count_values
 from dwalign.symmetry.gauge import canonical, free_signs, gauge
@@ -22,7 +23,7 @@ from dwalign.symmetry.layers import Weight, leaf_weights
 from dwalign.symmetry.parts import part_of
 from dwalign.symmetry.powers import KINDS
 from dwalign.symmetry.roles import block_roles, group_roles
-from dwalign.symmetry.spec import Block, Note, PermutationSpec, dtype_of, kind
+from dwalign.symmetry.spec import Block, Note, PermutationSpec
 from dwalign.symmetry.stacks import count_networks, stack_networks, take_networks
 from dwalign.symmetry.statistics import find_statistics
 from dwalign.symmetry.summary import moving_share, pins

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwalign.symmetry.axes import contract, namespace
+from dwalign.symmetry.dtypes import kind
 from dwalign.symmetry.powers import Power
-from dwalign.symmetry.spec import kind
 from dwalign.symmetry.weights import wide
 
 INDEX = np.int32  # of every permutation that is made here, also where 64-bit types are on

@@ -9,8 +9,9 @@ import numpy as np
 
 from dwalign.symmetry.alignment import Alignment
 from dwalign.symmetry.axes import SpecError
+from dwalign.symmetry.dtypes import kind
 from dwalign.symmetry.elements import Monomial
-from dwalign.symmetry.spec import PermutationSpec, kind
+from dwalign.symmetry.spec import PermutationSpec
 
 
 def check_spec(caller: str, spec: Any) -> None:

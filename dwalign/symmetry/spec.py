@@ -2,19 +2,22 @@
 
 import functools
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dwalign.files import LazyArray, sealed, unsealed
 from dwalign.symmetry.axes import Axes, SpecError, length, namespace
-from dwalign.symmetry.powers import KINDS, SCALED, SIGNED, Power, parse_power, power_text, split_name
+from dwalign.symmetry.fitting import check_pair, fitting
+from dwalign.symmetry.narrowed import like, narrowed, with_signs
+from dwalign.symmetry.powers import Power
 from dwalign.symmetry.statistics import find_statistics
 from dwalign.symmetry.trees import decode_tree, encode_tree
+from dwalign.symmetry.validity import check_leaves, check_names
+from dwalign.symmetry.written import count_directions, read_powers, spelled, without_powers
 
 PyTree = Any
 
@@ -86,16 +89,16 @@ class PermutationSpec:
         self.paths = tuple(jax.tree_util.keystr(path) for path, _ in paths)
         self.kinds = MappingProxyType({g: (kinds or {}).get(g, "permutation") for g in self.sizes})
         self.written = tuple(leaf for _, leaf in paths)
-        self.leaves = tuple(_without_powers(leaf) if self.has_kinds else leaf for leaf in self.written)
+        self.leaves = tuple(without_powers(leaf) if self.has_kinds else leaf for leaf in self.written)
         self.axes = self.treedef.unflatten(self.leaves)
         self.statistics = frozenset(find_statistics(self.axes) if statistics is None else statistics)
-        self._validate_names(kinds or {})
-        self._validate_leaves()
-        self.powers = tuple(self._read_powers(*leaf) for leaf in zip(self.paths, self.written, strict=True))
-        self.directions = MappingProxyType(self._count_directions())
+        check_names(self, kinds or {})
+        check_leaves(self)
+        self.powers = tuple(read_powers(self, *leaf) for leaf in zip(self.paths, self.written, strict=True))
+        self.directions = MappingProxyType(count_directions(self))
         # one spelling of each power, so that equal specs are equal
         self.written = tuple(
-            self._spelled(axes) if powers else axes for axes, powers in zip(self.written, self.powers, strict=True)
+            spelled(self, axes) if powers else axes for axes, powers in zip(self.written, self.powers, strict=True)
         )
         self._key = (
             self.treedef,
@@ -117,105 +120,6 @@ class PermutationSpec:
     def has_kinds(self) -> bool:
         """Whether more than the order of units is free."""
         return any(kind != "permutation" for kind in self.kinds.values())
-
-    def _validate_names(self, kinds):
-        known = {**self.fixed, **self.sizes}
-        if strange := {g: kind for g, kind in kinds.items() if g not in self.sizes or kind not in KINDS}:
-            raise SpecError(f"spec: kinds must map groups of sizes to one of {KINDS}, found {strange}")
-        if wrong := sorted(g for g in self.outer if self.kinds[g] != "permutation"):
-            raise SpecError(
-                f"spec: other groups are batched over {wrong}, which must be of kind 'permutation': the factors of "
-                "these are theirs"
-            )
-        if both := set(self.sizes) & set(self.fixed):
-            raise SpecError(
-                f"spec: {sorted(both)} must be in sizes (permuted) or in fixed (not permuted), found in both"
-            )
-        for name, size in known.items():
-            if size < 1:
-                raise SpecError(f"spec: {name!r} must have a positive size, found {size}")
-            if Axes.parse(name) != Axes(name) or name != name.strip():
-                raise SpecError(f"spec: {name!r} cannot be a name: it must not be a number, '_', or hold any of '*+, '")
-        for group, names in self.batch.items():
-            if group not in self.sizes or not set(names) <= set(known):
-                raise SpecError(
-                    f"spec: batch {group!r}: {names} must map a group of sizes to names of sizes or fixed; "
-                    f"these have {sorted(known)}"
-                )
-            outer = {h: set(self.batch.get(h, ())) for h in names}
-            if group in names or len(outer) < len(names) or any(group in of for of in outer.values()):
-                raise SpecError(
-                    f"spec: batch {group!r}: {names} must name other factors, each once and without a circle"
-                )
-            for h, of in outer.items():
-                if missing := of - set(names):
-                    raise SpecError(
-                        f"spec: batch {group!r}: {names} names {h!r}, which is itself batched over {sorted(of)}; "
-                        f"add {sorted(missing)}"
-                    )
-
-    def _validate_leaves(self):
-        known = set(self.sizes) | set(self.fixed)
-        for path, leaf in zip(self.paths, self.leaves, strict=True):
-            if not isinstance(leaf, Axes):
-                raise SpecError(f"spec: every leaf must be an Axes, but {path} is {leaf!r}")
-            if unknown := leaf.names() - known:
-                raise SpecError(
-                    f"spec: {path} is {leaf!r}, but sizes has no entry for {sorted(unknown)}; it has {sorted(known)}"
-                )
-            for factors in leaf.blocks():
-                for group in set(factors) & set(self.batch):
-                    if wrong := [h for h in self.batch[group] if factors.count(h) != 1]:
-                        raise SpecError(
-                            f"spec: group {group!r} is batched over {self.batch[group]}, so wherever it occurs each of "
-                            f"these must occur once, but {path} ({leaf}) has {wrong} never or twice beside it"
-                        )
-        if strange := self.statistics - set(self.paths):
-            raise SpecError(
-                f"spec: statistics must be paths of arrays, found {sorted(strange)}, but the arrays are "
-                f"{_first(self.paths)}"
-            )
-        if unused := set(self.sizes) - set().union(*(leaf.names() for leaf in self.leaves)):
-            raise SpecError(f"spec: no array carries the groups {sorted(unused)}; remove them from sizes")
-
-    def _read_powers(self, path: str, axes: Axes) -> tuple[tuple[Power, ...], ...]:
-        """For each block of a leaf those of its factors; () where no group has any."""
-        if not any(self.kinds[name] != "permutation" for name in _without_powers(axes).names() & set(self.sizes)):
-            return ()
-
-        def power(factor):
-            name, text = split_name(factor) if isinstance(factor, str) else ("", "")
-            try:
-                return parse_power(self.kinds.get(name, "permutation"), text or "1")
-            except (ValueError, ZeroDivisionError) as error:
-                raise SpecError(
-                    f"spec: {path} is {axes!r}, but {text!r} is no power of a group of kind {self.kinds.get(name)!r}"
-                ) from error
-
-        return tuple(tuple(map(power, factors)) for factors in axes.blocks())
-
-    def _spelled(self, axes: Axes) -> Axes:
-        def spell(factor, *_):
-            name, text = split_name(factor)
-            if self.kinds.get(name, "permutation") == "permutation":
-                return name
-            return f"{name}^{power_text(parse_power(self.kinds[name], text or '1'))}".removesuffix("^")
-
-        return axes.relabelled(spell)
-
-    def _count_directions(self) -> dict[str, tuple[int, int]]:
-        """For each group how many independent scales and signs it has."""
-        found: dict[str, tuple[int, int]] = {}
-        for path, axes, powers in zip(self.paths, self.leaves, self.powers, strict=True):
-            for factors, block in zip(axes.blocks() if powers else (), powers, strict=True):
-                for factor, power in zip(factors, block, strict=True):
-                    count = len(power.scale), len(power.sign)
-                    if factor in self.sizes and found.setdefault(str(factor), count) != count:
-                        raise SpecError(
-                            f"spec: group {factor!r} must have a power for each of its directions everywhere, but "
-                            f"{path} has {count} (scales, signs) and an array before it {found[str(factor)]}"
-                        )
-        return {g: found.get(g, (0, 0)) for g in self.sizes}
 
     @functools.cached_property
     def characters(self) -> Mapping[str, tuple[tuple[int, ...], ...]]:
@@ -258,7 +162,7 @@ class PermutationSpec:
         return tuple(names(axes) if whole(axes) else None for axes in self.leaves)
 
     @functools.cached_property
-    def _lengths(self) -> tuple[tuple[int | None, ...], ...]:
+    def lengths(self) -> tuple[tuple[int | None, ...], ...]:
         """The sizes of the dimensions of every leaf; None where the spec leaves them open."""
         open_or_length = lambda dim: None if dim == ((None,),) else length(dim, self.size)
         return tuple(tuple(map(open_or_length, axes.dims)) for axes in self.leaves)
@@ -271,31 +175,11 @@ class PermutationSpec:
 
     def check(self, params: PyTree, name: str = "params") -> None:
         """Raise `SpecError` unless `params` has the structure and the shapes that the spec describes."""
-        self._fitting(params, name)
-
-    def _fitting(self, params: PyTree, name: str) -> list[Any]:
-        """The leaves of `params`, checked."""
-        leaves, treedef = jax.tree.flatten(params)
-        if treedef != self.treedef:
-            if leaves == [params]:
-                raise SpecError(
-                    f"{name} must be parameters of the structure of the spec, got a {type(params).__name__}"
-                )
-            found_paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
-            missing = [p for p in self.paths if p not in found_paths]
-            extra = [p for p in found_paths if p not in self.paths]
-            containers = f" (containers: spec {self.treedef}, found {treedef})"
-            raise SpecError(
-                f"{name} must have the structure of the spec: missing {_first(missing)}, unexpected {_first(extra)}"
-                f"{'' if missing or extra else containers}"
-            )
-        if misfit := _misfit(self, tuple(map(_shape, leaves))):
-            raise SpecError(name + misfit)
-        return leaves
+        fitting(self, params, name)
 
     def with_statistics(self, statistics: Collection[str]) -> "PermutationSpec":
         """The same spec with these paths as its statistics."""
-        return _like(self, self.written, statistics=statistics)
+        return like(self, self.written, statistics=statistics)
 
     def with_kinds(self, *names: str) -> "PermutationSpec":
         """The same spec with no larger kinds than these; what is left of other groups is the order of their units.
@@ -307,7 +191,7 @@ class PermutationSpec:
         >>> spec.with_kinds() == PermutationSpec({"up": Axes("h"), "down": Axes("h")}, {"h": 3})
         True
         """
-        return _narrowed(self, names)
+        return narrowed(self, names)
 
     def with_signs(self, directions: Mapping[str, np.ndarray]) -> "PermutationSpec":
         """The same spec with other directions of signs.
@@ -320,7 +204,7 @@ class PermutationSpec:
         >>> spec.with_signs({"h": np.array([[1, 0]])}).written
         (Axes('h, _'), Axes('h^0'))
         """
-        return _with_signs(self, tuple((g, tuple(map(tuple, rows.tolist()))) for g, rows in directions.items()))
+        return with_signs(self, tuple((g, tuple(map(tuple, rows.tolist()))) for g, rows in directions.items()))
 
     def check_pair(self, a: PyTree, b: PyTree) -> None:
         """Raise `SpecError` unless `a` and `b` both fit the spec, and have the same shapes and kinds of numbers.
@@ -330,20 +214,7 @@ class PermutationSpec:
         to two networks that are compared weight by weight it must be the same: a size of 1 would broadcast without a
         word.
         """
-        one, two = self._fitting(a, "a"), self._fitting(b, "b")
-        if list(map(_numbers, one)) == list(map(_numbers, two)):
-            return
-        for path, x, y in zip(self.paths, one, two, strict=True):
-            if np.shape(x) != np.shape(y):
-                raise SpecError(
-                    f"a and b must have the same shapes, but a{path} is {np.shape(x)} and b{path} is {np.shape(y)}; "
-                    "build both networks with the same inputs and outputs"
-                )
-            if kind(x) != kind(y):
-                raise SpecError(
-                    f"a and b must hold the same kinds of numbers, but a{path} is {kind(x)} ({jnp.result_type(x)}) and "
-                    f"b{path} is {kind(y)} ({jnp.result_type(y)}); convert one of the networks"
-                )
+        check_pair(self, a, b)
 
     def blocks(self, params: PyTree) -> list[Block]:
         """The parameters as arrays with one axis a factor; `assemble` is the inverse.
@@ -424,116 +295,6 @@ class PermutationSpec:
         lines = [f"  {path}: {leaf}" for path, leaf in zip(self.paths, self.written, strict=True)]
         kinds = f", kinds={dict(self.kinds)}" if self.has_kinds else ""
         return f"PermutationSpec(sizes={dict(self.sizes)}{kinds}\n" + "\n".join(lines) + ")"
-
-
-# the same object for the same question: what is kept for a spec is found by its identity, which costs nothing
-
-
-@functools.lru_cache(256)
-def _narrowed(spec: PermutationSpec, names: tuple[str, ...]) -> PermutationSpec:
-    kinds = {g: _part(kind, names) for g, kind in spec.kinds.items()}
-
-    def part(group, power):
-        kind = kinds[group]
-        return Power(power.scale if kind in SCALED else (), power.sign if kind in SIGNED else ())
-
-    return _with_powers(spec, kinds, part)
-
-
-@functools.lru_cache(256)
-def _with_signs(spec: PermutationSpec, flipped: tuple) -> PermutationSpec:
-    directions = dict(flipped)
-    kinds = {g: kind if directions.get(g, (0,)) else "permutation" for g, kind in spec.kinds.items()}
-
-    def combined(group, power):
-        if group not in directions:
-            return power
-        odd = (sum(x * y for x, y in zip(row, power.sign, strict=True)) % 2 for row in directions[group])
-        return Power(power.scale, tuple(odd))
-
-    return _with_powers(spec, kinds, combined) if directions else spec
-
-
-def _with_powers(
-    spec: PermutationSpec, kinds: Mapping[str, str], change: Callable[[str, Power], Power]
-) -> PermutationSpec:
-    """The same spec with these kinds, and powers that `change(group, power)` gives."""
-
-    def changed(factor, *_):
-        name, text = split_name(factor)
-        if spec.kinds.get(name, "permutation") == "permutation":
-            return factor
-        power = parse_power(spec.kinds[name], text or "1")
-        new = change(name, power)
-        return factor if new == power else f"{name}^{power_text(new)}".removesuffix("^")
-
-    bounds = spec.bounds if kinds == spec.kinds else None
-    return _like(spec, [axes.relabelled(changed) for axes in spec.written], kinds=kinds, bounds=bounds)
-
-
-def _like(spec: PermutationSpec, written: Sequence[Axes], **changes: Any) -> PermutationSpec:
-    """The spec with these axes, and with these parts in place of its own."""
-    parts = ("batch", "fixed", "kinds", "statistics", "notes", "unknown", "bounds")
-    kept = {name: getattr(spec, name) for name in parts}
-    return PermutationSpec(spec.treedef.unflatten(written), spec.sizes, **{**kept, **changes})
-
-
-def _without_powers(axes: Any) -> Any:
-    return axes.relabelled(lambda factor, *_: split_name(factor)[0]) if isinstance(axes, Axes) else axes
-
-
-def _part(kind: str, names: Collection[str]) -> str:
-    """What is left of a kind where only these are wanted."""
-    of = {"monomial": ("sign", "scale"), "linear": ("orthogonal",)}
-    parts = [name for name in of.get(kind, ()) if name in names]
-    return kind if kind in names or len(parts) == 2 else parts[0] if parts else "permutation"
-
-
-def _shape(leaf: Any) -> tuple[int, ...]:
-    return leaf.shape if hasattr(leaf, "shape") else np.shape(leaf)
-
-
-def _numbers(leaf: Any) -> tuple[tuple[int, ...], Any]:
-    """Shape and type of an array; for other leaves, which may have neither, nothing that is equal to another's."""
-    return (leaf.shape, leaf.dtype) if hasattr(leaf, "dtype") else (np.shape(leaf), object())
-
-
-@functools.lru_cache(4096)
-def _misfit(spec: PermutationSpec, shapes: tuple[tuple[int, ...], ...]) -> str:
-    """The first of these shapes that the spec does not describe, its path and why; nothing where there is none."""
-    for path, axes, expected_shape, shape in zip(spec.paths, spec.leaves, spec._lengths, shapes, strict=True):
-        if len(shape) != len(axes.dims):
-            return f"{path}: the spec says {len(axes.dims)} dimensions ({axes}), found shape {shape}"
-        for d, expected in enumerate(expected_shape):
-            if expected not in (None, shape[d]):
-                return (
-                    f"{path}: dimension {d} must be {axes.text(d)} = {expected}, found {shape[d]} in shape {shape}; "
-                    "were the networks built with the same widths?"
-                )
-    return ""
-
-
-def kind(leaf: Any) -> str:
-    """Which kind of numbers a leaf holds: float, complex, integer or bool; or "a random key"."""
-    return kind_of(dtype_of(leaf))
-
-
-def dtype_of(leaf: Any) -> Any:
-    """The type of an array, or the one that JAX gives a number."""
-    # most leaves know their type: to ask JAX for it takes longer than all else that is asked of them
-    return leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
-
-
-@functools.cache
-def kind_of(dtype: Any) -> str:
-    """`kind` of arrays of this type."""
-    kinds = {"float": jnp.floating, "complex": jnp.complexfloating, "integer": jnp.integer, "bool": jnp.bool_}
-    return next((name for name, of in kinds.items() if jnp.issubdtype(dtype, of)), "a random key")
-
-
-def _first(paths, shown=5):
-    more = f" and {len(paths) - shown} more" if len(paths) > shown else ""
-    return f"{paths[:shown]}{more}" if paths else "nothing"
 
 
 def _decode_named(data, kind, text):

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dwalign.symmetry.spec import dtype_of
+from dwalign.symmetry.dtypes import dtype_of
 from dwalign.symmetry.weights import wide
 
 PyTree = Any

@@ -22,9 +22,10 @@ import numpy as np
 
 from dwalign.files import LazyArray
 from dwalign.symmetry.axes import namespace
+from dwalign.symmetry.dtypes import dtype_of, kind_of
 from dwalign.symmetry.finite import all_finite, count_values
 from dwalign.symmetry.powers import Power
-from dwalign.symmetry.spec import Block, PermutationSpec, dtype_of, kind_of
+from dwalign.symmetry.spec import Block, PermutationSpec
 
 PyTree = Any
 Role = Literal["weight", "fixed", "statistic", "carried"]

@@ -10,11 +10,12 @@ import pytest
 
 from dwalign.assignment import hungarian
 from dwalign.encoders.probe import ProbeEncoder
-from dwalign.matching import activation_matching, activation_matching_correlation
+from dwalign.matching import activation_matching, activation_matching_correlation, matched
 from dwalign.networks import mlp
-from dwalign.program import Data, Units, make_capture
-from dwalign.symmetry import Axes, PermutationSpec, SpecError, permute
+from dwalign.program import Data, Units, make_capture, network
+from dwalign.symmetry import Axes, PermutationSpec, SpecError, permute, random_perms
 from tests import drawn
+from tests.matching.test_kinds import norm
 
 NET = mlp(9, (8, 7), 3)
 PARAMS = drawn.started(NET.init)
@@ -67,6 +68,42 @@ def test_equivariance(name, wrap):
     features = jax.tree.map(np.asarray, encode(params))
     assert features.keys() == spec.sizes.keys()
     chex.assert_trees_all_close(encode(permute(spec, params, perms)), permute(tree, features, perms), atol=1e-4)
+
+
+def grouped(p, x):
+    """Queries that share a basis with their key and value, behind a stream with a gain."""
+    h = norm(x @ p["in"])
+    one = h * p["gain"][None]
+    keys, values = (jnp.einsum("mi,ihd->mhd", one, p[name]) for name in "kv")
+    seen = jax.nn.sigmoid(jnp.einsum("mi,ihqd,mhd->mhq", one, p["q"], keys))
+    return jnp.einsum("mhq,mhd,hqdo->mo", seen, values, p["o"]) + h @ p["out"]
+
+
+def test_features_flip_and_turn_with_their_units():
+    """Signs of a stream that differ from place to place, and bases that queries share."""
+    shapes = {"in": (5, 6), "gain": (6,), "k": (6, 2, 3), "v": (6, 2, 3), "q": (6, 2, 3, 3), "o": (2, 3, 3, 2)}
+    params, inputs = drawn.named(**shapes, out=(6, 2)), drawn.normal(7, 5, seed=2)
+    net = matched(network(grouped, params, inputs, kinds="all"))
+    spec, batch = net.spec, {g: net.spec.batch.get(g, ()) for g in net.spec.sizes}
+    kinds = {(spec.kinds[g], len(batch[g])) for g in spec.sizes}
+    assert kinds == {("sign", 0), ("permutation", 0), ("permutation", 1), ("orthogonal", 1)}
+    encoder = ProbeEncoder(spec, capture=net.capture, inputs=inputs, features=4, rounds=1)
+    variables = drawn.started(encoder.init, params)
+    element = random_perms(spec, np.random.default_rng(1))
+    encode = jax.jit(lambda p: encoder.apply(variables, p))
+    before, after = (jax.tree.map(np.asarray, encode(p)) for p in (params, permute(spec, params, element)))
+    for g, x in before.items():
+        own = element[g]
+        if spec.kinds[g] == "orthogonal":
+            moved = np.einsum("...ij,...jd->...id", own, x)
+        elif spec.kinds[g] == "sign":
+            odd = np.array(spec.characters[g], bool)
+            moved = x[own.perm] * np.where(odd[None], own.sign[:, None], 1).prod(-1)[..., None]
+        else:
+            moved = np.take_along_axis(x, own[..., None], -2)
+        for h in batch[g]:
+            moved = moved[element[h]]
+        np.testing.assert_allclose(after[g], moved, atol=1e-5 * np.abs(x).max(), err_msg=g)
 
 
 @pytest.mark.parametrize("centred", [False, True], ids=["inner products", "correlations"])
@@ -146,8 +183,8 @@ def test_dead_units_have_finite_gradients():
     dead["params"]["dense_1"]["bias"][:] = 0
     total = lambda v, p: sum(jnp.sum(jnp.tanh(x)) for x in encoder.apply(v, p).values())
     slopes = jax.jit(jax.value_and_grad(total, (0, 1)))
-    for network in (dead, jax.tree.map(np.zeros_like, params)):
-        value, grads = slopes(variables, network)
+    for one in (dead, jax.tree.map(np.zeros_like, params)):
+        value, grads = slopes(variables, one)
         chex.assert_tree_all_finite((value, grads))
 
 

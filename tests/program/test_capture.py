@@ -72,7 +72,6 @@ def test_units_move_with_their_permutation_and_outputs_are_those_of_the_network(
     (out, units), (moved_out, moved) = (observed(name, p, x) for p in (params, permute(spec, params, perms)))
     chex.assert_trees_all_close(out, jax.jit(apply)(params, x), atol=1e-5)
     chex.assert_trees_all_close(moved_out, out, atol=1e-4)
-    chex.assert_trees_all_equal(units.linear, moved.linear)
     for before, after in zip(units[:3], moved[:3], strict=True):
         assert before.keys() == after.keys() == spec.sizes.keys()
         for g, n in spec.sizes.items():

@@ -108,6 +108,51 @@ def put(values=lambda v: v, at=lambda at: at, zeros=jnp.zeros_like, scores=jax.n
     return apply
 
 
+def looked_up(weight=lambda v: v, rows=lambda t, at: t[at], sums="bk,bkd->bd", scores=jax.nn.relu):
+    """What a sparse autoencoder reads: the rows of the largest units, each times its value."""
+
+    def apply(h, t):
+        found, at = jax.lax.top_k(scores(h), 2)
+        return jnp.einsum(sums, weight(found), rows(t, at))
+
+    return apply
+
+
+def summed(weigh):
+    """Of the values and the rows beside them."""
+    return lambda h, t: (lambda v, at: weigh(v, t[at]).sum(1))(*jax.lax.top_k(jax.nn.relu(h), 2))
+
+
+def two_layers(h, t):
+    v, at = jax.lax.top_k(jax.nn.relu(h), 2)
+    return jnp.einsum("bkd,bkde->be", v[..., None] * t[at], (t[:, :, None] * t[:, None])[at])
+
+
+in_pairs = lambda h: h.reshape(len(h) // 2, 2, -1)
+row = lambda h: h.sum(1, keepdims=True)
+WEIGHTED = {
+    "a product": looked_up(),
+    "taken": looked_up(rows=lambda t, at: jnp.take(t, at, axis=0)),
+    "columns of the transposed": looked_up(rows=lambda t, at: t.T[:, at], sums="bk,dbk->bd"),
+    "turned": looked_up(lambda v: v.T, lambda t, at: t[at.T], "kb,kbd->bd"),
+    "times and summed": summed(lambda v, rows: v[..., None] * rows),
+    "one by one": lambda h, t: jax.vmap(lambda one: (lambda v, at: v @ t[at])(*jax.lax.top_k(one, 2)))(jax.nn.relu(h)),
+    "shares": looked_up(lambda v: v / (v.sum(1, keepdims=True) + 1e-6)),
+    "squares": looked_up(jnp.square),
+    "times what is the same for all": looked_up(lambda v: jnp.tanh(v) * 3 * v.max(1, keepdims=True)),
+    "in half precision": looked_up(lambda v: v.astype(jnp.bfloat16).astype(v.dtype)),
+    "with a skip": lambda h, t: looked_up()(h, t) + jnp.tanh(h) @ t,
+    "two layers of each": two_layers,
+    "in pairs": lambda h, t: jnp.einsum(
+        "bck,bckd->bcd", *(lambda v, at: (v, t[at]))(*jax.lax.top_k(in_pairs(jax.nn.relu(h)), 2))
+    ),
+    "put back": put(),
+    "put back squared": put(jnp.square),
+    "put back turned": lambda h, t: (
+        (lambda v, at: jnp.zeros_like(h).at[jnp.arange(len(h))[None], at.T].set(v.T))(*jax.lax.top_k(jax.nn.relu(h), 2))
+        @ t
+    ),
+}
 row = lambda h: h.sum(1, keepdims=True)
 TIES = {
     "behind a ReLU": lambda h, t: t[largest(jax.nn.relu(h))],
@@ -124,7 +169,38 @@ TIES = {
         (lambda found, at: jnp.zeros((2, 4)).at[jnp.arange(2)[None], at].set(found))(*jax.lax.top_k(jax.nn.relu(h), 2))
         @ t
     ),
+    "ranks in rows": lambda h, t: (
+        (lambda found, at: jnp.zeros((2, 4)).at[jnp.arange(2)[:, None], at.T].set(found.T))(
+            *jax.lax.top_k(jax.nn.relu(h), 2)
+        )
+        @ t
+    ),
     "into ones": put(zeros=jnp.ones_like),
+    "put back with something added": put(lambda v: v + 1),
+    "shares of all": looked_up(jax.nn.softmax),
+    "a constant added": looked_up(lambda v: v + 0.5),
+    "no less than something": looked_up(lambda v: jnp.maximum(v, 0.5)),
+    "cosines": looked_up(jnp.cos),
+    "weights in another order": looked_up(lambda v: v[:, ::-1]),
+    "weights of other rows": looked_up(lambda v: v[::-1]),
+    "all by the largest": looked_up(lambda v: jnp.broadcast_to(v[:, :1], v.shape)),
+    "all by their sum": looked_up(lambda v: jnp.broadcast_to(row(v), v.shape)),
+    "other rows": looked_up(rows=lambda t, at: t[at[:, ::-1]]),
+    "rows that were turned": looked_up(rows=lambda t, at: t[at][::-1]),
+    "every row with every weight": looked_up(sums="bk,bjd->bd"),
+    "values of other units": looked_up(scores=lambda h: jax.nn.relu(h) - jax.nn.relu(-h).min(1, keepdims=True) + 1),
+    "rows summed on the way": summed(lambda v, rows: v[..., None] * jax.lax.cumsum(rows, 1, reverse=True)),
+    "the row besides": summed(lambda v, rows: v[..., None] * rows + 0.5 * rows),
+    "added to rows": summed(lambda v, rows: jnp.tanh(v[..., None] + rows)),
+    "looked up twice": lambda h, t: (lambda v, at: jnp.einsum("bk,bkd->bd", v, t[at]) + t[at[:, 1]])(
+        *jax.lax.top_k(jax.nn.relu(h), 2)
+    ),
+    "pairs that change places": lambda h, t: jnp.einsum(
+        "bkc,bckd->bd", *(lambda v, at: (v, t[at]))(*jax.lax.top_k(in_pairs(jax.nn.relu(h)), 2))
+    ),
+    "by the largest of fewer": lambda h, t: jnp.einsum(
+        "bk,bkd->bd", jax.lax.top_k(h, 2)[0], t[jax.lax.top_k(jax.nn.relu(h), 2)[1]]
+    ),
     "masked rows": lambda h, t: t[largest(h * (row(h) > 0))],
     "masked units": lambda h, t: t[largest(h * (h > 0))],
     "rows that are left out": lambda h, t: t[largest(jnp.where(row(h) > 0, h, 0))],
@@ -143,6 +219,23 @@ def test_units_that_may_all_be_zero_are_not_told_apart(name):
     assert not infer_spec(lambda p, x: TIES[name](x @ p["up"], p["down"]), params, x).sizes
     moved = {"up": params["up"][:, ::-1], "down": params["down"][::-1]}
     assert jnp.max(jnp.abs(apply(params) - apply(moved))) > 0.1
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_zeros_that_multiply_what_was_looked_up_need_no_order(name):
+    """The same to the last digits of double precision, on many inputs that leave fewer units active than are taken."""
+    apply = lambda p, x: WEIGHTED[name](x @ p["up"], p["down"])
+    params, x = weights(up=(5, 4), down=(4, 2)), drawn.normal(200, 5)
+    assert ((x @ params["up"] > 0).sum(1) < 2).sum() > 50
+    spec = infer_spec(apply, params, x)
+    assert [str(axes) for axes in spec.leaves] == ["h0, _", "_, h0"]
+    certify(spec, apply, params, x)
+    with jax.enable_x64(True):
+        wide = {name: np.float64(w) for name, w in params.items()}
+        moved = {"up": wide["up"][:, ::-1], "down": wide["down"][::-1]}
+        before, after = (jax.jit(apply)(p, np.float64(x)) for p in (wide, moved))
+    assert np.abs(before).max() > 0.1
+    np.testing.assert_allclose(after, before, rtol=1e-12, atol=1e-12)
 
 
 def test_experts_and_the_units_inside_of_them():

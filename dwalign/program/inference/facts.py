@@ -19,6 +19,20 @@ CONSTANT = Reason("a constant of the program that differs from position to posit
 _STANDARD = sysconfig.get_paths()["stdlib"]
 
 
+class Largest(NamedTuple):
+    """The values that a `top_k` finds, and the axes of another value that run along with them (`ties`).
+
+    Attributes:
+      number: of these values.
+      axis: of these values, along which they are sorted.
+      along: for each of their axes that of the other value, None for one of size 1.
+    """
+
+    number: int
+    axis: int
+    along: tuple[int | None, ...]
+
+
 class Positions(NamedTuple):
     """What the entries of an integer value number (`positions`).
 
@@ -26,16 +40,17 @@ class Positions(NamedTuple):
       atoms: the dimension of whose units they are positions; for index vectors one a column, None for other numbers.
       kind: "at" for those of one dimension; "own" for those of a dimension of the value itself, in order; "each" for
         those of one dimension, every one once along `axis`; "columns" for index vectors; "moved" for numbers computed
-        from them, harmless until they are used; "never" for a truth value that is false wherever they point.
+        from them, harmless until they are used; "never" for a truth value that is false wherever they point; "rows" for
+        a value that was looked up at them.
       cause: the primitive that found them.
-      ties: where they may be any of several zeros, the number of the value that was looked through.
+      ties: where they may be those of any of several zeros, the values that were found there.
     """
 
     atoms: tuple[Atom | None, ...]
     kind: str
     cause: str
     axis: int | None = None
-    ties: int | None = None
+    ties: Largest | None = None
 
 
 class Choice(NamedTuple):
@@ -118,10 +133,10 @@ class Facts:
     `steps` are all equations and what loops and branches hand on;
     `zeros` are the numbers of constants that are zero throughout, `gaps` of those that are zero somewhere;
     `held` are the numbers of values that are others in another shape, `orders` say by what the positions are sorted,
-    `stretches` by what rows are (`stretches`);
+    `stretches` by what rows are (`stretches`), `vanishing` of the values with which they are zero (`ties`);
     `numbers` are those of the values that are known to be the same when computed again, `indexed` for indices what
     they pick from and where they are computed, `columns` for index vectors the values put side by side, `known` for
-    whole numbers that the program fixes these.
+    whole numbers that the program fixes these, `scalars` what constants of one number are.
     """
 
     def __init__(self) -> None:
@@ -141,9 +156,11 @@ class Facts:
         self.held: dict[int, int] = {}
         self.orders: dict[int, int] = {}
         self.stretches: dict[int, int] = {}
+        self.vanishing: dict[int, set[Largest]] = {}
         self.indexed: dict[int, Index] = {}
         self.columns: dict[int, Sequence[Occurrence]] = {}
         self.known: dict[int, np.ndarray] = {}
+        self.scalars: dict[int, float] = {}
         self._counted = itertools.count()
 
     def number(self, key: Any = None) -> int:

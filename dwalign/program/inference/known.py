@@ -42,6 +42,8 @@ def constant_number(facts: Facts, value: Any) -> int:
         facts.zeros.add(number)
     if not array.all():
         facts.gaps.add(number)
+    if array.ndim == 0 and not np.iscomplexobj(array):
+        facts.scalars[number] = float(array)
     _keep(facts, number, array)
     return number
 

@@ -4,9 +4,6 @@ A row of `up[idx]` holds the hidden units of one expert. The value has no dimens
 units change places as those of the expert that `idx` names in this row. Where values meet that the same index picked,
 position by position, the units of each expert can be permuted by themselves; where they do not, all experts share one
 permutation. Two computations of an index are the same where the same primitives made them of the same values.
-
-Which dimensions of an equation run along with one another is asked of its rule: applied to fresh dimensions it says
-which of these are the same, and which come out as they went in.
 """
 
 import itertools
@@ -14,9 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from dwalign.program.inference.atoms import Atom, find, fresh, is_uniform, leaves
+from dwalign.program.inference.atoms import Atom, find, is_uniform, leaves
 from dwalign.program.inference.facts import Choice, Dims, Facts, Index, Occurrence
-from dwalign.program.inference.rules import RULES, shapes, unknown
+from dwalign.program.inference.marks import marked
+from dwalign.program.inference.rules import shapes
 from dwalign.program.inference.stretches import chosen
 
 # the number of an index, and the dimensions of the equation that run along with its own
@@ -41,8 +39,7 @@ def choices(facts: Facts, eqn, operands: Sequence[Occurrence], outs: int) -> lis
     picks = PICKS.get(eqn.primitive.name, lambda eqn: [])(eqn)
     if not picks and not any(one.choices for one in operands):
         return [()] * outs
-    marks = [[None if n == 1 else fresh(n) for n in shape] for shape in shapes(eqn.invars)]
-    made = _marked(facts, eqn, operands, marks)
+    marks, made = marked(facts, eqn, operands)
     cut = eqn.primitive.name == "slice"
     goes: list[dict[int, dict[Key, Atom]]] = [{} for _ in operands]
     for dims, one, out in zip(marks, operands, goes, strict=True):
@@ -88,14 +85,6 @@ def _column(facts: Facts, index: Occurrence, column: int | None) -> tuple[Occurr
     """A column of index vectors; those of several values side by side are these."""
     apart = facts.columns.get(index.number)
     return (index, column) if apart is None or column is None else (apart[column], 0)
-
-
-def _marked(facts: Facts, eqn, operands, marks) -> list[Dims]:
-    """What the rule of the equation makes of dimensions about which nothing is known."""
-    aside = Facts()
-    aside.calls, aside.known = facts.calls, facts.known
-    aside.operands = [one._replace(dims=dims, positions=None) for one, dims in zip(operands, marks, strict=True)]
-    return RULES.get(eqn.primitive.name, unknown)(aside, eqn, [list(dims) for dims in marks])
 
 
 def _agreed(facts: Facts, operands, marks, goes) -> dict[Atom, dict[Key, Atom]]:

@@ -12,13 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
-from dwalign.program.inference.atoms import Atom, find, fresh, is_uniform, leaves, partly_uniform, pinned
+from dwalign.program.inference.atoms import Atom, find, fresh, leaves, partly_uniform, pinned
 from dwalign.program.inference.distinct import EVER, ZERO, equal
-from dwalign.program.inference.facts import Dims, Facts, Occurrence, Positions
+from dwalign.program.inference.facts import Dims, Facts, Largest, Occurrence, Positions
+from dwalign.program.inference.known import numbers
 
-# what keeps the order of entries that stay as many as they are, and what makes indices of positions
-KEEP = {"broadcast_in_dim", "convert_element_type", "copy", "expand_dims", "reshape", "squeeze", "stop_gradient"}
-NORMALISE = {"add", "concatenate", "lt", "select_n"}
 Follow = Callable[..., list[Positions | None]]
 FOLLOW: dict[str, Follow] = {}
 
@@ -33,58 +31,10 @@ def follow(*names: str) -> Callable[[Follow], Follow]:
 
 def numbered(facts: Facts, eqn, operands: Sequence[Occurrence], outs: Sequence[Dims]) -> list[Positions | None]:
     """What the results of an equation number; what an equation counts with is pinned."""
-    _use(facts, eqn, operands)
     if eqn.primitive.name in FOLLOW:
         return FOLLOW[eqn.primitive.name](facts, eqn, operands, outs)
     count(facts, eqn, operands)
     return [None] * len(outs)
-
-
-def _use(facts: Facts, eqn, operands: Sequence[Occurrence]) -> None:
-    """Positions that may be those of any of several zeros go nowhere but to where these are put back."""
-    name = eqn.primitive.name
-    entries = lambda var: [n for n in var.aval.shape if n > 1]
-    for k, one in enumerate(operands):
-        if one.positions is None or one.positions.ties is None or one.positions.kind in ("never", "moved"):
-            continue
-        same = name in KEEP and entries(eqn.invars[k]) == entries(eqn.outvars[0])
-        if not (same or name in NORMALISE or (k == 1 and _puts_back(facts, eqn, operands))):
-            count(facts, eqn, [one])
-
-
-def _puts_back(facts: Facts, eqn, operands: Sequence[Occurrence]) -> bool:
-    """Whether the largest of a value, as they are, take their places in zeros."""
-    if eqn.primitive.name not in ("scatter", "scatter-add") or operands[0].number not in facts.zeros:
-        return False
-    positions, made = operands[1].positions, operands[2].origin
-    while made is not None and made.primitive == "convert_element_type":
-        made = made.operands[0].origin
-    looked = made.operands[0].number if made is not None and made.primitive == "top_k" else None
-    return (
-        positions is not None
-        and looked == positions.ties
-        and (eqn.primitive.name != "scatter" or _apart(facts, eqn, operands[1]))
-    )
-
-
-def _apart(facts: Facts, eqn, index: Occurrence) -> bool:
-    """Whether no two index vectors, each for one of the largest, name the same place: the last would take it."""
-    batching = getattr(eqn.params["dimension_numbers"], "scatter_indices_batching_dims", ())
-    apart = {*batching, len(index.dims) - 2}
-    for column in filter(_counts, facts.columns.get(index.number, ())):
-        apart |= {axis for axis, atom in enumerate(column.dims) if atom is not None and not is_uniform(atom)}
-    return all(axis in apart for axis, atom in enumerate(index.dims[:-1]) if atom is not None)
-
-
-def _counts(one: Occurrence) -> bool:
-    """Whether a value numbers the rows that it lies in."""
-    while one.origin is not None and one.origin.primitive != "iota":
-        name, operands = one.origin
-        never = name == "select_n" and operands[0].positions is not None and operands[0].positions.kind == "never"
-        if not (never or name in KEEP):
-            return False
-        one = operands[1 if never else 0]
-    return one.origin is not None
 
 
 def count(facts: Facts, eqn, operands: Sequence[Occurrence]) -> None:
@@ -114,7 +64,7 @@ def columns(facts: Facts, one: Occurrence, number: int, eqn) -> list[Atom | None
         return list(positions.atoms)
     last = one.dims[-1] if one.dims else None
     atoms = [*(leaf for atom in positions.atoms if atom is not None for leaf in leaves(atom))]
-    if positions.kind == "moved" or (last is not None and set(leaves(last)) & set(atoms)):
+    if positions.kind in ("moved", "rows") or (last is not None and set(leaves(last)) & set(atoms)):
         count(facts, eqn, [one])
         return [None] * number
     return [positions.atoms[0]] * number
@@ -136,16 +86,19 @@ def own(facts, eqn, operands, outs):
     return [Positions((atom,), "own", "iota")]
 
 
-def _largest(facts, eqn, one: Occurrence, axis: int) -> Positions | None:
-    """The positions of the largest entries, as long as these are the only ones of their values."""
+def _largest(facts, eqn, one: Occurrence, axis: int, ties: Largest | None = None) -> Positions | None:
+    """The positions of the largest entries, which are `ties`, as long as these are the only ones of their values.
+
+    Those that are zero may be any of several where it is seen what is done with them.
+    """
     atom = one.dims[axis]
     if atom is None or pinned(atom):
         return None
     name, units = eqn.primitive.name, leaves(atom)
     apart = find(atom).kind != "product" and len(set(units)) == len(units) and not partly_uniform(atom)
     often = equal(facts, one, atom) if apart else EVER
-    tied = name == "top_k" and often == ZERO
-    return Positions((atom,), "at" if tied or often < ZERO else "moved", name, ties=one.number if tied else None)
+    tied = ties if often == ZERO else None
+    return Positions((atom,), "at" if tied or often < ZERO else "moved", name, ties=tied)
 
 
 @follow("argmax", "argmin")
@@ -158,7 +111,10 @@ def argument(facts, eqn, operands, outs):
 @follow("top_k")
 def top_k(facts, eqn, operands, outs):
     count(facts, eqn, operands)
-    return [None, _largest(facts, eqn, operands[0], eqn.params.get("axis", -1))]
+    number, axis = numbers(facts, eqn, operands)[0], eqn.params.get("axis", -1) % len(outs[0])
+    values = Largest(number, axis, tuple(None if atom is None else k for k, atom in enumerate(outs[0])))
+    facts.vanishing[number] = {values}
+    return [None, _largest(facts, eqn, operands[0], axis, values)]
 
 
 def put_back(eqn, operands: Sequence[Occurrence]) -> Atom | None:

@@ -13,10 +13,11 @@ from dwalign.program.inference.facts import CONSTANT, Dims, Facts, Occurrence, O
 from dwalign.program.inference.families import families
 from dwalign.program.inference.known import constant_number, numbers
 from dwalign.program.inference.picks import choices, of_either, of_row
-from dwalign.program.inference.positions import again, count, elsewhere, numbered, together
+from dwalign.program.inference.positions import again, count, elsewhere, together
 from dwalign.program.inference.rules import RULES, shapes, unknown
 from dwalign.program.inference.stretches import stretches
 from dwalign.program.inference.structure import tie
+from dwalign.program.inference.ties import settled, vanish
 
 INPUT = Reason("an input of the program")
 OUTPUT = Reason("an output of the program")
@@ -157,7 +158,8 @@ def _apply(facts: Facts, eqn, ins, here: Place, loops, observable) -> list[Occur
     if name not in MOVES and not fixed:
         facts.used += [operand.dims for operand in ins]
     dims = RULES.get(name, unknown)(facts, eqn, [operand.dims for operand in ins])
-    positions, own = numbered(facts, eqn, ins, dims), numbers(facts, eqn, ins)
+    positions, own = settled(facts, eqn, ins, dims), numbers(facts, eqn, ins)
+    vanish(facts, eqn, ins, own)
     stretches(facts, eqn, ins, positions, own)
     found = dims, positions, own, choices(facts, eqn, ins, len(dims))
     outs = [

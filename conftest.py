@@ -2,8 +2,10 @@
 
 import atexit
 import gc
+import importlib
 import os
 from importlib import metadata
+from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = " ".join(
@@ -26,6 +28,18 @@ jax.config.update("jax_disable_most_optimizations", True)
 # traces are many small objects that live as long as their programs: looking through them again and again takes as long
 # as every fourteenth test
 gc.set_threshold(20_000, 20, 20)
+
+ROOT = Path(__file__).parent
+
+
+def pytest_collect_file(file_path):
+    """A module that nothing has imported pytest executes itself, after its package, which may have just imported it.
+
+    Of its classes there would be two, and objects of one are none of the other.
+    """
+    is_module = file_path.suffix == ".py" and not file_path.stem.startswith("__")
+    if is_module and file_path.is_relative_to(ROOT / "dwalign"):
+        importlib.import_module(".".join(file_path.relative_to(ROOT).with_suffix("").parts))
 
 
 def pytest_unconfigure():

@@ -1,0 +1,24 @@
+"""Which numbers arrays hold."""
+
+import functools
+from typing import Any
+
+import jax.numpy as jnp
+
+
+def kind(leaf: Any) -> str:
+    """Which kind of numbers a leaf holds: float, complex, integer or bool; or "a random key"."""
+    return kind_of(dtype_of(leaf))
+
+
+def dtype_of(leaf: Any) -> Any:
+    """The type of an array, or the one that JAX gives a number."""
+    # most leaves know their type: to ask JAX for it takes longer than all else that is asked of them
+    return leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
+
+
+@functools.cache
+def kind_of(dtype: Any) -> str:
+    """`kind` of arrays of this type."""
+    kinds = {"float": jnp.floating, "complex": jnp.complexfloating, "integer": jnp.integer, "bool": jnp.bool_}
+    return next((name for name, of in kinds.items() if jnp.issubdtype(dtype, of)), "a random key")
