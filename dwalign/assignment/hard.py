@@ -4,7 +4,7 @@ import contextlib
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental.buffer_callback import buffer_callback
+from jax.extend.core import Primitive
+from jax.interpreters import batching, mlir
 from scipy.optimize import linear_sum_assignment
 
 from dwalign.assignment.augment import augmenting_paths
@@ -86,15 +88,16 @@ def plain_refusal() -> Iterator[None]:
 
 
 def _inside_a_program(scores: list[jax.Array]) -> list[jax.Array]:
-    out = [jax.ShapeDtypeStruct(jnp.shape(matrix)[:-1], jnp.int32) for matrix in scores]
+    return assign_p.bind(*scores)
 
+
+def _on_the_host(*scores: jax.Array) -> list[jax.Array]:
     def in_place(_, out, *buffers):
         for place, perm in zip(out, _solve(buffers), strict=True):
             np.asarray(place)[...] = perm
 
     # pure_callback hands its operands to the device once more, and waits for a thread that on one core is its own
-    on_cpu = buffer_callback(in_place, out, vmap_method="broadcast_all")
-    return jax.lax.platform_dependent(*scores, cpu=on_cpu, default=_on_the_device)
+    return buffer_callback(in_place, [jax.ShapeDtypeStruct(q.shape[:-1], jnp.int32) for q in scores])(*scores)
 
 
 def _on_the_device(*scores: jax.Array) -> list[jax.Array]:
@@ -107,6 +110,26 @@ def _on_the_device(*scores: jax.Array) -> list[jax.Array]:
         solved = jnp.split(augmenting_paths(jnp.concatenate(flat)), cuts)
         perms |= {k: perm.reshape(scores[k].shape[:-1]) for k, perm in zip(same, solved, strict=True)}
     return [perms[k] for k in range(len(scores))]
+
+
+def _batched(scores: Sequence[jax.Array], axes: Sequence[int | None]) -> tuple[list[jax.Array], list[int]]:
+    """All problems of a batch at once, as for the batches that the arrays have of their own."""
+    size = next(q.shape[axis] for q, axis in zip(scores, axes, strict=True) if axis is not None)
+    whole = [
+        jnp.broadcast_to(q[None], (size, *q.shape)) if axis is None else jnp.moveaxis(q, axis, 0)
+        for q, axis in zip(scores, axes, strict=True)
+    ]
+    return assign_p.bind(*whole), [0] * len(whole)
+
+
+# a primitive, so that of its two programs only that of the platform is traced, and neither is where nothing is compiled
+assign_p = Primitive("hungarian")
+assign_p.multiple_results = True
+assign_p.def_abstract_eval(lambda *scores: [jax.core.ShapedArray(q.shape[:-1], jnp.int32) for q in scores])
+assign_p.def_impl(lambda *scores: [jax.device_put(perm) for perm in _solve(scores)])
+batching.primitive_batchers[assign_p] = _batched
+mlir.register_lowering(assign_p, mlir.lower_fun(_on_the_device))
+mlir.register_lowering(assign_p, mlir.lower_fun(_on_the_host), platform="cpu")
 
 
 def _solve(scores) -> list[np.ndarray]:

@@ -37,11 +37,11 @@ def networks_of(asked: Any, subject: Subject, roles: Roles) -> Any:
             task=subject.task,
         )
     import jax
-    import jax.numpy as jnp
+    import numpy as np
 
     networks = subject.in_memory(dwalign.deep_align)
-    stacked = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *networks)
-    part = lambda begin, count: jax.tree.map(lambda leaf: leaf[begin : begin + count], stacked)
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *networks)
+    part = lambda begin, count: dwalign.symmetry.take_networks(stacked, slice(begin, begin + count))
     train, validation, test = map(part, (0, roles.train, roles.train + roles.validation), roles)
     return dwalign.zoo.Zoo(subject.network, train, validation, test, cached=True)
 

@@ -79,5 +79,7 @@ def deep_align(
             f"deep_align: the aligner was trained for {about(aligner.model.spec)}{len(aligner.model.spec.leaves)} "
             f"arrays, these networks have {about(spec)}{len(spec.leaves)}; train one for this architecture"
         )
-    one, two = features or (_learned(spec, params, key=key, aligner=aligner) for params in (a, b))
+    # one function, so that both networks take one trace
+    encode = jax.jit(lambda params: _learned(spec, params, key=key, aligner=aligner))
+    one, two = features or map(encode, (a, b))
     return Alignment(*aligner.model.apply(aligner.variables, a, one, b, two, method="align"))

@@ -1,6 +1,7 @@
 """Aligners from a few plain options, and back from a checkpoint."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -130,16 +131,15 @@ def fit_aligner(aligner: Aligner, network: Network) -> Aligner:
       SpecError: names what is missing or of another shape.
     """
     flat = lambda tree: {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-    needed, there = flat(variables_of(aligner.model, network)), flat(aligner.variables)
+    shapes = variables_of(aligner.model, network)
+    needed, there = flat(shapes), flat(aligner.variables)
     if wrong := [name for name, leaf in needed.items() if name not in there or there[name].shape != leaf.shape]:
         found = f"shape {there[wrong[0]].shape}" if wrong[0] in there else "nothing of this name"
         raise SpecError(
             f"fit_aligner: this network needs {wrong[0]} of shape {needed[wrong[0]].shape} (and {len(wrong) - 1} other "
             f"arrays), the aligner has {found}; train with shared=True on networks whose layers play the same roles"
         )
-    kept = jax.tree_util.tree_map_with_path(
-        lambda path, _: there[jax.tree_util.keystr(path)], variables_of(aligner.model, network)
-    )
+    kept = jax.tree_util.tree_map_with_path(lambda path, _: there[jax.tree_util.keystr(path)], shapes)
     return Aligner(aligner.model, kept)
 
 
@@ -154,4 +154,5 @@ def _probes(config: AlignerConfig, info: Mapping[str, Any]) -> jax.Array:
 
 def variables_of(model: DeepAlign, network: Network) -> PyTree:
     """The shapes of the model's variables."""
-    return jax.eval_shape(model.init, jax.random.key(0), network.params, network.params)
+    # all that is learned belongs to the encoder or is there from the setup
+    return jax.eval_shape(functools.partial(model.init, method="encode"), jax.random.key(0), network.params)

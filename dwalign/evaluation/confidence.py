@@ -8,7 +8,7 @@ logistic curve to how often partners are the right ones, and judges it on furthe
 import functools
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,7 +93,12 @@ def confidence(
     spec.check_pair(a, b)
     moved = permute(spec, b, perms)
     numbers = _numbers()["weights" if data is None else "activations"]
-    found = {group: _clear(alike, numbers) for group, alike in _alike(network, spec, a, moved, data, chunk)}
+    if data is None:
+        # signs and scales are applied already
+        found = _clear_each(unit_cosines(spec.with_kinds(), a, moved), numbers)
+    else:
+        check_network("confidence", network)
+        found = _respond_alike(network, chunk, a, moved, check_data("confidence", data).inputs, numbers)
     return Confidence(*({group: found[group][k] for group in spec.sizes} for k in range(3)))
 
 
@@ -117,13 +122,13 @@ def predict_chance(similarity: jax.Array, margin: jax.Array, numbers: Mapping[st
     return (1 + xp.tanh(odds / 2)) / 2
 
 
-def _alike(network, spec, a, moved, data, chunk) -> Iterator[tuple[str, jax.Array]]:
-    if data is None:
-        # signs and scales are applied already
-        return unit_cosines(spec.with_kinds(), a, moved)
-    check_network("confidence", network)
-    inputs = check_data("confidence", data).inputs
-    return iter(correlations(network, a, moved, inputs, chunk=chunk).items())
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _respond_alike(network, chunk, a, moved, inputs, numbers) -> dict[str, tuple[jax.Array, jax.Array, jax.Array]]:
+    return _clear_each(correlations(network, a, moved, inputs, chunk=chunk).items(), numbers)
+
+
+def _clear_each(alike: Iterable[tuple[str, jax.Array]], numbers: Mapping[str, float]) -> dict[str, tuple]:
+    return {group: _clear(one, numbers) for group, one in alike}
 
 
 def _clear(alike: jax.Array, numbers: Mapping[str, float]) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -26,6 +26,8 @@ def open_model(model: nn.Module, *inputs: PyTree, params: PyTree, key: Any, call
     taken = inspect.signature(model.__call__).parameters
     call = {name: value for name, value in EVALUATION.items() if name in taken} | call
 
+    # one program, where modules draw their parameters one by one
+    @jax.jit
     def init(key):
         return model.init(key, *inputs, **call)
 

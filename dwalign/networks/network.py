@@ -1,5 +1,6 @@
 """How a linen module comes to be a network."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,9 +19,12 @@ def from_module(model: nn.Module, example: jax.Array, config: Mapping[str, Any])
       config: what `build` needs to make it again.
     """
 
+    # one program each where they are called, and one trace for all who read them
+    @jax.jit
     def init(key):
         return model.init(key, example)
 
+    @functools.partial(jax.jit, inline=True)
     def apply(params, inputs):
         return model.apply(params, inputs)
 

@@ -175,9 +175,10 @@ def _runner(closed: ClosedJaxpr, leaves: Sequence, weights: int, often: bool):
         wide = last
         program, flops = _compiled(closed, leaves, wide, narrow, often)
     eps = max(float(jnp.finfo(dtype).eps) for dtype in {np.dtype(wide), *narrow})
+    types = [None if _extended(leaf) else wider(leaf.dtype, wide) for leaf in leaves]
 
     def run(leaves, jiggled=False):
-        values = [leaf if _extended(leaf) else np.asarray(leaf, wider(leaf.dtype, wide)) for leaf in leaves]
+        values = [leaf if to is None else np.asarray(leaf, to) for leaf, to in zip(leaves, types, strict=True)]
         if jiggled:
             values[:weights] = [_jiggled(value, eps) for value in values[:weights]]
         with _world(wide):

@@ -1,5 +1,7 @@
 """The parameters of an aligner, drawn in NumPy, and pairs that show the laws of alignments."""
 
+import functools
+
 import jax
 import numpy as np
 
@@ -12,7 +14,7 @@ COUNT = {"updates": 0.5, "spread": 2.0, "rate": 0.3}
 
 def untrained(model, params, seed=0):
     """Variables of which none has the value that it starts with, except for those of `COUNT`."""
-    variables = drawn.started(model.init, params, params, seed=seed)
+    variables = drawn.started(functools.partial(model.init, method="encode"), params, seed=seed)
     for name, leaf in variables["params"].items():
         kind = name.split("_")[0]
         if kind in COUNT:

@@ -49,7 +49,7 @@ def renewed(net, params, inputs, *, evaluated, trained=None, tolerance=1e-5):
     `evaluated(params)` and `trained(params)` are calls of the package itself, the latter with nothing dropped.
     """
     outputs, new = jax.jit(net.train)(params, inputs)
-    assert np.abs(net.apply(params, inputs) - outputs).max() > 1e-2
+    assert np.abs(jax.jit(net.apply)(params, inputs) - outputs).max() > 1e-2
     np.testing.assert_allclose(evaluated(new), outputs, atol=tolerance)
     if trained is not None:
         np.testing.assert_allclose(trained(params), outputs, atol=1e-5)

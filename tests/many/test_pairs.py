@@ -117,7 +117,8 @@ def by_processes(folder, count, devices):
     flags = {
         "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        # those of the suite, of which the last that says how many counts
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
     }
     command = [sys.executable, str(Path(__file__).with_name("process.py")), str(folder), address, str(count)]
     started = [subprocess.Popen([*command, str(k)], env=os.environ | flags) for k in range(count)]
@@ -128,7 +129,7 @@ def test_processes_and_devices_change_nothing(tmp_path):
     work(tmp_path / "one")
     by_processes(tmp_path / "two", 2, 4)
     one, two = (open_networks(tmp_path / home / "zoo") for home in ("one", "two"))
-    # the suite compiles with other flags
+    # divided among devices sums go in another order
     for x, y in zip(one, two, strict=True):
         chex.assert_trees_all_close(x, y, rtol=1e-5, atol=1e-7)
     one, two = (columns(open_alignments(tmp_path / home / "pairs")) for home in ("one", "two"))

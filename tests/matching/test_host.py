@@ -157,9 +157,8 @@ def test_scores_are_the_same_in_numpy_and_in_jax(spec, kind):
     perms = random_perms(spec, np.random.default_rng(2))
     if kind == "soft":
         perms = {g: 0.6 * p + 0.4 / spec.sizes[g] for g, p in to_matrices(perms).items()}
-    here, there = (
-        match_scores(spec, *(jax.tree.map(x, tree) for tree in (a, b, perms))) for x in (np.asarray, jnp.asarray)
-    )
+    score = functools.partial(match_scores, spec)
+    here, there = (solve(a, b, perms) for solve in (score, jax.jit(score)))
     assert all(isinstance(matrix, np.ndarray) for matrix in here.values())
     chex.assert_trees_all_close(here, there, rtol=1e-4, atol=1e-4)
 
@@ -181,7 +180,7 @@ def test_the_action_and_the_arithmetic_keep_numpy_in_numpy(spec):
         g, h = (random_perms(spec, np.random.default_rng(seed)) for seed in (2, 3))
         here = everything(a, b, g, h)
     assert not compiled and all(isinstance(leaf, np.ndarray | np.generic) for leaf in jax.tree.leaves(here))
-    there = everything(*(jax.tree.map(jnp.asarray, tree) for tree in (a, b, g, h)))
+    there = jax.jit(everything)(a, b, g, h)
     chex.assert_trees_all_close(here, there, rtol=1e-4, atol=1e-4)
 
 
@@ -212,16 +211,22 @@ def equations(jaxpr):
     return len(jaxpr.eqns) + sum(map(equations, nested))
 
 
+@functools.cache
+def fused(depth):
+    """Of so many blocks: the spec, and shapes of the parameters and of an element."""
+    net = transformer(vocabulary=11, length=4, dim=8, depth=depth, heads=2, width=8, fused=True)
+    shapes = lambda tree: jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+    return net.spec, shapes(net.params), shapes(identity(net.spec))
+
+
 @pytest.mark.parametrize("which", ["weight_matching", "match_scores", "permute"])
 def test_tracing_is_linear_in_depth_where_arrays_are_concatenated(which):
     def count(depth):
-        net = transformer(vocabulary=11, length=4, dim=8, depth=depth, heads=2, width=8, fused=True)
-        a = jax.eval_shape(net.init, jax.random.key(0))
-        perms = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), identity(net.spec))
+        spec, a, perms = fused(depth)
         run = {
-            "weight_matching": lambda a, b, _: weight_matching(net.spec, a, b, key=jax.random.key(0)),
-            "match_scores": lambda a, b, p: match_scores(net.spec, a, b, p),
-            "permute": lambda a, _, p: permute(net.spec, a, p),
+            "weight_matching": lambda a, b, _: weight_matching(spec, a, b, key=jax.random.key(0)),
+            "match_scores": lambda a, b, p: match_scores(spec, a, b, p),
+            "permute": lambda a, _, p: permute(spec, a, p),
         }[which]
         return equations(jax.make_jaxpr(run)(a, a, perms).jaxpr)
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-import dwalign.deepalign  # noqa: F401  a method that messages name
+import dwalign.deepalign.aligner  # noqa: F401  declares a method that messages name
 from dwalign.merging import merge_many, universe
 from dwalign.merging.frank_wolfe import climb
 from dwalign.networks import mlp, vgg
