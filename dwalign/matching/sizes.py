@@ -11,25 +11,26 @@ import jax
 import numpy as np
 
 from dwalign.files import put_off
-from dwalign.symmetry import Alignment, PermutationSpec, kind, leaf_roles
+from dwalign.symmetry import Alignment, PermutationSpec, kind, weight_leaves
 
 PyTree = Any
 # products of so many weights of this size, and sums of them, are in the range of float32
 NEAR = 32
 # float32 has normal numbers of these powers, and of their inverses
 MOST = 120
+# no network has so many weights
+MANY = 2.0**50
 
 
 def common_power(spec: PermutationSpec, a: PyTree, b: PyTree) -> int:
     """The power of two of the largest weight of both; 0 where that is near one, or nobody knows as they are traced."""
-    weights = [leaf for params in (a, b) for leaf in _weights(spec, params)]
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in weights):
+    found = [leaf for params in (a, b) for leaf in _floats(spec, params)]
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in found):
         return 0
     # one product an array tells that the largest is near one, of most networks
-    squares, count = sum(map(_square, weights)), sum(math.prod(leaf.shape) for leaf in weights)
-    if count * 2.0 ** (-2 * NEAR) < squares < 2.0 ** (2 * NEAR):
+    if MANY * 2.0 ** (-2 * NEAR) < sum(map(_square, found)) < 2.0 ** (2 * NEAR):
         return 0
-    largest = max(map(_largest, weights), default=0.0)
+    largest = max(map(_largest, found), default=0.0)
     power = math.frexp(largest)[1] if math.isfinite(largest) else 0
     return 0 if abs(power) <= NEAR else max(-MOST, min(power, MOST))
 
@@ -37,8 +38,8 @@ def common_power(spec: PermutationSpec, a: PyTree, b: PyTree) -> int:
 def divided(spec: PermutationSpec, params: PyTree, power: int) -> PyTree:
     """The weights over 2^power, in their types; all else as it is. What lies in files is divided when it is read."""
     divide = lambda array: np.asarray(array) * np.asarray(2.0**-power, array.dtype)
-    leaves, weights = spec.treedef.flatten_up_to(params), {id(leaf) for leaf in _weights(spec, params)}
-    return spec.treedef.unflatten([put_off(divide, leaf) if id(leaf) in weights else leaf for leaf in leaves])
+    leaves, found = spec.treedef.flatten_up_to(params), {id(leaf) for leaf in _floats(spec, params)}
+    return spec.treedef.unflatten([put_off(divide, leaf) if id(leaf) in found else leaf for leaf in leaves])
 
 
 def refuse_vanished(caller: str, power: int, found: Alignment) -> None:
@@ -57,10 +58,9 @@ def refuse_vanished(caller: str, power: int, found: Alignment) -> None:
         )
 
 
-def _weights(spec: PermutationSpec, params: PyTree) -> list[Any]:
-    """Those that are no integers."""
-    pairs = zip(leaf_roles(spec, params), spec.treedef.flatten_up_to(params), strict=True)
-    return [leaf for role, leaf in pairs if role == "weight" and kind(leaf) != "integer"]
+def _floats(spec: PermutationSpec, params: PyTree) -> list[Any]:
+    """The weights that are no integers."""
+    return [leaf for _, leaf in weight_leaves(spec, params) if kind(leaf) != "integer"]
 
 
 def _square(leaf: Any) -> float:

@@ -1,7 +1,10 @@
 from dwalign.symmetry.action import (
+    Move,
+    act_along,
     compose,
     identity,
     inverse,
+    moves,
     permute,
     permute_batch,
     permute_block,
@@ -11,7 +14,7 @@ from dwalign.symmetry.action import (
     transpose,
 )
 from dwalign.symmetry.alignment import Alignment
-from dwalign.symmetry.arithmetic import distance, inner_product, interpolate, mean, permute_blocks, perturb
+from dwalign.symmetry.arithmetic import distance, dot, inner_product, interpolate, mean, permute_blocks, perturb
 from dwalign.symmetry.axes import Axes, SpecError, Sum, Turns, contract, namespace
 from dwalign.symmetry.compare import correspondence
 from dwalign.symmetry.elements import Monomial, is_hard, order_of
@@ -31,9 +34,11 @@ from dwalign.symmetry.weights import (
     check_finite,
     leaf_roles,
     numbers,
+    real,
     store,
     voting_blocks,
     weight_blocks,
+    weight_leaves,
     wide,
     widen,
 )
@@ -43,6 +48,7 @@ __all__ = [
     "Alignment",
     "Axes",
     "Block",
+    "Move",
     "Note",
     "Monomial",
     "PermutationSpec",
@@ -51,6 +57,7 @@ __all__ = [
     "Sum",
     "Turns",
     "Weight",
+    "act_along",
     "block_roles",
     "canonical",
     "check_finite",
@@ -63,6 +70,7 @@ __all__ = [
     "count_networks",
     "count_values",
     "distance",
+    "dot",
     "dtype_of",
     "find_statistics",
     "free_signs",
@@ -77,6 +85,7 @@ __all__ = [
     "leaf_roles",
     "leaf_weights",
     "mean",
+    "moves",
     "moving_share",
     "namespace",
     "numbers",
@@ -89,6 +98,7 @@ __all__ = [
     "perturb",
     "pins",
     "random_perms",
+    "real",
     "restore_block",
     "stack_networks",
     "store",
@@ -97,6 +107,7 @@ __all__ = [
     "transpose",
     "voting_blocks",
     "weight_blocks",
+    "weight_leaves",
     "wide",
     "widen",
 ]

@@ -354,13 +354,13 @@ class PermutationSpec:
         leaves = self.treedef.flatten_up_to(params)
         return [block for number, leaf in enumerate(leaves) for block in self.leaf_blocks(number, leaf)]
 
-    def leaf_blocks(self, number: int, leaf: Any) -> list[Block]:
-        """The blocks of one leaf, the `number`th of `paths`."""
-        whole = self._whole[number]
+    def leaf_blocks(self, number: int, leaf: Any, xp: Any = None) -> list[Block]:
+        """The blocks of one leaf, the `number`th of `paths`; `xp` is `numpy` for blocks on the host."""
+        whole, xp = self._whole[number], xp or namespace(leaf)
         if whole is not None:
-            array = leaf if isinstance(leaf, LazyArray) else namespace(leaf).asarray(leaf)
+            array = leaf if isinstance(leaf, LazyArray) else xp.asarray(leaf)
             return [Block(self.paths[number], whole, array, number, *self.powers[number])]
-        pieces = list(self.leaves[number].split(namespace(leaf).asarray(leaf), self.size))
+        pieces = list(self.leaves[number].split(xp.asarray(leaf), self.size))
         part = lambda key: f"{list(key)}" if len(pieces) > 1 else ""
         names = lambda factors: tuple(f if isinstance(f, str) else None for f in factors)
         return [

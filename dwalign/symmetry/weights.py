@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwalign.files import LazyArray
 from dwalign.symmetry.axes import namespace
 from dwalign.symmetry.finite import all_finite, count_values
 from dwalign.symmetry.powers import Power
@@ -56,16 +55,23 @@ def _role(spec: PermutationSpec, path: str, carries: bool, dtype: Any) -> Role:
     return "fixed" if known else "carried"
 
 
+def weight_leaves(spec: PermutationSpec, params: PyTree) -> list[tuple[int, Any]]:
+    """The leaves that are weights, each with its number."""
+    leaves = spec.treedef.flatten_up_to(params)
+    return [(number, leaves[number]) for number in _weights(spec, tuple(map(dtype_of, leaves)))]
+
+
+@functools.lru_cache(4096)
+def _weights(spec: PermutationSpec, dtypes: tuple[Any, ...]) -> tuple[int, ...]:
+    return tuple(number for number, role in enumerate(_roles(spec, dtypes)) if role == "weight")
+
+
 def voting_blocks(spec: PermutationSpec, params: PyTree, *, xp: Any = None) -> list[Block]:
     """The blocks that vote, as they are stored: of weights, those parts that carry a group.
 
     `xp` is `numpy` for blocks on the host.
     """
-    leaves = spec.treedef.flatten_up_to(params)
-    roles = _roles(spec, tuple(map(dtype_of, leaves)))
-    weights = [number for number, role in enumerate(roles) if role == "weight"]
-    array = lambda leaf: leaf if xp is None or isinstance(leaf, LazyArray) else xp.asarray(leaf)
-    blocks = (block for number in weights for block in spec.leaf_blocks(number, array(leaves[number])))
+    blocks = (block for number, leaf in weight_leaves(spec, params) for block in spec.leaf_blocks(number, leaf, xp))
     return [block for block in blocks if not spec.sizes.keys().isdisjoint(block.factors)]
 
 
@@ -79,9 +85,9 @@ def widen(block: Block) -> Block:
 
     A complex block has one more fixed axis, so that all products of blocks are the real parts of the complex ones.
     """
-    if block.array.dtype == np.float32:
+    array = real(block.array)
+    if array is block.array:
         return block
-    array = numbers(block.array, namespace(block.array))
     more = array.ndim - block.array.ndim
     powers = block.powers + (Power(),) * more if block.powers else ()
     return block._replace(factors=block.factors + (None,) * more, array=array, powers=powers)
@@ -122,6 +128,11 @@ def numbers(leaf: Any, xp=jnp) -> Any:
 def wide(dtype: Any) -> Any:
     """The type in which arithmetic on arrays of this type is done; JAX itself promotes no 8-bit floats, say."""
     return dtype if dtype in (np.float64, np.complex64, np.complex128) else np.dtype(np.float32)
+
+
+def real(array: Any) -> Any:
+    """`numbers` where the array lies, which is the array itself where it holds such."""
+    return array if array.dtype == np.float32 else numbers(array, namespace(array))
 
 
 def store(array: Any, like: Any, xp=jnp) -> Any:
