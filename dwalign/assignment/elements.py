@@ -88,7 +88,7 @@ def as_elements(spec: PermutationSpec, perms: Mapping[str, Any]) -> dict[str, An
     """Orders as elements of the form that `best_element` gives."""
 
     def one(group, perm):
-        if isinstance(perm, Monomial) or not is_hard(perm) or spec.kinds[group] == "permutation":
+        if spec.kinds[group] == "permutation" or isinstance(perm, Monomial) or not is_hard(perm):
             return perm
         xp = namespace(perm)
         if spec.kinds[group] == "sign":

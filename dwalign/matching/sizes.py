@@ -5,13 +5,14 @@ runs the program cannot be helped in that way: there nothing may be found in sil
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from dwalign.files import put_off
-from dwalign.symmetry import Alignment, PermutationSpec, kind, weight_leaves
+from dwalign.symmetry import Alignment, PermutationSpec, check_finite, kind, leaves_by_role, square
 
 PyTree = Any
 # products of so many weights of this size, and sums of them, are in the range of float32
@@ -22,13 +23,22 @@ MOST = 120
 MANY = 2.0**50
 
 
-def common_power(spec: PermutationSpec, a: PyTree, b: PyTree) -> int:
-    """The power of two of the largest weight of both; 0 where that is near one, or nobody knows as they are traced."""
-    found = [leaf for params in (a, b) for leaf in _floats(spec, params)]
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in found):
+def common_power(spec: PermutationSpec, a: PyTree, b: PyTree, *, caller: str = "") -> int:
+    """The power of two of the largest weight of both; 0 where that is near one, or nobody knows as they are traced.
+
+    With a `caller`, whom errors name, all numbers are looked at as `check_finite` does.
+    """
+    read = [leaves_by_role(spec, params) for params in (a, b)]
+    of = lambda *roles: [leaves[k] for leaves, numbers in read for role in roles for k in numbers[role]]
+    # one product an array tells of most networks that all is finite, and the largest weight near one
+    beside = _squares(of("fixed", "statistic")) if caller else 0.0
+    if math.isfinite(beside) and MANY * 2.0 ** (-2 * NEAR) < _squares(of("weight")) < 2.0 ** (2 * NEAR):
         return 0
-    # one product an array tells that the largest is near one, of most networks
-    if MANY * 2.0 ** (-2 * NEAR) < sum(map(_square, found)) < 2.0 ** (2 * NEAR):
+    if caller:
+        for name, params in (("a", a), ("b", b)):
+            check_finite(caller, spec, params, name)
+    found = [leaf for leaf in of("weight") if kind(leaf) != "integer"]
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in found):
         return 0
     largest = max(map(_largest, found), default=0.0)
     power = math.frexp(largest)[1] if math.isfinite(largest) else 0
@@ -58,18 +68,15 @@ def refuse_vanished(caller: str, power: int, found: Alignment) -> None:
         )
 
 
+def _squares(leaves: Sequence[Any]) -> float:
+    """The sum of the squares of all numbers; NaN where nobody can tell."""
+    return sum([math.nan if isinstance(leaf, jax.core.Tracer) else square(np.asarray(leaf)) for leaf in leaves])
+
+
 def _floats(spec: PermutationSpec, params: PyTree) -> list[Any]:
     """The weights that are no integers."""
-    return [leaf for _, leaf in weight_leaves(spec, params) if kind(leaf) != "integer"]
-
-
-def _square(leaf: Any) -> float:
-    """The sum of the squares of its magnitudes; NaN for narrow types, whose products would ask for a copy."""
-    array = np.asarray(leaf)
-    if array.dtype.kind not in "fc" or array.dtype.itemsize < 4:
-        return math.nan
-    flat = array.ravel("K")
-    return float(np.vdot(flat, flat).real)
+    leaves, numbers = leaves_by_role(spec, params)
+    return [leaves[k] for k in numbers["weight"] if kind(leaves[k]) != "integer"]
 
 
 def _largest(leaf: Any) -> float:

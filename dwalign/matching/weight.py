@@ -5,6 +5,7 @@ Of arrays that are not traced it is computed on the host: nothing is compiled. B
 
 import functools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -102,7 +103,8 @@ def _on_host(spec, a, b, key, start, restarts, sweeps) -> Alignment:
     else:
         begun = jax.tree.map(np.asarray, start_perms(spec, start))
     starts = (as_elements(spec, random_perms(spec, rng)) if run else begun for run in range(restarts))
-    runs = (_descend(spec, pair, own, rng, start, sweeps) for start in starts)
+    runs: Iterator[Any] = (_descend(spec, pair, own, rng, start, sweeps) for start in starts)
+    # histories never fall
     return max(runs, key=lambda found: found.history[-1])
 
 

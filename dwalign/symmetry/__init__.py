@@ -18,7 +18,7 @@ from dwalign.symmetry.arithmetic import distance, dot, inner_product, interpolat
 from dwalign.symmetry.axes import Axes, SpecError, Sum, Turns, contract, namespace
 from dwalign.symmetry.compare import correspondence
 from dwalign.symmetry.elements import Monomial, is_hard, order_of
-from dwalign.symmetry.finite import count_values
+from dwalign.symmetry.finite import count_values, square
 from dwalign.symmetry.gauge import canonical, free_signs, gauge
 from dwalign.symmetry.guards import check_key, check_perms, check_spec
 from dwalign.symmetry.layers import Weight, leaf_weights
@@ -33,12 +33,12 @@ from dwalign.symmetry.weights import (
     Role,
     check_finite,
     leaf_roles,
+    leaves_by_role,
     numbers,
     real,
     store,
     voting_blocks,
     weight_blocks,
-    weight_leaves,
     wide,
     widen,
 )
@@ -84,6 +84,7 @@ __all__ = [
     "kind",
     "leaf_roles",
     "leaf_weights",
+    "leaves_by_role",
     "mean",
     "moves",
     "moving_share",
@@ -100,6 +101,7 @@ __all__ = [
     "random_perms",
     "real",
     "restore_block",
+    "square",
     "stack_networks",
     "store",
     "take_networks",
@@ -107,7 +109,6 @@ __all__ = [
     "transpose",
     "voting_blocks",
     "weight_blocks",
-    "weight_leaves",
     "wide",
     "widen",
 ]

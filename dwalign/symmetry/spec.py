@@ -93,6 +93,8 @@ class PermutationSpec:
         self._validate_leaves()
         self.powers = tuple(self._read_powers(*leaf) for leaf in zip(self.paths, self.written, strict=True))
         self.directions = MappingProxyType(self._count_directions())
+        # which leaves carry a group
+        self.carriers = tuple(not axes.names().isdisjoint(self.sizes) for axes in self.leaves)
         # one spelling of each power, so that equal specs are equal
         self.written = tuple(
             self._spelled(axes) if powers else axes for axes, powers in zip(self.written, self.powers, strict=True)
@@ -242,11 +244,6 @@ class PermutationSpec:
     def levels(self) -> tuple[tuple[str, ...], ...]:
         """The groups by their depth: each level needs only those before it."""
         return tuple(tuple(g for g in self.sizes if self.depth[g] == d) for d in sorted(set(self.depth.values())))
-
-    @functools.cached_property
-    def carriers(self) -> tuple[bool, ...]:
-        """Which leaves carry a group."""
-        return tuple(not axes.names().isdisjoint(self.sizes) for axes in self.leaves)
 
     @functools.cached_property
     def _whole(self) -> tuple[tuple[str | None, ...] | None, ...]:

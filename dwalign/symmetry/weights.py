@@ -14,14 +14,15 @@ Integers that carry a group are quantised weights, so they vote as the numbers t
 """
 
 import functools
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dwalign.symmetry.axes import namespace
-from dwalign.symmetry.finite import all_finite, count_values
+from dwalign.symmetry.finite import count_values
 from dwalign.symmetry.powers import Power
 from dwalign.symmetry.spec import Block, PermutationSpec, dtype_of, kind_of
 
@@ -41,6 +42,18 @@ def leaf_roles(spec: PermutationSpec, params: PyTree) -> tuple[Role, ...]:
     return _roles(spec, tuple(map(dtype_of, spec.treedef.flatten_up_to(params))))
 
 
+def leaves_by_role(spec: PermutationSpec, params: PyTree) -> tuple[list[Any], Mapping[Role, tuple[int, ...]]]:
+    """The leaves of parameters that fit the spec, and the numbers of those of each role."""
+    leaves = jax.tree.leaves(params)
+    return leaves, _numbers_by_role(spec, tuple(map(dtype_of, leaves)))
+
+
+@functools.lru_cache(4096)
+def _numbers_by_role(spec: PermutationSpec, dtypes: tuple[Any, ...]) -> Mapping[Role, tuple[int, ...]]:
+    roles = _roles(spec, dtypes)
+    return {role: tuple(k for k, own in enumerate(roles) if own == role) for role in get_args(Role)}
+
+
 @functools.lru_cache(4096)
 def _roles(spec: PermutationSpec, dtypes: tuple[Any, ...]) -> tuple[Role, ...]:
     return tuple(_role(spec, *leaf) for leaf in zip(spec.paths, spec.carriers, dtypes, strict=True))
@@ -55,23 +68,13 @@ def _role(spec: PermutationSpec, path: str, carries: bool, dtype: Any) -> Role:
     return "fixed" if known else "carried"
 
 
-def weight_leaves(spec: PermutationSpec, params: PyTree) -> list[tuple[int, Any]]:
-    """The leaves that are weights, each with its number."""
-    leaves = spec.treedef.flatten_up_to(params)
-    return [(number, leaves[number]) for number in _weights(spec, tuple(map(dtype_of, leaves)))]
-
-
-@functools.lru_cache(4096)
-def _weights(spec: PermutationSpec, dtypes: tuple[Any, ...]) -> tuple[int, ...]:
-    return tuple(number for number, role in enumerate(_roles(spec, dtypes)) if role == "weight")
-
-
 def voting_blocks(spec: PermutationSpec, params: PyTree, *, xp: Any = None) -> list[Block]:
     """The blocks that vote, as they are stored: of weights, those parts that carry a group.
 
     `xp` is `numpy` for blocks on the host.
     """
-    blocks = (block for number, leaf in weight_leaves(spec, params) for block in spec.leaf_blocks(number, leaf, xp))
+    leaves, numbers = leaves_by_role(spec, params)
+    blocks = (block for number in numbers["weight"] for block in spec.leaf_blocks(number, leaves[number], xp))
     return [block for block in blocks if not spec.sizes.keys().isdisjoint(block.factors)]
 
 
@@ -98,13 +101,10 @@ def check_finite(caller: str, spec: PermutationSpec, params: PyTree, name: str) 
 
     A mask of minus infinity is no weight.
     """
-    rows = zip(spec.paths, leaf_roles(spec, params), jax.tree.leaves(params), strict=True)
-    known = [row for row in rows if row[1] != "carried" and not isinstance(row[2], jax.core.Tracer)]
-    # one at a time, for they may lie in a file
-    if all_finite(np.asarray(leaf) for _, _, leaf in known):
-        return
     wrong = {"weight": lambda x: ~np.isfinite(x), "fixed": np.isnan, "statistic": np.isnan}
-    for path, role, leaf in known:
+    for path, role, leaf in zip(spec.paths, leaf_roles(spec, params), jax.tree.leaves(params), strict=True):
+        if role == "carried" or isinstance(leaf, jax.core.Tracer):
+            continue
         if bad := count_values(np.asarray(leaf), wrong[role]):
             raise ValueError(
                 f"{caller}: all weights must be finite, but {name}{path} holds {bad} NaN or infinite values; did its "
