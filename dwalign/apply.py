@@ -20,11 +20,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from dwalign import symmetry
 from dwalign.deepalign import choose_method, deep_align, load_aligner
-from dwalign.matching import Method, chain, find_method, known_methods
+from dwalign.matching import Method, chain, common_power, find_method, known_methods
 from dwalign.merging import average
 from dwalign.program import (
     CLASSIFICATION,
@@ -34,6 +33,7 @@ from dwalign.program import (
     certify,
     count_examples,
     infer_spec,
+    shapes_of,
     spec_of,
     take_examples,
 )
@@ -42,10 +42,8 @@ from dwalign.symmetry import (
     PermutationSpec,
     Weight,
     canonical,
-    check_finite,
     check_spec,
     compose,
-    dtype_of,
     gauge,
     identity,
     inverse,
@@ -132,12 +130,17 @@ def align(
             "such as chain(weight_matching.using(restarts=5), refine)"
         )
     chosen = chosen.using(**options)
-    chosen.check(network, a, b, data=data, task=task, key=key)
-    for name, params in (("a", a), ("b", b)):
-        check_finite("align", spec, params, name)
-    if certified and isinstance(network, Network):
+    kinds = tuple([(one.function, *one.options) for one in chosen.parts])
+    seen = _seen(network, kinds, certified, tolerance, shapes_of((a, b, data, key)))
+    if seen:
+        chosen.check_values(network, a, data, task)
+    else:
+        chosen.check(network, a, b, data=data, task=task, key=key)
+    power = common_power(spec, a, b, caller="align")
+    if not seen and certified and isinstance(network, Network):
         _certify(network, a, data, tolerance)
-    return chosen(network, a, b, data=data, task=task, key=key, checked=True)
+    seen.add("all that shapes and types tell")
+    return chosen(network, a, b, data=data, task=task, key=key, checked=True, power=power)
 
 
 def interpolate(
@@ -216,34 +219,21 @@ def _aligned(spec: PermutationSpec, a: PyTree, b: PyTree, perms: Mapping | None)
 
 
 def _certify(network: Network, params: PyTree, data: Data | None, tolerance: float | None) -> None:
-    point = params, network.example if data is None else data[0]
-    leaves, treedef = jax.tree.flatten(point)
-    shapes = tuple([(np.shape(leaf), dtype_of(leaf)) for leaf in leaves])
-    _certify_once(network, treedef, shapes, tolerance, _Point(point))
-
-
-class _Point:
-    """The weights and inputs at hand: where a check that is made once takes place, and no reason to make it again."""
-
-    def __init__(self, value: PyTree):
-        self.value: PyTree = value
-
-    def __eq__(self, other):
-        return isinstance(other, _Point)
-
-    def __hash__(self):
-        return 0
-
-
-@functools.lru_cache(maxsize=1024)
-def _certify_once(network: Network, treedef, shapes, tolerance, point: _Point) -> None:
-    params, inputs = point.value
-    # the cache keeps the key, not what was checked
-    point.value = None
+    inputs = network.example if data is None else data[0]
+    seen = _seen(network, tolerance, shapes_of((params, inputs)))
+    if seen:
+        return
     if count_examples(inputs) is not None:
         inputs = jax.eval_shape(_few, inputs) if _traced(inputs) else _few(inputs)
     abstract = lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)) if _traced(leaf) else leaf
     certify(network.spec, network.apply, *jax.tree.map(abstract, (params, inputs)), tolerance=tolerance)
+    seen.add("a certificate")
+
+
+@functools.lru_cache(maxsize=1024)
+def _seen(*about: Any) -> set[str]:
+    """What has been seen of calls like this one: empty until then."""
+    return set()
 
 
 def _few(inputs: PyTree) -> PyTree:

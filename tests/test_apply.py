@@ -109,6 +109,29 @@ def test_values_that_are_not_finite_are_named(pair, name, value):
             function(NET.spec, **networks)
 
 
+def test_values_are_looked_at_in_later_calls_too(pair):
+    """Shapes and types are those of a call that passed, and nobody looks at these again."""
+    a, b = pair
+    method = "activation_matching"
+    align = lambda a, b, data: apply.align(NET, a, b, method, data=data)
+    align(a, b, DATA)
+    with pytest.raises(ValueError, match=r"align: all weights must be finite, but a\['params'\]"):
+        align(with_value(a, jnp.nan), b, DATA)
+    with pytest.raises(ValueError, match=r"all weights must be finite, but b\['params'\]"):
+        align(a, with_value(b, jnp.inf), DATA)
+    inputs = DATA.inputs.copy()
+    inputs[3, 2] = np.nan
+    with pytest.raises(ValueError, match="data must be numbers, but inputs holds 1 NaN"):
+        align(a, b, Data(inputs, DATA.labels))
+    with pytest.raises(SpecError, match="a and b must hold the same kinds of numbers"):
+        align(a, jax.tree.map(lambda leaf: leaf.astype(np.int8), b), DATA)
+    with pytest.raises(ValueError, match="equally many examples"):
+        align(a, b, Data(DATA.inputs, DATA.labels[1:]))
+    wrong = Data(DATA.inputs, DATA.labels + 1)
+    with pytest.raises(ValueError, match="labels must be classes of the outputs"):
+        apply.find_method("refine").check_values(NET, a, wrong, apply.Task())
+
+
 def with_value(params, value):
     layers = dict(params["params"])
     layers["dense_1"] = {**layers["dense_1"], "kernel": layers["dense_1"]["kernel"].copy()}

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -87,7 +88,7 @@ def as_elements(spec: PermutationSpec, perms: Mapping[str, Any]) -> dict[str, An
     """Orders as elements of the form that `best_element` gives."""
 
     def one(group, perm):
-        if isinstance(perm, Monomial) or not is_hard(perm) or spec.kinds[group] == "permutation":
+        if spec.kinds[group] == "permutation" or isinstance(perm, Monomial) or not is_hard(perm):
             return perm
         xp = namespace(perm)
         if spec.kinds[group] == "sign":
@@ -115,8 +116,13 @@ def neutral(spec: PermutationSpec) -> dict[str, Any]:
 
 
 def _picked(scores, perm):
-    rows = namespace(scores, perm).asarray(scores).reshape(-1, scores.shape[-1])
-    return rows[np.arange(len(rows)), perm.reshape(-1)].reshape(perm.shape)
+    return namespace(scores, perm).asarray(scores).reshape(-1)[_starts(perm.shape) + perm]
+
+
+@functools.lru_cache(256)
+def _starts(shape: tuple[int, ...]) -> np.ndarray:
+    """Where the rows of square matrices begin among all their numbers, `[*batch, n]`."""
+    return shape[-1] * np.arange(math.prod(shape)).reshape(shape)
 
 
 def best_signs(characters: Sequence[tuple[int, ...]], scores: Any) -> tuple[Any, Any]:

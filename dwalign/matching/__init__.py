@@ -11,6 +11,7 @@ from dwalign.matching.naive import naive
 from dwalign.matching.refine import refine
 from dwalign.matching.scores import match_scores, unit_cosines
 from dwalign.matching.sinkhorn import sinkhorn_rebasin
+from dwalign.matching.sizes import common_power
 from dwalign.matching.straight_through import straight_through
 from dwalign.matching.weight import weight_matching
 
@@ -20,6 +21,7 @@ __all__ = [
     "activation_matching",
     "activation_matching_correlation",
     "chain",
+    "common_power",
     "correlations",
     "feature_matching",
     "find_method",

@@ -32,6 +32,7 @@ from dwalign.program import (
     check_data,
     check_network,
     check_task,
+    check_values,
     outputs_of,
     spec_of,
 )
@@ -175,6 +176,15 @@ class Method:
         if start is not None:
             _check_start(self.name, spec, start, takes="start" in parameters)
 
+    def check_values(self, network: Network | PermutationSpec, a: PyTree, data: Any, task: Task) -> None:
+        """That part of `check` which shapes and types do not tell, the others having been seen."""
+        for one in self.parts:
+            parameters = _parameters(one.function)
+            if "task" in parameters and isinstance(network, Network):
+                check_task(one.name, task, network.apply, a, Data(*data))
+            if "data" in parameters:
+                check_values(one.name, data)
+
     def __call__(
         self,
         network: Network | PermutationSpec,
@@ -187,6 +197,7 @@ class Method:
         start: Alignment | None = None,
         features: tuple[PyTree, PyTree] | None = None,
         checked: bool = False,
+        power: int | None = None,
         **options: Any,
     ) -> Alignment:
         """Match the units of `b` to those of `a`.
@@ -201,6 +212,7 @@ class Method:
           features: of a and of b, as `encode` of the first of `parts` gives them, where `reuses`; they are not computed
             again. For networks of which only the order of units is free.
           checked: `check` has seen these arguments.
+          power: `common_power` of a and b, where it is known.
           options: of the method, as `using` takes them.
 
         Raises:
@@ -216,7 +228,10 @@ class Method:
             self.check(network, a, b, data=data, task=task, start=start, key=key)
         data = None if data is None else Data(*data)
         spec = spec_of(self.name, network)
-        power = common_power(spec, a, b) if self.asks in SIZED else 0
+        if self.asks not in SIZED:
+            power = 0
+        elif power is None:
+            power = common_power(spec, a, b)
         if power and self.asks == "weights":
             a, b = (divided(spec, params, power) for params in (a, b))
         if not is_matched(spec):

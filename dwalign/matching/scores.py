@@ -14,13 +14,17 @@ from dwalign.assignment import hungarian, settled
 from dwalign.files import LazyArray
 from dwalign.symmetry import (
     Block,
+    Move,
     PermutationSpec,
+    act_along,
     contract,
-    inner_product,
+    dot,
     inverse,
+    moves,
     namespace,
     permute_batch,
     permute_block,
+    real,
     restore_block,
     voting_blocks,
     widen,
@@ -85,17 +89,6 @@ def find_places(spec: PermutationSpec, blocks: tuple[tuple[str | None, ...], ...
     return MappingProxyType({group: Places(*map(tuple, kinds)) for group, kinds in places.items()})
 
 
-@functools.lru_cache(256)
-def neighbours(spec: PermutationSpec, blocks: tuple[tuple[str | None, ...], ...]) -> Mapping[str, frozenset[str]]:
-    """The groups whose scores depend on the alignment of each group; its own only where it sits on an array twice."""
-    beside: dict[str, set[str]] = {group: set() for group in spec.sizes}
-    for factors in blocks:
-        carried = [group for group in factors if group is not None and group in spec.sizes]
-        for k, group in enumerate(carried):
-            beside[group].update(carried[:k] + carried[k + 1 :])
-    return MappingProxyType({group: frozenset(found) for group, found in beside.items()})
-
-
 def match_scores(
     spec: PermutationSpec, a: PyTree, b: PyTree, perms: dict[str, jax.Array], *, own: Scores | None = None
 ) -> Scores:
@@ -151,7 +144,7 @@ def sum_products(
     holds the value, and the sum over all places the derivative.
     """
     for place in places:
-        for x, y in _pieces(spec, pair.a[place.block], pair.b[place.block]):
+        for x, y in _pieces(pair.a[place.block], pair.b[place.block]):
             products = _by_character(spec, group, x, place.axis, _products(spec, x, y, perms, place.axis))
             total = products if total is None else total + products
     if total is None:
@@ -169,7 +162,7 @@ def sum_inside(
     """
     total = None
     for place in places:
-        for x, y in _pieces(spec, pair.a[place.block], pair.b[place.block]):
+        for x, y in _pieces(pair.a[place.block], pair.b[place.block]):
             products = _products(spec, x, y, perms, x.factors.index(group), place.axis)
             products = _by_character(spec, inner, x, place.axis, products)
             total = products if total is None else total + products
@@ -186,9 +179,9 @@ def _by_character(spec: PermutationSpec, group: str, block: Block, axis: int, pr
 
 def aligned_product(spec: PermutationSpec, pair: Pair, perms: Scores) -> jax.Array:
     """<a, P.b> over all blocks that vote."""
-    pieces = (piece for x, y in zip(pair.a, pair.b, strict=True) for piece in _pieces(spec, x, y))
-    aligned = ((widen(x), widen(permute_block(spec, y, perms))) for x, y in pieces)
-    return sum((inner_product([x], [y]) for x, y in aligned), np.float32(0))
+    pieces = (piece for x, y in zip(pair.a, pair.b, strict=True) for piece in _pieces(x, y))
+    aligned = ((real(x.array), real(permute_block(spec, y, perms).array)) for x, y in pieces)
+    return sum((dot(x, y) for x, y in aligned), np.float32(0))
 
 
 def feature_scores(spec: PermutationSpec, features_a: Scores, features_b: Scores) -> Scores:
@@ -256,31 +249,49 @@ def _products(spec: PermutationSpec, x: Block, y: Block, perms: Scores, *axes: i
 
     The batch is that of the first; `perms` must not move along the others.
     """
-    batch = spec.batch.get(x.factors[axes[0]] or "", ())
-    # what a group is batched over moves after it, so a is brought to the order of b there
-    if batch and (after := {h: perms[h] for h in batch if h in perms}):
-        x, perms = restore_block(spec, x, after), {h: perm for h, perm in perms.items() if h not in after}
-    x, y = widen(x), widen(permute_block(spec, y, perms, skip=axes[0]))
-    letters, others, out = _product_axes(x.factors, batch, axes)
-    return contract(x.array, letters, y.array, others, out)
+    plan = _plan(spec, x.factors, x.array.dtype.kind == "c", axes)
+    if plan.batch:
+        # it moves after the group, so a is brought to the order of b there
+        x = restore_block(spec, x, {h: perms[h] for h in plan.batch if h in perms})
+    moved = act_along(spec, y, perms, plan.ahead)
+    return contract(real(x.array), plan.letters, real(moved), plan.others, plan.out)
+
+
+class Plan(NamedTuple):
+    """How two blocks are multiplied along some axes.
+
+    Attributes:
+      batch: what the group of the first is batched over.
+      ahead: the axes of b along which others act.
+      letters, others, out: the axes of a, of b and of their products, as in `contract`.
+    """
+
+    batch: tuple[str, ...]
+    ahead: tuple[Move, ...]
+    letters: tuple[int, ...]
+    others: tuple[int, ...]
+    out: tuple[int, ...]
 
 
 @functools.lru_cache(4096)
-def _product_axes(factors: tuple[str | None, ...], batch: tuple[str, ...], axes: tuple[int, ...]):
-    """The axes of two blocks of these factors and of their products along some axes, by number."""
-    letters = tuple(range(len(factors)))
-    others = tuple(len(factors) + axes.index(k) if k in axes else k for k in letters)
+def _plan(spec: PermutationSpec, factors: tuple[str | None, ...], is_complex: bool, axes: tuple[int, ...]) -> Plan:
+    batch = spec.batch.get(factors[axes[0]] or "", ())
+    ahead = (move for move in reversed(moves(spec, factors)) if move[0] not in batch and move[1] != axes[0])
+    # as `real` gives them
+    rank = len(factors) + is_complex
+    letters = tuple(range(rank))
+    others = tuple(rank + axes.index(k) if k in axes else k for k in letters)
     pairs = (letter for k in axes for letter in (k, others[k]))
-    return letters, others, (*map(factors.index, batch), *pairs)
+    return Plan(batch, tuple(ahead), letters, others, (*map(factors.index, batch), *pairs))
 
 
-def _pieces(spec: PermutationSpec, x: Block, y: Block) -> list[tuple[Block, Block]]:
+def _pieces(x: Block, y: Block) -> list[tuple[Block, Block]]:
     """Two blocks in parts along the longest anonymous axis: a whole embedding at once would double a checkpoint."""
     if isinstance(x.array, LazyArray) or isinstance(y.array, LazyArray):
         x, y = (block._replace(array=np.asarray(block.array)) for block in (x, y))
-    free = [k for k, factor in enumerate(x.factors) if factor is None]
-    if x.array.size <= PIECE or not free or namespace(x.array, y.array) is not np:
+    if x.array.size <= PIECE or namespace(x.array, y.array) is not np or None not in x.factors:
         return [(x, y)]
+    free = [k for k, factor in enumerate(x.factors) if factor is None]
     axis = max(free, key=lambda k: x.array.shape[k])
     count = min(math.ceil(x.array.size / PIECE), x.array.shape[axis])
     parts = zip(*(np.array_split(block.array, count, axis) for block in (x, y)), strict=True)

@@ -5,31 +5,42 @@ runs the program cannot be helped in that way: there nothing may be found in sil
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from dwalign.files import put_off
-from dwalign.symmetry import Alignment, PermutationSpec, kind, leaf_roles
+from dwalign.symmetry import Alignment, PermutationSpec, check_finite, kind, leaves_by_role, square
 
 PyTree = Any
 # products of so many weights of this size, and sums of them, are in the range of float32
 NEAR = 32
 # float32 has normal numbers of these powers, and of their inverses
 MOST = 120
+# no network has so many weights
+MANY = 2.0**50
 
 
-def common_power(spec: PermutationSpec, a: PyTree, b: PyTree) -> int:
-    """The power of two of the largest weight of both; 0 where that is near one, or nobody knows as they are traced."""
-    weights = [leaf for params in (a, b) for leaf in _weights(spec, params)]
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in weights):
+def common_power(spec: PermutationSpec, a: PyTree, b: PyTree, *, caller: str = "") -> int:
+    """The power of two of the largest weight of both; 0 where that is near one, or nobody knows as they are traced.
+
+    With a `caller`, whom errors name, all numbers are looked at as `check_finite` does.
+    """
+    read = [leaves_by_role(spec, params) for params in (a, b)]
+    of = lambda *roles: [leaves[k] for leaves, numbers in read for role in roles for k in numbers[role]]
+    # one product an array tells of most networks that all is finite, and the largest weight near one
+    beside = _squares(of("fixed", "statistic")) if caller else 0.0
+    if math.isfinite(beside) and MANY * 2.0 ** (-2 * NEAR) < _squares(of("weight")) < 2.0 ** (2 * NEAR):
         return 0
-    # one product an array tells that the largest is near one, of most networks
-    squares, count = sum(map(_square, weights)), sum(math.prod(leaf.shape) for leaf in weights)
-    if count * 2.0 ** (-2 * NEAR) < squares < 2.0 ** (2 * NEAR):
+    if caller:
+        for name, params in (("a", a), ("b", b)):
+            check_finite(caller, spec, params, name)
+    found = [leaf for leaf in of("weight") if kind(leaf) != "integer"]
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in found):
         return 0
-    largest = max(map(_largest, weights), default=0.0)
+    largest = max(map(_largest, found), default=0.0)
     power = math.frexp(largest)[1] if math.isfinite(largest) else 0
     return 0 if abs(power) <= NEAR else max(-MOST, min(power, MOST))
 
@@ -37,8 +48,8 @@ def common_power(spec: PermutationSpec, a: PyTree, b: PyTree) -> int:
 def divided(spec: PermutationSpec, params: PyTree, power: int) -> PyTree:
     """The weights over 2^power, in their types; all else as it is. What lies in files is divided when it is read."""
     divide = lambda array: np.asarray(array) * np.asarray(2.0**-power, array.dtype)
-    leaves, weights = spec.treedef.flatten_up_to(params), {id(leaf) for leaf in _weights(spec, params)}
-    return spec.treedef.unflatten([put_off(divide, leaf) if id(leaf) in weights else leaf for leaf in leaves])
+    leaves, found = spec.treedef.flatten_up_to(params), {id(leaf) for leaf in _floats(spec, params)}
+    return spec.treedef.unflatten([put_off(divide, leaf) if id(leaf) in found else leaf for leaf in leaves])
 
 
 def refuse_vanished(caller: str, power: int, found: Alignment) -> None:
@@ -57,19 +68,15 @@ def refuse_vanished(caller: str, power: int, found: Alignment) -> None:
         )
 
 
-def _weights(spec: PermutationSpec, params: PyTree) -> list[Any]:
-    """Those that are no integers."""
-    pairs = zip(leaf_roles(spec, params), spec.treedef.flatten_up_to(params), strict=True)
-    return [leaf for role, leaf in pairs if role == "weight" and kind(leaf) != "integer"]
+def _squares(leaves: Sequence[Any]) -> float:
+    """The sum of the squares of all numbers; NaN where nobody can tell."""
+    return sum([math.nan if isinstance(leaf, jax.core.Tracer) else square(np.asarray(leaf)) for leaf in leaves])
 
 
-def _square(leaf: Any) -> float:
-    """The sum of the squares of its magnitudes; NaN for narrow types, whose products would ask for a copy."""
-    array = np.asarray(leaf)
-    if array.dtype.kind not in "fc" or array.dtype.itemsize < 4:
-        return math.nan
-    flat = array.ravel("K")
-    return float(np.vdot(flat, flat).real)
+def _floats(spec: PermutationSpec, params: PyTree) -> list[Any]:
+    """The weights that are no integers."""
+    leaves, numbers = leaves_by_role(spec, params)
+    return [leaves[k] for k in numbers["weight"] if kind(leaves[k]) != "integer"]
 
 
 def _largest(leaf: Any) -> float:

@@ -2,6 +2,8 @@
 
 import functools
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -118,6 +120,18 @@ def visited(spec: PermutationSpec, blocks: tuple[tuple[str | None, ...], ...]) -
     maps = [group for group in spec.sizes if spec.kinds[group] == "orthogonal"]
     others = [group for group in spec.sizes if group not in maps and group not in inner]
     return sorted(maps, key=lambda g: -spec.sizes[g]), others
+
+
+@functools.lru_cache(256)
+def neighbours(spec: PermutationSpec, blocks: tuple[tuple[str | None, ...], ...]) -> Mapping[str, frozenset[str]]:
+    """For each group those `visited` whose scores depend on its alignment; itself only if it sits on an array twice."""
+    maps, others = visited(spec, blocks)
+    beside: dict[str, set[str]] = {group: set() for group in spec.sizes}
+    for factors in blocks:
+        carried = [group for group in factors if group is not None and group in spec.sizes]
+        for k, group in enumerate(carried):
+            beside[group].update(carried[:k] + carried[k + 1 :])
+    return MappingProxyType({group: frozenset(found.intersection((*maps, *others))) for group, found in beside.items()})
 
 
 def anchored(spec: PermutationSpec, pair: Pair, own: Scores) -> Elements:

@@ -5,6 +5,7 @@ Of arrays that are not traced it is computed on the host: nothing is compiled. B
 
 import functools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -21,12 +22,11 @@ from dwalign.matching.scores import (
     Scores,
     aligned_product,
     match_scores,
-    neighbours,
     place_products,
     read_pair,
     sum_own,
 )
-from dwalign.matching.steps import NOTHING, anchored, improve, visited
+from dwalign.matching.steps import NOTHING, anchored, improve, neighbours, visited
 from dwalign.symmetry import Alignment, PermutationSpec, kind, random_perms
 
 PyTree = Any
@@ -91,7 +91,7 @@ def _own(spec: PermutationSpec, pair: Pair) -> Scores:
     """Own scores, of those groups where they are small, perhaps beside the blocks that they are computed from."""
     source = lambda places: sum(pair.a[place.block].array.size for place in places.own)
     size = lambda group: math.prod(spec.batch_shape(group)) * spec.sizes[group] ** 2
-    worth = {g: places for g, places in pair.places.items() if size(g) <= max(SMALL, source(places) / 4)}
+    worth = {g: places for g, places in pair.places.items() if size(g) <= SMALL or size(g) <= source(places) / 4}
     return sum_own(spec, pair._replace(places=worth))
 
 
@@ -103,9 +103,9 @@ def _on_host(spec, a, b, key, start, restarts, sweeps) -> Alignment:
     else:
         begun = jax.tree.map(np.asarray, start_perms(spec, start))
     starts = (as_elements(spec, random_perms(spec, rng)) if run else begun for run in range(restarts))
-    runs = (_descend(spec, pair, own, rng, start, sweeps) for start in starts)
-    # it never falls, so the largest is the last
-    return max(runs, key=lambda found: np.max(found.history))
+    runs: Iterator[Any] = (_descend(spec, pair, own, rng, start, sweeps) for start in starts)
+    # histories never fall
+    return max(runs, key=lambda found: found.history[-1])
 
 
 def _descend(spec, pair, own, rng, perms, sweeps) -> Alignment:
@@ -132,7 +132,7 @@ def _descend(spec, pair, own, rng, perms, sweeps) -> Alignment:
             gain, better = (gain * better).sum(), better.any()
         if better:
             perms, value = perms | new, value + gain
-            stale.update(g for one in new for g in beside[one] if g in (*maps, *others) and (g == one or g not in new))
+            stale.update(*(beside[one] - (new.keys() - {one}) for one in new))
 
     def gain_of(groups):
         before = value
@@ -152,7 +152,7 @@ def _descend(spec, pair, own, rng, perms, sweeps) -> Alignment:
         history.append(value)
         if gain <= _least(spec) * abs(value):
             break
-    for group in stale | (set(spec.sizes) - set(scores)):
+    for group in stale | (spec.sizes.keys() - scores.keys()):
         scores[group] = place_products(spec, pair, perms, group)
     curve = np.full(sweeps, value)
     curve[: len(history)] = history

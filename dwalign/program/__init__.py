@@ -1,6 +1,6 @@
 from dwalign.program.capture import Units, make_capture
 from dwalign.program.certificate import Certificate, CertificateError, accepts, certify, drawn_elements
-from dwalign.program.data import Data, check_data, count_examples, take_examples
+from dwalign.program.data import Data, check_data, check_values, count_examples, shapes_of, take_examples
 from dwalign.program.double import widen
 from dwalign.program.folding import fold_norms
 from dwalign.program.inference import InferenceError, infer_spec
@@ -35,6 +35,7 @@ __all__ = [
     "check_data",
     "check_network",
     "check_task",
+    "check_values",
     "outputs_of",
     "correct",
     "count_examples",
@@ -47,8 +48,9 @@ __all__ = [
     "make_capture",
     "mean_squared_error",
     "network",
-    "take_examples",
+    "shapes_of",
     "spec_of",
+    "take_examples",
     "trials",
     "widen",
     "within",

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwalign.symmetry import count_values
+from dwalign.symmetry import count_values, kind
 
 PyTree = Any
 
@@ -96,6 +96,18 @@ def check_data(caller: str, data: Any, *, labels: bool = False) -> Data:
             f"of every array, found shapes {found}; arrays that all examples share belong into the function"
         )
     return data
+
+
+def shapes_of(tree: PyTree) -> tuple[Any, tuple[Any, ...]]:
+    """The structure of a tree, shapes and types of its leaves: a key of what these tell."""
+    leaves, treedef = jax.tree.flatten(tree)
+    return treedef, tuple([(leaf.shape, leaf.dtype) if hasattr(leaf, "dtype") else type(leaf) for leaf in leaves])
+
+
+def check_values(caller: str, data: Data) -> None:
+    """Raise `ValueError` for values in data that are no numbers, which neither shapes nor types tell."""
+    if any(_count_nan(leaf) for leaf in jax.tree.leaves(tuple(data)) if kind(leaf) in ("float", "complex")):
+        check_data(caller, data)
 
 
 def _count_nan(leaf: Any) -> int:

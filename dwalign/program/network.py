@@ -73,7 +73,7 @@ class Network:
     def __hash__(self):
         return hash(self._key)
 
-    @property
+    @functools.cached_property
     def _key(self):
         return self.apply, self.own_capture, self.train, self.spec
 

@@ -1,7 +1,10 @@
 from dwalign.symmetry.action import (
+    Move,
+    act_along,
     compose,
     identity,
     inverse,
+    moves,
     permute,
     permute_batch,
     permute_block,
@@ -11,12 +14,12 @@ from dwalign.symmetry.action import (
     transpose,
 )
 from dwalign.symmetry.alignment import Alignment
-from dwalign.symmetry.arithmetic import distance, inner_product, interpolate, mean, permute_blocks, perturb
+from dwalign.symmetry.arithmetic import distance, dot, inner_product, interpolate, mean, permute_blocks, perturb
 from dwalign.symmetry.axes import Axes, SpecError, Sum, Turns, contract, namespace
 from dwalign.symmetry.compare import correspondence
 from dwalign.symmetry.dtypes import dtype_of, kind
 from dwalign.symmetry.elements import Monomial, is_hard, order_of
-from dwalign.symmetry.finite import count_values
+from dwalign.symmetry.finite import count_values, square
 from dwalign.symmetry.gauge import canonical, free_signs, gauge
 from dwalign.symmetry.guards import check_key, check_perms, check_spec
 from dwalign.symmetry.layers import Weight, leaf_weights
@@ -31,7 +34,9 @@ from dwalign.symmetry.weights import (
     Role,
     check_finite,
     leaf_roles,
+    leaves_by_role,
     numbers,
+    real,
     store,
     voting_blocks,
     weight_blocks,
@@ -44,6 +49,7 @@ __all__ = [
     "Alignment",
     "Axes",
     "Block",
+    "Move",
     "Note",
     "Monomial",
     "PermutationSpec",
@@ -52,6 +58,7 @@ __all__ = [
     "Sum",
     "Turns",
     "Weight",
+    "act_along",
     "block_roles",
     "canonical",
     "check_finite",
@@ -64,6 +71,7 @@ __all__ = [
     "count_networks",
     "count_values",
     "distance",
+    "dot",
     "dtype_of",
     "find_statistics",
     "free_signs",
@@ -77,7 +85,9 @@ __all__ = [
     "kind",
     "leaf_roles",
     "leaf_weights",
+    "leaves_by_role",
     "mean",
+    "moves",
     "moving_share",
     "namespace",
     "numbers",
@@ -90,7 +100,9 @@ __all__ = [
     "perturb",
     "pins",
     "random_perms",
+    "real",
     "restore_block",
+    "square",
     "stack_networks",
     "store",
     "take_networks",

@@ -16,7 +16,7 @@ then the permutation of the axis that they are batched over.
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -32,6 +32,8 @@ from dwalign.symmetry.spec import Block, PermutationSpec
 
 PyTree = Any
 Perms = dict[str, Any]
+Move = tuple[str, int, tuple[int, ...]]
+NO_POWER = Power()
 
 
 def permute(spec: PermutationSpec, params: PyTree, perms: Mapping[str, jax.Array]) -> PyTree:
@@ -64,31 +66,32 @@ def permute(spec: PermutationSpec, params: PyTree, perms: Mapping[str, jax.Array
     return spec.treedef.unflatten([moved(*leaf) for leaf in leaves])
 
 
-def permute_block(spec: PermutationSpec, block: Block, perms: Mapping, *, skip: int | None = None) -> Block:
-    """`permute` for one block of `spec.blocks`; axis `skip` stays as it is."""
+def permute_block(spec: PermutationSpec, block: Block, perms: Mapping) -> Block:
+    """`permute` for one block of `spec.blocks`."""
     if not perms:
         return block
     # batched permutations act first
-    return _act(spec, block, perms, reversed(moves(spec, block.factors)), skip)
+    return block._replace(array=act_along(spec, block, perms, reversed(moves(spec, block.factors))))
 
 
 def restore_block(spec: PermutationSpec, block: Block, perms: Mapping) -> Block:
     """The adjoint of `permute_block`; of orders and orthogonal maps the inverse, which brings a to the order of b."""
     back = {g: adjoint(element) for g, element in perms.items()}
-    return _act(spec, block, back, moves(spec, block.factors))
+    return block._replace(array=act_along(spec, block, back, moves(spec, block.factors)))
 
 
-def _act(spec, block, perms, order, skip=None):
+def act_along(spec: PermutationSpec, block: Block, perms: Mapping, order: Iterable[Move]) -> Any:
+    """The array of a block after elements have acted along some of its axes, one after the other, as `moves` gives."""
     array = block.array
     for group, axis, batch_axes in order:
-        if group in perms and axis != skip:
-            power = block.powers[axis] if block.powers else Power()
+        if group in perms:
+            power = block.powers[axis] if block.powers else NO_POWER
             array = act(array, axis, batch_axes, perms[group], spec.kinds[group], power)
-    return block._replace(array=array)
+    return array
 
 
 @functools.lru_cache(4096)
-def moves(spec: PermutationSpec, factors: tuple) -> tuple[tuple[str, int, tuple[int, ...]], ...]:
+def moves(spec: PermutationSpec, factors: tuple) -> tuple[Move, ...]:
     """The axes that a group moves, each with the axes that it is batched over; those of batched groups come last."""
     batch = lambda group: tuple(factors.index(h) for h in spec.batch.get(group, ()) if h in factors)
     found = [(group, axis, batch(group)) for axis, group in enumerate(factors) if group in spec.sizes]

@@ -130,9 +130,12 @@ def distance(spec: PermutationSpec, a: PyTree, b: PyTree) -> jax.Array:
 
 def inner_product(blocks_a: Sequence[Block], blocks_b: Sequence[Block]) -> jax.Array:
     """<a, b> over the weights, each as `weight_blocks`; of complex ones the real part."""
-    on_device = lambda x, y: jnp.vdot(x, y, precision="highest")
-    product = lambda x, y: (np.vdot if namespace(x, y) is np else on_device)(x, y)
-    return sum((product(x.array, y.array) for x, y in zip(blocks_a, blocks_b, strict=True)), np.float32(0))
+    return sum((dot(x.array, y.array) for x, y in zip(blocks_a, blocks_b, strict=True)), np.float32(0))
+
+
+def dot(x: Any, y: Any) -> Any:
+    """<x, y> of two arrays of real numbers."""
+    return np.vdot(x, y) if namespace(x, y) is np else jnp.vdot(x, y, precision="highest")
 
 
 def permute_blocks(spec: PermutationSpec, blocks: Sequence[Block], perms: dict[str, jax.Array]) -> list[Block]:

@@ -246,8 +246,10 @@ def contract(x: Any, x_axes: Sequence[int], y: Any, y_axes: Sequence[int], out: 
     """
     if namespace(x, y) is jnp:
         return jnp.einsum(x, list(x_axes), y, list(y_axes), list(out), precision="highest")
-    left, right, shape, order = _as_matrices(tuple(x_axes), x.shape, tuple(y_axes), y.shape, tuple(out))
-    product = x.transpose(left[0]).reshape(left[1]) @ y.transpose(right[0]).reshape(right[1])
+    (left, rows), (right, columns), shape, order = _as_matrices(
+        tuple(x_axes), x.shape, tuple(y_axes), y.shape, tuple(out)
+    )
+    product = x.transpose(left).reshape(rows) @ y.transpose(right).reshape(columns)
     return product.reshape(shape).transpose(order)
 
 
@@ -259,12 +261,12 @@ def _as_matrices(x_axes, x_shape, y_axes, y_shape, out):
     batch, summed = [k for k in both if k in out], [k for k in both if k not in out]
     rows, columns = [k for k in x_axes if k not in both], [k for k in y_axes if k not in both]
     count = lambda axes: math.prod(sizes[k] for k in axes)
-    order = lambda axes, *parts: [axes.index(k) for part in parts for k in part]
+    order = lambda axes, *parts: tuple(axes.index(k) for part in parts for k in part)
     shape = [sizes[k] for k in batch]
     left = order(x_axes, batch, rows, summed), (*shape, count(rows), count(summed))
     right = order(y_axes, batch, summed, columns), (*shape, count(summed), count(columns))
-    found = [*batch, *rows, *columns]
-    return left, right, [sizes[k] for k in found], order(found, out)
+    found = (*batch, *rows, *columns)
+    return left, right, tuple(sizes[k] for k in found), order(found, out)
 
 
 def _sum(dim) -> tuple[tuple[Factor, ...], ...]:

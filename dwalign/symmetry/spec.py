@@ -96,6 +96,8 @@ class PermutationSpec:
         check_leaves(self)
         self.powers = tuple(read_powers(self, *leaf) for leaf in zip(self.paths, self.written, strict=True))
         self.directions = MappingProxyType(count_directions(self))
+        # which leaves carry a group
+        self.carriers = tuple(not axes.names().isdisjoint(self.sizes) for axes in self.leaves)
         # one spelling of each power, so that equal specs are equal
         self.written = tuple(
             spelled(self, axes) if powers else axes for axes, powers in zip(self.written, self.powers, strict=True)
@@ -146,11 +148,6 @@ class PermutationSpec:
     def levels(self) -> tuple[tuple[str, ...], ...]:
         """The groups by their depth: each level needs only those before it."""
         return tuple(tuple(g for g in self.sizes if self.depth[g] == d) for d in sorted(set(self.depth.values())))
-
-    @functools.cached_property
-    def carriers(self) -> tuple[bool, ...]:
-        """Which leaves carry a group."""
-        return tuple(not axes.names().isdisjoint(self.sizes) for axes in self.leaves)
 
     @functools.cached_property
     def _whole(self) -> tuple[tuple[str | None, ...] | None, ...]:
@@ -225,13 +222,13 @@ class PermutationSpec:
         leaves = self.treedef.flatten_up_to(params)
         return [block for number, leaf in enumerate(leaves) for block in self.leaf_blocks(number, leaf)]
 
-    def leaf_blocks(self, number: int, leaf: Any) -> list[Block]:
-        """The blocks of one leaf, the `number`th of `paths`."""
-        whole = self._whole[number]
+    def leaf_blocks(self, number: int, leaf: Any, xp: Any = None) -> list[Block]:
+        """The blocks of one leaf, the `number`th of `paths`; `xp` is `numpy` for blocks on the host."""
+        whole, xp = self._whole[number], xp or namespace(leaf)
         if whole is not None:
-            array = leaf if isinstance(leaf, LazyArray) else namespace(leaf).asarray(leaf)
+            array = leaf if isinstance(leaf, LazyArray) else xp.asarray(leaf)
             return [Block(self.paths[number], whole, array, number, *self.powers[number])]
-        pieces = list(self.leaves[number].split(namespace(leaf).asarray(leaf), self.size))
+        pieces = list(self.leaves[number].split(xp.asarray(leaf), self.size))
         part = lambda key: f"{list(key)}" if len(pieces) > 1 else ""
         names = lambda factors: tuple(f if isinstance(f, str) else None for f in factors)
         return [

@@ -14,16 +14,16 @@ Integers that carry a group are quantised weights, so they vote as the numbers t
 """
 
 import functools
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwalign.files import LazyArray
 from dwalign.symmetry.axes import namespace
 from dwalign.symmetry.dtypes import dtype_of, kind_of
-from dwalign.symmetry.finite import all_finite, count_values
+from dwalign.symmetry.finite import count_values
 from dwalign.symmetry.powers import Power
 from dwalign.symmetry.spec import Block, PermutationSpec
 
@@ -41,6 +41,18 @@ def leaf_roles(spec: PermutationSpec, params: PyTree) -> tuple[Role, ...]:
     {"['running_mean']": 'statistic', "['step']": 'carried', "['w']": 'weight'}
     """
     return _roles(spec, tuple(map(dtype_of, spec.treedef.flatten_up_to(params))))
+
+
+def leaves_by_role(spec: PermutationSpec, params: PyTree) -> tuple[list[Any], Mapping[Role, tuple[int, ...]]]:
+    """The leaves of parameters that fit the spec, and the numbers of those of each role."""
+    leaves = jax.tree.leaves(params)
+    return leaves, _numbers_by_role(spec, tuple(map(dtype_of, leaves)))
+
+
+@functools.lru_cache(4096)
+def _numbers_by_role(spec: PermutationSpec, dtypes: tuple[Any, ...]) -> Mapping[Role, tuple[int, ...]]:
+    roles = _roles(spec, dtypes)
+    return {role: tuple(k for k, own in enumerate(roles) if own == role) for role in get_args(Role)}
 
 
 @functools.lru_cache(4096)
@@ -62,11 +74,8 @@ def voting_blocks(spec: PermutationSpec, params: PyTree, *, xp: Any = None) -> l
 
     `xp` is `numpy` for blocks on the host.
     """
-    leaves = spec.treedef.flatten_up_to(params)
-    roles = _roles(spec, tuple(map(dtype_of, leaves)))
-    weights = [number for number, role in enumerate(roles) if role == "weight"]
-    array = lambda leaf: leaf if xp is None or isinstance(leaf, LazyArray) else xp.asarray(leaf)
-    blocks = (block for number in weights for block in spec.leaf_blocks(number, array(leaves[number])))
+    leaves, numbers = leaves_by_role(spec, params)
+    blocks = (block for number in numbers["weight"] for block in spec.leaf_blocks(number, leaves[number], xp))
     return [block for block in blocks if not spec.sizes.keys().isdisjoint(block.factors)]
 
 
@@ -80,9 +89,9 @@ def widen(block: Block) -> Block:
 
     A complex block has one more fixed axis, so that all products of blocks are the real parts of the complex ones.
     """
-    if block.array.dtype == np.float32:
+    array = real(block.array)
+    if array is block.array:
         return block
-    array = numbers(block.array, namespace(block.array))
     more = array.ndim - block.array.ndim
     powers = block.powers + (Power(),) * more if block.powers else ()
     return block._replace(factors=block.factors + (None,) * more, array=array, powers=powers)
@@ -93,13 +102,10 @@ def check_finite(caller: str, spec: PermutationSpec, params: PyTree, name: str) 
 
     A mask of minus infinity is no weight.
     """
-    rows = zip(spec.paths, leaf_roles(spec, params), jax.tree.leaves(params), strict=True)
-    known = [row for row in rows if row[1] != "carried" and not isinstance(row[2], jax.core.Tracer)]
-    # one at a time, for they may lie in a file
-    if all_finite(np.asarray(leaf) for _, _, leaf in known):
-        return
     wrong = {"weight": lambda x: ~np.isfinite(x), "fixed": np.isnan, "statistic": np.isnan}
-    for path, role, leaf in known:
+    for path, role, leaf in zip(spec.paths, leaf_roles(spec, params), jax.tree.leaves(params), strict=True):
+        if role == "carried" or isinstance(leaf, jax.core.Tracer):
+            continue
         if bad := count_values(np.asarray(leaf), wrong[role]):
             raise ValueError(
                 f"{caller}: all weights must be finite, but {name}{path} holds {bad} NaN or infinite values; did its "
@@ -123,6 +129,11 @@ def numbers(leaf: Any, xp=jnp) -> Any:
 def wide(dtype: Any) -> Any:
     """The type in which arithmetic on arrays of this type is done; JAX itself promotes no 8-bit floats, say."""
     return dtype if dtype in (np.float64, np.complex64, np.complex128) else np.dtype(np.float32)
+
+
+def real(array: Any) -> Any:
+    """`numbers` where the array lies, which is the array itself where it holds such."""
+    return array if array.dtype == np.float32 else numbers(array, namespace(array))
 
 
 def store(array: Any, like: Any, xp=jnp) -> Any:
