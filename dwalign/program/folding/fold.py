@@ -55,7 +55,8 @@ def fold_norms(network: Network, params: PyTree, *, untie: bool = False) -> tupl
 
     Returns:
       the network and its params, arrays that changed computed in double precision and rounded to their types once. A
-      network that lost its batch statistics has no `train`, and none has `init`.
+      network that lost its batch statistics has no `train`, and none has `init`. Weights and inputs of other types than
+      these compute the same, but means anew: rotations of the spec are none of that program, and `certify` says so.
 
     Raises:
       SpecError: the first argument is no network, or params do not fit it.
@@ -178,7 +179,7 @@ class _Folded:
     Attributes:
       neutral: the arrays that are one number all along, and these.
       zeros: where, in a program of the primitives `names`, means are taken that are zero. In another one, such as may
-        be traced for inputs of other shapes, they are computed.
+        be traced for other shapes or types, they are computed.
     """
 
     apply: Callable
