@@ -276,7 +276,7 @@ class Plan(NamedTuple):
 @functools.lru_cache(4096)
 def _plan(spec: PermutationSpec, factors: tuple[str | None, ...], is_complex: bool, axes: tuple[int, ...]) -> Plan:
     batch = spec.batch.get(factors[axes[0]] or "", ())
-    ahead = (move for move in reversed(moves(spec, factors)) if move[0] not in batch and move[1] != axes[0])
+    ahead = (move for move in reversed(moves(spec, factors)) if move.group not in batch and move.axis != axes[0])
     # as `real` gives them
     rank = len(factors) + is_complex
     letters = tuple(range(rank))

@@ -17,7 +17,7 @@ then the permutation of the axis that they are batched over.
 import functools
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,8 +32,21 @@ from dwalign.symmetry.spec import Block, PermutationSpec
 
 PyTree = Any
 Perms = dict[str, Any]
-Move = tuple[str, int, tuple[int, ...]]
 NO_POWER = Power()
+
+
+class Move(NamedTuple):
+    """A group that acts along an axis of a block.
+
+    Attributes:
+      group: its name.
+      axis: the number of the axis.
+      batch: the axes of the groups that it is batched over.
+    """
+
+    group: str
+    axis: int
+    batch: tuple[int, ...]
 
 
 def permute(spec: PermutationSpec, params: PyTree, perms: Mapping[str, jax.Array]) -> PyTree:
@@ -83,10 +96,10 @@ def restore_block(spec: PermutationSpec, block: Block, perms: Mapping) -> Block:
 def act_along(spec: PermutationSpec, block: Block, perms: Mapping, order: Iterable[Move]) -> Any:
     """The array of a block after elements have acted along some of its axes, one after the other, as `moves` gives."""
     array = block.array
-    for group, axis, batch_axes in order:
+    for group, axis, batch in order:
         if group in perms:
             power = block.powers[axis] if block.powers else NO_POWER
-            array = act(array, axis, batch_axes, perms[group], spec.kinds[group], power)
+            array = act(array, axis, batch, perms[group], spec.kinds[group], power)
     return array
 
 
@@ -94,8 +107,8 @@ def act_along(spec: PermutationSpec, block: Block, perms: Mapping, order: Iterab
 def moves(spec: PermutationSpec, factors: tuple) -> tuple[Move, ...]:
     """The axes that a group moves, each with the axes that it is batched over; those of batched groups come last."""
     batch = lambda group: tuple(factors.index(h) for h in spec.batch.get(group, ()) if h in factors)
-    found = [(group, axis, batch(group)) for axis, group in enumerate(factors) if group in spec.sizes]
-    return tuple(sorted(found, key=lambda move: spec.depth[move[0]]))
+    found = [Move(group, axis, batch(group)) for axis, group in enumerate(factors) if group in spec.sizes]
+    return tuple(sorted(found, key=lambda move: spec.depth[move.group]))
 
 
 def identity(spec: PermutationSpec) -> Perms:
