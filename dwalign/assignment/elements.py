@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -116,13 +115,8 @@ def neutral(spec: PermutationSpec) -> dict[str, Any]:
 
 
 def _picked(scores, perm):
-    return namespace(scores, perm).asarray(scores).reshape(-1)[_starts(perm.shape) + perm]
-
-
-@functools.lru_cache(256)
-def _starts(shape: tuple[int, ...]) -> np.ndarray:
-    """Where the rows of square matrices begin among all their numbers, `[*batch, n]`."""
-    return shape[-1] * np.arange(math.prod(shape)).reshape(shape)
+    rows = namespace(scores, perm).asarray(scores).reshape(-1, scores.shape[-1])
+    return rows[np.arange(len(rows)), perm.reshape(-1)].reshape(perm.shape)
 
 
 def best_signs(characters: Sequence[tuple[int, ...]], scores: Any) -> tuple[Any, Any]:

@@ -132,8 +132,9 @@ def spec_of(caller: str, network: Any) -> PermutationSpec:
     """The spec of a network, or the spec itself; `SpecError` for what is neither."""
     spec = network.spec if isinstance(network, Network) else network
     if not isinstance(spec, PermutationSpec):
+        found = "a function" if callable(spec) else type(spec).__name__
         raise SpecError(
-            f"{caller}: the first argument must be a Network or a PermutationSpec, got {type(spec).__name__}; the "
+            f"{caller}: the first argument must be a Network or a PermutationSpec, got {found}; the "
             "order is (network, a, b), and dwalign.network(apply, params, inputs) makes a network of any program"
         )
     return spec

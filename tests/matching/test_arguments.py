@@ -162,7 +162,7 @@ ERRORS = {
     "a network in distance": (lambda: dwalign.distance(NET, A, B), "spec must .*the .spec of this Network"),
     "params first": (align(network=A, a=SPEC), r"must be a Network or a .*got dict; the order is \(network, a, b\)"),
     "params first in distance": (lambda: dwalign.distance(A, SPEC, B), r"the order is \(spec, a, b\)"),
-    "a function first": (align(network=NET.apply), r"got function.*dwalign\.network\(apply, params, inputs\) makes"),
+    "a function first": (align(network=NET.apply), r"got a function.*dwalign\.network\(apply, params, inputs\) makes"),
     "a spec for a network": (align("refine", SPEC, data=Data(X, Y)), r"refine: needs the network.*dwalign\.network\("),
     "a spec for a network, later": (align("naive+refine", SPEC, data=Data(X, Y)), "refine: needs the network"),
     "a spec to judge": (lambda: evaluation.curve(SPEC, A, B, Data(X, Y)), "curve: needs the network"),
