@@ -129,9 +129,10 @@ def work(config: Config, network: Network) -> Iterator[tuple[str, Work]]:
 
     model = deepalign.make_model(network, ALIGNER, inputs)
     variables = jax.jit(model.init)(jax.random.key(2), one(a), one(b))
-    over_pairs = lambda method: jax.vmap(lambda v, a, b: model.apply(v, a, b, method=method), in_axes=(None, 0, 0))
-    yield "deep_align", Work(over_pairs("align"), (variables, a, b), config.batch)
-    yield "deep_align, scores alone", Work(over_pairs("__call__"), (variables, a, b), config.batch)
+    learned = lambda variables: find_method("deep_align").using(aligner=deepalign.Aligner(model, variables))
+    passed = lambda variables, a, b: learned(variables)(network, a, b, checked=True).perms
+    for name, run in {"deep_align": passed, "deep_align, scores alone": model.apply}.items():
+        yield name, Work(jax.vmap(run, in_axes=(None, 0, 0)), (variables, a, b), config.batch)
     for size in config.steps:
         optimisation = deepalign.Optimisation(steps=1000, batch_size=size)
         step = deepalign.make_step(model, network, drawn, data, optimisation=optimisation)

@@ -1,9 +1,24 @@
 """Benchmarks time what they say: compilation apart, sizes left out that would take too long, slopes of known curves."""
 
 import bench
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from dwalign.networks import mlp
+
+
+def test_all_work_can_be_traced():
+    config = bench.Config(inputs=3, examples=4, batch=2, steps=(2,), methods=("features", "refine@1"))
+    named = dict(bench.work(config, mlp(3, (4,), 10)))
+    assert {name for title in bench.PANELS for name in bench.PANELS[title]} - set(named) <= set(
+        bench.Config().methods
+    ) | {"training step of 8 pairs"}
+    for name, one in named.items():
+        if one.given:
+            leading = {leaf.shape[:1] for leaf in jax.tree.leaves(jax.eval_shape(one.run, *one.given)) if leaf.shape}
+            assert "training" in name or leading == {(2,)}, name
 
 
 def test_slopes_are_those_of_powers():
