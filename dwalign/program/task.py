@@ -110,7 +110,10 @@ def _shapes(function: Callable, *args: PyTree) -> PyTree:
 
 @functools.lru_cache(256)
 def _shapes_once(function: Callable, treedef, known, wide: bool) -> PyTree:
-    return jax.eval_shape(function, *treedef.unflatten([jax.ShapeDtypeStruct(*leaf) for leaf in known]))
+    # as arguments of a program become: newer versions of JAX warn where NumPy's integers are wider than these
+    narrowed = functools.partial(jax.dtypes.canonicalize_dtype, allow_extended_dtype=True)
+    leaves = [jax.ShapeDtypeStruct(shape, narrowed(dtype)) for shape, dtype in known]
+    return jax.eval_shape(function, *treedef.unflatten(leaves))
 
 
 def _shown(task: Any) -> str:
