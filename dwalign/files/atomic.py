@@ -5,6 +5,7 @@ nobody holds is swept up by the next who writes the same path. Readers repair no
 """
 
 import contextlib
+import errno
 import glob
 import os
 import shutil
@@ -70,7 +71,12 @@ def reserve(folder: Path, needed: int) -> None:
     """
     if hasattr(os, "posix_fallocate"):
         with tempfile.TemporaryFile(dir=folder) as file:
-            os.posix_fallocate(file.fileno(), 0, needed + OVERHEAD)
+            try:
+                os.posix_fallocate(file.fileno(), 0, needed + OVERHEAD)
+            except OSError as error:
+                # a file system that reserves nothing says no more than that
+                if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+                    raise
 
 
 def _sweep(path: Path) -> None:

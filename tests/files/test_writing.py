@@ -1,6 +1,7 @@
 """Outputs appear whole or not at all, never over an input, and take the memory of one tensor."""
 
 import contextlib
+import errno
 import os
 import resource
 import signal
@@ -104,6 +105,22 @@ def test_a_full_disk_leaves_nothing(suffix, tmp_path):
     with full_disk(300_000), pytest.raises(FileError, match=r"w\.\w+ could not be written") as caught:
         write_weights(tmp_path / f"w{suffix}", large)
     assert "\n" not in str(caught.value) and not listing(tmp_path)
+
+
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.ENOSPC])
+def test_orbax_is_begun_where_nothing_can_be_reserved_and_not_where_there_is_no_room(code, tmp_path, monkeypatch):
+    needs(".orbax")
+
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("os.posix_fallocate", refuse)
+    if code == errno.ENOSPC:
+        with pytest.raises(FileError, match=r"w\.orbax could not be written \(No space left"):
+            write_weights(tmp_path / "w.orbax", TENSORS)
+    else:
+        write_weights(tmp_path / "w.orbax", TENSORS)
+    assert bool(listing(tmp_path)) == (code == errno.EOPNOTSUPP)
 
 
 def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
