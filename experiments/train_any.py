@@ -4,23 +4,25 @@
     python experiments/train_any.py --preset smoke    a check in minutes
     python experiments/train_any.py --ship            and put the aligner and its card into the package
 
-The aligner looks at neither data nor labels: both networks answer to the same noise, what they answer is compared, the
-weights have their say in learned updates, and descent brings the answers of the merged network to noise closer to the
-mean answer of the two. Inputs, where somebody gives them, take the place of noise. It has so few numbers that they are
-searched for: gradients of the losses of Deep-Align made it worse. Settings for training, for validation and for judging
-are apart. Writes runs/any/: config.json, the aligner, results.json, figure.png; what is judged is written setting by
-setting.
+The aligner looks at no labels: what two networks answer to some inputs is compared, the weights have their say in
+learned updates, and descent brings the answers of the merged network closer to the mean answer of the two. Where nobody
+gives inputs, noise takes their place. It has so few numbers that they are searched for: gradients of the losses of
+Deep-Align made it worse. Settings for training, for validation and for judging are apart; judged are all methods that
+need no training too, on the order of units alone and with every kind of symmetry. Writes runs/any/: config.json, the
+search, the aligner, results.json and kinds.json with a figure each; what is judged is written setting by setting.
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import study
+from paired.pairs import with_all_kinds
 
 from dwalign import deepalign, report, zoo
 from dwalign.bounds import Amount, Count, Points, Positive, settings
@@ -32,19 +34,22 @@ from dwalign.networks import cnn, from_module, mixer, mlp, recurrent, resnet, vg
 from dwalign.program import Data, Network, take_examples
 from dwalign.symmetry import take_networks
 
+PyTree = Any
+Kinds = Literal["permutation", "all"]
 BASELINES = (weight_matching, activation_matching, activation_matching_correlation)
 
 
-class TanhMLP(nn.Module):
-    """Hidden layers of an activation that the mixture does not have."""
+class ActivatedMLP(nn.Module):
+    """Hidden layers of another activation than ReLU."""
 
+    activation: Callable[[jax.Array], jax.Array]
     width: int
     depth: int
 
     @nn.compact
     def __call__(self, x):
         for k in range(self.depth):
-            x = nn.tanh(nn.Dense(self.width, name=f"dense_{k}")(x))
+            x = self.activation(nn.Dense(self.width, name=f"dense_{k}")(x))
         return nn.Dense(10, name="head")(x)
 
 
@@ -69,31 +74,44 @@ def dense(*widths: int) -> Callable[[tuple[int, ...]], Network]:
     return lambda shape: mlp(shape[0], widths, 10)
 
 
-def tanh(width: int, depth: int) -> Callable[[tuple[int, ...]], Network]:
-    """An MLP of tanh."""
-    return lambda shape: from_module(TanhMLP(width, depth), jnp.zeros((1, *shape)), {})
+def activated(
+    activation: Callable[[jax.Array], jax.Array], width: int, depth: int
+) -> Callable[[tuple[int, ...]], Network]:
+    """An MLP of another activation."""
+    return lambda shape: from_module(ActivatedMLP(activation, width, depth), jnp.zeros((1, *shape)), {})
 
 
 MIXTURE = {
-    "MLP 2 x 24": Setting(dense(24, 24), form="flat"),
-    "MLP 4 x 16": Setting(dense(16, 16, 16, 16), form="flat"),
+    "MLP 4 x 64": Setting(dense(64, 64, 64, 64), form="flat"),
+    "GELU MLP 3 x 40, rotated digits": Setting(activated(nn.gelu, 40, 3), "rotated_digits", "flat"),
+    "CNN": Setting(lambda shape: cnn(shape, (12, 16), (32,))),
+    "VGG of two stages with batch norm": Setting(lambda shape: vgg(shape, ((16,), (32,)), (), 10, "batch")),
+    "ResNet of one stage with layer norm": Setting(lambda shape: resnet(shape, 16, (1,), 10, "layer")),
+    "mixer, rotated digits": Setting(lambda shape: mixer(shape, 2, 24, 1, 16, 32), "rotated_digits"),
+    "wide GRU": Setting(lambda shape: recurrent(shape[1], (40,), 10, "gru", shape[0]), form="rows"),
+    "LSTM, rotated digits": Setting(
+        lambda shape: recurrent(shape[1], (24,), 10, "lstm", shape[0]), "rotated_digits", "rows"
+    ),
+    "ViT, photo_patches": Setting(lambda shape: vit(shape, 2, 24, 1, 2, width=32), "photo_patches"),
 }
-VALIDATION = {"MLP 3 x 40, rotated digits": Setting(dense(40, 40, 40), "rotated_digits", "flat")}
-UNSEEN = {
-    "tanh MLP 3 x 32": Setting(tanh(32, 3), form="flat"),
+VALIDATION = {
+    "MLP 3 x 40, rotated digits": Setting(dense(40, 40, 40), "rotated_digits", "flat"),
+    "tanh MLP 3 x 32": Setting(activated(nn.tanh, 32, 3), form="flat"),
     "CNN, rotated digits": Setting(lambda shape: cnn(shape, (8, 16), (32,)), "rotated_digits"),
+    "mixer": Setting(lambda shape: mixer(shape, 2, 16, 1, 16, 32)),
+    "LSTM": Setting(lambda shape: recurrent(shape[1], (16,), 10, "lstm", shape[0]), form="rows"),
+    "ViT": Setting(lambda shape: vit(shape, 2, 16, 1, 2, width=32)),
+}
+UNSEEN = {
     "GRU": Setting(lambda shape: recurrent(shape[1], (24,), 10, "gru", shape[0]), form="rows"),
     "MLP 5 x 48, rotated digits": Setting(dense(48, 48, 48, 48, 48), "rotated_digits", "flat"),
-    "mixer": Setting(lambda shape: mixer(shape, 2, 16, 1, 16, 32)),
     "VGG with batch norm": Setting(lambda shape: vgg(shape, ((8,), (16, 16)), (), 10, "batch")),
     "MLP 2 x 64, photo_patches": Setting(dense(64, 64), "photo_patches", "flat", 8),
     "ResNet with layer norm": Setting(lambda shape: resnet(shape, 8, (1, 1), 10, "layer")),
-    "LSTM": Setting(lambda shape: recurrent(shape[1], (16,), 10, "lstm", shape[0]), form="rows"),
-    "ViT": Setting(lambda shape: vit(shape, 2, 16, 1, 2, width=32)),
     "CNN, photo_patches": Setting(lambda shape: cnn(shape, (8, 8), (24,)), "photo_patches"),
     "MLP 3 x 96, MNIST": Setting(dense(96, 96, 96), "mnist", "flat", 14),
     "MLP 5 x 96, rotated digits": Setting(dense(96, 96, 96, 96, 96), "rotated_digits", "flat"),
-    "tanh MLP 4 x 48, photo_patches": Setting(tanh(48, 4), "photo_patches", "flat", 8),
+    "tanh MLP 4 x 48, photo_patches": Setting(activated(nn.tanh, 48, 4), "photo_patches", "flat", 8),
     "CNN of three layers, photo_patches": Setting(lambda shape: cnn(shape, (8, 8, 16), (24,)), "photo_patches"),
     "VGG with batch norm, rotated digits": Setting(
         lambda shape: vgg(shape, ((8, 8), (16,)), (), 10, "batch"), "rotated_digits"
@@ -104,6 +122,16 @@ UNSEEN = {
         lambda shape: recurrent(shape[1], (32,), 10, "gru", shape[0]), "rotated_digits", "rows"
     ),
     "ViT, rotated digits": Setting(lambda shape: vit(shape, 2, 24, 1, 4, width=48), "rotated_digits"),
+    "tanh MLP 3 x 64, rotated digits": Setting(activated(nn.tanh, 64, 3), "rotated_digits", "flat"),
+    "MLP 6 x 64, MNIST": Setting(dense(64, 64, 64, 64, 64, 64), "mnist", "flat", 14),
+    "mixer of two blocks, rotated digits": Setting(lambda shape: mixer(shape, 2, 16, 2, 16, 32), "rotated_digits"),
+    "ViT of two blocks": Setting(lambda shape: vit(shape, 2, 24, 2, 2, width=48)),
+    "GRU, MNIST": Setting(lambda shape: recurrent(shape[1], (32,), 10, "gru", shape[0]), "mnist", "rows", 14),
+    "CNN, MNIST": Setting(lambda shape: cnn(shape, (8, 16), (32,)), "mnist", side=14),
+    "VGG with batch norm, MNIST": Setting(lambda shape: vgg(shape, ((16,), (32,)), (), 10, "batch"), "mnist", side=7),
+    "ResNet with layer norm, photo_patches": Setting(
+        lambda shape: resnet(shape, 16, (1, 1), 10, "layer"), "photo_patches"
+    ),
 }
 # the others were looked at while the aligner was made
 FRESH = tuple(UNSEEN)[-8:]
@@ -117,14 +145,21 @@ class Config(study.Options):
     """write the aligner and its card into the package."""
     unseen: tuple[str, ...] = FRESH
     """settings that it is judged on; MNIST asks for `--data-dir`."""
-    networks: study.Networks = study.Networks(train=40, validation=16, pairs=20, chunk=20)
+    mixture: tuple[str, ...] = tuple(MIXTURE)
+    """settings that the search lowers the barrier of."""
+    validation: tuple[str, ...] = tuple(VALIDATION)
+    """settings that choose among what it finds."""
+    networks: study.Networks = study.Networks(train=16, validation=8, pairs=20, chunk=20)
+    """for training and for validation of each of their settings, and for judging."""
     recipe: zoo.Recipe = zoo.Recipe(epochs=20)
-    aligner: deepalign.AlignerConfig = deepalign.AlignerConfig(encoder="noise", probes=256, descent=80, images=16)
+    aligner: deepalign.AlignerConfig = deepalign.AlignerConfig(encoder="noise", probes=256, descent=40, images=16)
     """where there are inputs."""
     blind: deepalign.AlignerConfig = deepalign.AlignerConfig(encoder="noise", probes=256, descent=20)
     """where there are none: many steps follow noise further than it tells about the data."""
     tries: Amount = 60
     """of the search."""
+    validate_every: Count = 5
+    """tries."""
     step: Positive = 0.25
     """of the search, a standard deviation of logarithms."""
     chunk: Count = 20
@@ -132,10 +167,12 @@ class Config(study.Options):
 
 
 SMOKE: study.Changes = {
-    "networks.train": 4,
+    "networks.train": 2,
     "networks.validation": 2,
     "networks.pairs": 2,
     "networks.chunk": 4,
+    "mixture": ("MLP 4 x 64",),
+    "validation": ("tanh MLP 3 x 32",),
     "recipe.epochs": 2,
     "aligner.probes": 8,
     "aligner.descent": 2,
@@ -145,7 +182,7 @@ SMOKE: study.Changes = {
     "blind.updates": 1,
     "aligner.updates": 1,
     "tries": 1,
-    "unseen": ("tanh MLP 3 x 32",),
+    "unseen": ("GRU",),
     "chunk": 2,
 }
 
@@ -168,66 +205,77 @@ def open_setting(config: Config, setting: Setting) -> tuple[Network, zoo.Dataset
     return setting.make(data.train.inputs.shape[1:]), data
 
 
-def train(config: Config) -> Aligner:
+class Found(NamedTuple):
+    """The variables of one aligner where there are inputs, and where there are none."""
+
+    sees: PyTree
+    blind: PyTree
+
+
+def train(config: Config, folder: Path) -> Found:
     """The aligner that merges networks of the mixture best: of its few numbers, those that a random search finds.
 
-    Each try moves all numbers of the best so far by factors, and is kept where the mean of the logarithms of
-    the barriers of the mixture falls. The end of the search counts where it is ahead of its start in validation, too.
+    Each try moves all numbers of the best so far by factors, and is kept where the mean of the logarithms of the
+    barriers falls, over the mixture. Which of the best of all tries it is, validation says. Without inputs the numbers
+    are those that it starts with: with noise the search found none better on MLPs.
     """
-    network, _ = open_setting(config, next(iter(MIXTURE.values())))
-    start = jax.tree.map(
-        np.asarray,
-        deepalign.init_state(
-            deepalign.make_model(network, config.blind), config.training, network.init(jax.random.key(0)), 0
-        ).variables,
-    )
+    network, data = open_setting(config, MIXTURE[config.mixture[0]])
+    few = take_examples(data.train, slice(config.refine_images))
+    model = deepalign.make_model(network, config.aligner, few.inputs)
+    start = deepalign.init_state(model, config.training, network.init(jax.random.key(0)), 0).variables
     if not config.tries:
-        return Aligner(deepalign.make_model(network, config.blind), start)
-    mixture = [barrier(config, setting, "train") for setting in MIXTURE.values()]
-    validation = [barrier(config, setting, "validation") for setting in VALIDATION.values()]
+        return Found(start, start)
+    mixture = [barrier(config, MIXTURE[name], "train") for name in config.mixture]
+    validation = [barrier(config, VALIDATION[name], "validation") for name in config.validation]
     mean = lambda settings, variables: float(np.mean([np.log(one(variables) + 0.01) for one in settings]))
-    search = deepalign.make_search(lambda variables: mean(mixture, variables), step=config.step)
-    state = deepalign.begin_search(start)
-    for number in range(config.tries + 1):
-        before, (state, _) = float(state.optimiser), search(state)
-        if (found := float(state.optimiser)) < before:
-            validated = mean(validation, state.variables)
-            print(f"try {number}: mixture {found:.3f}, validation {validated:.3f}", flush=True)
-    best = state.variables
-    kept = best if mean(validation, best) < mean(validation, start) else start
-    print("the search is ahead in validation" if kept is best else "MISSED: the start is as good in validation")
-    return Aligner(deepalign.make_model(network, config.blind), kept)
+    trained = deepalign.train_aligner(
+        model,
+        deepalign.make_search(lambda variables: mean(mixture, variables), step=config.step),
+        deepalign.begin_search(start),
+        steps=config.tries + 1,
+        validate=lambda aligner: mean(validation, aligner.variables),
+        validate_every=config.validate_every,
+        folder=folder,
+        info=deepalign.describe(network, config.aligner, few.inputs),
+        resume=config.resume,
+    )
+    return Found(trained.aligner.variables, start)
 
 
-def barrier(config: Config, setting: Setting, role: str) -> Callable[[Any], float]:
-    """The mean barrier of an aligner with these variables, on pairs of one role in the zoo of a setting."""
+def barrier(config: Config, setting: Setting, role: Literal["train", "validation"]) -> Callable[[PyTree], float]:
+    """The mean barrier of an aligner with these variables, on pairs of networks of one role and validation images."""
     network, data = open_setting(config, setting)
-    nets = study.make_zoo(study.change(config, {"networks.pairs": 0}), network, data)
-    networks = {"train": nets.train, "validation": nets.validation}[role]
-    first, second = zoo.held_out_pairs(getattr(config.networks, role))
-    pairs = take_networks(networks, first), take_networks(networks, second)
-    mean = mean_barrier(network, *pairs, study.to_device(data.validation))
-    model = deepalign.make_model(network, config.blind)
-    return lambda variables: float(mean(deep_align.using(aligner=Aligner(model, variables))))
+    none = {"networks.train": 0, "networks.validation": 0, "networks.pairs": 0}
+    size = getattr(config.networks, role)
+    nets = study.make_zoo(study.change(config, none | {f"networks.{role}": size}), network, data)
+    first, second = (take_networks(getattr(nets, role), index) for index in zoo.held_out_pairs(size))
+    few = take_examples(study.to_device(data.train), slice(config.refine_images))
+    mean = mean_barrier(network, first, second, study.to_device(data.validation), renew=few.inputs)
+    model = deepalign.make_model(network, config.aligner, few.inputs)
+    return lambda variables: mean(deep_align.using(aligner=Aligner(model, variables)))
 
 
-def judge(config: Config, setting: Setting, aligner: Aligner) -> dict[str, Measured]:
+def judge(config: Config, setting: Setting, found: Found, kinds: Kinds) -> dict[str, Measured]:
     """Naive, what needs no training, the aligner on noise and on inputs of the data, and refinement with labels."""
     network, data = open_setting(config, setting)
     nets = study.make_test_zoo(config, network, data)
     train, test = study.to_device((data.train, data.test))
     few = take_examples(train, slice(config.refine_images))
+    if kinds == "all":
+        network = with_all_kinds(network, take_networks(nets.test, 0), few.inputs)
     first, second = (index[: config.networks.pairs] for index in zoo.held_out_pairs(2 * config.networks.pairs))
 
-    def named(name, config, inputs):
-        own = Aligner(deepalign.make_model(network, config, inputs), aligner.variables)
+    def named(name, config, variables, inputs=None):
+        own = Aligner(deepalign.make_model(network, config, inputs), variables)
         return dataclasses.replace(deep_align.using(aligner=own), name=name)
 
-    blind, sees = named("any", config.blind, None), named("any on inputs", config.aligner, few.inputs)
+    blind = named("any", config.blind, found.blind)
+    sees = named("any on inputs", config.aligner, found.sees, few.inputs)
     labelled = refine.using(steps=config.aligner.descent, images=config.aligner.images)
+    starts = (activation_matching_correlation, sees) if kinds == "permutation" else ()
     return benchmark(
         network,
-        [naive, *BASELINES, blind, sees, chain(activation_matching_correlation, labelled), chain(sees, labelled)],
+        [naive, *BASELINES, blind, sees, *(chain(start, labelled) for start in starts)],
         take_networks(nets.test, first),
         take_networks(nets.test, second),
         test,
@@ -239,19 +287,21 @@ def judge(config: Config, setting: Setting, aligner: Aligner) -> dict[str, Measu
     )
 
 
-def main(config: Config) -> dict[str, Any]:
-    """Run the experiment; returns what results.json holds."""
-    folder, settings = study.open_folder(config, "any")
-    aligner = train(config)
-    save_params(folder / "aligner.safetensors", aligner.variables)
+def judge_all(config: Config, settings: dict[str, Any], found: Found, kinds: Kinds, file: Path) -> dict[str, Any]:
+    """What the file of results holds that this writes, setting by setting, and its figure."""
     panels: dict[str, dict[str, dict[str, Any]]] = {"barrier": {}, "seconds a pair": {}}
+    about = {
+        "permutation": f"Refinement, which is given labels, sees {config.aligner.images} of {config.refine_images} "
+        "images a step.",
+        "all": "All methods know every kind of symmetry that the networks have.",
+    }[kinds]
     for name in config.unseen:
-        for method, one in judge(config, UNSEEN[name], aligner).items():
+        for method, one in judge(config, UNSEEN[name], found, kinds).items():
             values = {"barrier": one.curve.barrier, "seconds a pair": one.seconds}
             for panel, numbers in values.items():
                 panels[panel].setdefault(report.display_name(method), {})[name] = report.point([np.ravel(numbers)])
         results = {
-            "experiment": "any",
+            "experiment": "any" if kinds == "permutation" else "any-kinds",
             "question": "One aligner for every architecture: how does it do on networks and data that it never saw?",
             "config": settings,
             "environment": report.environment(),
@@ -260,14 +310,23 @@ def main(config: Config) -> dict[str, Any]:
             "panels": panels,
             "logarithmic": True,
             "caption": f"any: means and 95 % intervals over {config.networks.pairs} held-out pairs of networks and one "
-            f"aligner, {made(config)}. Refinement, which is given labels, sees "
-            f"{config.aligner.images} of {config.refine_images} images a step.",
+            f"aligner, {made(config)}. {about}",
         }
-        report.write_json(folder / "results.json", results)
-    report.series_figure(results, folder / "figure.png")
+        report.write_json(file, results)
+    report.series_figure(results, file.with_suffix(".png"))
     print(report.series_table(results))
+    return results
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Run the experiment; returns what results.json holds."""
+    folder, settings = study.open_folder(config, "any")
+    found = train(config, folder / "search")
+    save_params(folder / "aligner.safetensors", found._asdict())
+    results = judge_all(config, settings, found, "permutation", folder / "results.json")
+    judge_all(config, settings, found, "all", folder / "kinds.json")
     if config.ship:
-        ship(config, aligner, results)
+        ship(config, found, results)
     return results
 
 
@@ -275,23 +334,30 @@ def made(config: Config) -> str:
     """How the numbers of the aligner were found."""
     if not config.tries:
         return "whose numbers are those that it starts with: nothing was searched for"
-    return f"the best of {config.tries} tries on {', '.join(MIXTURE)} for digits"
+    pairs, settings = config.networks.train // 2, len(config.mixture)
+    return f"the best of {config.tries} tries on {pairs} pairs of each of {settings} settings"
 
 
-def ship(config: Config, aligner: Aligner, results: dict[str, Any]) -> None:
+def ship(config: Config, found: Found, results: dict[str, Any]) -> None:
     """The aligner and its card, into the package."""
     barrier = results["panels"]["barrier"]
     card = {
         "licence": "MIT",
         "made": made(config),
-        "chosen_on": [*VALIDATION, *(name for name in UNSEEN if name not in FRESH)],
+        "trained_on": [*config.mixture],
+        "chosen_on": [*config.validation, *(name for name in UNSEEN if name not in FRESH)],
         "barrier": {
             method: {setting: found["mean"] for setting, found in points.items()} for method, points in barrier.items()
         },
         "limits": "networks whose inputs are one array of real numbers and whose outputs are logits; judged on small "
         "ones that classify small pictures",
     }
-    deepalign.write_shipped("any", config.aligner, config.blind, aligner.variables, card)
+    deepalign.write_shipped(
+        "any",
+        deepalign.Shipped(config.aligner, found.sees),
+        deepalign.Shipped(config.blind, found.blind),
+        card,
+    )
 
 
 if __name__ == "__main__":

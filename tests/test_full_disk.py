@@ -9,7 +9,7 @@ import pytest
 
 from dwalign import deepalign, files, report
 from dwalign.cli.recipe import write_card, write_recipe
-from dwalign.deepalign.shipped import write_shipped
+from dwalign.deepalign.shipped import Shipped, write_shipped
 from tests.files.test_writing import full_disk, listing
 
 OURS = (files.FileError, report.ResultsError, report.RunError, deepalign.CheckpointError)
@@ -34,7 +34,7 @@ WRITERS = {
     "a.recipe.yaml": lambda file: write_recipe("align", Asked(file.with_name("a.npz")), [], LONG),
     "a.md": lambda file: write_card(file.with_name("a.npz"), "a", ["x" * 300]),
     "any.safetensors": lambda file: write_shipped(
-        "any", *[deepalign.AlignerConfig()] * 2, {"w": np.ones(99)}, LONG, file.parent
+        "any", *[Shipped(deepalign.AlignerConfig(), {"w": np.ones(99)})] * 2, LONG, file.parent
     ),
     "params.safetensors": lambda file: files.save_params(file, {"w": np.ones(99)}),
 }

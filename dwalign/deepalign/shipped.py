@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,29 +17,30 @@ HOME = Path(__file__).with_name("shipped_aligners")
 SHIPPED = frozenset(file.stem for file in HOME.glob("*.json"))
 
 
-def read_shipped(name: str, *, blind: bool = False) -> tuple[AlignerConfig, PyTree]:
-    """The settings and variables of one of `SHIPPED`; of its settings those for inputs, or those where none are."""
-    card = unsealed(json.loads((HOME / f"{name}.json").read_text()))
+class Shipped(NamedTuple):
+    """The settings and the variables of an aligner."""
+
+    config: AlignerConfig
+    variables: PyTree
+
+
+def read_shipped(name: str, *, blind: bool = False) -> Shipped:
+    """One of `SHIPPED`, as it is for inputs, or as it is where there are none."""
+    card, part = unsealed(json.loads((HOME / f"{name}.json").read_text())), "blind" if blind else "aligner"
     file = HOME / f"{name}.safetensors"
     arrays = open_weights(file)
-    return AlignerConfig(**card["blind" if blind else "aligner"]), nest(
-        file, {path: np.asarray(arrays[path]) for path in arrays}
-    )
+    return Shipped(AlignerConfig(**card[part]), nest(file, {path: np.asarray(arrays[path]) for path in arrays})[part])
 
 
-def write_shipped(
-    name: str,
-    config: AlignerConfig,
-    blind: AlignerConfig,
-    variables: PyTree,
-    card: Mapping[str, Any],
-    home: Path = HOME,
-) -> None:
+def write_shipped(name: str, sees: Shipped, blind: Shipped, card: Mapping[str, Any], home: Path = HOME) -> None:
     """Write an aligner and its card: what it was trained on, how it does, where it ends, under which licence.
 
-    `blind` are its settings where there are no inputs.
+    Args:
+      name: of the two files.
+      sees, blind: for inputs, and where there are none.
     """
+    parts = {"aligner": sees, "blind": blind}
     home.mkdir(exist_ok=True)
-    save_params(home / f"{name}.safetensors", variables)
-    about = {"aligner": dataclasses.asdict(config), "blind": dataclasses.asdict(blind), **card}
+    save_params(home / f"{name}.safetensors", {part: one.variables for part, one in parts.items()})
+    about = {part: dataclasses.asdict(one.config) for part, one in parts.items()} | dict(card)
     write_bytes(home / f"{name}.json", (json.dumps(sealed(about), indent=1) + "\n").encode())

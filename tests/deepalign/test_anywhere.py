@@ -66,12 +66,14 @@ def test_tokens_cannot_be_drawn_and_other_encoders_need_inputs():
 
 
 def test_a_shipped_aligner_comes_back(tmp_path, monkeypatch, variables):
-    blind = dataclasses.replace(CONFIG, updates=2)
-    shipped.write_shipped("some", CONFIG, blind, variables, {"licence": "MIT"}, tmp_path)
+    sees = shipped.Shipped(CONFIG, variables)
+    blind = shipped.Shipped(dataclasses.replace(CONFIG, updates=2), jax.tree.map(lambda x: x + 1, variables))
+    shipped.write_shipped("some", sees, blind, {"licence": "MIT"}, tmp_path)
     monkeypatch.setattr(shipped, "HOME", tmp_path)
-    config, found = shipped.read_shipped("some")
-    assert config == CONFIG and shipped.read_shipped("some", blind=True)[0] == blind
-    chex.assert_trees_all_equal(found, variables)
+    for asked, written in ((False, sees), (True, blind)):
+        found = shipped.read_shipped("some", blind=asked)
+        assert found.config == written.config
+        chex.assert_trees_all_equal(found.variables, written.variables)
 
 
 def test_the_aligner_of_the_package():

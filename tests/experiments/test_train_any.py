@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 import train_any
 
-from dwalign import deepalign
-
 ALL = {**train_any.MIXTURE, **train_any.VALIDATION, **train_any.UNSEEN}
 
 
@@ -32,12 +30,10 @@ def test_what_ships_has_a_card(tmp_path, monkeypatch):
     monkeypatch.setattr(train_any.deepalign, "write_shipped", lambda *args: written.append(args))
     written: list = []
     points = {"any": {"mixer": {"mean": 0.25, "ci95": [0.2, 0.3]}}}
-    aligner = deepalign.Aligner(None, {"params": {"weights": np.ones(3)}})
-    train_any.ship(train_any.Config(), aligner, {"panels": {"barrier": points}})
-    ((name, config, blind, variables, card),) = written
-    assert (
-        name == "any"
-        and (config, blind) == (train_any.Config().aligner, train_any.Config().blind)
-        and variables is aligner.variables
-    )
+    found, config = train_any.Found({"w": np.ones(3)}, {"w": np.zeros(3)}), train_any.Config()
+    train_any.ship(config, found, {"panels": {"barrier": points}})
+    ((name, sees, blind, card),) = written
+    assert name == "any" and (sees.config, blind.config) == (config.aligner, config.blind)
+    assert sees.variables is found.sees and blind.variables is found.blind
     assert card["barrier"] == {"any": {"mixer": 0.25}} and card["licence"] == "MIT" and card["limits"]
+    assert not set(card["trained_on"]) & set(card["chosen_on"])
