@@ -37,3 +37,13 @@ def test_what_ships_has_a_card(tmp_path, monkeypatch):
     assert sees.variables is found.sees and blind.variables is found.blind
     assert card["barrier"] == {"any": {"mixer": 0.25}} and card["licence"] == "MIT" and card["limits"]
     assert not set(card["trained_on"]) & set(card["chosen_on"])
+
+
+def test_what_is_found_lowers_the_barrier_where_there_are_inputs(tmp_path, monkeypatch):
+    rate = lambda variables: float(variables["params"]["rate"])
+    monkeypatch.setattr(train_any, "barrier", lambda config, setting, role: lambda variables: abs(rate(variables) - 1))
+    config = train_any.read_config(["--preset", "smoke", "--tries", "6", "--validate-every", "3"])
+    found = train_any.train(config, tmp_path / "search")
+    assert abs(rate(found.sees) - 1) < abs(rate(found.blind) - 1)
+    again = train_any.train(train_any.read_config(["--preset", "smoke", "--tries", "0"]), tmp_path / "none")
+    assert rate(again.sees) == rate(again.blind) == rate(found.blind)
