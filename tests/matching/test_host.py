@@ -135,19 +135,21 @@ def test_history_is_the_objective_after_each_sweep_and_scores_are_those_of_the_r
     assert np.all(np.diff(whole.history) >= 0) and whole.history[-1] > objective(spec, a, b, identity(spec))
 
 
-def test_scores_that_follow_units_are_those_computed_anew(spec, monkeypatch):
-    a, b, rng = random(spec, 0), random(spec, 1), np.random.default_rng(2)
-    pair, before = scores.read_pair(spec, a, b, xp=np), random_perms(spec, rng)
-    for other in (g for g, kind in spec.kinds.items() if kind == "permutation" and spec.sizes[g] > 3):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "complex64"])
+def test_scores_that_follow_units_are_those_computed_anew(dtype):
+    axes = {"in": Axes(None, "h0"), "three": Axes("h0", None, "h1", "h2"), "joined": Axes(("h0", "h2"), "h1")}
+    spec = PermutationSpec(axes, {"h0": 5, "h1": 6, "h2": 4})
+    a, b = (typed(random(spec, seed), dtype) for seed in range(2))
+    pair, before = scores.read_pair(spec, a, b, xp=np), random_perms(spec, np.random.default_rng(2))
+    for other in spec.sizes:
         order = before[other].copy()
-        order[..., [0, 2]] = order[..., [2, 0]]
+        order[[0, 2]] = order[[2, 0]]
         after = before | {other: order}
         for group in spec.sizes.keys() - {other}:
-            total = scores.place_products(spec, pair, before, group)
-            found = scores.moved_products(spec, pair, after, group, total, other, before[other])
-            if found is not None:
-                expected = scores.place_products(spec, pair, after, group)
-                np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+            anew = lambda perms, group=group: scores.place_products(spec, pair, perms, group)
+            found = scores.moved_products(spec, pair, after, group, anew(before), other, before[other])
+            np.testing.assert_allclose(found, anew(after), rtol=1e-5, atol=1e-5 * abs(found).max())
+            assert abs(anew(after) - anew(before)).max() > 0.1
 
 
 def test_only_what_has_moved_is_multiplied(monkeypatch):
