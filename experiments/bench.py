@@ -93,6 +93,11 @@ PANELS = {
 }
 
 
+# work on matrices grows with the third power of the width at most, by a half more for assignments; that on layers with
+# their number, by a half more where deeper networks take more sweeps
+STEEPEST = {"width": 3.5, "depth": 1.5}
+
+
 class Work(NamedTuple):
     """Attributes:
     run: what is timed.
@@ -199,9 +204,8 @@ def main(config: Config) -> dict[str, Any]:
     for size in sizes:
         width, depth = (size, config.depth) if config.vary == "width" else (config.width, size)
         for what, one in work(config, mlp(config.inputs, (width,) * depth, 10)):
-            before = {at: found["seconds"] for at, found in measured.setdefault(what, {}).items()}
-            # work on matrices grows with the third power of the width at most, by a half more for assignments
-            if before and max(before.values()) * (size / max(map(int, before))) ** 3.5 > config.limit:
+            before = {int(at): found["seconds"] for at, found in measured.setdefault(what, {}).items()}
+            if before and expected(config.vary, before, size) > config.limit:
                 print(f"{config.vary} {size}, {what}: left out, would take too long", flush=True)
                 continue
             measured[what][str(size)] = measure(config, one)
@@ -265,6 +269,11 @@ def pictured(results: dict[str, Any]) -> dict[str, Any]:
     sizes = sorted({int(size) for found in measured.values() for size in found})
     axis = results["config"]["vary"]
     return {"axis": axis, "settings": sizes, "logarithmic": True, "panels": {t: s for t, s in panels.items() if s}}
+
+
+def expected(vary: str, times: dict[int, float], size: int) -> float:
+    """Seconds at most, by those of smaller sizes."""
+    return max(times.values()) * (size / max(times)) ** STEEPEST[vary]
 
 
 def exponent(times: dict[int, float]) -> float:

@@ -56,6 +56,12 @@ def chosen(name: str, network: Network, inputs: Any) -> Any:
     )
 
 
+def title(name: str) -> str:
+    """What tables call it."""
+    method, comma, rest = name.partition(",")
+    return report.display_name(method) + comma + rest
+
+
 def measure(config: Config, network: Network, name: str) -> dict[str, float]:
     """Pairs a second of one method, median of some runs."""
     every = np.array(list(itertools.combinations(range(config.networks), 2)))
@@ -92,14 +98,14 @@ def main(config: Config) -> dict[str, Any]:
         rows: dict[str, dict[str, Any]] = {}
         for method in config.methods:
             for label, value in measure(config, mlp(*shape), method).items():
-                rows.setdefault(label, {})[report.display_name(method)] = report.point([[value]])
+                rows.setdefault(label, {})[title(method)] = report.point([[value]])
         panels[name] = rows
     results = {
         "experiment": "bench-many",
         "config": settings,
         "environment": report.environment(),
         "axis": "method",
-        "settings": [report.display_name(method) for method in config.methods],
+        "settings": [title(method) for method in config.methods],
         "panels": panels,
         "caption": (
             f"bench-many: pairs a second, medians of {config.repeats} runs of {math.comb(config.networks, 2)} pairs, "

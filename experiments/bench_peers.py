@@ -4,10 +4,12 @@
         --sinkhorn-rebasin ENV/bin/python
 
 How to make the environments is said in experiments/peers; a peer whose Python is not given is left out. The pairs are
-MLPs on digits, trained from seeds of their own. All run on one core; what prepares a call (tracing of modules, specs,
-compilation, copies) is timed for nobody. Every result is judged alike: by <a, P.b>, as a share of the largest that
-anyone found for the pair, and by the loss half way on the test set. Memory is the peak of the process beyond what it
-held before the call. Writes runs/bench-peers/: config.json, results.json.
+MLPs on digits, trained from seeds of their own. All run on one core, of which the processor time is counted: other work
+beside them slows nobody. What prepares a call (tracing of modules, specs, compilation, copies) is timed for nobody. Two
+parts of the work that nobody does without are timed alone: one assignment of each layer, and the loss and its gradient
+on the images of each step. Every result is judged alike: by <a, P.b>, as a share of the largest that anyone found for
+the pair, and by the loss half way on the test set. Memory is the peak of the process beyond what it held before the
+call. Writes runs/bench-peers/: config.json, results.json.
 """
 
 import dataclasses
@@ -31,16 +33,18 @@ from bench_weight_matching import plain_mlp
 from peers.peak import bytes_of
 
 from dwalign import permute, report, zoo
+from dwalign.assignment import hungarian
 from dwalign.bounds import Count, settings
-from dwalign.matching import sinkhorn_rebasin, weight_matching
+from dwalign.matching import match_scores, sinkhorn_rebasin, weight_matching
 from dwalign.networks import mlp
-from dwalign.program import CLASSIFICATION, Data, Network
-from dwalign.symmetry import take_networks
+from dwalign.program import CLASSIFICATION, Data, Network, count_examples, take_examples
+from dwalign.symmetry import identity, take_networks
 
 PyTree = Any
 PEERS = Path(__file__).parent / "peers"
 # of each step of Sinkhorn re-basin
 IMAGES = 256
+ASSIGNED, DESCENDED = "each layer assigned once", "loss and gradient alone"
 OURS, OUR_SINKHORN = "dwalign, weight matching", "dwalign, Sinkhorn re-basin"
 
 
@@ -114,16 +118,19 @@ def make_subject(config: Config, width: int) -> Subject:
     return Subject(network, pairs, data.train, data.test)
 
 
-def here(subject: Subject, match: Callable) -> Iterator[Found]:
-    """`match(a, b)` gives the permutations; the first pair is also matched once before, untimed."""
+def here(subject: Subject, match: Callable, count: Callable = lambda run: (run(), 0)) -> Iterator[Found]:
+    """`match(a, b)` gives the permutations; the first pair is also matched once before, untimed.
+
+    `count` may be `bytes_of`, after which memory is asked for anew: it is not for what takes milliseconds.
+    """
 
     def timed(a, b):
-        begin = time.perf_counter()
-        return match(a, b), time.perf_counter() - begin
+        begin = time.process_time()
+        return match(a, b), time.process_time() - begin
 
     match(*subject.pairs[0])
     for a, b in subject.pairs:
-        (perms, seconds), most = bytes_of(functools.partial(timed, a, b))
+        (perms, seconds), most = count(functools.partial(timed, a, b))
         yield Found(permute(subject.network.spec, b, perms), seconds, most)
 
 
@@ -159,6 +166,39 @@ def there(python: Path, script: str, subject: Subject, config: Config, path: Pat
                 yield Found(aligned, float(kept[f"{number}/seconds"]), most)
 
 
+def assign_once(subject: Subject) -> list[float]:
+    """Seconds of one assignment of each layer, for every pair, from the scores at the identity."""
+    spec = subject.network.spec
+
+    def timed(a, b):
+        scores = jax.tree.map(np.asarray, match_scores(spec, a, b, identity(spec)))
+        begin = time.process_time()
+        hungarian(scores)
+        return time.process_time() - begin
+
+    return [timed(a, b) for a, b in subject.pairs]
+
+
+def descend_alone(subject: Subject, train: Data, steps: int) -> list[float]:
+    """Seconds of the loss on the images of each step and its gradient by the weights, for the first of every pair."""
+    lost = lambda params, seen: CLASSIFICATION.lost(subject.network.respond(params, seen.inputs), seen.labels)
+
+    def step(params, key):
+        seen = take_examples(train, jax.random.randint(key, (IMAGES,), 0, count_examples(train)))
+        # the weights move on, so that no step can be left out
+        return jax.tree.map(lambda x, g: x - 1e-6 * g, params, jax.grad(lost)(params, seen)), None
+
+    run = jax.jit(lambda params: jax.lax.scan(step, params, jax.random.split(jax.random.key(0), steps))[0])
+
+    def timed(params):
+        begin = time.process_time()
+        jax.block_until_ready(run(params))
+        return time.process_time() - begin
+
+    timed(subject.pairs[0][0])
+    return [timed(a) for a, _ in subject.pairs]
+
+
 def measure(config: Config, width: int) -> dict[str, dict[str, float]]:
     """What every library takes and finds at this width, by what tables call it."""
     subject = make_subject(config, width)
@@ -171,7 +211,7 @@ def measure(config: Config, width: int) -> dict[str, dict[str, float]]:
         "plain NumPy": list(here(subject, lambda a, b: plain_mlp(a, b, np.random.default_rng(0)))),
         "rebasin": elsewhere(config.rebasin, "rebasin_matching.py"),
         "git-re-basin": elsewhere(config.git_re_basin, "git_re_basin_matching.py", (config.checkout or Path()) / "src"),
-        OUR_SINKHORN: list(here(subject, rebased)),
+        OUR_SINKHORN: list(here(subject, rebased, bytes_of)),
         "sinkhorn-rebasin": elsewhere(config.sinkhorn_rebasin, "sinkhorn_matching.py"),
     }
     product = lambda a, b: float(sum(np.vdot(x, y) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True)))
@@ -183,17 +223,20 @@ def measure(config: Config, width: int) -> dict[str, dict[str, float]]:
     sums = {name: judged(product, of) for name, of in there_are.items()}
     best = np.max(list(sums.values()), axis=0)
     ours = lambda name: found[OUR_SINKHORN if "inkhorn" in name else OURS]
-    milliseconds = lambda of: 1000 * statistics.median(one.seconds for one in of)
-    return {
+    taken = lambda of: statistics.median(one.seconds for one in of)
+    beside = lambda seconds, of: {"ms a pair": 1000 * seconds, "x dwalign": seconds / taken(of)}
+    rows: dict[str, dict[str, float]] = {
         name: {
-            "ms a pair": milliseconds(of),
-            "x dwalign": milliseconds(of) / milliseconds(ours(name)),
+            **beside(taken(of), ours(name)),
             "share of the largest sum": float(np.mean(sums[name] / best)),
             "loss half way": float(judged(middle, of).mean()),
             **({"MB": statistics.median(one.bytes for one in of) / 1e6} if "inkhorn" in name else {}),
         }
         for name, of in there_are.items()
     }
+    rows[ASSIGNED] = beside(statistics.median(assign_once(subject)), found[OURS])
+    rows[DESCENDED] = beside(statistics.median(descend_alone(subject, train, config.steps)), found[OUR_SINKHORN])
+    return rows
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -217,8 +260,9 @@ def main(config: Config) -> dict[str, Any]:
         "settings": list(measured),
         "panels": panels,
         "caption": (
-            f"bench-peers: {config.pairs} pairs of MLPs on digits with three hidden layers, medians of time and memory "
-            f"on one core, means of the rest; Sinkhorn re-basin takes {config.steps} steps on {IMAGES} images."
+            f"bench-peers: {config.pairs} pairs of MLPs on digits with three hidden layers, medians of processor time "
+            f"and memory on one core, means of the rest; Sinkhorn re-basin takes {config.steps} steps on {IMAGES} "
+            "images. The last two rows are parts of the work."
         ),
     }
     report.write_json(folder / "results.json", results)

@@ -153,6 +153,36 @@ def sum_products(
     return total
 
 
+def moved_products(
+    spec: PermutationSpec, pair: Pair, perms: Scores, group: str, total: Any, other: str, before: Any
+) -> Any:
+    """`place_products` of a group from `total`, what they were when `other` was at `before` and all else as in `perms`.
+
+    Products of the units of `other` that have moved alone. None where it may not pay, or where more than order counts.
+    """
+    if spec.kinds[other] != "permutation" or other in spec.batch or other in spec.outer:
+        return None
+    moved = np.flatnonzero(perms[other] != before)
+    places = [place for place in pair.places[group].shared if other in pair.a[place.block].factors]
+    once = not pair.places[group].first and all(pair.a[place.block].factors.count(other) == 1 for place in places)
+    if not once or 2 * len(moved) > spec.sizes[other]:
+        return None
+    for place in places:
+        axis = pair.a[place.block].factors.index(other)
+        for x, y in _pieces(pair.a[place.block], pair.b[place.block]):
+            here = _taken(x, moved, axis)
+            new, old = (_taken(y, perm[moved], axis) for perm in (perms[other], before))
+            products = _products(spec, here, new._replace(array=new.array - old.array), perms, place.axis)
+            total = total + _by_character(spec, group, here, place.axis, products)
+    return total
+
+
+def _taken(block: Block, index: Any, axis: int) -> Block:
+    """Some units of a group, as what no group moves."""
+    factors = (*block.factors[:axis], None, *block.factors[axis + 1 :])
+    return widen(block._replace(array=np.take(block.array, index, axis), factors=factors))
+
+
 def sum_inside(
     spec: PermutationSpec, pair: Pair, perms: Scores, group: str, inner: str, places: Sequence[Place]
 ) -> Any:

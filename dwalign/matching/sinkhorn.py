@@ -63,12 +63,13 @@ def sinkhorn_rebasin(
     spec, loss = network.spec, loss_of(network, task)
     count = count_examples(data)
     start_key, loop_key = jax.random.split(key)
-    if start is None:
-        start = Alignment(neutral(spec))
-        noise = random_scores(spec, start_key)
-        scores = jax.tree.map(lambda matrix, q: matrix + 0.1 * q, start_scores(start), noise)
-    else:
-        scores = standardise(start_scores(start), spread)
+
+    def begun():
+        if start is not None:
+            return begin(spec, a, b, start, standardise(start_scores(start), spread))
+        first, noise = Alignment(neutral(spec)), random_scores(spec, start_key)
+        return begin(spec, a, b, first, jax.tree.map(lambda x, q: x + 0.1 * q, start_scores(first), noise))
+
     optimiser = optax.adam(learning_rate)
     projection = dict(temperature=temperature, iterations=sinkhorn_iterations, symmetric=False, solver="scaling")
 
@@ -86,7 +87,8 @@ def sinkhorn_rebasin(
         return (optax.apply_updates(latents, updates), opt), value
 
     keys = jax.random.split(loop_key, iterations)
-    first = begin(spec, a, b, start, scores)
+    first = begun()
+    before = harden(spec, first) if start is None else start_perms(spec, start)
     (last, _), history = loops.scan(step, (first, optimiser.init(first)), keys)
 
     def on_all(params):
@@ -95,6 +97,7 @@ def sinkhorn_rebasin(
         parts = part.reshape(-1, min(images, count))
         return loops.map(lambda index: loss(params, take_examples(data, index)), parts).mean()
 
-    begun = start_perms(spec, start) if start.scores is not None else harden(spec, first)
-    perms, kept = better_of(spec, a, b, (begun, first), (harden(spec, last), last), on_all)
+    perms, moved = better_of(spec, a, b, (before, False), (harden(spec, last), True), on_all)
+    # the start is made anew where it is returned, so that no step has it in memory
+    kept = jax.lax.cond(moved, lambda: last, begun)
     return Alignment(perms, scores_in(kept), history)

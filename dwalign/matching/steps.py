@@ -34,11 +34,19 @@ class Step(NamedTuple):
 
 
 def improve(
-    spec: PermutationSpec, pair: Pair, own: Scores, perms: Elements, old: Elements, group: str, placed: Any = None
+    spec: PermutationSpec,
+    pair: Pair,
+    own: Scores,
+    perms: Elements,
+    old: Elements,
+    group: str,
+    placed: Any = None,
+    scores: Any = None,
 ) -> Step:
     """The step of a group from `old`; groups that `perms` leaves out are where they were.
 
-    Where `placed` is given only weights count whose other groups are all among these.
+    Where `placed` is given only weights count whose other groups are all among these. `scores` are those before the
+    step where they are known, of a group that sits on no array twice.
     """
     known = functools.partial(_known, spec, pair, placed)
     # only those that others are batched over are matched with any
@@ -46,7 +54,9 @@ def improve(
         return _improve_jointly(spec, pair, perms, old, group, inner, known)
     places = pair.places[group]
     add = lambda total, perms, places: sum_products(spec, pair, perms, group, known(places, group), total)
-    linear = add(own.get(group), perms, places.shared if group in own else places.own + places.shared)
+    linear = scores
+    if linear is None:
+        linear = add(own.get(group), perms, places.shared if group in own else places.own + places.shared)
     here = add(linear, perms, places.first) if places.first else linear
     scores = add(here, perms, places.again) if places.again else here
     new = best_element(spec, group, scores)

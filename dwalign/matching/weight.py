@@ -22,6 +22,7 @@ from dwalign.matching.scores import (
     Scores,
     aligned_product,
     match_scores,
+    moved_products,
     place_products,
     read_pair,
     sum_own,
@@ -113,15 +114,13 @@ def _descend(spec, pair, own, rng, perms, sweeps) -> Alignment:
     unmoved, beside = neutral(spec), neighbours(spec, blocks)
     maps, others = visited(spec, blocks)
     value = aligned_product(spec, pair, perms)
-    # those whose scores have changed since they were assigned
+    # those whose scores have changed since they were assigned; what scores are now, where they are known
     stale, scores, history = {*maps, *others}, {}, []
 
     def visit(group):
         nonlocal perms, value
-        # large ones must not lie beside their successors
-        scores.pop(group, None)
         old = unmoved | perms
-        found, new, gain, better = improve(spec, pair, own, perms, old, group)
+        found, new, gain, better = improve(spec, pair, own, perms, old, group, scores=scores.pop(group, None))
         for g in new:
             scores.pop(g, None)
         if len(new) == 1:
@@ -132,7 +131,15 @@ def _descend(spec, pair, own, rng, perms, sweeps) -> Alignment:
             gain, better = (gain * better).sum(), better.any()
         if better:
             perms, value = perms | new, value + gain
-            stale.update(*(beside[one] - (new.keys() - {one}) for one in new))
+            changed = set().union(*(beside[one] - (new.keys() - {one}) for one in new))
+            stale.update(changed)
+            for other in changed:
+                # large ones must not lie beside their successors
+                known = scores.pop(other, None)
+                # few are as soon computed anew
+                if known is not None and known.size > SMALL and len(new) == 1 and other != group:
+                    known = moved_products(spec, pair, perms, other, known, group, old[group])
+                    scores.update({} if known is None else {other: known})
 
     def gain_of(groups):
         before = value
@@ -152,7 +159,7 @@ def _descend(spec, pair, own, rng, perms, sweeps) -> Alignment:
         history.append(value)
         if gain <= _least(spec) * abs(value):
             break
-    for group in stale | (spec.sizes.keys() - scores.keys()):
+    for group in spec.sizes.keys() - scores.keys():
         scores[group] = place_products(spec, pair, perms, group)
     curve = np.full(sweeps, value)
     curve[: len(history)] = history

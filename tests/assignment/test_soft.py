@@ -1,6 +1,7 @@
 """Sinkhorn: doubly stochastic, symmetric, Hungarian in the limit, differentiable."""
 
 import functools
+import math
 
 import chex
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwalign.assignment import hungarian, sinkhorn, soft_assign
+from dwalign.assignment import hungarian, sinkhorn, soft, soft_assign
 from dwalign.assignment.soft import SOLVERS
 from tests import drawn
 
@@ -107,6 +108,31 @@ def test_gradients_are_finite(solver, scale, temperature):
         direction = drawn.normal(*Q.shape, seed=8)
         ends = [float(np.sum(WEIGHTS * solve(q + step * direction, solver=solver))) for step in (1e-2, -1e-2)]
         chex.assert_trees_all_close(float(np.sum(grads * direction)), (ends[0] - ends[1]) / 2e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize(("temperature", "iterations"), [(3.0, 1), (1.0, 7), (0.1, 20)])
+def test_gradients_are_those_of_unrolled_iterations(temperature, iterations):
+    def unrolled(q):
+        logits = q / temperature
+        for _ in range(iterations + 1):
+            logits = logits - jax.nn.logsumexp(logits, -1, keepdims=True)
+            logits = logits - jax.nn.logsumexp(logits, -2, keepdims=True)
+        return jnp.exp(logits - jax.nn.logsumexp(logits, -1, keepdims=True))
+
+    scaled = functools.partial(SOLVERS["scaling"], temperature=temperature, iterations=iterations)
+    expected, by_steps = jax.vjp(unrolled, Q[0])
+    plan, at_once = jax.vjp(scaled, Q[0])
+    chex.assert_trees_all_close(plan, expected, atol=1e-6)
+    chex.assert_trees_all_close(at_once(WEIGHTS[0]), by_steps(WEIGHTS[0]), atol=2e-5)
+
+
+def test_large_matrices_are_solved_as_small_ones_are():
+    n = math.isqrt(soft.FILLS_A_CACHE) + 1
+    scores = {"h0": drawn.normal(n, n), "h1": drawn.normal(2, n, n, seed=1)}
+    one = functools.partial(SOLVERS["scaling"], temperature=1.0, iterations=3)
+    expected = {"h0": one(scores["h0"]), "h1": jax.vmap(one)(scores["h1"])}
+    found = jax.jit(lambda q: soft_assign(q, iterations=3, symmetric=False, solver="scaling"))(scores)
+    chex.assert_trees_all_close(found, expected, rtol=1e-5)
 
 
 @by_every_solver

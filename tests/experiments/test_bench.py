@@ -26,6 +26,12 @@ def test_slopes_are_those_of_powers():
     assert bench.exponent(times) == pytest.approx(2.5)
 
 
+def test_seconds_are_expected_by_what_varies():
+    times = {2: 1.0, 4: 3.0}
+    assert bench.expected("depth", times, 8) == pytest.approx(3 * 2**1.5)
+    assert bench.expected("width", times, 8) == pytest.approx(3 * 2**3.5)
+
+
 def test_a_compiled_program_and_a_call_on_the_host_are_timed():
     config = bench.Config(repeats=2)
     found = bench.measure(config, bench.Work(lambda x: x @ x, (jnp.ones((64, 64)),), 4, 1e6))

@@ -16,3 +16,8 @@ def test_networks_that_share_pairs_are_encoded_once(name, encoded, monkeypatch):
     # a batch of six pairs before and one that is timed, of four networks; none of pairs apart
     assert len(counted) == 2 * encoded
     assert found["ratio"] == pytest.approx(found["in all pairs"] / found["in one pair"])
+
+
+def test_tables_show_titles():
+    titles = [bench_many.title(name) for name in bench_many.Config().methods]
+    assert titles[0] == "weight matching" and titles[-2:] == ["Deep-Align", "Deep-Align, 3 steps of descent"]

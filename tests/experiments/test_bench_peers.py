@@ -38,6 +38,8 @@ def test_a_peer_gets_the_pairs_and_is_judged_as_we_are(tmp_path, monkeypatch):
     # a peer that moves nothing has the sum and the loss of the networks as they are
     assert mean("share of the largest sum", "rebasin") < mean("share of the largest sum", ours) <= 1
     assert mean("loss half way", "rebasin") == mean("loss half way", "sinkhorn-rebasin")
+    # parts of the work take less than all of it
+    assert 0 < mean("x dwalign", bench_peers.ASSIGNED) < 1 and mean("ms a pair", bench_peers.DESCENDED) > 0
     # each beside ours of its kind
     assert mean("x dwalign", ours) == mean("x dwalign", other) == 1
     ratio = mean("ms a pair", "sinkhorn-rebasin") / mean("ms a pair", other)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwalign.matching import match_scores, scores, weight_matching
+from dwalign.matching import match_scores, scores, weight, weight_matching
 from dwalign.matching.weight import objective
 from dwalign.networks import mlp, transformer
 from dwalign.symmetry import (
@@ -121,7 +121,10 @@ def test_both_ways_take_the_same_steps_where_there_is_one_group(specs):
         chex.assert_trees_all_close((traced.scores, traced.history), (here.scores, here.history), rtol=1e-4, atol=1e-4)
 
 
-def test_history_is_the_objective_after_each_sweep_and_scores_are_those_of_the_result(spec):
+@pytest.mark.parametrize("small", [weight.SMALL, 0])
+def test_history_is_the_objective_after_each_sweep_and_scores_are_those_of_the_result(spec, small, monkeypatch):
+    # scores that are not small follow the units that have moved
+    monkeypatch.setattr(weight, "SMALL", small)
     a, b = random(spec, 0), random(spec, 1)
     whole = weight_matching(spec, a, b, key=None)
     for sweeps in (1, 2, 3, 100):
@@ -130,6 +133,35 @@ def test_history_is_the_objective_after_each_sweep_and_scores_are_those_of_the_r
         np.testing.assert_allclose(found.history[-1], objective(spec, a, b, found.perms), rtol=1e-4)
         chex.assert_trees_all_close(found.scores, match_scores(spec, a, b, found.perms), rtol=1e-5, atol=1e-5)
     assert np.all(np.diff(whole.history) >= 0) and whole.history[-1] > objective(spec, a, b, identity(spec))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "complex64"])
+def test_scores_that_follow_units_are_those_computed_anew(dtype):
+    axes = {"in": Axes(None, "h0"), "three": Axes("h0", None, "h1", "h2"), "joined": Axes(("h0", "h2"), "h1")}
+    spec = PermutationSpec(axes, {"h0": 5, "h1": 6, "h2": 4})
+    a, b = (typed(random(spec, seed), dtype) for seed in range(2))
+    pair, before = scores.read_pair(spec, a, b, xp=np), random_perms(spec, np.random.default_rng(2))
+    for other in spec.sizes:
+        order = before[other].copy()
+        order[[0, 2]] = order[[2, 0]]
+        after = before | {other: order}
+        for group in spec.sizes.keys() - {other}:
+            anew = lambda perms, group=group: scores.place_products(spec, pair, perms, group)
+            found = scores.moved_products(spec, pair, after, group, anew(before), other, before[other])
+            np.testing.assert_allclose(found, anew(after), rtol=1e-5, atol=1e-5 * abs(found).max())
+            assert abs(anew(after) - anew(before)).max() > 0.1
+
+
+def test_only_what_has_moved_is_multiplied(monkeypatch):
+    sizes = {"h0": 200, "h1": 200}
+    spec = PermutationSpec({"in": Axes(None, "h0"), "between": Axes("h0", "h1"), "out": Axes("h1", None)}, sizes)
+    a, b = random(spec, 0), random(spec, 1)
+    widths, products = [], scores._products
+    seen = lambda spec, x, *args: widths.append(x.array.shape) or products(spec, x, *args)
+    monkeypatch.setattr(scores, "_products", seen)
+    found = weight_matching(spec, a, b, key=None)
+    chex.assert_trees_all_close(found.scores, match_scores(spec, a, b, found.perms), rtol=1e-4, atol=1e-4)
+    assert any(min(shape) < 100 for shape in widths if 9 not in shape)
 
 
 def test_no_group_of_the_result_can_be_assigned_better(spec):
