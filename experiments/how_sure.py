@@ -1,6 +1,6 @@
 """How sure is a matching? How often partners are the right ones, on architectures that the answer has never seen.
 
-    python experiments/how_sure.py                  less than half an hour on one CPU core
+    python experiments/how_sure.py                  about half an hour on one CPU core
     python experiments/how_sure.py --preset smoke   a check in a minute
 
 Of each architecture parents are trained, and two children go on from every one: in other orders of the data, half of
@@ -88,6 +88,7 @@ TEST: dict[str, Kind] = {
     "mlp of five layers": Kind(dense(32, 32, 32, 32, 32)),
     "tanh mlp 32-32-32": Kind(lambda: from_module(TanhMLP(32, 3), jnp.zeros((1, 64)), {})),
     "mlp 64-64 on photo_patches": Kind(dense(64, 64, inputs=3072), "photo_patches"),
+    "cnn 8-8 on photo_patches": Kind(of_images(cnn, shape=(32, 32, 3), channels=(8, 8), widths=(24,)), "photo_patches"),
     "vgg with batch norm": Kind(of_images(vgg, stages=((8,), (16, 16)), norm="batch")),
     "resnet with batch norm": Kind(of_images(resnet, width=8, blocks=(1, 1))),
     "resnet with layer norm": Kind(of_images(resnet, width=8, blocks=(1, 1), norm="layer")),

@@ -69,11 +69,11 @@ def confidence(
     Chance is a probability, measured on small classifiers of pictures that went on from one network in two ways: right
     are partners that come from the same unit. Its mean over a group is the share of right partners to expect. From
     weights it holds whatever found the matching, on MLPs, convolutional and residual networks, recurrent networks,
-    mixers and vision transformers alike. From activations it holds about as well where the method looked at inputs and
-    units differ in what they respond to: it is far too high in an MLP for colour patches, whose units all respond
-    alike, and too low where the method looked at weights, which tell more. Networks from different seeds may have no
-    right partners: chance is then what it would be for children that look as alike, which ranks units, and no more.
-    Units with a handful of weights look alike by accident. Language models and large networks were not measured.
+    mixers and vision transformers alike. From activations it holds up to several points where the method looked at
+    inputs and units differ in what they respond to; it is far too high in an MLP for colour patches, whose units all
+    respond alike, and too low where the method looked at weights, which tell more. Networks from different seeds may
+    have no right partners: chance is then what it would be for children that look as alike, which ranks units, and no
+    more. Units with a handful of weights look alike by accident. Language models and large networks were not measured.
 
     Args:
       network: or its spec, without data.
