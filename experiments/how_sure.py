@@ -1,12 +1,14 @@
 """How sure is a matching? How often partners are the right ones, on architectures that the answer has never seen.
 
-    python experiments/how_sure.py                  about ten minutes on one CPU core
+    python experiments/how_sure.py                  about half an hour on one CPU core
     python experiments/how_sure.py --preset smoke   a check in a minute
 
 Of each architecture parents are trained, and two children go on from every one: in other orders of the data, half of
 the second children on turned pictures, with little and with so much weight decay that in the end hardly a unit can be
 told. One child is relabelled, the two are matched, and right is the partner that came from the same unit of the parent.
-Logistic curves are fitted on the architectures of FIT and judged on those of TEST, matched on the test images.
+Logistic curves are fitted on the architectures of FIT and judged on those of TEST, matched on the test images. Beside
+them stand curves from BEFORE, what chances came from at first. Architectures of FIT are also judged one by one, by
+curves that are fitted on the others: clues are to be chosen by that.
 
 From weights they are fitted on all methods, from activations on those that look at inputs. Children of two parents are
 strangers without right partners: of these it says what chance they get, and how often refinement with labels keeps a
@@ -14,6 +16,7 @@ partner.
 Writes runs/how_sure/: config.json, results.json, confidence.json (what dwalign/evaluation holds), reliability.png.
 """
 
+import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,36 +29,75 @@ import numpy as np
 import study
 import tyro
 from tqdm import tqdm
-from will_it_merge import IMAGES
+from train_any import TanhMLP
 
 from dwalign import report, zoo
 from dwalign.bounds import Count, Positive, Strength, settings
 from dwalign.deepalign import deep_align, load_aligner
-from dwalign.evaluation import confidence, predict_chance
-from dwalign.matching import Method, activation_matching_correlation, chain, refine, weight_matching
-from dwalign.networks import build
+from dwalign.evaluation import clues, predict_chance
+from dwalign.matching import (
+    Method,
+    activation_matching_correlation,
+    chain,
+    correlations,
+    refine,
+    unit_cosines,
+    weight_matching,
+)
+from dwalign.networks import cnn, from_module, mixer, mlp, recurrent, resnet, vgg, vit
 from dwalign.program import Data, Network
 from dwalign.symmetry import PermutationSpec, compose, permute, random_perms, take_networks
 
 PyTree = Any
-FIT: dict[str, dict[str, Any]] = {
-    **{
-        f"mlp {'-'.join(map(str, widths))}": dict(kind="mlp", inputs=64, widths=widths, outputs=10)
-        for widths in ([32], [64, 64], [128, 128], [24, 24, 24, 24])
-    },
-    "cnn 8-16": IMAGES | dict(kind="cnn", channels=[8, 16], widths=[32]),
-    "vgg": IMAGES | dict(kind="vgg", stages=[[8], [16, 16]], widths=[]),
-    "mixer": IMAGES | dict(kind="mixer", patch=2, dim=16, depth=1, tokens=16, width=32),
-    "gru": dict(kind="recurrent", inputs=8, widths=[24], outputs=10, time=8),
+
+
+class Kind(NamedTuple):
+    """An architecture, and what it learns.
+
+    Attributes:
+      light: as a standard deviation; every picture is brightened or darkened as a whole.
+    """
+
+    make: Callable[[], Network]
+    dataset: str = "digits"
+    light: float = 0.0
+
+
+def dense(*widths: int, inputs: int = 64) -> Callable[[], Network]:
+    """An MLP."""
+    return functools.partial(mlp, inputs, widths, 10)
+
+
+def of_images(make: Callable[..., Network], *args: Any, **options: Any) -> Callable[[], Network]:
+    """A network for pictures, of 8x8 pixels if no shape is given."""
+    return functools.partial(make, **({"shape": (8, 8, 1), "outputs": 10} | options))
+
+
+FIT: dict[str, Kind] = {
+    **{f"mlp {'-'.join(map(str, w))}": Kind(dense(*w)) for w in ((32,), (64, 64), (128, 128), (24, 24, 24, 24))},
+    "mlp 64-64, changing light": Kind(dense(64, 64), light=1.0),
+    "mlp 48-48-48, changing light": Kind(dense(48, 48, 48), light=1.0),
+    "cnn 8-16": Kind(of_images(cnn, channels=(8, 16), widths=(32,))),
+    "cnn 8-16, changing light": Kind(of_images(cnn, channels=(8, 16), widths=(32,)), light=1.0),
+    "vgg": Kind(of_images(vgg, stages=((8,), (16, 16)))),
+    "mixer": Kind(of_images(mixer, patch=2, dim=16, depth=1, tokens=16, width=32)),
+    "gru": Kind(functools.partial(recurrent, 8, (24,))),
 }
-TEST: dict[str, dict[str, Any]] = {
-    "mlp 48-96": dict(kind="mlp", inputs=64, widths=[48, 96], outputs=10),
-    "mlp of five layers": dict(kind="mlp", inputs=64, widths=[32] * 5, outputs=10),
-    "mlp 64-64 on photo_patches": dict(kind="mlp", inputs=3072, widths=[64, 64], outputs=10),
-    "vgg with batch norm": IMAGES | dict(kind="vgg", stages=[[8], [16, 16]], widths=[], norm="batch"),
+TEST: dict[str, Kind] = {
+    "mlp 48-96": Kind(dense(48, 96)),
+    "mlp of five layers": Kind(dense(32, 32, 32, 32, 32)),
+    "tanh mlp 32-32-32": Kind(lambda: from_module(TanhMLP(32, 3), jnp.zeros((1, 64)), {})),
+    "mlp 64-64 on photo_patches": Kind(dense(64, 64, inputs=3072), "photo_patches"),
+    "cnn 8-8 on photo_patches": Kind(of_images(cnn, shape=(32, 32, 3), channels=(8, 8), widths=(24,)), "photo_patches"),
+    "vgg with batch norm": Kind(of_images(vgg, stages=((8,), (16, 16)), norm="batch")),
+    "resnet with batch norm": Kind(of_images(resnet, width=8, blocks=(1, 1))),
+    "resnet with layer norm": Kind(of_images(resnet, width=8, blocks=(1, 1), norm="layer")),
+    "vit": Kind(of_images(vit, patch=2, dim=16, depth=1, heads=4, width=32)),
+    "lstm": Kind(functools.partial(recurrent, 8, (16,), cell="lstm")),
 }
 EVIDENCE = ("weights", "activations")
-TRAITS = ("similarity", "margin", "company")
+CLUES = ("lead", "contrast", "company")
+BEFORE = ("similarity", "margin", "mean similarity")
 BINS = 10
 
 
@@ -88,14 +130,14 @@ class Units(NamedTuple):
     """The units of one group of a matched pair: which they are, what is seen of them, and which have the right partner.
 
     Attributes:
+      clues: `[*batch, n]` each, those of CLUES and of BEFORE.
       right: `[*batch, n]`; of strangers which partners refinement with labels keeps.
     """
 
     architecture: str
     of: str
     method: str
-    similarity: np.ndarray
-    margin: np.ndarray
+    clues: dict[str, np.ndarray]
     right: np.ndarray
 
 
@@ -145,7 +187,7 @@ def units(
         for of, data in zip(EVIDENCE, (None, unlabelled), strict=True):
             found = jax.device_get(_look(network, a, b, perms, data))
             for group in spec.sizes:
-                yield Units(name, of, method.name, found.similarity[group], found.margin[group], right[group])
+                yield Units(name, of, method.name, found[group], right[group])
 
     related, strange = [], []
     for decay in config.decay:
@@ -169,32 +211,47 @@ def units(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _look(network: Network, a: PyTree, b: PyTree, perms: Any, data: Data | None) -> Any:
-    return confidence(network, a, b, perms, data=data)
+def _look(network: Network, a: PyTree, b: PyTree, perms: Any, data: Data | None) -> dict[str, dict[str, jax.Array]]:
+    """For each group all clues."""
+    moved = permute(network.spec, b, perms)
+    if data is None:
+        alike = dict(unit_cosines(network.spec.with_kinds(), a, moved))
+    else:
+        alike = correlations(network, a, moved, data.inputs)
+    return {group: clues(one) | _clues_before(one) for group, one in alike.items()}
 
 
-def fit(found: Sequence[Units]) -> dict[str, float]:
-    """The most likely curve; groups of one unit tell nothing."""
+def _clues_before(alike: jax.Array) -> dict[str, jax.Array]:
+    """The similarity of partners, what it is ahead of others of b, and its mean in the group."""
+    partner = jnp.diagonal(alike, axis1=-2, axis2=-1)
+    others = jnp.where(np.eye(alike.shape[-1], dtype=bool), -1.0, alike).max(-1)
+    company = jnp.broadcast_to(partner.mean(-1, keepdims=True), partner.shape)
+    return dict(zip(BEFORE, (partner, partner - others, company), strict=True))
+
+
+def fit(found: Sequence[Units], names: Sequence[str] = CLUES) -> dict[str, float]:
+    """The most likely curve, every architecture of one weight; groups of one unit tell nothing."""
     from scipy.optimize import minimize
     from scipy.special import expit
 
     some = [one for one in found if one.right.shape[-1] > 1]
-    design = np.concatenate([np.stack(list(map(np.ravel, _traits(one))), -1) for one in some]).astype(float)
+    design = np.concatenate([np.stack([one.clues[name].ravel() for name in names], -1) for one in some]).astype(float)
     prior = np.concatenate([np.full(one.right.size, np.log(one.right.shape[-1] - 1)) for one in some])
     sign = 2.0 * _right(some) - 1
+    sizes = collections.Counter()
+    for one in some:
+        sizes[one.architecture] += one.right.size
+    mean = sizes.total() / len(sizes)
+    weight = np.concatenate([np.full(one.right.size, mean / sizes[one.architecture]) for one in some])
 
     def surprise(slopes):
         odds = sign * (design @ slopes - prior)
         # a whiff of a prior, so that a curve exists where all are right
-        return np.logaddexp(0, -odds).sum() + 1e-3 * slopes @ slopes, 2e-3 * slopes - design.T @ (sign * expit(-odds))
+        value = weight @ np.logaddexp(0, -odds) + 1e-3 * slopes @ slopes
+        return value, 2e-3 * slopes - design.T @ (weight * sign * expit(-odds))
 
-    found_slopes = minimize(surprise, np.zeros(len(TRAITS)), jac=True, method="BFGS").x
-    return dict(zip(TRAITS, (round(float(slope), 5) for slope in found_slopes), strict=True))
-
-
-def _traits(one: Units) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    company = one.similarity.mean(-1, keepdims=True)
-    return one.similarity, one.margin, np.broadcast_to(company, one.margin.shape)
+    found_slopes = minimize(surprise, np.zeros(len(names)), jac=True, method="BFGS").x
+    return dict(zip(names, (round(float(slope), 5) for slope in found_slopes), strict=True))
 
 
 def judge(
@@ -223,7 +280,7 @@ def judge(
 
 
 def _chances(found: Sequence[Units], numbers: Mapping[str, float]) -> np.ndarray:
-    return np.concatenate([np.ravel(predict_chance(one.similarity, one.margin, numbers)) for one in found])
+    return np.concatenate([np.ravel(predict_chance(one.clues, numbers)) for one in found])
 
 
 def _right(found: Sequence[Units]) -> np.ndarray:
@@ -250,15 +307,28 @@ def looks(of: str, method: str) -> bool:
     return of == "weights" or method != weight_matching.name
 
 
-def load_sets(name: str, network: Network, config: Config) -> tuple[Data, Data, Data]:
+def load_sets(kind: Kind, network: Network, config: Config) -> tuple[Data, Data, Data]:
     """Pictures to learn from, as they are and turned, `[2, m, ...]`; some of them to match on, and of the test set."""
-    plain = "photo_patches" if "photo_patches" in name else "digits"
-    data, turned = zoo.load(plain), zoo.load(f"rotated_{plain}")
-    shaped = lambda part, most: Data(
-        part.inputs[:most].reshape(-1, *network.example.shape[1:]), part.labels[:most].astype(np.int32)
-    )
+    data, turned = zoo.load(kind.dataset), zoo.load(f"rotated_{kind.dataset}")
+
+    def shaped(part: Data, most: int) -> Data:
+        pictures = part.inputs[:most]
+        light = kind.light * np.random.default_rng(0).normal(size=(len(pictures), 1, 1, 1)).astype(np.float32)
+        return Data((pictures + light).reshape(-1, *network.example.shape[1:]), part.labels[:most].astype(np.int32))
+
     sets = jax.tree.map(lambda *both: np.stack(both), *(shaped(one.train, config.images) for one in (data, turned)))
     return sets, *(jax.tree.map(jnp.asarray, shaped(part, config.inputs)) for part in (data.train, data.test))
+
+
+def by_architecture(seen: Sequence[Units], unseen: Sequence[Units]) -> Iterator[dict[str, Any]]:
+    """Each architecture, judged by curves that were fitted on others: one that is seen on all others of them."""
+    for label, found in (("seen", seen), ("unseen", unseen)):
+        for name in dict.fromkeys(one.architecture for one in found):
+            some = [one for one in found if one.architecture == name]
+            rest = [one for one in seen if one.architecture != name]
+            if rest:
+                judged, before = (judge(some, fit(rest, names)) for names in (CLUES, BEFORE))
+                yield {"architecture": name, "architectures": label, "before": before["error"]} | judged
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -273,8 +343,8 @@ def main(config: Config) -> dict[str, Any]:
     with tqdm(total=sum(map(len, chosen.values())), unit="architecture") as bar:
         for label, kinds in chosen.items():
             for name, kind in kinds.items():
-                network = build(kind)
-                sets, train, test = load_sets(name, network, config)
+                network = kind.make()
+                sets, train, test = load_sets(kind, network, config)
                 unseen = label == "unseen"
                 near, far = units(config, name, network, sets, test if unseen else train, strangers=unseen)
                 related[label] += near
@@ -282,31 +352,31 @@ def main(config: Config) -> dict[str, Any]:
                 bar.update()
     only = lambda found, of: [one for one in found if one.of == of]
     fitting = lambda label, of: [one for one in only(related[label], of) if looks(of, one.method)]
-    numbers = {of: fit(fitting("seen", of)) for of in EVIDENCE}
+    numbers, before = ({of: fit(fitting("seen", of), names) for of in EVIDENCE} for names in (CLUES, BEFORE))
     report.write_json(folder / "confidence.json", numbers)
-    rows, architectures = [], []
+    rows = []
     for of, curve in numbers.items():
         for label in chosen:
             found = only(related[label], of)
             for method in dict.fromkeys(one.method for one in found):
                 some = [one for one in found if one.method == method]
                 about = {"of": of, "method": method, "architectures": label, "fitted": looks(of, method)}
-                rows.append(about | judge(some, curve))
-        for name in chosen["unseen"]:
-            some = [one for one in fitting("unseen", of) if one.architecture == name]
-            architectures.append({"of": of, "architecture": name} | judge(some, curve))
+                rows.append(about | {"before": judge(some, before[of])["error"]} | judge(some, curve))
     results = {
         "experiment": "how_sure",
         "config": settings,
         "environment": report.environment(),
         "numbers": numbers,
         "reliability": rows,
-        "architectures": architectures,
+        "architectures": [
+            {"of": of} | row for of in EVIDENCE for row in by_architecture(fitting("seen", of), fitting("unseen", of))
+        ],
         "isotonic": {
             of: judge(fitting("unseen", of), curve, isotonic(fitting("seen", of), curve))
             for of, curve in numbers.items()
         },
         "whole": {of: judge(fitting("unseen", of), curve) for of, curve in numbers.items()},
+        "before": {of: judge(fitting("unseen", of), curve) for of, curve in before.items()},
         "strangers": {of: judge(only(strange, of), curve) for of, curve in numbers.items()},
     }
     report.write_json(folder / "results.json", results)

@@ -1,6 +1,6 @@
 from dwalign.evaluation.assessment import Assessment, assess
 from dwalign.evaluation.benchmark import Measured, benchmark
-from dwalign.evaluation.confidence import Confidence, confidence, predict_chance
+from dwalign.evaluation.confidence import Confidence, clues, confidence, predict_chance
 from dwalign.evaluation.fine_tuning import fine_tune
 from dwalign.evaluation.forecast import Forecast, forecast, gives_logits, predict_barrier, traits
 from dwalign.evaluation.interpolation import Curve, curve
@@ -20,6 +20,7 @@ __all__ = [
     "aligned_distances",
     "assess",
     "benchmark",
+    "clues",
     "cluster_agreement",
     "confidence",
     "curve",

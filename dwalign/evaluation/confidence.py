@@ -23,6 +23,10 @@ from dwalign.symmetry import PermutationSpec, namespace, permute
 
 PyTree = Any
 NUMBERS = Path(__file__).with_suffix(".json")
+# on Fisher's scale 1 is infinitely far
+HIGHEST = 0.99
+# similarity that is typical of pairs that have nothing to do with each other, below which contrast says no more
+LEAST = 0.05
 
 
 class Confidence(NamedTuple):
@@ -64,11 +68,12 @@ def confidence(
 
     Chance is a probability, measured on small classifiers of pictures that went on from one network in two ways: right
     are partners that come from the same unit. Its mean over a group is the share of right partners to expect. From
-    weights it holds whatever found the matching, though on networks that it was not fitted to what is neither clear nor
-    hopeless is right less often than it says. From activations it is rough: too high where hardly a unit can be told,
-    and too low where the method looked at weights, which tell more. Networks from different seeds may have no right
-    partners: chance is then what it would be for children that look as alike, which ranks units, and no more. Units
-    with a handful of weights look alike by accident. Transformers and residual networks were not measured.
+    weights it holds whatever found the matching, on MLPs, convolutional and residual networks, recurrent networks,
+    mixers and vision transformers alike. From activations it holds up to several points where the method looked at
+    inputs and units differ in what they respond to; it is far too high in an MLP for colour patches, whose units all
+    respond alike, and too low where the method looked at weights, which tell more. Networks from different seeds may
+    have no right partners: chance is then what it would be for children that look as alike, which ranks units, and no
+    more. Units with a handful of weights look alike by accident. Language models and large networks were not measured.
 
     Args:
       network: or its spec, without data.
@@ -102,24 +107,58 @@ def confidence(
     return Confidence(*({group: found[group][k] for group in spec.sizes} for k in range(3)))
 
 
-def predict_chance(similarity: jax.Array, margin: jax.Array, numbers: Mapping[str, float]) -> jax.Array:
+def clues(alike: jax.Array) -> dict[str, jax.Array]:
+    """What tells that partners are the right ones, `[*batch, n]` each.
+
+    Similarities are read on Fisher's scale, the inverse hyperbolic tangent, on which .90 and .95 are further apart than
+    .0 and .3. Typical is a mean weighted by what it is of, to which units that nothing is known of add nothing.
+
+    Args:
+      alike: the similarities of all pairs `[*batch, n, n]` of one group, partners on the diagonal.
+
+    Returns:
+      `lead`: how much more alike partners are than each of them and the most alike of the others, the mean of the two.
+      `contrast`: how many times more alike than is typical of each of them and the others, the mean of the two.
+      `company`: the logarithm of 1 more than the contrast that is typical of partners in the group (of a batched one in
+      this part of it): where all others are found a doubtful one is likely to be, too.
+
+    >>> {name: clue.round(1).tolist() for name, clue in clues(np.array([[0.9, 0.5], [0.1, 0.9]])).items()}
+    {'lead': [1.1, 1.1], 'contrast': [6.2, 6.2], 'company': [2.0, 2.0]}
+    """
+    xp = namespace(alike)
+    scale = xp.arctanh(xp.clip(alike, -HIGHEST, HIGHEST))
+    same = np.eye(alike.shape[-1], dtype=bool)
+    own = xp.diagonal(scale, axis1=-2, axis2=-1)
+    rivals, others = xp.where(same, -math.inf, scale), xp.where(same, 0.0, abs(scale))
+    typical = lambda x, axis: (x * abs(x)).sum(axis) / (abs(x).sum(axis) + 1e-3)
+    best = (xp.maximum(rivals.max(axis), -math.atanh(HIGHEST)) for axis in (-1, -2))
+    contrast = sum(own / (typical(others, axis) + LEAST) for axis in (-1, -2)) / 2
+    # similarity itself is no company: where all are alike, as where all see nothing but colours, it is high everywhere
+    company = xp.log1p(xp.maximum(typical(contrast, -1), 0.0))
+    return {
+        "lead": own - sum(best) / 2,
+        "contrast": contrast,
+        "company": company[..., None] + xp.zeros_like(own),
+    }
+
+
+def predict_chance(clues: Mapping[str, jax.Array], numbers: Mapping[str, float]) -> jax.Array:
     """The probability that partners are the right ones, `[*batch, n]`, by a fitted curve.
 
     The odds start where they are for a partner that is drawn, 1 to n - 1: there they stay where nothing is known, and
-    one unit has no other. They grow with the similarity, the margin, and the company, the mean similarity in the group
-    (of a batched one in this part of it): where all others are found a doubtful one is likely to be, too.
+    one unit has no other.
 
     Args:
-      similarity, margin: `[*batch, n]` of one group, as `confidence` gives them.
-      numbers: what the logarithm of the odds gains by each, `{"similarity", "margin", "company"}`.
+      clues: `[*batch, n]` each, of one group.
+      numbers: what the logarithm of the odds gains by each of those that count.
 
-    >>> predict_chance(np.zeros(4), np.zeros(4), {"similarity": 1.0, "margin": 12.0, "company": 6.0}).tolist()
+    >>> predict_chance({"lead": np.zeros(4)}, {"lead": 3.0}).tolist()
     [0.25, 0.25, 0.25, 0.25]
     """
-    xp, n = namespace(similarity), similarity.shape[-1]
-    traits = {"similarity": similarity, "margin": margin, "company": similarity.mean(-1, keepdims=True)}
-    odds = sum(numbers[name] * trait for name, trait in traits.items()) - (math.log(n - 1) if n > 1 else -math.inf)
-    return (1 + xp.tanh(odds / 2)) / 2
+    odds = sum(slope * clues[name] for name, slope in numbers.items())
+    n = odds.shape[-1]
+    odds = odds - (math.log(n - 1) if n > 1 else -math.inf)
+    return (1 + namespace(odds).tanh(odds / 2)) / 2
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -136,7 +175,7 @@ def _clear(alike: jax.Array, numbers: Mapping[str, float]) -> tuple[jax.Array, j
     xp = namespace(alike)
     partner = xp.diagonal(alike, axis1=-2, axis2=-1)
     others = xp.where(np.eye(alike.shape[-1], dtype=bool), -1.0, alike).max(-1)
-    return partner, partner - others, predict_chance(partner, partner - others, numbers)
+    return partner, partner - others, predict_chance(clues(alike), numbers)
 
 
 @functools.cache

@@ -12,9 +12,13 @@ from dwalign.report.tables import markdown
 TITLES = {"weights": "from weights", "activations": "from activations"}
 
 
+COLUMNS = ["units", "mean chance", "right", "error", "error before", "Brier score"]
+
+
 def chance_table(results: Mapping[str, Any]) -> str:
-    """`chance_rows` as Markdown, and what became of strangers."""
-    return "\n".join([markdown(chance_rows(results)), "", chance_caption(results)])
+    """`chance_rows` and `architecture_rows` as Markdown, and what became of strangers."""
+    tables = [markdown(chance_rows(results)), markdown(architecture_rows(results))]
+    return "\n\n".join([*(table for table in tables if table), chance_caption(results)])
 
 
 def chance_caption(results: Mapping[str, Any]) -> str:
@@ -23,29 +27,39 @@ def chance_caption(results: Mapping[str, Any]) -> str:
     said = " and ".join(f"{strangers[of]['chance']:.0%} {title}" for of, title in TITLES.items())
     kept = next(iter(strangers.values()))["right"]
     return (
-        f"{results['experiment']}: the error is the expected calibration error over ten bins, in percentage points; a "
-        "star marks methods that the curve was not fitted on. Strangers, which have no right partners, get a mean "
-        f"chance of {said}; refinement with labels keeps {kept:.0%} of their partners."
+        f"{results['experiment']}: the error is the expected calibration error over ten bins, in percentage points; "
+        "the error before is that of a curve from similarity, margin and mean similarity, fitted on the same networks. "
+        "A star marks methods that the curve was not fitted on. Architectures that are seen are judged one by one by a "
+        "curve from the others. Strangers, which have no right partners, get a mean chance of "
+        f"{said}; refinement with labels keeps {kept:.0%} of their partners."
     )
 
 
 def chance_rows(results: Mapping[str, Any]) -> list[list[str]]:
     """A row for the evidence, the method, and architectures that the curve has seen or not."""
-    rows = [["chance", "matched by", "architectures", "units", "mean chance", "right", "error", "Brier score"]]
+    rows = [["chance", "matched by", "architectures", *COLUMNS]]
     for row in results["reliability"]:
         method = display_name(row["method"]) + ("" if row["fitted"] else " *")
-        cells = (f"{row['chance']:.1%}", f"{row['right']:.1%}", f"{100 * row['error']:.1f}", f"{row['brier']:.3f}")
-        rows.append([TITLES[row["of"]], method, row["architectures"], str(row["units"]), *cells])
+        rows.append([TITLES[row["of"]], method, row["architectures"], *_cells(row)])
     return rows
 
 
 def architecture_rows(results: Mapping[str, Any]) -> list[list[str]]:
-    """A row for the evidence and each unseen architecture."""
-    rows = [["chance", "architecture", "units", "mean chance", "right", "error", "Brier score"]]
+    """A row for the evidence and each architecture, judged by a curve that was fitted on others."""
+    rows = [["chance", "architecture", "architectures", *COLUMNS]]
     for row in results["architectures"]:
-        cells = (f"{row['chance']:.1%}", f"{row['right']:.1%}", f"{100 * row['error']:.1f}", f"{row['brier']:.3f}")
-        rows.append([TITLES[row["of"]], row["architecture"], str(row["units"]), *cells])
+        rows.append([TITLES[row["of"]], row["architecture"], row["architectures"], *_cells(row)])
     return rows
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    shares, errors = (row["chance"], row["right"]), (row["error"], row["before"])
+    return [
+        str(row["units"]),
+        *(f"{share:.1%}" for share in shares),
+        *(f"{100 * error:.1f}" for error in errors),
+        f"{row['brier']:.3f}",
+    ]
 
 
 def chance_figure(results: Mapping[str, Any], file: File) -> None:

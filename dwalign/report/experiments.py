@@ -219,7 +219,10 @@ def chance_story(results: Results) -> Story:
         section("By method", table(chance_rows(results), chance_caption(results))),
         section(
             "By architecture",
-            table(architecture_rows(results), "Unseen architectures, matched by the methods that the curve is for."),
+            table(
+                architecture_rows(results),
+                "Matched by the methods that the curve is for; one that is seen is judged by a curve from the others.",
+            ),
             element("p", f"With a monotone correction of the curve, from the architectures seen, the error is {bent}."),
         ),
     ]

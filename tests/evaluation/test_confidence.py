@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dwalign import Data, SpecError
-from dwalign.evaluation import confidence, predict_chance
+from dwalign.evaluation import clues, confidence, predict_chance
 from dwalign.files import unsealed
 from dwalign.matching import weight_matching
 from dwalign.networks import mlp, transformer
@@ -119,22 +119,31 @@ def test_copies_are_sure_and_strangers_are_not():
 
 @pytest.mark.parametrize("of", ["weights", "activations"])
 def test_the_more_alike_the_surer(of):
-    """Other units the same, up to the company, which a unit is part of."""
-    random = np.random.default_rng(0)
-    similarity, margin = random.uniform(-0.2, 1, (3, 8)), random.uniform(-0.3, 0.6, (3, 8))
-    before = predict_chance(similarity, margin, NUMBERS[of])
+    """And the less sure where another than the partner becomes more alike."""
+    alike = np.random.default_rng(0).uniform(-0.2, 0.8, (3, 8, 8))
+    before = predict_chance(clues(alike), NUMBERS[of])
     assert before.shape == (3, 8) and ((before > 0) & (before < 1)).all()
-    more = np.eye(8)[2] * 0.1
-    clearer, liker = (predict_chance(similarity + k * more, margin + more, NUMBERS[of]) for k in (0, 1))
-    assert (clearer[:, 2] > before[:, 2]).all() and (liker[:, 2] >= clearer[:, 2]).all()
-    np.testing.assert_array_equal(np.delete(clearer, 2, 1), np.delete(before, 2, 1))
+    clearer, vaguer = (
+        predict_chance(clues(alike + 0.1 * (np.eye(8)[2, :, None] * place)), NUMBERS[of]) for place in np.eye(8)[[2, 5]]
+    )
+    assert (clearer[:, 2] > before[:, 2]).all() and (vaguer[:, 2] < before[:, 2]).all()
 
 
 @pytest.mark.parametrize("of", ["weights", "activations"])
 def test_what_nothing_is_known_of_is_drawn(of):
-    nothing = np.zeros((2, 7), np.float32)
-    np.testing.assert_allclose(predict_chance(nothing, nothing, NUMBERS[of]), 1 / 7, rtol=1e-6)
-    assert (predict_chance(nothing[:, :1], nothing[:, :1], NUMBERS[of]) == 1).all(), "one unit has no other"
+    nothing = np.zeros((2, 7, 7), np.float32)
+    np.testing.assert_allclose(predict_chance(clues(nothing), NUMBERS[of]), 1 / 7, rtol=1e-6)
+    assert (predict_chance(clues(nothing[:, :1, :1]), NUMBERS[of]) == 1).all(), "one unit has no other"
+
+
+@pytest.mark.parametrize("of", ["weights", "activations"])
+def test_units_that_nothing_is_known_of_leave_the_others_as_they_are(of):
+    """Constant units beside others: as candidates they count, as company they do not."""
+    alike = np.random.default_rng(0).uniform(0, 0.8, (6, 6))
+    more = np.zeros((9, 9))
+    more[:6, :6] = alike
+    odds = [chance / (1 - chance) for chance in (predict_chance(clues(one), NUMBERS[of]) for one in (alike, more))]
+    np.testing.assert_allclose(odds[1][:6] * 8, odds[0] * 5, rtol=1e-6)
 
 
 def test_the_numbers_are_those_of_the_experiment():

@@ -13,22 +13,22 @@ from dwalign.networks import transformer
 from dwalign.symmetry import inverse
 from tests import drawn
 
-NUMBERS = {"similarity": 1.0, "margin": 8.0, "company": 5.0}
+NUMBERS = {"lead": 5.0, "contrast": 1.0, "company": 2.0}
 
 
 def draw_units(count):
     random = np.random.default_rng(0)
-    for n in random.integers(4, 40, count):
-        similarity, margin = random.uniform(0, 0.8, n), random.uniform(-0.3, 0.5, n)
-        right = random.random(n) < predict_chance(similarity, margin, NUMBERS)
-        yield how_sure.Units("drawn", "weights", "naive", similarity, margin, right)
+    for k, n in enumerate(random.integers(4, 40, count)):
+        clues = {name: random.uniform(low, 1, n) for name, low in (("lead", -0.5), ("contrast", -1), ("company", 0))}
+        right = random.random(n) < predict_chance(clues, NUMBERS)
+        yield how_sure.Units(f"drawn {k % 3}", "weights", "naive", clues, right)
 
 
 def test_how_sure(tmp_path, monkeypatch, capsys):
-    for part, name in ((how_sure.FIT, "mlp 32"), (how_sure.TEST, "mlp 48-96")):
-        monkeypatch.setitem(part, name, part[name] | dict(widths=[6]))
     # one network, so that programs are compiled once
-    monkeypatch.setattr(how_sure, "build", lambda kind, network=how_sure.build(how_sure.FIT["mlp 32"]): network)
+    network = how_sure.dense(6)()
+    for part, name in ((how_sure.FIT, "mlp 32"), (how_sure.TEST, "mlp 48-96")):
+        monkeypatch.setitem(part, name, how_sure.Kind(lambda: network))
     methods = (weight_matching, activation_matching_correlation)
     monkeypatch.setattr(how_sure, "choose_methods", lambda network, inputs: methods)
     flags = ["--preset", "smoke", "--images", "128", "--inputs", "64", "--out", str(tmp_path)]
@@ -50,9 +50,11 @@ def test_a_curve_is_found_again_and_judged_right():
     assert numbers == pytest.approx(NUMBERS, abs=0.5)
     judged = how_sure.judge(found, numbers)
     assert judged["error"] < 0.01 and judged["chance"] == pytest.approx(judged["right"], abs=0.005)
+    more = how_sure.fit([one for one in found if one.architecture == "drawn 0"] * 3 + found)
+    assert more == pytest.approx(numbers, abs=0.01), "the weight of an architecture does not grow with its units"
     flat = how_sure.judge(found, dict.fromkeys(NUMBERS, 0.0))
     assert flat["error"] > 0.3 and flat["brier"] > judged["brier"]
-    bent = how_sure.judge(found, dict(NUMBERS, margin=2.0), how_sure.isotonic(found, dict(NUMBERS, margin=2.0)))
+    bent = how_sure.judge(found, dict(NUMBERS, lead=2.0), how_sure.isotonic(found, dict(NUMBERS, lead=2.0)))
     assert bent["error"] < 0.02, "a monotone correction mends a curve that is too flat"
 
 
