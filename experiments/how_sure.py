@@ -23,13 +23,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import study
 import tyro
 from tqdm import tqdm
-from train_any import TanhMLP
+from train_any import activated
 
 from dwalign import report, zoo
 from dwalign.bounds import Count, Positive, Strength, settings
@@ -44,7 +45,7 @@ from dwalign.matching import (
     unit_cosines,
     weight_matching,
 )
-from dwalign.networks import cnn, from_module, mixer, mlp, recurrent, resnet, vgg, vit
+from dwalign.networks import cnn, mixer, mlp, recurrent, resnet, vgg, vit
 from dwalign.program import Data, Network
 from dwalign.symmetry import PermutationSpec, compose, permute, random_perms, take_networks
 
@@ -86,7 +87,7 @@ FIT: dict[str, Kind] = {
 TEST: dict[str, Kind] = {
     "mlp 48-96": Kind(dense(48, 96)),
     "mlp of five layers": Kind(dense(32, 32, 32, 32, 32)),
-    "tanh mlp 32-32-32": Kind(lambda: from_module(TanhMLP(32, 3), jnp.zeros((1, 64)), {})),
+    "tanh mlp 32-32-32": Kind(functools.partial(activated(nn.tanh, 32, 3), (64,))),
     "mlp 64-64 on photo_patches": Kind(dense(64, 64, inputs=3072), "photo_patches"),
     "cnn 8-8 on photo_patches": Kind(of_images(cnn, shape=(32, 32, 3), channels=(8, 8), widths=(24,)), "photo_patches"),
     "vgg with batch norm": Kind(of_images(vgg, stages=((8,), (16, 16)), norm="batch")),
