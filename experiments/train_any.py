@@ -156,7 +156,7 @@ class Config(study.Options):
     """where there are inputs."""
     blind: deepalign.AlignerConfig = deepalign.AlignerConfig(encoder="noise", probes=256, descent=20)
     """where there are none: many steps follow noise further than it tells about the data."""
-    tries: Amount = 60
+    tries: Amount = 50
     """of the search."""
     validate_every: Count = 5
     """tries."""
