@@ -216,8 +216,8 @@ def train(config: Config, folder: Path) -> Found:
     """The aligner that merges networks of the mixture best: of its few numbers, those that a random search finds.
 
     Each try moves all numbers of the best so far by factors, and is kept where the mean of the logarithms of the
-    barriers falls, over the mixture. Which of the best of all tries it is, or the start, validation says. Without inputs the numbers
-    are those that it starts with: with noise the search found none better on MLPs.
+    barriers falls, over the mixture. Which of the best of all tries it is, or the start, validation says. Without
+    inputs the numbers are those that it starts with: with noise the search found none better on MLPs.
     """
     network, data = open_setting(config, MIXTURE[config.mixture[0]])
     few = take_examples(data.train, slice(config.refine_images))
