@@ -69,7 +69,7 @@ def dense(*widths: int, inputs: int = 64) -> Callable[[], Network]:
     return functools.partial(mlp, inputs, widths, 10)
 
 
-def of_images(make: Callable[..., Network], *args: Any, **options: Any) -> Callable[[], Network]:
+def of_images(make: Callable[..., Network], **options: Any) -> Callable[[], Network]:
     """A network for pictures, of 8x8 pixels if no shape is given."""
     return functools.partial(make, **({"shape": (8, 8, 1), "outputs": 10} | options))
 

@@ -50,9 +50,9 @@ def choose_method(network: Network | PermutationSpec, data: Data | None = None) 
         return Choice(activation_matching_correlation, why)
     if reason:
         return Choice(weight_matching, f"the aligner that ships is not for this network: {reason}")
-    ahead = "activation matching" if data is not None else "weight matching"
+    ahead = "ahead of activation matching" if data is not None else "mostly ahead of weight matching"
     given = None if data is None else _Given(jax.device_get(take_examples(data[0], slice(MOST_INPUTS))))
-    return Choice(_any(network, given), f"it is ahead of {ahead} on small classifiers that it never saw")
+    return Choice(_any(network, given), f"it is {ahead} on small classifiers that it never saw")
 
 
 def why_unfit(network: Network) -> str | None:
