@@ -47,3 +47,13 @@ def test_what_is_found_lowers_the_barrier_where_there_are_inputs(tmp_path, monke
     assert abs(rate(found.sees) - 1) < abs(rate(found.blind) - 1)
     again = train_any.train(train_any.read_config(["--preset", "smoke", "--tries", "0"]), tmp_path / "none")
     assert rate(again.sees) == rate(again.blind) == rate(found.blind)
+
+
+def test_what_validation_says_is_worse_is_left(tmp_path, monkeypatch):
+    rate = lambda variables: float(variables["params"]["rate"])
+    best = {"train": 1.0, "validation": 0.3}
+    far = lambda config, setting, role: lambda variables: abs(rate(variables) - best[role])
+    monkeypatch.setattr(train_any, "barrier", far)
+    config = train_any.read_config(["--preset", "smoke", "--tries", "4", "--validate-every", "5"])
+    found = train_any.train(config, tmp_path / "search")
+    assert rate(found.sees) == rate(found.blind) == pytest.approx(0.3)
