@@ -35,7 +35,8 @@ class Matched(Asked):
 
     method: str = "auto"
     """weight_matching, activation_matching_correlation, refine, ..., or several joined by +; auto takes what suits the
-    data: refinement after activation matching with labels, activation matching with inputs, else weight matching"""
+    data: refinement after activation matching with labels, else the aligner that comes with the package where it fits
+    the network, else activation matching with inputs and weight matching without"""
     kinds: Literal["permutation", "all"] = "permutation"
     """all to use signs, scales, orthogonal and linear maps beside the order of units, which transformers ask for: norms
     are folded into the maps beside them, as dwalign.fold_norms does, and what is written runs in the same model"""
@@ -43,7 +44,8 @@ class Matched(Asked):
     """check on numbers that permuting does not change the function; auto does up to 268 million numbers, since it takes
     several times the memory of a network"""
     aligner: Path | None = None
-    """a trained aligner, for methods that need one: the folder that `dwalign train` made"""
+    """a trained aligner, for methods that need one: the folder that `dwalign train` made, or the name of one that comes
+    with the package: any, or mnist for MLPs that were trained on MNIST"""
 
 
 def check_free(option: str, file: Path, overwrite: bool) -> None:

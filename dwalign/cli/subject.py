@@ -212,21 +212,23 @@ def _from(data: Path | None) -> str:
 
 
 def choose_method(asked: Matched, subject: Subject) -> Any:
-    """The method that is asked for; "auto" is the best that the data allow, by the tables of the README."""
+    """The method that is asked for; "auto" is that of `dwalign.choose_method`."""
     if asked.method == "auto":
-        labels = subject.data is not None and subject.data.labels is not None
-        inputs = "activation_matching_correlation"
-        return dwalign.find_method(f"{inputs}+refine" if labels else inputs if subject.data else "weight_matching")
+        return dwalign.choose_method(subject.network, subject.data).method
     method = dwalign.find_method(asked.method)
     asks = {part.asks for part in method.parts}
     if subject.data is None and method.needs in ("inputs", "labels"):
         raise ValueError(f"--method {asked.method} needs --data, an .npz with {DATA[method.needs]}")
     if "aligner" in asks and asked.aligner is None:
-        raise ValueError(f"--method {asked.method} needs --aligner, the folder that `dwalign train` made")
+        raise ValueError(
+            f"--method {asked.method} needs --aligner: the folder that `dwalign train` made, or the name of one that "
+            f"ships, of {sorted(dwalign.deepalign.SHIPPED)}"
+        )
     if asked.aligner is None:
         return method
     if "aligner" not in asks:
         raise ValueError(f"--aligner is for methods that need one, such as deep_align, got --method {asked.method}")
-    folder = asked.aligner / "checkpoints" / "best"
-    aligner = dwalign.load_aligner(folder if folder.exists() else asked.aligner, network=subject.network)
+    best = asked.aligner / "checkpoints" / "best"
+    folder = next((folder for folder in (best, asked.aligner) if folder.exists()), str(asked.aligner))
+    aligner = dwalign.load_aligner(folder, network=subject.network)
     return dwalign.chain(*(one.using(aligner=aligner) if one.asks == "aligner" else one for one in method.parts))

@@ -67,17 +67,19 @@ def load_aligner(folder: str | Path, *, network: Network | None = None, inputs: 
     """The aligner in a checkpoint folder, such as `runs/mlp-digits/seed-0/checkpoints/best`, or the one that ships.
 
     Args:
-      folder: of the checkpoint; or "any", the aligner that comes with the package and fits every network whose inputs
-        are real numbers and whose outputs are logits.
+      folder: of the checkpoint; or the name of an aligner that comes with the package. "any" fits every network whose
+        inputs are real numbers and whose outputs are logits; "mnist" MLPs of any width and depth with ReLU that were
+        trained on MNIST, flat and scaled to [-1, 1].
       network: what is aligned: needed where the aligner was trained for a network that `dwalign.networks.build` does
-        not know, or to align others than those that it was trained for; see `fit_aligner`. The one that ships
-        always needs it.
+        not know, or to align others than those that it was trained for; see `fit_aligner`. Those that ship
+        always need it.
       inputs: `[m, ...]` that the networks are for, of which "any" takes the first few in place of noise: no labels are
-        asked for.
+        asked for. Others learned what they look at, and are given none.
 
     Raises:
       CheckpointError: no checkpoint, a damaged one, or one of something else; or the network is needed.
       SpecError: the parameters do not fit `network`.
+      ValueError: inputs for an aligner that learned its own.
     """
     if folder in SHIPPED:
         return _shipped(str(folder), network, inputs)
@@ -115,9 +117,15 @@ def load_aligner(folder: str | Path, *, network: Network | None = None, inputs: 
 
 def _shipped(name: str, network: Network | None, inputs: PyTree) -> Aligner:
     if network is None:
-        raise CheckpointError(f"{name!r} fits every network: pass network=, the one that it is to align")
+        raise CheckpointError(f"{name!r} fits networks of many kinds: pass network=, the one that it is to align")
     config, variables = read_shipped(name, blind=inputs is None)
-    return fit_aligner(Aligner(make_model(network, config, inputs), variables), network)
+    learned = variables["params"].get("inputs")
+    if learned is not None and inputs is not None:
+        raise ValueError(f"load_aligner: {name!r} learned the inputs that it looks at, found others; leave out inputs=")
+    if learned is not None and [learned.shape[1:]] != [leaf.shape[1:] for leaf in jax.tree.leaves(network.example)]:
+        found = [leaf.shape[1:] for leaf in jax.tree.leaves(network.example)]
+        raise SpecError(f"load_aligner: {name!r} is for networks with inputs {learned.shape[1:]}, found {found}")
+    return fit_aligner(Aligner(make_model(network, config, inputs if learned is None else learned), variables), network)
 
 
 def fit_aligner(aligner: Aligner, network: Network) -> Aligner:

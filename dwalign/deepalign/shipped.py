@@ -25,21 +25,22 @@ class Shipped(NamedTuple):
 
 
 def read_shipped(name: str, *, blind: bool = False) -> Shipped:
-    """One of `SHIPPED`, as it is for inputs, or as it is where there are none."""
-    card, part = unsealed(json.loads((HOME / f"{name}.json").read_text())), "blind" if blind else "aligner"
+    """One of `SHIPPED`, as it is for inputs, or as it is where there are none; one that learned its inputs is both."""
+    card = unsealed(json.loads((HOME / f"{name}.json").read_text()))
+    part = "blind" if blind and "blind" in card else "aligner"
     file = HOME / f"{name}.safetensors"
     arrays = open_weights(file)
     return Shipped(AlignerConfig(**card[part]), nest(file, {path: np.asarray(arrays[path]) for path in arrays})[part])
 
 
-def write_shipped(name: str, sees: Shipped, blind: Shipped, card: Mapping[str, Any], home: Path = HOME) -> None:
+def write_shipped(name: str, sees: Shipped, blind: Shipped | None, card: Mapping[str, Any], home: Path = HOME) -> None:
     """Write an aligner and its card: what it was trained on, how it does, where it ends, under which licence.
 
     Args:
       name: of the two files.
-      sees, blind: for inputs, and where there are none.
+      sees, blind: for inputs, and where there are none; None where inputs were learned.
     """
-    parts = {"aligner": sees, "blind": blind}
+    parts = {"aligner": sees} if blind is None else {"aligner": sees, "blind": blind}
     home.mkdir(exist_ok=True)
     save_params(home / f"{name}.safetensors", {part: one.variables for part, one in parts.items()})
     about = {part: dataclasses.asdict(one.config) for part, one in parts.items()} | dict(card)
