@@ -28,11 +28,10 @@ from dwalign.program import Data, Network, take_examples
 from dwalign.symmetry import take_networks
 
 BASELINES = (weight_matching, activation_matching, activation_matching_correlation)
-Size = tuple[int, ...]
 # the deepest come last: they have every role
-SEEN: tuple[Size, ...] = ((128, 128), (64, 64, 64), (256, 128), (96, 96, 96, 96), (64, 64, 64, 64, 64))
-CHOOSE: tuple[Size, ...] = ((96, 96), (128, 64, 32), (80, 80, 80, 80))
-UNSEEN: tuple[Size, ...] = (
+SEEN = ((128, 128), (64, 64, 64), (256, 128), (96, 96, 96, 96), (64, 64, 64, 64, 64))
+CHOOSE = ((96, 96), (128, 64, 32), (80, 80, 80, 80))
+UNSEEN = (
     (48, 48),
     (192, 192),
     (128, 128, 128),
@@ -63,7 +62,7 @@ class Config(study.Options):
     """of each size."""
     recipe: zoo.Recipe = zoo.Recipe(epochs=8, learning_rate=1e-3)
     aligner: deepalign.AlignerConfig = deepalign.AlignerConfig(
-        encoder="graph", channels=64, descent=10, images=64, probes=256, shared=True
+        encoder="graph", channels=64, descent=3, probes=256, shared=True
     )
     unrolled: Amount | None = 0
     training: deepalign.Optimisation = deepalign.Optimisation(steps=1500, batch_size=8)
@@ -85,7 +84,6 @@ SMOKE: study.Changes = {
     "aligner.channels": 4,
     "aligner.probes": 8,
     "aligner.descent": 1,
-    "aligner.images": 4,
     "training.steps": 2,
     "training.batch_size": 2,
     "training.images": 8,

@@ -12,6 +12,7 @@ from dwalign.deepalign import (
     Aligner,
     AlignerConfig,
     CheckpointError,
+    build,
     choice,
     choose_method,
     deep_align,
@@ -23,7 +24,7 @@ from dwalign.deepalign.dream import dream
 from dwalign.encoders import noise
 from dwalign.networks import mlp, recurrent, transformer
 from dwalign.program import Data
-from dwalign.symmetry import inverse, permute
+from dwalign.symmetry import SpecError, inverse, permute
 from tests import drawn
 from tests.deepalign.untrained import untrained
 
@@ -82,6 +83,26 @@ def test_the_aligner_of_the_package():
     aligner = load_aligner("any", network=HOME)
     needed = jax.eval_shape(aligner.model.init, jax.random.key(0), HOME.params, HOME.params)
     chex.assert_trees_all_equal_shapes(aligner.variables, needed)
+
+
+def test_an_aligner_that_learned_its_inputs_brings_them(tmp_path, monkeypatch):
+    config = AlignerConfig(
+        encoder="graph", channels=4, features=4, depth=1, updates=1, descent=1, probes=3, shared=True
+    )
+    deep, inputs = mlp(6, (5, 4, 3), 3), np.ones((3, 6), np.float32)
+    trained = untrained(make_model(deep, config, inputs), drawn.weights(deep.params))
+    shipped.write_shipped("some", shipped.Shipped(config, trained), None, {"licence": "MIT"}, tmp_path)
+    monkeypatch.setattr(shipped, "HOME", tmp_path)
+    monkeypatch.setattr(build, "SHIPPED", {"some"})
+    aligner = load_aligner("some", network=HOME)
+    chex.assert_trees_all_equal(aligner.variables["params"]["inputs"], trained["params"]["inputs"])
+    v, planted = drawn.weights(HOME.params, seed=2), drawn.perms(HOME.spec)
+    found = deep_align(HOME, v, permute(HOME.spec, v, planted), aligner=aligner)
+    chex.assert_trees_all_equal(found.perms, inverse(HOME.spec, planted))
+    with pytest.raises(ValueError, match="leave out inputs="):
+        load_aligner("some", network=HOME, inputs=inputs)
+    with pytest.raises(SpecError, match=r"inputs \(6,\), found \[\(4,\)\]"):
+        load_aligner("some", network=mlp(4, (7, 5), 3))
 
 
 def test_the_choice_of_a_method_says_why():
