@@ -222,7 +222,7 @@ def choose_method(asked: Matched, subject: Subject) -> Any:
     if "aligner" in asks and asked.aligner is None:
         raise ValueError(
             f"--method {asked.method} needs --aligner: the folder that `dwalign train` made, or the name of one that "
-            f"ships, of {sorted(SHIPPED)}"
+            f"ships, of {sorted(dwalign.deepalign.SHIPPED)}"
         )
     if asked.aligner is None:
         return method

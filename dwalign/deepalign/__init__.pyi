@@ -19,7 +19,7 @@ from dwalign.deepalign.settings import (
     LossWeights as LossWeights,
     Optimisation as Optimisation,
 )
-from dwalign.deepalign.shipped import Shipped as Shipped, write_shipped as write_shipped
+from dwalign.deepalign.shipped import SHIPPED as SHIPPED, Shipped as Shipped, write_shipped as write_shipped
 from dwalign.deepalign.step import (
     METRICS as METRICS,
     Targets as Targets,

@@ -142,7 +142,7 @@ def test_what_was_not_checked_is_said(run, folder):
 
 def test_dry_run_does_nothing(run, folder):
     found = run("merge", "0.npz", "2.npz", "--dry-run", "-o", "nothing.npz")
-    assert found["method"] == "weight_matching" and found["moving"] > 0.8 and not (folder / "nothing.npz").exists()
+    assert found["method"] == "deep_align" and found["moving"] > 0.8 and not (folder / "nothing.npz").exists()
 
 
 def test_compare_and_evaluate(run):
