@@ -29,7 +29,7 @@ START = {"params": {"rate": jnp.float32(0.3), "updates": jnp.full(3, 0.5), "inpu
 
 def far_from(value):
     """A barrier that is lowest where the rate is this."""
-    return lambda variables: abs(variables["params"]["rate"] - value)
+    return lambda variables, number=0: abs(variables["params"]["rate"] - value)
 
 
 def test_untied_it_compares_as_what_ships_and_descends_as_it(monkeypatch):
@@ -65,7 +65,7 @@ def test_a_search_keeps_what_is_lower_and_moves_no_inputs():
 
 def test_what_is_not_finite_is_not_kept():
     values = iter([1.0, float("nan"), 0.5])
-    step, state = make_search(lambda variables: next(values)), begin_search(START)
+    step, state = make_search(lambda *_: next(values)), begin_search(START)
     found = []
     for _ in range(3):
         state, losses = step(state)
