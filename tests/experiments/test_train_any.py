@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import train_any
 
-ALL = {**train_any.MIXTURE, **train_any.VALIDATION, **train_any.UNSEEN}
+ALL = {**train_any.TRAINED, **train_any.VALIDATION, **train_any.UNSEEN}
 
 
 def test_no_setting_plays_two_roles():
-    assert len(ALL) == len(train_any.MIXTURE) + len(train_any.VALIDATION) + len(train_any.UNSEEN)
+    assert len(ALL) == len(train_any.TRAINED) + len(train_any.VALIDATION) + len(train_any.UNSEEN)
     shapes = {"flat": (64,), "rows": (8, 8), "picture": (8, 8, 1)}
     made = [(one.make(shapes[one.form]), one.dataset) for one in ALL.values()]
     # networks that no registry can make again have no config
@@ -39,9 +39,22 @@ def test_what_ships_has_a_card(tmp_path, monkeypatch):
     assert not set(card["trained_on"]) & set(card["chosen_on"])
 
 
+def rate(variables):
+    return float(variables["params"]["rate"])
+
+
+def at_best(train, validation):
+    """Settings whose barriers are lowest at these rates, of which no network is trained."""
+    far = lambda best: lambda variables: abs(rate(variables) - best)
+    return {
+        "stream": lambda config, setting: lambda number: far(train),
+        "held_out": lambda config, setting: far(validation),
+    }
+
+
 def test_what_is_found_lowers_the_barrier_where_there_are_inputs(tmp_path, monkeypatch):
-    rate = lambda variables: float(variables["params"]["rate"])
-    monkeypatch.setattr(train_any, "barrier", lambda config, setting, role: lambda variables: abs(rate(variables) - 1))
+    for name, value in at_best(1, 1).items():
+        monkeypatch.setattr(train_any, name, value)
     config = train_any.read_config(["--preset", "smoke", "--tries", "6", "--validate-every", "3"])
     found = train_any.train(config, tmp_path / "search")
     assert abs(rate(found.sees) - 1) < abs(rate(found.blind) - 1)
@@ -50,10 +63,34 @@ def test_what_is_found_lowers_the_barrier_where_there_are_inputs(tmp_path, monke
 
 
 def test_what_validation_says_is_worse_is_left(tmp_path, monkeypatch):
-    rate = lambda variables: float(variables["params"]["rate"])
-    best = {"train": 1.0, "validation": 0.3}
-    far = lambda config, setting, role: lambda variables: abs(rate(variables) - best[role])
-    monkeypatch.setattr(train_any, "barrier", far)
+    for name, value in at_best(1, 0.3).items():
+        monkeypatch.setattr(train_any, name, value)
     config = train_any.read_config(["--preset", "smoke", "--tries", "4", "--validate-every", "5"])
     found = train_any.train(config, tmp_path / "search")
     assert rate(found.sees) == rate(found.blind) == pytest.approx(0.3)
+
+
+def test_rounds_take_settings_in_turn_and_networks_that_follow(monkeypatch):
+    asked = []
+
+    def stream(config, setting):
+        return lambda number: asked.append((setting.form, setting.dataset, number)) or (lambda variables: 1.0)
+
+    monkeypatch.setattr(train_any, "stream", stream)
+    names = ("MLP 4 x 64", "CNN", "LSTM, rotated digits")
+    config = train_any.Config(mixture=names, settings_a_round=2)
+    barrier = train_any.mixture(config)
+    for number in (0, 0, 1, 2, 2):
+        assert barrier({}, number) == pytest.approx(np.log(1.01))
+    mlp, cnn, lstm = ("flat", "digits"), ("picture", "digits"), ("rows", "rotated_digits")
+    assert asked == [(*mlp, 0), (*cnn, 0), (*lstm, 0), (*mlp, 1), (*cnn, 1), (*lstm, 1)]
+
+
+@pytest.mark.parametrize("preset", ["default", "smoke", "hour", "minutes", "hours"])
+def test_presets_name_settings_that_exist(preset):
+    config = train_any.read_config(["--preset", preset])
+    assert set(config.mixture) <= set(train_any.TRAINED) and set(config.validation) <= set(train_any.VALIDATION)
+    assert config.settings_a_round <= len(config.mixture)
+    # what validation chooses from is what a round ends with
+    rounds = config.tries > config.tries_a_round
+    assert not rounds or config.validate_every % (config.tries_a_round + 1) == 0
