@@ -289,10 +289,13 @@ def train(config: Config, folder: Path) -> Found:
     start = deepalign.init_state(model, config.training, network.init(jax.random.key(0)), 0).variables
     if not config.tries:
         return Found(start, start)
+    streams = [stream(config, TRAINED[name]) for name in config.mixture]
     validation = [held_out(config, VALIDATION[name]) for name in config.validation]
     trained = deepalign.train_aligner(
         model,
-        deepalign.make_search(mixture(config), step=config.step, every=config.tries_a_round + 1),
+        deepalign.make_search(
+            mixture(streams, config.settings_a_round), step=config.step, every=config.tries_a_round + 1
+        ),
         deepalign.begin_search(start),
         # each round begins with what is best so far
         steps=config.tries + -(-config.tries // config.tries_a_round),
@@ -311,19 +314,17 @@ def mean_logarithm(barriers: Sequence[Barrier], variables: PyTree) -> float:
     return float(np.mean([np.log(barrier(variables) + 0.01) for barrier in barriers]))
 
 
-def mixture(config: Config) -> Callable[[PyTree, int], float]:
+def mixture(parts: Sequence[Callable[[int], Barrier]], few: int) -> Callable[[PyTree, int], float]:
     """What the search lowers: the mean logarithm of the barriers of variables on the networks of a round.
 
-    Rounds take the settings of the mixture in turn, and of each the networks that follow those that it had before.
+    Each round takes the next `few` settings in turn, and of each the part that follows what it had before.
     """
-    names, few = config.mixture, config.settings_a_round
-    opened = functools.cache(lambda name: stream(config, TRAINED[name]))
 
     # no round before the last is asked for again
     @functools.lru_cache(1)
     def barriers(number):
         turns = range(number * few, (number + 1) * few)
-        return [opened(names[turn % len(names)])(turn // len(names)) for turn in turns]
+        return [parts[turn % len(parts)](turn // len(parts)) for turn in turns]
 
     return lambda variables, number: mean_logarithm(barriers(number), variables)
 
