@@ -2,10 +2,18 @@
 
 import json
 
+import chex
 import jax
 import numpy as np
 import pytest
 import train_any
+
+from dwalign import zoo
+from dwalign.networks import mlp
+from dwalign.program import Data
+from dwalign.symmetry import count_networks, take_networks
+from tests import drawn
+from tests.compiled import compilations
 
 ALL = {**train_any.TRAINED, **train_any.VALIDATION, **train_any.UNSEEN}
 
@@ -77,6 +85,30 @@ def test_rounds_take_settings_in_turn_and_networks_that_follow():
     for number in (0, 0, 1, 2, 2):
         assert barrier({}, number) == pytest.approx(np.log(1.01))
     assert asked == [("a", 0), ("b", 0), ("c", 0), ("a", 1), ("b", 1), ("c", 1)]
+
+
+def test_networks_that_follow_compile_nothing_and_are_the_same_after_an_interruption(monkeypatch):
+    some = Data(drawn.normal(40, 4, seed=1), np.arange(40) % 3)
+    data = zoo.Dataset("drawn", some, some, some, 3)
+    monkeypatch.setattr(train_any, "open_setting", lambda config, setting: (mlp(4, (6,), 3), data))
+    config = train_any.read_config(["--preset", "smoke", "--networks.train", "5", "--recipe.batch-size", "20"])
+    taken = []
+    monkeypatch.setattr(train_any, "mean_barrier", lambda network, a, b, *_, **__: taken.append((a, b)))
+    part = train_any.stream(config, None)
+    part(0)
+    with compilations() as seen:
+        part(1)
+    assert not seen
+    # another process that begins with the second part
+    train_any.stream(config, None)(1)
+    chex.assert_trees_all_equal(taken[1], taken[2])
+    # five are no multiple of the two devices
+    assert jax.device_count() == 2 and all(count_networks(one) == 2 for pair in taken for one in pair)
+    drawn_apart = np.concatenate([jax.tree.leaves(one)[1] for pair in taken[:2] for one in pair]).reshape(8, -1)
+    assert len(np.unique(drawn_apart.round(4), axis=0)) == 8
+    alone = zoo.train_networks(mlp(4, (6,), 3), some, config.recipe)(5 + np.arange(5))
+    pairs = tuple(take_networks(alone, index) for index in zoo.held_out_pairs(5))
+    chex.assert_trees_all_close(taken[1], pairs, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("preset", ["default", "smoke", "hour", "minutes", "hours"])
