@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from dwalign.bounds import Count, bounded
 from dwalign.evaluation.interpolation import curve
@@ -50,8 +50,12 @@ def mean_barrier(
         jax.device_put(take_networks(own, np.minimum(np.arange(at_once) + k, count - 1)), over)
         for k in range(0, count, at_once)
     ]
+    # what a training step leaves may lie on fewer devices
+    everywhere = NamedSharding(over.mesh, PartitionSpec())
+    shared, renew = jax.device_put((shared, renew), everywhere)
 
     def mean(method):
+        method = jax.device_put(method, everywhere)
         # one after the other: a program that waits for the host may wait forever beside another
         found = [np.asarray(_judge(network, task, method, part, shared, renew)) for part in parts]
         return float(np.concatenate(found)[:count].mean())

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from dwalign.deepalign import Aligner, AlignerConfig, deep_align, make_model
 from dwalign.evaluation import curve, mean_barrier
 from dwalign.matching import naive, weight_matching
 from dwalign.networks import mlp
@@ -39,6 +40,17 @@ def test_each_pair_has_data_of_its_own():
     found = mean_barrier(NET, pairs(0, 2), pairs(1, 3), both, per_pair=True)(naive)
     apart = [curve(NET, ONES[k], ONES[k + 1], data, points=3).barrier for k, data in ((0, DATA), (2, other))]
     assert found == pytest.approx(float(np.mean(apart)), rel=1e-5)
+
+
+def test_what_lies_on_one_device_is_brought_to_all():
+    model = make_model(NET, AlignerConfig("noise", probes=4, updates=0))
+    variables = jax.jit(lambda params: model.init(jax.random.key(0), params, method="encode"))(ONES[0])
+    there = jax.device_put((variables, DATA), jax.devices()[1])
+    found = [
+        mean_barrier(NET, pairs(0, 2), pairs(1, 3), data)(deep_align.using(aligner=Aligner(model, known)))
+        for known, data in ((variables, DATA), there)
+    ]
+    assert found[0] == found[1]
 
 
 def smaller(outputs, labels):
