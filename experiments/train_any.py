@@ -221,8 +221,8 @@ SMOKE: study.Changes = {
     "chunk": 2,
 }
 
-# on two cores 20 networks of each setting take 5 to 101 seconds to train, and a pair .08 to align and to judge: half an
-# hundred rounds of three quarters of a minute, beside compilation
+# on two cores 20 networks of a setting took 5 to 101 seconds to train, with compilation, and a pair .08 to align and to
+# judge: fifty rounds of about three quarters of a minute
 HOUR: study.Changes = {
     "tries": 500,
     "tries_a_round": 10,
