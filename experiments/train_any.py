@@ -1,9 +1,9 @@
 """One aligner for networks of any architecture: trained on a mixture, judged on architectures and data it never saw.
 
     python experiments/train_any.py                   as what ships was made; --tries 0 searches for nothing
-    python experiments/train_any.py --preset hour     on 2 CPU cores, with fresh networks all along
-    python experiments/train_any.py --preset minutes  ten of them on one accelerator, likewise
-    python experiments/train_any.py --preset hours    on accelerators, on wider and deeper networks too
+    python experiments/train_any.py --preset hour     fresh networks in every round, on 2 CPU cores
+    python experiments/train_any.py --preset minutes  likewise, more at once: ten minutes on an accelerator, reckoned
+    python experiments/train_any.py --preset hours    likewise, wider and deeper ones too: three hours, reckoned
     python experiments/train_any.py --preset smoke    a check in minutes
     python experiments/train_any.py --ship            and put the aligner and its card into the package
 
