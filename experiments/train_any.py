@@ -222,14 +222,8 @@ SMOKE: study.Changes = {
 }
 
 # on two cores 20 networks of a setting took 5 to 101 seconds to train, with compilation, and a pair .08 to align and to
-# judge: fifty rounds of about three quarters of a minute
-HOUR: study.Changes = {
-    "tries": 500,
-    "tries_a_round": 10,
-    "settings_a_round": 3,
-    "networks.train": 8,
-    "validate_every": 11,
-}
+# judge: eight rounds of some five minutes
+HOUR: study.Changes = {"tries": 200, "tries_a_round": 25, "validate_every": 13}
 # reckoned, for no card has run it: ten rounds of a minute, where the programs of an earlier run are kept
 MINUTES: study.Changes = {
     "tries": 40,
@@ -238,15 +232,15 @@ MINUTES: study.Changes = {
     "batch": 32,
     "validate_every": 5,
 }
-# likewise: some hundred rounds of one to two minutes
+# likewise: thirty rounds of six minutes
 HOURS: study.Changes = {
     "mixture": tuple(TRAINED),
-    "tries": 600,
-    "tries_a_round": 5,
-    "settings_a_round": 6,
+    "settings_a_round": len(TRAINED),
+    "tries": 300,
+    "tries_a_round": 10,
     "networks.train": 64,
     "batch": 32,
-    "validate_every": 6,
+    "validate_every": 11,
 }
 
 
