@@ -1,9 +1,11 @@
-"""The processes of `jax.distributed`, of which most programs have one."""
+"""The processes of `jax.distributed`, of which most programs have one, and their devices."""
 
 from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 
 def wait_for_all(where: str) -> None:
@@ -20,3 +22,8 @@ def is_first() -> bool:
 def own(tree: Any) -> Any:
     """Arrays that every process holds whole, as arrays of this process alone: the same ones where there is one."""
     return tree if jax.process_count() == 1 else jax.device_get(tree)
+
+
+def over_devices() -> NamedSharding:
+    """The division of pairs, or of networks, over the devices of this process alone."""
+    return NamedSharding(Mesh(np.array(jax.local_devices()), ("pairs",)), PartitionSpec("pairs"))

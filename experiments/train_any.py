@@ -1,19 +1,25 @@
 """One aligner for networks of any architecture: trained on a mixture, judged on architectures and data it never saw.
 
-    python experiments/train_any.py                   an hour or more on 2 CPU cores; --tries 0 searches for nothing
+    python experiments/train_any.py                   as what ships was made; --tries 0 searches for nothing
+    python experiments/train_any.py --preset hour     fresh networks in every round, on 2 CPU cores
+    python experiments/train_any.py --preset minutes  likewise, more at once: ten minutes on an accelerator, reckoned
+    python experiments/train_any.py --preset hours    likewise, wider and deeper ones too: three hours, reckoned
     python experiments/train_any.py --preset smoke    a check in minutes
     python experiments/train_any.py --ship            and put the aligner and its card into the package
 
 The aligner looks at no labels: what two networks answer to some inputs is compared, the weights have their say in
 learned updates, and descent brings the answers of the merged network closer to the mean answer of the two. Where nobody
 gives inputs, noise takes their place. It has so few numbers that they are searched for: gradients of the losses of
-Deep-Align made it worse. Settings for training, for validation and for judging are apart; judged are all methods that
-need no training too, on the order of units alone and with every kind of symmetry. Writes runs/any/: config.json, the
-search, the aligner, results.json and kinds.json with a figure each; what is judged is written setting by setting.
+Deep-Align made it worse. The search goes on in rounds, for each of which networks of the next settings are trained,
+divided over all devices; they are what their number makes them, so that --resume goes on as if nothing had happened.
+Settings for training, for validation and for judging are apart; judged are all methods that need no training too, on
+the order of units alone and with every kind of symmetry. Writes runs/any/: config.json, the search, the aligner,
+results.json and kinds.json with a figure each; what is judged is written setting by setting.
 """
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -31,11 +37,14 @@ from dwalign.evaluation import Measured, benchmark, mean_barrier
 from dwalign.files import save_params
 from dwalign.matching import activation_matching, activation_matching_correlation, chain, naive, refine, weight_matching
 from dwalign.networks import cnn, from_module, mixer, mlp, recurrent, resnet, vgg, vit
+from dwalign.processes import over_devices
 from dwalign.program import Data, Network, take_examples
-from dwalign.symmetry import take_networks
+from dwalign.symmetry import count_networks, take_networks
 
 PyTree = Any
 Kinds = Literal["permutation", "all"]
+# the mean over some pairs of networks, of the variables of an aligner
+Barrier = Callable[[PyTree], float]
 BASELINES = (weight_matching, activation_matching, activation_matching_correlation)
 
 
@@ -94,6 +103,22 @@ MIXTURE = {
     ),
     "ViT, photo_patches": Setting(lambda shape: vit(shape, 2, 24, 1, 2, width=32), "photo_patches"),
 }
+LARGE = {
+    "MLP 6 x 256": Setting(dense(*[256] * 6), form="flat"),
+    "GELU MLP 4 x 192, photo_patches": Setting(activated(nn.gelu, 192, 4), "photo_patches", "flat"),
+    "CNN of three layers": Setting(lambda shape: cnn(shape, (32, 48, 64), (128,))),
+    "VGG of three stages with batch norm, photo_patches": Setting(
+        lambda shape: vgg(shape, ((32, 32), (64, 64), (128,)), (), 10, "batch"), "photo_patches"
+    ),
+    "ResNet of two stages with layer norm, rotated digits": Setting(
+        lambda shape: resnet(shape, 32, (2, 2), 10, "layer"), "rotated_digits"
+    ),
+    "mixer of three blocks": Setting(lambda shape: mixer(shape, 2, 64, 3, 32, 128)),
+    "wide GRU, photo_patches": Setting(
+        lambda shape: recurrent(shape[1], (128,), 10, "gru", shape[0]), "photo_patches", "rows"
+    ),
+    "ViT of three blocks, rotated digits": Setting(lambda shape: vit(shape, 2, 64, 3, 4, width=128), "rotated_digits"),
+}
 VALIDATION = {
     "MLP 3 x 40, rotated digits": Setting(dense(40, 40, 40), "rotated_digits", "flat"),
     "tanh MLP 3 x 32": Setting(activated(nn.tanh, 32, 3), form="flat"),
@@ -133,6 +158,7 @@ UNSEEN = {
         lambda shape: resnet(shape, 16, (1, 1), 10, "layer"), "photo_patches"
     ),
 }
+TRAINED = MIXTURE | LARGE
 # the others were looked at while the aligner was made
 FRESH = tuple(UNSEEN)[-8:]
 
@@ -141,16 +167,18 @@ FRESH = tuple(UNSEEN)[-8:]
 class Config(study.Options):
     """Train one aligner for networks of any architecture, and judge it on some that it never saw."""
 
+    preset: Literal["default", "hour", "minutes", "hours", "smoke"] = "default"
+    """sets everything below; single values can still be given."""
     ship: bool = False
     """write the aligner and its card into the package."""
     unseen: tuple[str, ...] = FRESH
     """settings that it is judged on; MNIST asks for `--data-dir`."""
     mixture: tuple[str, ...] = tuple(MIXTURE)
-    """settings that the search lowers the barrier of."""
+    """settings that the search lowers the barrier of, in turn."""
     validation: tuple[str, ...] = tuple(VALIDATION)
     """settings that choose among what it finds."""
     networks: study.Networks = study.Networks(train=16, validation=8, pairs=20, chunk=20)
-    """for training and for validation of each of their settings, and for judging."""
+    """for training of each setting of a round, for validation of each of its settings, and for judging."""
     recipe: zoo.Recipe = zoo.Recipe(epochs=20)
     aligner: deepalign.AlignerConfig = deepalign.AlignerConfig(encoder="noise", probes=256, descent=40, images=16)
     """where there are inputs."""
@@ -158,8 +186,14 @@ class Config(study.Options):
     """where there are none: many steps follow noise further than it tells about the data."""
     tries: Amount = 50
     """of the search."""
+    tries_a_round: Count = 50
+    """that are compared on the same networks, and with what is best so far; others are trained for the next round."""
+    settings_a_round: Count = len(MIXTURE)
+    """of the mixture, that these are networks of."""
+    batch: Count = 1
+    """pairs that each device aligns at once for the search."""
     validate_every: Count = 5
-    """tries."""
+    """tries, and what each round begins with."""
     step: Positive = 0.25
     """of the search, a standard deviation of logarithms."""
     chunk: Count = 20
@@ -182,14 +216,38 @@ SMOKE: study.Changes = {
     "blind.updates": 1,
     "aligner.updates": 1,
     "tries": 1,
+    "settings_a_round": 1,
     "unseen": ("GRU",),
     "chunk": 2,
+}
+
+# on two cores 20 networks of a setting took 5 to 101 seconds to train, with compilation, and a pair .08 to align and to
+# judge: eight rounds of some five minutes
+HOUR: study.Changes = {"tries": 200, "tries_a_round": 25, "validate_every": 13}
+# reckoned, for no card has run it: ten rounds of a minute, where the programs of an earlier run are kept
+MINUTES: study.Changes = {
+    "tries": 40,
+    "tries_a_round": 4,
+    "networks.train": 64,
+    "batch": 32,
+    "validate_every": 5,
+}
+# likewise: thirty rounds of six minutes
+HOURS: study.Changes = {
+    "mixture": tuple(TRAINED),
+    "settings_a_round": len(TRAINED),
+    "tries": 300,
+    "tries_a_round": 10,
+    "networks.train": 64,
+    "batch": 32,
+    "validate_every": 11,
 }
 
 
 def read_config(args: list[str]) -> Config:
     """Command line to config."""
-    return study.read_options(Config, args, __doc__, smoke=SMOKE)
+    presets = {"hour": HOUR, "minutes": MINUTES, "hours": HOURS, "smoke": SMOKE}
+    return study.read_options(Config, args, __doc__, **presets)
 
 
 def open_setting(config: Config, setting: Setting) -> tuple[Network, zoo.Dataset]:
@@ -216,44 +274,88 @@ def train(config: Config, folder: Path) -> Found:
     """The aligner that merges networks of the mixture best: of its few numbers, those that a random search finds.
 
     Each try moves all numbers of the best so far by factors, and is kept where the mean of the logarithms of the
-    barriers falls, over the mixture. Which of the best of all tries it is, or the start, validation says. Without
-    inputs the numbers are those that it starts with: with noise the search found none better on MLPs.
+    barriers falls, over the networks of the round. Which of the best of all tries it is, or the start, validation says.
+    Without inputs the numbers are those that it starts with: with noise the search found none better on MLPs.
     """
-    network, data = open_setting(config, MIXTURE[config.mixture[0]])
+    network, data = open_setting(config, TRAINED[config.mixture[0]])
     few = take_examples(data.train, slice(config.refine_images))
     model = deepalign.make_model(network, config.aligner, few.inputs)
     start = deepalign.init_state(model, config.training, network.init(jax.random.key(0)), 0).variables
     if not config.tries:
         return Found(start, start)
-    mixture = [barrier(config, MIXTURE[name], "train") for name in config.mixture]
-    validation = [barrier(config, VALIDATION[name], "validation") for name in config.validation]
-    mean = lambda settings, variables: float(np.mean([np.log(one(variables) + 0.01) for one in settings]))
+    streams = [stream(config, TRAINED[name]) for name in config.mixture]
+    validation = [held_out(config, VALIDATION[name]) for name in config.validation]
     trained = deepalign.train_aligner(
         model,
-        deepalign.make_search(lambda variables: mean(mixture, variables), step=config.step),
+        deepalign.make_search(
+            mixture(streams, config.settings_a_round), step=config.step, every=config.tries_a_round + 1
+        ),
         deepalign.begin_search(start),
-        steps=config.tries + 1,
-        validate=lambda aligner: mean(validation, aligner.variables),
+        # each round begins with what is best so far
+        steps=config.tries + -(-config.tries // config.tries_a_round),
+        validate=lambda aligner: mean_logarithm(validation, aligner.variables),
         validate_every=config.validate_every,
         folder=folder,
         info=deepalign.describe(network, config.aligner, few.inputs),
         resume=config.resume,
     )
     ends = (trained.aligner.variables, start)
-    return Found(min(ends, key=lambda variables: mean(validation, variables)), start)
+    return Found(min(ends, key=lambda variables: mean_logarithm(validation, variables)), start)
 
 
-def barrier(config: Config, setting: Setting, role: Literal["train", "validation"]) -> Callable[[PyTree], float]:
-    """The mean barrier of an aligner with these variables, on pairs of networks of one role and validation images."""
+def mean_logarithm(barriers: Sequence[Barrier], variables: PyTree) -> float:
+    """Of the barriers that these variables leave: all settings count alike, whatever is left in them."""
+    return float(np.mean([np.log(barrier(variables) + 0.01) for barrier in barriers]))
+
+
+def mixture(parts: Sequence[Callable[[int], Barrier]], few: int) -> Callable[[PyTree, int], float]:
+    """What the search lowers: the mean logarithm of the barriers of variables on the networks of a round.
+
+    Each round takes the next `few` settings in turn, and of each the part that follows what it had before.
+    """
+
+    # no round before the last is asked for again
+    @functools.lru_cache(1)
+    def barriers(number):
+        turns = range(number * few, (number + 1) * few)
+        return [parts[turn % len(parts)](turn // len(parts)) for turn in turns]
+
+    return lambda variables, number: mean_logarithm(barriers(number), variables)
+
+
+def stream(config: Config, setting: Setting) -> Callable[[int], Barrier]:
+    """The barrier on the first networks of a setting, on those that follow, and so on without end."""
     network, data = open_setting(config, setting)
-    none = {"networks.train": 0, "networks.validation": 0, "networks.pairs": 0}
-    size = getattr(config.networks, role)
-    nets = study.make_zoo(study.change(config, none | {f"networks.{role}": size}), network, data)
-    first, second = (take_networks(getattr(nets, role), index) for index in zoo.held_out_pairs(size))
-    few = take_examples(study.to_device(data.train), slice(config.refine_images))
-    mean = mean_barrier(network, first, second, study.to_device(data.validation), renew=few.inputs)
-    model = deepalign.make_model(network, config.aligner, few.inputs)
-    return lambda variables: mean(deep_align.using(aligner=Aligner(model, variables)))
+    between, size, over = judging(config, network, data), config.networks.train, over_devices()
+    train = zoo.train_networks(network, study.to_device(data.train), config.recipe)
+    # what devices train beyond them is left out
+    whole = -(-size // over.num_devices) * over.num_devices
+
+    def part(number):
+        networks = train(jax.device_put(number * size + jnp.arange(whole), over))
+        return between(take_networks(networks, slice(size)))
+
+    return part
+
+
+def held_out(config: Config, setting: Setting) -> Barrier:
+    """The barrier on the networks of a setting that are kept for validation."""
+    network, data = open_setting(config, setting)
+    only = study.change(config, {"networks.train": 0, "networks.pairs": 0})
+    return judging(config, network, data)(study.make_zoo(only, network, data).validation)
+
+
+def judging(config: Config, network: Network, data: zoo.Dataset) -> Callable[[PyTree], Barrier]:
+    """From networks to the mean barrier between every other one and the next, on validation images."""
+    few, validation = take_examples(study.to_device(data.train), slice(config.refine_images)), data.validation
+    model, judged_on = deepalign.make_model(network, config.aligner, few.inputs), study.to_device(validation)
+
+    def between(networks):
+        pairs = [take_networks(networks, index) for index in zoo.held_out_pairs(count_networks(networks))]
+        mean = mean_barrier(network, *pairs, judged_on, renew=few.inputs, batch=config.batch)
+        return lambda variables: mean(deep_align.using(aligner=Aligner(model, variables)))
+
+    return between
 
 
 def judge(config: Config, setting: Setting, found: Found, kinds: Kinds) -> dict[str, Measured]:
@@ -335,8 +437,11 @@ def made(config: Config) -> str:
     """How the numbers of the aligner were found."""
     if not config.tries:
         return "whose numbers are those that it starts with: nothing was searched for"
-    pairs, settings = config.networks.train // 2, len(config.mixture)
-    return f"the best of {config.tries} tries on {pairs} pairs of each of {settings} settings"
+    pairs, settings, few = config.networks.train // 2, len(config.mixture), config.settings_a_round
+    found = f"the best of {config.tries} tries on {pairs} pairs of each of"
+    if config.tries <= config.tries_a_round:
+        return f"{found} {min(few, settings)} settings"
+    return f"{found} {few} of {settings} settings, trained anew after every {config.tries_a_round}"
 
 
 def ship(config: Config, found: Found, results: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dwalign.bounds import Amount, Positive, bounded
+from dwalign.bounds import Amount, Positive, Several, bounded
 from dwalign.deepalign.aligner import Aligner
 from dwalign.deepalign.build import make_model, variables_of
 from dwalign.deepalign.settings import AlignerConfig
@@ -71,18 +71,21 @@ def begin_search(variables: PyTree, seed: Amount = 0) -> TrainState:
 
 @bounded
 def make_search(
-    barrier: Callable[[PyTree], jax.Array], *, step: Positive = 0.5
+    barrier: Callable[[PyTree, int], jax.Array], *, step: Positive = 0.5, every: Several | None = None
 ) -> Callable[[TrainState], tuple[TrainState, jax.Array]]:
     """A `state -> (state, losses [4])` that tries other numbers, and keeps them where they leave a lower barrier.
 
-    It takes the place of `make_step` in `train_aligner`, which chooses between what it kept by other networks; the
-    first step tries what the search begins with. Each try moves all scalars and vectors by factors; inputs stay.
+    It takes the place of `make_step` in `train_aligner`, which chooses between what it kept by other networks. Steps
+    come in rounds, each with networks of its own: the first step of a round finds what is kept already, and the others
+    are compared with it on the same networks. Each try moves all scalars and vectors by factors; inputs stay.
 
     Args:
-      barrier: of variables, on training networks; the lowest so far is the loss `mode_connectivity` of a step.
+      barrier: of variables, on the training networks of a round, by its number; the lowest of the round so far is the
+        loss `mode_connectivity` of a step.
       step: of a try, the standard deviation of the logarithm of a factor.
+      every: steps a round; all of them if not given.
 
-    >>> search = make_search(lambda variables: abs(variables["params"]["rate"] - 2.0))
+    >>> search = make_search(lambda variables, _: abs(variables["params"]["rate"] - 2.0))
     >>> state = begin_search({"params": {"rate": jnp.float32(1.0)}})
     >>> for _ in range(20):
     ...     state, losses = search(state)
@@ -93,10 +96,12 @@ def make_search(
 
     def search(state):
         key = jax.random.fold_in(jax.random.key(state.seed), state.step)
-        tried = _moved(state.variables, key, step) if state.step else state.variables
-        found = jnp.asarray(barrier(tried))
+        number, within = divmod(int(state.step), every) if every else (0, int(state.step))
+        # on the networks of a new round nothing is known of what is kept
+        tried, lowest = (_moved(state.variables, key, step), state.optimiser) if within else (state.variables, jnp.inf)
+        found = jnp.asarray(barrier(tried, number))
         # where it is not finite, it is not lower
-        kept, lowest = (tried, found) if found < state.optimiser else (state.variables, state.optimiser)
+        kept, lowest = (tried, found) if found < lowest else (state.variables, jnp.float32(lowest))
         return TrainState(state.step + 1, kept, lowest, state.seed), jnp.zeros(len(METRICS)).at[place].set(lowest)
 
     return search

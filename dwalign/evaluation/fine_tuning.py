@@ -65,7 +65,7 @@ def fine_tune(
     using = lambda variables: deep_align.using(aligner=Aligner(start.model, variables))
     return train_aligner(
         start.model,
-        make_search(lambda variables: tried(using(variables))),
+        make_search(lambda variables, _: tried(using(variables))),
         begin_search(start.variables, seed),
         steps=tries + 1,
         validate=lambda aligner: chosen(using(aligner.variables)),

@@ -6,15 +6,19 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
+from dwalign.bounds import Count, bounded
 from dwalign.evaluation.interpolation import curve
 from dwalign.matching import Method
+from dwalign.processes import over_devices
 from dwalign.program import CLASSIFICATION, Data, Network, Task
 from dwalign.symmetry import count_networks, permute, take_networks
 
 PyTree = Any
 
 
+@bounded
 def mean_barrier(
     network: Network,
     a: PyTree,
@@ -24,10 +28,11 @@ def mean_barrier(
     task: Task = CLASSIFICATION,
     renew: PyTree = None,
     per_pair: bool = False,
+    batch: Count = 1,
 ) -> Callable[[Method], float]:
     """The mean barrier at the midpoint of stacked pairs, as a function of the method that aligns them.
 
-    It compiles once for a network, whichever pairs it is asked for.
+    It compiles once for a network, whichever pairs it is asked for, and divides these over the devices of the process.
 
     Args:
       network: what is aligned.
@@ -35,23 +40,40 @@ def mean_barrier(
       data: inputs and labels that pairs are judged on.
       task, renew: see `curve`.
       per_pair: each pair has data of its own, leaves `[p, m, ...]`.
+      batch: pairs that a device takes at once; more than one are worth it on accelerators.
     """
-    own = (a, b, data) if per_pair else (a, b)
-    parts = [take_networks(own, k) for k in range(count_networks(a))]
-    judge = _judge(network, task)
+    count, over = count_networks(a), over_devices()
+    at_once = batch * over.num_devices
+    own, shared = ((a, b, data), None) if per_pair else ((a, b, None), data)
+    # the last part repeats the last pair, so that all are one program
+    parts = [
+        jax.device_put(take_networks(own, np.minimum(np.arange(at_once) + k, count - 1)), over)
+        for k in range(0, count, at_once)
+    ]
+    # what a training step leaves may lie on fewer devices
+    everywhere = NamedSharding(over.mesh, PartitionSpec())
+    shared, renew = jax.device_put((shared, renew), everywhere)
 
     def mean(method):
+        method = jax.device_put(method, everywhere)
         # one after the other: a program that waits for the host may wait forever beside another
-        return float(np.mean([float(judge(method, *(part if per_pair else (*part, data)), renew)) for part in parts]))
+        found = [np.asarray(_judge(network, task, method, part, shared, renew)) for part in parts]
+        return float(np.concatenate(found)[:count].mean())
 
     return mean
 
 
-@functools.lru_cache(16)
-def _judge(network: Network, task: Task):
-    @jax.jit
-    def one(method, a, b, data, renew):
-        moved = permute(network.spec, b, method(network, a, b).perms)
-        return curve(network, a, moved, data, points=3, task=task, renew=renew).barrier
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _judge(network, task, method, pairs, shared, renew):
+    over = over_devices()
 
-    return one
+    def one(method, shared, renew, a, b, own):
+        moved = permute(network.spec, b, method(network, a, b).perms)
+        return curve(network, a, moved, shared if own is None else own, points=3, task=task, renew=renew).barrier
+
+    # every device has pairs of its own: none waits for what another computes
+    each = jax.vmap(one, in_axes=(None, None, None, 0, 0, 0))
+    apart = jax.shard_map(
+        each, mesh=over.mesh, in_specs=(*[PartitionSpec()] * 3, *[over.spec] * 3), out_specs=over.spec, check_vma=False
+    )
+    return apart(method, shared, renew, *pairs)

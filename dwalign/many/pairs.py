@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dwalign import extras
 from dwalign.assignment import refuse_unsolved
@@ -19,7 +18,7 @@ from dwalign.many.alignments import ABOUT, Alignments, open_alignments, write_pa
 from dwalign.many.features import Features, stacked
 from dwalign.matching import Method, find_method
 from dwalign.memory import enough_memory
-from dwalign.processes import wait_for_all
+from dwalign.processes import over_devices, wait_for_all
 from dwalign.program import CLASSIFICATION, Data, Network, Task, spec_of
 from dwalign.symmetry import PermutationSpec, SpecError, check_finite, distance, permute
 
@@ -84,8 +83,8 @@ def align_many(
             "take spec.with_kinds() of the network's spec"
         )
     pairs = _read_pairs(pairs, len(networks))
-    devices = np.array(jax.local_devices())
-    batch = -(-batch // len(devices)) * len(devices)
+    over_pairs = over_devices()
+    batch = -(-batch // over_pairs.num_devices) * over_pairs.num_devices
     key = jax.random.key(0) if key is None else key
     chosen.check(network, networks[pairs[0, 0]], networks[pairs[0, 1]], data=data, task=task, key=key)
 
@@ -103,7 +102,6 @@ def align_many(
     describe(folder / ABOUT, about)
     found = open_alignments(folder)
     mine = [k for k in found.missing() if k % jax.process_count() == jax.process_index()]
-    over_pairs = NamedSharding(Mesh(devices, ("pairs",)), PartitionSpec("pairs"))
     begins = {k: k * part for k in mine}
     # the last batch of a part repeats its last pair, so that all are one program
     numbers = {

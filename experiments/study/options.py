@@ -132,17 +132,19 @@ def read_options(
     description: str | None,
     *,
     own: Callable[[Any], Changes] = lambda first: {},
-    smoke: Changes = SMOKE,
-    paper: Changes = PAPER,
+    **presets: Changes,
 ) -> C:
     """Command line to options.
 
     What no flag gives comes from the preset, or else from `own(options)`, the defaults of a data set or a network.
+    `presets` are those that the script has in place of `SMOKE` and `PAPER`, or beside them.
     """
     first, _ = tyro.cli(kind, args=[arg for arg in args if arg not in ("-h", "--help")], return_unknown_args=True)
     choices = {f.name: getattr(first, f.name) for f in dataclasses.fields(kind) if f.name in ("dataset", "network")}
-    preset: Changes = {"smoke": smoke, "default": {}, "paper": paper}[first.preset]
-    base = change(kind(preset=first.preset, **choices), {**own(first), **preset})
+    presets = {"default": {}, "smoke": SMOKE, "paper": PAPER} | presets
+    if first.preset not in presets:
+        raise report.RunError(f"options: preset must be one of {sorted(presets)} here, found {first.preset!r}")
+    base = change(kind(preset=first.preset, **choices), {**own(first), **presets[first.preset]})
     options = tyro.cli(kind, args=args, default=base, description=description)
     check(options)
     return options

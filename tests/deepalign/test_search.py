@@ -29,7 +29,7 @@ START = {"params": {"rate": jnp.float32(0.3), "updates": jnp.full(3, 0.5), "inpu
 
 def far_from(value):
     """A barrier that is lowest where the rate is this."""
-    return lambda variables: abs(variables["params"]["rate"] - value)
+    return lambda variables, number=0: abs(variables["params"]["rate"] - value)
 
 
 def test_untied_it_compares_as_what_ships_and_descends_as_it(monkeypatch):
@@ -65,7 +65,7 @@ def test_a_search_keeps_what_is_lower_and_moves_no_inputs():
 
 def test_what_is_not_finite_is_not_kept():
     values = iter([1.0, float("nan"), 0.5])
-    step, state = make_search(lambda variables: next(values)), begin_search(START)
+    step, state = make_search(lambda *_: next(values)), begin_search(START)
     found = []
     for _ in range(3):
         state, losses = step(state)
@@ -73,11 +73,35 @@ def test_what_is_not_finite_is_not_kept():
     assert found == [1.0, 1.0, 0.5]
 
 
-def test_a_search_goes_on_where_it_was_interrupted(tmp_path):
+def test_every_round_compares_on_networks_of_its_own():
+    asked = []
+
+    def barrier(variables, number):
+        asked.append((number, variables))
+        return far_from([0.8, 0.1][number % 2])(variables)
+
+    step, state, lowest = make_search(barrier, every=3), begin_search(START), []
+    for _ in range(9):
+        state, losses = step(state)
+        lowest.append(float(losses.sum()))
+    assert [number for number, _ in asked] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    rates = [float(variables["params"]["rate"]) for _, variables in asked]
+    best = 0.3
+    for number, wanted in enumerate((0.8, 0.1, 0.8)):
+        seen = rates[3 * number : 3 * number + 3]
+        # what the last round kept is found first, whatever it left there
+        assert seen[0] == pytest.approx(best)
+        best = min(seen, key=lambda rate: abs(rate - wanted))
+        assert lowest[3 * number + 2] == pytest.approx(abs(best - wanted))
+    assert float(state.variables["params"]["rate"]) == pytest.approx(best)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_a_search_goes_on_where_it_was_interrupted(tmp_path, cut):
     def train(folder, steps):
         return train_aligner(
             make_model(NET, shipped.read_shipped("any")[0], INPUTS),
-            make_search(far_from(0.8)),
+            make_search(lambda variables, number: far_from(0.8 - 0.2 * number)(variables), every=2),
             begin_search(START, seed=3),
             steps=steps,
             validate=lambda aligner: float(far_from(0.7)(aligner.variables)),
@@ -88,7 +112,7 @@ def test_a_search_goes_on_where_it_was_interrupted(tmp_path):
         )
 
     whole = train("whole", 4)
-    train("cut", 2)
+    train("cut", cut)
     again = train("cut", 4)
     assert again.metrics == whole.metrics and again.best_step == whole.best_step
     chex.assert_trees_all_equal(again.aligner.variables, whole.aligner.variables)

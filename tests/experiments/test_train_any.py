@@ -2,16 +2,24 @@
 
 import json
 
+import chex
 import jax
 import numpy as np
 import pytest
 import train_any
 
-ALL = {**train_any.MIXTURE, **train_any.VALIDATION, **train_any.UNSEEN}
+from dwalign import zoo
+from dwalign.networks import mlp
+from dwalign.program import Data
+from dwalign.symmetry import count_networks, take_networks
+from tests import drawn
+from tests.compiled import compilations
+
+ALL = {**train_any.TRAINED, **train_any.VALIDATION, **train_any.UNSEEN}
 
 
 def test_no_setting_plays_two_roles():
-    assert len(ALL) == len(train_any.MIXTURE) + len(train_any.VALIDATION) + len(train_any.UNSEEN)
+    assert len(ALL) == len(train_any.TRAINED) + len(train_any.VALIDATION) + len(train_any.UNSEEN)
     shapes = {"flat": (64,), "rows": (8, 8), "picture": (8, 8, 1)}
     made = [(one.make(shapes[one.form]), one.dataset) for one in ALL.values()]
     # networks that no registry can make again have no config
@@ -39,9 +47,22 @@ def test_what_ships_has_a_card(tmp_path, monkeypatch):
     assert not set(card["trained_on"]) & set(card["chosen_on"])
 
 
+def rate(variables):
+    return float(variables["params"]["rate"])
+
+
+def at_best(train, validation):
+    """Settings whose barriers are lowest at these rates, of which no network is trained."""
+    far = lambda best: lambda variables: abs(rate(variables) - best)
+    return {
+        "stream": lambda config, setting: lambda number: far(train),
+        "held_out": lambda config, setting: far(validation),
+    }
+
+
 def test_what_is_found_lowers_the_barrier_where_there_are_inputs(tmp_path, monkeypatch):
-    rate = lambda variables: float(variables["params"]["rate"])
-    monkeypatch.setattr(train_any, "barrier", lambda config, setting, role: lambda variables: abs(rate(variables) - 1))
+    for name, value in at_best(1, 1).items():
+        monkeypatch.setattr(train_any, name, value)
     config = train_any.read_config(["--preset", "smoke", "--tries", "6", "--validate-every", "3"])
     found = train_any.train(config, tmp_path / "search")
     assert abs(rate(found.sees) - 1) < abs(rate(found.blind) - 1)
@@ -50,10 +71,50 @@ def test_what_is_found_lowers_the_barrier_where_there_are_inputs(tmp_path, monke
 
 
 def test_what_validation_says_is_worse_is_left(tmp_path, monkeypatch):
-    rate = lambda variables: float(variables["params"]["rate"])
-    best = {"train": 1.0, "validation": 0.3}
-    far = lambda config, setting, role: lambda variables: abs(rate(variables) - best[role])
-    monkeypatch.setattr(train_any, "barrier", far)
+    for name, value in at_best(1, 0.3).items():
+        monkeypatch.setattr(train_any, name, value)
     config = train_any.read_config(["--preset", "smoke", "--tries", "4", "--validate-every", "5"])
     found = train_any.train(config, tmp_path / "search")
     assert rate(found.sees) == rate(found.blind) == pytest.approx(0.3)
+
+
+def test_rounds_take_settings_in_turn_and_networks_that_follow():
+    asked = []
+    part = lambda name: lambda number: asked.append((name, number)) or (lambda variables: 1.0)
+    barrier = train_any.mixture([part(name) for name in "abc"], 2)
+    for number in (0, 0, 1, 2, 2):
+        assert barrier({}, number) == pytest.approx(np.log(1.01))
+    assert asked == [("a", 0), ("b", 0), ("c", 0), ("a", 1), ("b", 1), ("c", 1)]
+
+
+def test_networks_that_follow_compile_nothing_and_are_the_same_after_an_interruption(monkeypatch):
+    some = Data(drawn.normal(40, 4, seed=1), np.arange(40) % 3)
+    data = zoo.Dataset("drawn", some, some, some, 3)
+    monkeypatch.setattr(train_any, "open_setting", lambda config, setting: (mlp(4, (6,), 3), data))
+    config = train_any.read_config(["--preset", "smoke", "--networks.train", "5", "--recipe.batch-size", "20"])
+    taken = []
+    monkeypatch.setattr(train_any, "mean_barrier", lambda network, a, b, *_, **__: taken.append((a, b)))
+    part = train_any.stream(config, None)
+    part(0)
+    with compilations() as seen:
+        part(1)
+    assert not seen
+    # another process that begins with the second part
+    train_any.stream(config, None)(1)
+    chex.assert_trees_all_equal(taken[1], taken[2])
+    # five are no multiple of the two devices
+    assert jax.device_count() == 2 and all(count_networks(one) == 2 for pair in taken for one in pair)
+    drawn_apart = np.concatenate([jax.tree.leaves(one)[1] for pair in taken[:2] for one in pair]).reshape(8, -1)
+    assert len(np.unique(drawn_apart.round(4), axis=0)) == 8
+    alone = zoo.train_networks(mlp(4, (6,), 3), some, config.recipe)(5 + np.arange(5))
+    pairs = tuple(take_networks(alone, index) for index in zoo.held_out_pairs(5))
+    chex.assert_trees_all_close(taken[1], pairs, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("preset", ["default", "smoke", "hour", "minutes", "hours"])
+def test_presets_name_settings_that_exist(preset):
+    config = train_any.read_config(["--preset", preset])
+    assert set(config.mixture) <= set(train_any.TRAINED) and set(config.validation) <= set(train_any.VALIDATION)
+    assert config.settings_a_round <= len(config.mixture)
+    # what a round ends with is among what validation chooses from
+    assert config.tries <= config.tries_a_round or (config.tries_a_round + 1) % config.validate_every == 0
