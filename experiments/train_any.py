@@ -167,8 +167,6 @@ FRESH = tuple(UNSEEN)[-8:]
 class Config(study.Options):
     """Train one aligner for networks of any architecture, and judge it on some that it never saw."""
 
-    preset: Literal["default", "hour", "minutes", "hours", "smoke"] = "default"
-    """sets everything below; single values can still be given."""
     ship: bool = False
     """write the aligner and its card into the package."""
     unseen: tuple[str, ...] = FRESH

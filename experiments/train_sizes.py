@@ -62,7 +62,7 @@ class Config(study.Options):
     """of each size."""
     recipe: zoo.Recipe = zoo.Recipe(epochs=8, learning_rate=1e-3)
     aligner: deepalign.AlignerConfig = deepalign.AlignerConfig(
-        encoder="graph", channels=64, descent=3, probes=256, shared=True
+        encoder="graph", channels=64, descent=10, probes=256, shared=True
     )
     unrolled: Amount | None = 0
     training: deepalign.Optimisation = deepalign.Optimisation(steps=1500, batch_size=8)

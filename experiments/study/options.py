@@ -9,7 +9,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -55,8 +55,8 @@ class Options:
 
     data_dir: str | None = None
     """where TFDS keeps prepared data; TFDS's own default if not given."""
-    preset: Literal["smoke", "default", "paper"] = "default"
-    """sets everything below; single values can still be given."""
+    preset: str = "default"
+    """sets everything below, single values can still be given: smoke, paper, or what the script has besides."""
     out: str = "runs"
     """results go to a folder of OUT named after the experiment, zoos are shared in OUT/zoos."""
     resume: bool = False

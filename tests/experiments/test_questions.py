@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import study
 
-from dwalign import zoo
+from dwalign import report, zoo
 from dwalign.deepalign import deep_align
 from dwalign.matching import refine
 from dwalign.program import Data
@@ -53,6 +53,8 @@ def test_presets_and_data_sets_give_defaults():
     assert trained() == 1000 and trained("--preset", "paper") == 8000
     assert trained("--preset", "paper", "--networks.train", "7") == 7
     assert importlib.import_module("ood").read_config(["--preset", "paper"]).networks.pairs == 200
+    with pytest.raises(report.RunError, match=r"one of \['default', 'paper', 'smoke'\] here, found 'hour'"):
+        options(["--preset", "hour"])
 
 
 def test_settings_are_changed_by_the_names_of_their_flags():
