@@ -17,7 +17,7 @@ class Asked:
     network: str
     """what the files hold: timm:resnet18, torchvision:resnet18, keras:MobileNetV2, hf:FOLDER, with options after commas
     (timm:resnet18,num_classes=10); or package.module:factory or FILE.py:factory, a function without arguments that
-    returns a model, or a model and example inputs"""
+    returns a model, or a model and example inputs; what dwalign.network makes of any JAX function is one"""
     data: Path | None = None
     """.npz that holds `inputs` and, where there are any, `labels`; several inputs are called `inputs.NAME`, or
     `inputs.0`, `inputs.1`, ..."""

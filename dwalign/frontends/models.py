@@ -14,6 +14,7 @@ PyTree = Any
 
 # the package of a class that a model is made from, and its frontend; the first on the way up from the model decides
 FRONTENDS = {
+    "dwalign": "pure",
     "transformers": "transformers",
     "keras": "keras",
     "torch": "torch",
@@ -62,6 +63,7 @@ def from_model(
     | nnx module | the pure dictionary of its state without keys, which the model keeps |
     | linen module | its variables |
     | Haiku transformed function | its params, or `{"params": ..., "state": ...}` |
+    | what `dwalign.network` makes of any function | its own |
     | transformers model | of Flax: its params; of torch: as above |
 
     Args:
@@ -162,7 +164,7 @@ def _frontend(model: Any) -> Any:
                 return importlib.import_module(f"dwalign.frontends.{name}")
     raise ValueError(
         f"a model must be one of torch, Keras, Equinox, nnx, linen, Haiku or transformers, found "
-        f"{kind.__module__}.{kind.__qualname__}; dwalign.network(apply, params, inputs) takes any JAX function"
+        f"{kind.__module__}.{kind.__qualname__}; dwalign.network(apply, params, inputs) makes one of any JAX function"
     )
 
 

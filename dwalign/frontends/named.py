@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from dwalign.extras import load
+from dwalign.program import Network
 
 WORDS = {"none": None, "true": True, "false": False}
 
@@ -158,6 +159,8 @@ def _own(place: str, factory: str) -> tuple[Any, Any]:
             raise ValueError(f"{place} must have a function {factory}, found none of that name")
         with _theirs(f"{place}:{factory} must return a model or (model, *inputs) when it is called without arguments"):
             made = getattr(module, factory)()
+    if isinstance(made, Network):
+        return made, made.example if isinstance(made.example, tuple) else (made.example,)
     # a transformed function of Haiku is a tuple, too
     return (made[0], made[1:] or None) if type(made) is tuple else (made, None)
 
