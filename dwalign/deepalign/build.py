@@ -23,11 +23,10 @@ from dwalign.symmetry import SpecError
 PyTree = Any
 
 
-def make_model(network: Network, config: AlignerConfig, inputs: PyTree = None, answers: Any = None) -> DeepAlign:
+def make_model(network: Network, config: AlignerConfig, inputs: PyTree = None) -> DeepAlign:
     """The model for networks like `network`; `inputs` are training inputs, where probes start.
 
-    Where `answers` says what is right for each of them, `[m, ...]` such as one-hot labels, descent looks at it. It is
-    made for networks in their gauge (`dwalign.matching.gauged`), and for what that leaves open. With the encoder
+    It is made for networks in their gauge (`dwalign.matching.gauged`), and for what that leaves open. With the encoder
     noise inputs may be left out: pseudo-random ones stand in for them.
 
     Raises:
@@ -47,7 +46,6 @@ def make_model(network: Network, config: AlignerConfig, inputs: PyTree = None, a
         dreams = inputs is None and c.outputs == "logits"
         settings |= dict(descent=c.descent, images=c.images, sharpen=c.sharpen, outputs=c.outputs, dreams=dreams)
         settings |= dict(function=network.respond, inputs=probes)
-        settings |= dict(answers=None if answers is None else jnp.asarray(answers[: c.probes]))
     return DeepAlign(network.spec, encoder, **settings)
 
 
@@ -99,19 +97,18 @@ def load_aligner(folder: str | Path, *, network: Network | None = None, inputs: 
             f"{folder}: the aligner was trained for a network that this package cannot build; pass network=, the one "
             "that it was trained for or one like it"
         )
-    variables = checkpoints.restore()
     try:
         config = AlignerConfig(**info["aligner"])
         home = network or build(info["network"])
-        probes = None if config.encoder == "noise" else _probes(config, info)
-        model = make_model(home, config, probes, variables["params"].get("answers"))
+        model = make_model(home, config, None if config.encoder == "noise" else _probes(config, info))
     except (TypeError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"{folder} must hold an aligner that this version of dwalign can build, found network {info['network']} "
             f"and aligner {info['aligner']} ({error}); load it with the version that saved it, or train again"
         ) from error
+    aligner = Aligner(model, checkpoints.restore())
     try:
-        return fit_aligner(Aligner(model, variables), home)
+        return fit_aligner(aligner, home)
     except SpecError as error:
         if network is not None:
             raise

@@ -18,8 +18,6 @@ from dwalign.symmetry import PermutationSpec, group_roles, to_matrices
 
 PyTree = Any
 RATE = 0.3
-# of what is wanted of the merged network, the share that known answers have
-TRUST = 0.7
 # what a network answers, and how far the outputs of another are from an answer: class probabilities and cross-entropy,
 # or values and squared distance
 ANSWERS: dict[str, tuple[Callable, Callable]] = {
@@ -55,8 +53,6 @@ class DeepAlign(nn.Module):
       sharpen: soft orders are sharpened along these steps, in the end by this factor, where learning starts.
       function: `(params, inputs) -> outputs` of the networks that get aligned; descent needs it.
       inputs: `[m, ...]`, where the inputs of descent start, such as training images. Integers (tokens) stay.
-      answers: `[m, ...]`, what is right for each of the inputs, such as one-hot labels, if anybody knows: descent looks
-        at these as well, with a share `trust` that is learned.
       outputs: what the outputs mean, a key of `ANSWERS`.
       anywhere: nothing that is learned belongs to one architecture: all groups share their scale and weights, and the
         inputs of descent are no parameters.
@@ -75,7 +71,6 @@ class DeepAlign(nn.Module):
     sharpen: float | None = None
     function: Callable[[PyTree, jax.Array], jax.Array] | None = None
     inputs: Any = None
-    answers: Any = None
     outputs: str = "logits"
     anywhere: bool = False
     dreams: bool = False
@@ -107,9 +102,6 @@ class DeepAlign(nn.Module):
             learned = not self.anywhere and jnp.issubdtype(start.dtype, jnp.floating)
             self.respond = self.function
             self.start = self.param("inputs", lambda _: start) if learned else start
-            if self.answers is not None:
-                self.right = self.param("answers", lambda _: jnp.asarray(self.answers))
-                self.trust = self.param("trust", nn.initializers.constant(TRUST), ())
 
     def __call__(self, a: PyTree, b: PyTree) -> dict[str, jax.Array]:
         """Scores `[*batch, n, n]` for each group, larger where unit i of a resembles unit j of b."""
@@ -159,8 +151,6 @@ class DeepAlign(nn.Module):
         answer, disagreement = ANSWERS[self.outputs]
         inputs = dream(self.respond, a, b, self.start) if self.dreams else self.start
         wanted = 0.5 * (answer(self.respond(a, inputs)) + answer(self.respond(b, inputs)))
-        if self.answers is not None:
-            wanted += jnp.clip(self.trust, 0.0, 1.0) * (self.right - wanted)
         loss = lambda params, seen: disagreement(self.respond(params, seen[0]), seen[1])
         seen = inputs, wanted
         order = None if self.images is None else draws(jax.random.key(0), len(inputs), self.images, self.descent)

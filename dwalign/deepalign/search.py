@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from dwalign.bounds import Amount, Positive, Several, bounded
 from dwalign.deepalign.aligner import Aligner
 from dwalign.deepalign.build import make_model, variables_of
-from dwalign.deepalign.model import TRUST
 from dwalign.deepalign.settings import AlignerConfig
 from dwalign.deepalign.shipped import read_shipped
 from dwalign.deepalign.step import METRICS, TrainState
@@ -33,23 +32,22 @@ class Untied(NamedTuple):
     config: AlignerConfig
 
 
-def untie(network: Network, inputs: jax.Array, answers: jax.Array | None = None, *, name: str = "any") -> Untied:
+def untie(network: Network, inputs: jax.Array, *, name: str = "any") -> Untied:
     """The aligner that ships as one for networks like `network`, which keeps the inputs that it looks at.
 
-    Without answers it finds what `load_aligner(name, network=network, inputs=inputs)` finds where that takes all of
-    them. Layers have numbers of their own, the inputs are parameters, so that a checkpoint holds all that the pass
-    needs, and the sharpness of soft orders in the end of descent is one more number, as is how far answers are trusted.
+    It finds what `load_aligner(name, network=network, inputs=inputs)` finds. Layers have numbers of their own, the
+    inputs are parameters, so that a checkpoint holds all that the pass needs, and the sharpness of soft orders in the
+    end of descent is one more number.
 
     Args:
       network: what is aligned.
-      inputs: `[m, ...]` of the kind that it is for, all of which are kept.
-      answers: `[m, classes]`, what is right for each of them, such as one-hot labels, if anybody knows.
+      inputs: `[m, ...]` of the kind that it is for, of which the first few are kept.
     """
     shipped, tied = read_shipped(name)
-    config = dataclasses.replace(shipped, encoder="probe", depth=0, sharpen=SHARPNESS, probes=len(inputs))
-    model = make_model(network, config, inputs, answers)
+    config = dataclasses.replace(shipped, encoder="probe", depth=0, sharpen=SHARPNESS)
+    model = make_model(network, config, inputs)
     known = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tied)}
-    own = {"inputs": inputs, "answers": answers, "probes": inputs, "sharpness": SHARPNESS, "trust": TRUST}
+    probes = jnp.asarray(inputs[: config.probes])
 
     def one(path, shape):
         whole = jax.tree_util.keystr(path)
@@ -58,9 +56,10 @@ def untie(network: Network, inputs: jax.Array, answers: jax.Array | None = None,
             whole = jax.tree_util.keystr((*path[:-1], jax.tree_util.DictKey(f"{kind}_unit")))
         if whole in known:
             return jnp.asarray(known[whole])
+        if kind == "sharpness":
+            return jnp.float32(SHARPNESS)
         # a read-out is the one that the encoder of what ships draws
-        drawn = kind == "readout"
-        return jax.random.normal(jax.random.key(0), shape.shape) if drawn else jnp.asarray(own[kind], jnp.float32)
+        return jax.random.normal(jax.random.key(0), shape.shape) if kind == "readout" else probes
 
     return Untied(Aligner(model, jax.tree_util.tree_map_with_path(one, variables_of(model, network))), config)
 

@@ -34,9 +34,8 @@ def fine_tune(
 ) -> Trained:
     """The aligner that ships for networks like `network`, with the numbers of which few networks say they are better.
 
-    A random search lowers the barrier between training networks, and what it keeps is chosen by others. It begins with
-    the aligner that ships, made to look at labels too, and ends there where nothing is better. Inputs and labels of the
-    data are kept with it, so that it is applied to weights alone.
+    A random search lowers the barrier between training networks, and what it keeps is chosen by others; nothing better
+    than what ships is what ships. The aligner keeps inputs of the data, so that it is applied to weights alone.
 
     Args:
       network: a classifier of one array of real numbers.
@@ -53,8 +52,7 @@ def fine_tune(
       CheckpointError: the folder cannot be written, or holds something else.
     """
     few = take_examples(jax.tree.map(jnp.asarray, Data(*data)), slice(FEW))
-    classes = jax.eval_shape(network.apply, network.params, few.inputs).shape[-1]
-    start, config = untie(network, few.inputs, jax.nn.one_hot(few.labels, classes))
+    start, config = untie(network, few.inputs)
 
     def barrier(networks, pairs, judged_on):
         first, second = (take_networks(networks, index) for index in pairs)

@@ -37,7 +37,7 @@ def test_untied_it_compares_as_what_ships_and_descends_as_it(monkeypatch):
     small = dataclasses.replace(shape, probes=16)
     monkeypatch.setattr(search, "read_shipped", lambda name: (small, variables))
     tied = fit_aligner(Aligner(make_model(NET, small, INPUTS), variables), NET)
-    untied, _ = untie(NET, INPUTS[:16])
+    untied, _ = untie(NET, INPUTS)
     latents = lambda aligner, a, b: aligner.model.apply(
         aligner.variables, a, b, method=lambda model, a, b: model.update(a, model.encode(a), b, model.encode(b))
     )
