@@ -16,7 +16,7 @@ from dwalign.matching.gauged import is_matched
 from dwalign.matching.latents import harden, relaxed, soften, standardised
 from dwalign.matching.objective import loss_of
 from dwalign.matching.refine import SPREAD, refine_scores
-from dwalign.program import CLASSIFICATION, Data, Network, Task
+from dwalign.program import CLASSIFICATION, Data, Network, Task, together
 from dwalign.symmetry import (
     SpecError,
     count_networks,
@@ -66,7 +66,8 @@ def make_optimiser(optimisation: Optimisation) -> optax.GradientTransformation:
 def init_state(model: DeepAlign, optimisation: Optimisation, example: PyTree, seed: int) -> TrainState:
     """A fresh state; `example` is any network of the architecture."""
     # all that is learned belongs to the encoder or is there from the setup; what descends need not be compiled for it
-    variables = jax.jit(functools.partial(model.init, method="encode"))(jax.random.key(seed), example)
+    init = jax.jit(together(functools.partial(model.init, method="encode")))
+    variables = init(jax.random.key(seed), example)
     return TrainState(jnp.int32(0), variables, make_optimiser(optimisation).init(variables["params"]), jnp.int32(seed))
 
 
