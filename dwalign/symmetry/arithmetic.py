@@ -121,20 +121,24 @@ def distance(spec: PermutationSpec, a: PyTree, b: PyTree) -> jax.Array:
     """
 
     _check_alike("distance", spec, (a, b))
-
-    def part(x, y):
-        xp = namespace(x, y)
-        x, y = numbers(x, xp), numbers(y, xp)
-        equal = x == y
-        # of two masks of minus infinity the difference is no number
-        return xp.sum((xp.where(equal, 0, x) - xp.where(equal, 0, y)) ** 2)
-
+    part = lambda x, y: _square(x, y, np) if namespace(x, y) is np else _square_by_jax(x, y)
     pairs = zip(leaf_roles(spec, a), *map(spec.treedef.flatten_up_to, (a, b)), strict=True)
     square = sum((part(x, y) for role, x, y in pairs if role in ("weight", "fixed")), np.float32(0))
     xp = namespace(square)
     # the slope of the root at 0 is infinite, and 0 times that is NaN even where the other branch is taken
     equal = square == 0
     return xp.where(equal, 0, xp.sqrt(xp.where(equal, 1, square)))[()]
+
+
+def _square(x: Any, y: Any, xp: Any) -> Any:
+    """|x - y|^2 of two arrays."""
+    x, y = numbers(x, xp), numbers(y, xp)
+    equal = x == y
+    # of two masks of minus infinity the difference is no number
+    return xp.sum((xp.where(equal, 0, x) - xp.where(equal, 0, y)) ** 2)
+
+
+_square_by_jax = jax.jit(functools.partial(_square, xp=jnp))
 
 
 def inner_product(blocks_a: Sequence[Block], blocks_b: Sequence[Block]) -> jax.Array:
