@@ -12,7 +12,7 @@ from dwalign.many.features import stacked
 from dwalign.networks import mlp
 from dwalign.program import Data
 
-OPTIMISATION = deepalign.Optimisation(steps=4, batch_size=8, warmup=0, images=8, iterations=3, solver="scaling")
+OPTIMISATION = deepalign.Optimisation(steps=4, batch_size=8, warmup=0, images=8, iterations=3)
 
 
 def work(folder):
