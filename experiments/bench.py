@@ -133,7 +133,7 @@ def work(config: Config, network: Network) -> Iterator[tuple[str, Work]]:
         yield name, Work(run, (a, b, keys, data), config.batch)
 
     model = deepalign.make_model(network, ALIGNER, inputs)
-    variables = jax.jit(model.init)(jax.random.key(2), one(a), one(b))
+    variables = deepalign.init_variables(model, one(a), jax.random.key(2))
     learned = lambda variables: find_method("deep_align").using(aligner=deepalign.Aligner(model, variables))
     passed = lambda variables, a, b: learned(variables)(network, a, b, checked=True).perms
     for name, run in {"deep_align": passed, "deep_align, scores alone": model.apply}.items():

@@ -65,7 +65,7 @@ def measure(config: Config, network: dwalign.Network, name: str) -> dict[str, fl
     method = dwalign.find_method(name)
     if method.needs == "aligner":
         model = deepalign.make_model(network, ALIGNER, data.inputs)
-        method = method.using(aligner=deepalign.Aligner(model, jax.jit(model.init)(jax.random.key(2), a, b)))
+        method = method.using(aligner=deepalign.Aligner(model, deepalign.init_variables(model, a, jax.random.key(2))))
     key = jax.random.key(3)
     ours = lambda: dwalign.align(network, a, b, method, data=data, key=key).perms
     jitted = jax.jit(lambda a, b, data, key: method(network, a, b, data=data, key=key).perms)

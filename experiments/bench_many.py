@@ -50,10 +50,8 @@ def chosen(name: str, network: Network, inputs: Any) -> Any:
     if not name.startswith("deep_align"):
         return find_method(name)
     model = deepalign.make_model(network, dataclasses.replace(ALIGNER, descent=3 * (name == DESCENT)), inputs)
-    a, b = (network.init(jax.random.key(seed)) for seed in range(2))
-    return find_method("deep_align").using(
-        aligner=deepalign.Aligner(model, jax.jit(model.init)(jax.random.key(2), a, b))
-    )
+    variables = deepalign.init_variables(model, network.init(jax.random.key(0)), jax.random.key(2))
+    return find_method("deep_align").using(aligner=deepalign.Aligner(model, variables))
 
 
 def title(name: str) -> str:

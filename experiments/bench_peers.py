@@ -12,6 +12,7 @@ the pair, and by the loss half way on the test set. Memory is the peak of the pr
 call. Writes runs/bench-peers/: config.json, results.json.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -239,16 +240,29 @@ def measure(config: Config, width: int) -> dict[str, dict[str, float]]:
     return rows
 
 
+@contextlib.contextmanager
+def one_core() -> Iterator[None]:
+    """This process, and the environments that it starts, on one core where the system can pin them to it."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
 def main(config: Config) -> dict[str, Any]:
     """Run the experiment; returns what results.json holds."""
     kept = ("widths", "pairs", "epochs", "steps")
     settings = {name: value for name, value in dataclasses.asdict(config).items() if name in kept}
     folder = report.open_run(Path(config.out) / "bench-peers", settings)
-    if hasattr(os, "sched_setaffinity"):  # environments that are started take it over
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     panels: dict[str, Any] = {}
     for width in config.widths:
-        measured = measure(config, width)
+        with one_core():
+            measured = measure(config, width)
         for name, figures in measured.items():
             for title, value in figures.items():
                 panels.setdefault(title, {}).setdefault(f"width {width}", {})[name] = report.point([[value]])

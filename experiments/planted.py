@@ -121,7 +121,7 @@ def read_config(args: list[str]) -> Config:
 def untrained(spec: PermutationSpec, a: Any, b: Any, *, key: jax.Array) -> Alignment:
     """The pass of an aligner that is drawn for every pair: exactness holds for all parameters."""
     model = deepalign.DeepAlign(spec, GraphEncoder(spec, features=32, channels=32, rounds=3), updates=0)
-    return deep_align(spec, a, b, aligner=deepalign.Aligner(model, model.init(key, a, b)))
+    return deep_align(spec, a, b, aligner=deepalign.Aligner(model, deepalign.init_variables(model, a, key)))
 
 
 METHODS: dict[str, tuple[list[Method], tuple[str, ...]]] = {

@@ -2,6 +2,7 @@ from dwalign.deepalign.aligner import Aligner as Aligner, deep_align as deep_ali
 from dwalign.deepalign.build import (
     describe as describe,
     fit_aligner as fit_aligner,
+    init_variables as init_variables,
     load_aligner as load_aligner,
     make_model as make_model,
 )

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from dwalign.deepalign.shipped import SHIPPED, read_shipped
 from dwalign.encoders import ENCODERS, EncoderShape, noise
 from dwalign.matching import matched
 from dwalign.networks import build
-from dwalign.program import Network
+from dwalign.program import Network, together
 from dwalign.symmetry import SpecError
 
 PyTree = Any
@@ -160,7 +160,16 @@ def _probes(config: AlignerConfig, info: Mapping[str, Any]) -> jax.Array:
     return jnp.zeros((about["count"], *info["input_shape"]), about["dtype"])
 
 
+def init_variables(model: DeepAlign, params: PyTree, key: jax.Array) -> PyTree:
+    """The variables that a model starts with; `params` are any network that it is for."""
+    return jax.jit(together(_init(model)))(key, params)
+
+
 def variables_of(model: DeepAlign, network: Network) -> PyTree:
     """The shapes of the model's variables."""
-    # all that is learned belongs to the encoder or is there from the setup
-    return jax.eval_shape(functools.partial(model.init, method="encode"), jax.random.key(0), network.params)
+    return jax.eval_shape(_init(model), jax.random.key(0), network.params)
+
+
+def _init(model: DeepAlign) -> Callable:
+    # all that is learned belongs to the encoder or is there from the setup; what descends need not be traced for it
+    return functools.partial(model.init, method="encode")

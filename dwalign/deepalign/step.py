@@ -1,6 +1,5 @@
 """One training step of Deep-Align, jitted over a device mesh."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 
 from dwalign.deepalign import losses
+from dwalign.deepalign.build import init_variables
 from dwalign.deepalign.model import DeepAlign
 from dwalign.deepalign.settings import LossWeights, Optimisation
 from dwalign.matching.gauged import is_matched
@@ -65,8 +65,7 @@ def make_optimiser(optimisation: Optimisation) -> optax.GradientTransformation:
 
 def init_state(model: DeepAlign, optimisation: Optimisation, example: PyTree, seed: int) -> TrainState:
     """A fresh state; `example` is any network of the architecture."""
-    # all that is learned belongs to the encoder or is there from the setup; what descends need not be compiled for it
-    variables = jax.jit(functools.partial(model.init, method="encode"))(jax.random.key(seed), example)
+    variables = init_variables(model, example, jax.random.key(seed))
     return TrainState(jnp.int32(0), variables, make_optimiser(optimisation).init(variables["params"]), jnp.int32(seed))
 
 

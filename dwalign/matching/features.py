@@ -9,6 +9,7 @@ from dwalign.encoders import GraphEncoder
 from dwalign.matching.latents import from_scores, harden, scores_in
 from dwalign.matching.method import method
 from dwalign.matching.scores import directions, feature_scores
+from dwalign.program import together
 from dwalign.symmetry import Alignment, PermutationSpec
 
 PyTree = Any
@@ -16,7 +17,7 @@ PyTree = Any
 
 def _random(spec, params, *, key, channels=32, rounds=3) -> dict[str, jax.Array]:
     encoder = GraphEncoder(spec, features=channels, channels=channels, rounds=rounds)
-    return directions(spec, encoder.apply(encoder.init(key, params), params))
+    return directions(spec, encoder.apply(together(encoder.init)(key, params), params))
 
 
 @method("random features", "#8c6d31", needs="weights", name="features", features=_random)

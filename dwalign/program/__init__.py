@@ -17,6 +17,7 @@ from dwalign.program.task import (
     outputs_of,
     within,
 )
+from dwalign.program.together import together
 from dwalign.program.trial import Trial, examine, trials
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "shapes_of",
     "spec_of",
     "take_examples",
+    "together",
     "trials",
     "widen",
     "within",

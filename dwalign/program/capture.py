@@ -20,6 +20,7 @@ from dwalign.program.inference.atoms import Atom, find, leaves
 from dwalign.program.inference.facts import Choice, Index, Occurrence, Place
 from dwalign.program.inference.structure import beside, pieces, spans
 from dwalign.program.inference.walk import called, scan_parts
+from dwalign.program.interpret import bind
 from dwalign.symmetry.axes import SpecError
 
 PyTree = Any
@@ -303,7 +304,7 @@ def _evaluate(closed: ClosedJaxpr, args, wanted, shifts, prefix: Place = ()) -> 
         values = [read(var) for var in eqn.invars]
         inside = {place for place in places if place[: len(here)] == here and len(place) > len(here) + 1}
         if not inside:
-            outs = _bind(eqn, values)
+            outs = bind(eqn, values)
         else:
             within = wanted & inside, {place: shifts[place] for place in inside & set(shifts)}
             if eqn.primitive.name == "scan":
@@ -317,13 +318,6 @@ def _evaluate(closed: ClosedJaxpr, args, wanted, shifts, prefix: Place = ()) -> 
             if place in wanted:
                 found[place] = env[var]
     return [read(var) for var in jaxpr.outvars], found
-
-
-def _bind(eqn, values) -> list:
-    settings = eqn.primitive.get_bind_params(eqn.params)
-    functions, params = settings if isinstance(settings, tuple) else ((), settings)
-    outs = eqn.primitive.bind(*functions, *values, **params)
-    return list(outs) if eqn.primitive.multiple_results else [outs]
 
 
 def _evaluate_scan(eqn, values, wanted, shifts, here: Place):

@@ -56,6 +56,14 @@ def interpret(
     return lambda *values: run(program, [cast(one, var.aval) for one, var in zip(values, declared.invars, strict=True)])
 
 
+def bind(eqn: Any, ins: Sequence) -> list:
+    """The results of one equation, also of other operands than its own literals."""
+    settings = eqn.primitive.get_bind_params(eqn.params)
+    functions, params = settings if isinstance(settings, tuple) else ((), settings)
+    outs = eqn.primitive.bind(*functions, *ins, **params)
+    return list(outs) if eqn.primitive.multiple_results else [outs]
+
+
 def alone(eqn: Any, ins: Sequence) -> list:
     """The results of one equation, whatever programs it holds; what has rules of its own for gradients keeps them."""
     free = [k for k, var in enumerate(eqn.invars) if not isinstance(var, Literal)]

@@ -78,21 +78,30 @@ def _combine(spec: PermutationSpec, networks: Sequence[PyTree], weights: Sequenc
         if role == "carried":
             return leaves[0]
         traced = any(isinstance(weight, jax.core.Tracer) for weight in weights)
-        xp = jnp if traced else namespace(*leaves)
-        first, *others = arrays = [numbers(leaf, xp) for leaf in leaves]
-        # nothing times infinity is no number, but a mask of minus infinity lies between those of its kind
-        masked = functools.reduce(lambda found, other: found & (first == other), others, xp.isinf(first))
-        terms = [
-            xp.asarray(weight, first.dtype) * xp.where(masked, 0, array)
-            for weight, array in zip(weights, arrays, strict=True)
-        ]
-        return store(xp.where(masked, first, functools.reduce(operator.add, terms)), leaves[0], xp)
+        on_host = not traced and namespace(*leaves) is np
+        return _weighted(leaves, weights, np) if on_host else _weighted_by_jax(leaves, weights)
 
     _check_alike("average", spec, networks)
     columns = (zip(*rows, strict=True) for rows in (map(spec.treedef.flatten_up_to, networks), weights))
     rows = zip(leaf_roles(spec, networks[0]), *columns, strict=True)
     mixed = (put_off(lambda *leaves, role=role, w=w: mix(role, leaves, w), *leaves) for role, leaves, w in rows)
     return spec.treedef.unflatten(list(mixed))
+
+
+def _weighted(leaves: Sequence[Any], weights: Sequence[Any], xp: Any) -> Any:
+    """The sum of arrays with these weights."""
+    first, *others = arrays = [numbers(leaf, xp) for leaf in leaves]
+    # nothing times infinity is no number, but a mask of minus infinity lies between those of its kind
+    masked = functools.reduce(lambda found, other: found & (first == other), others, xp.isinf(first))
+    terms = [
+        xp.asarray(weight, first.dtype) * xp.where(masked, 0, array)
+        for weight, array in zip(weights, arrays, strict=True)
+    ]
+    return store(xp.where(masked, first, functools.reduce(operator.add, terms)), leaves[0], xp)
+
+
+# one program for each shape, in place of one for each of its operations
+_weighted_by_jax = jax.jit(functools.partial(_weighted, xp=jnp))
 
 
 def _check_alike(caller: str, spec: PermutationSpec, networks: Sequence[PyTree]) -> None:
@@ -112,20 +121,24 @@ def distance(spec: PermutationSpec, a: PyTree, b: PyTree) -> jax.Array:
     """
 
     _check_alike("distance", spec, (a, b))
-
-    def part(x, y):
-        xp = namespace(x, y)
-        x, y = numbers(x, xp), numbers(y, xp)
-        equal = x == y
-        # of two masks of minus infinity the difference is no number
-        return xp.sum((xp.where(equal, 0, x) - xp.where(equal, 0, y)) ** 2)
-
+    part = lambda x, y: _square(x, y, np) if namespace(x, y) is np else _square_by_jax(x, y)
     pairs = zip(leaf_roles(spec, a), *map(spec.treedef.flatten_up_to, (a, b)), strict=True)
     square = sum((part(x, y) for role, x, y in pairs if role in ("weight", "fixed")), np.float32(0))
     xp = namespace(square)
     # the slope of the root at 0 is infinite, and 0 times that is NaN even where the other branch is taken
     equal = square == 0
     return xp.where(equal, 0, xp.sqrt(xp.where(equal, 1, square)))[()]
+
+
+def _square(x: Any, y: Any, xp: Any) -> Any:
+    """|x - y|^2 of two arrays."""
+    x, y = numbers(x, xp), numbers(y, xp)
+    equal = x == y
+    # of two masks of minus infinity the difference is no number
+    return xp.sum((xp.where(equal, 0, x) - xp.where(equal, 0, y)) ** 2)
+
+
+_square_by_jax = jax.jit(functools.partial(_square, xp=jnp))
 
 
 def inner_product(blocks_a: Sequence[Block], blocks_b: Sequence[Block]) -> jax.Array:
@@ -176,8 +189,14 @@ def perturb(
     def disturb(leaf, x, end):
         if x is None:
             return leaf
-        eps = noise * drawn[end - x.size : end].reshape(x.shape).astype(x.dtype)
-        positive = jnp.min(x, initial=jnp.inf) > 0
-        return store(jnp.where(positive, x * jnp.exp(eps), x + eps * spread(x)).astype(x.dtype), leaf)
+        own = drawn[end - x.size : end].reshape(x.shape)
+        return store(_disturbed(x, own, noise, spread(x)), leaf)
 
     return spec.treedef.unflatten([disturb(*one) for one in zip(leaves, arrays, ends.tolist(), strict=True)])
+
+
+@jax.jit
+def _disturbed(x: jax.Array, drawn: jax.Array, noise: jax.Array, spread: jax.Array) -> jax.Array:
+    eps = noise * drawn.astype(x.dtype)
+    positive = jnp.min(x, initial=jnp.inf) > 0
+    return jnp.where(positive, x * jnp.exp(eps), x + eps * spread).astype(x.dtype)

@@ -113,24 +113,29 @@ def test_gradients_are_finite(solver, scale, temperature):
 @pytest.mark.parametrize(("temperature", "iterations"), [(3.0, 1), (1.0, 7), (0.1, 20)])
 def test_gradients_are_those_of_unrolled_iterations(temperature, iterations):
     def unrolled(q):
-        logits = q / temperature
-        for _ in range(iterations + 1):
+        def iteration(logits, _):
             logits = logits - jax.nn.logsumexp(logits, -1, keepdims=True)
-            logits = logits - jax.nn.logsumexp(logits, -2, keepdims=True)
+            return logits - jax.nn.logsumexp(logits, -2, keepdims=True), None
+
+        logits, _ = jax.lax.scan(iteration, q / temperature, length=iterations + 1)
         return jnp.exp(logits - jax.nn.logsumexp(logits, -1, keepdims=True))
 
-    scaled = functools.partial(SOLVERS["scaling"], temperature=temperature, iterations=iterations)
-    expected, by_steps = jax.vjp(unrolled, Q[0])
-    plan, at_once = jax.vjp(scaled, Q[0])
-    chex.assert_trees_all_close(plan, expected, atol=1e-6)
-    chex.assert_trees_all_close(at_once(WEIGHTS[0]), by_steps(WEIGHTS[0]), atol=2e-5)
+    @jax.jit
+    def both(q):
+        scaled = functools.partial(SOLVERS["scaling"], temperature=temperature, iterations=iterations)
+        plans, slopes = zip(*(jax.vjp(solve, q) for solve in (scaled, unrolled)), strict=True)
+        return plans, [slope(WEIGHTS[0]) for slope in slopes]
+
+    plans, slopes = both(Q[0])
+    chex.assert_trees_all_close(*plans, atol=1e-6)
+    chex.assert_trees_all_close(*slopes, atol=2e-5)
 
 
 def test_large_matrices_are_solved_as_small_ones_are():
     n = math.isqrt(soft.FILLS_A_CACHE) + 1
     scores = {"h0": drawn.normal(n, n), "h1": drawn.normal(2, n, n, seed=1)}
     one = functools.partial(SOLVERS["scaling"], temperature=1.0, iterations=3)
-    expected = {"h0": one(scores["h0"]), "h1": jax.vmap(one)(scores["h1"])}
+    expected = jax.jit(lambda q: {"h0": one(q["h0"]), "h1": jax.vmap(one)(q["h1"])})(scores)
     found = jax.jit(lambda q: soft_assign(q, iterations=3, symmetric=False, solver="scaling"))(scores)
     chex.assert_trees_all_close(found, expected, rtol=1e-5)
 

@@ -143,6 +143,14 @@ def test_checkpoints_from_before_probes_were_described(tmp_path, network, data):
     chex.assert_trees_all_equal(load_aligner(tmp_path / "best").variables, variables)
 
 
+@pytest.fixture(scope="module")
+def plain(network, data):
+    """What a checkpoint holds: the variables of an aligner, and its description."""
+    config = dataclasses.replace(CONFIG, encoder="graph", shared=False, depth=1)
+    variables = untrained(make_model(network, config, data.inputs), drawn.weights(network.params))
+    return variables, describe(network, config, data.inputs)
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -158,10 +166,9 @@ def test_checkpoints_from_before_probes_were_described(tmp_path, network, data):
         ({"aligner": {"encoder": "graph"}}, "one of this model"),
     ],
 )
-def test_checkpoints_of_something_else_name_the_folder(tmp_path, change, message, network, data):
-    config = dataclasses.replace(CONFIG, encoder="graph", shared=False, depth=1)
-    variables = untrained(make_model(network, config, data.inputs), drawn.weights(network.params))
-    Checkpoints(tmp_path / "best").save(1, variables, describe(network, config, data.inputs) | change)
+def test_checkpoints_of_something_else_name_the_folder(tmp_path, change, message, plain):
+    variables, about = plain
+    Checkpoints(tmp_path / "best").save(1, variables, about | change)
     with pytest.raises(CheckpointError, match=f"best.*{message}"):
         load_aligner(tmp_path / "best")
 

@@ -104,7 +104,8 @@ def test_losses_go_down_along_the_gradients_of_all_parameters():
     @functools.partial(jax.value_and_grad, has_aux=True)
     def loss(variables):
         apply = lambda method, *args: model.apply(variables, *args, method=method)
-        one, two, moved = (apply("encode", params) for params in (a, b, permute(net.spec, a, hidden)))
+        features = jax.vmap(lambda params: apply("encode", params))(stack(a, b, permute(net.spec, a, hidden)))
+        one, two, moved = (take_networks(features, k) for k in range(3))
         known = losses.supervised(net.spec, apply("product", one, moved), inverse(net.spec, hidden))
         found = apply("compare", a, one, b, two)
         hard = harden(net.spec, found)

@@ -1,6 +1,7 @@
 """Training: a step lowers the loss, meshes change nothing, an interrupted run continues as if it had not been."""
 
 import dataclasses
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -12,6 +13,7 @@ from dwalign.deepalign import (
     AlignerConfig,
     CheckpointError,
     Checkpoints,
+    DeepAlign,
     LossWeights,
     Optimisation,
     Targets,
@@ -24,36 +26,49 @@ from dwalign.deepalign import (
 )
 from dwalign.deepalign.step import device_mesh
 from dwalign.networks import mlp
-from dwalign.program import Task
+from dwalign.program import Data, Network, Task
 from dwalign.symmetry import identity, take_networks
 from tests import drawn
 from tests.deepalign.untrained import stack, untrained
 
 # the same projection as by default, which compiles faster
 OPTIMISATION = Optimisation(steps=6, batch_size=4, warmup=0, images=16, iterations=5, solver="scaling")
-# that of the fixture graph_model
 CONFIG = AlignerConfig("graph", channels=4, depth=1, features=8, updates=1, probes=24)
 
 
+class Setting(NamedTuple):
+    """What `make_step` asks for."""
+
+    model: DeepAlign
+    network: Network
+    networks: Any
+    data: Data
+
+
 @pytest.fixture(scope="module")
-def shallow():
-    """A network with one hidden layer, and twelve of its kind: programs of other encoders need not be any larger."""
+def shallow(data):
+    """A graph encoder for twelve networks with one hidden layer: most programs here need not be any larger."""
     network = mlp(6, (7,), 3)
-    return network, stack(*(drawn.weights(network.params, seed) for seed in range(12)))
+    networks = stack(*(drawn.weights(network.params, seed) for seed in range(12)))
+    return Setting(make_model(network, CONFIG, data.inputs), network, networks, data)
 
 
 @pytest.fixture(scope="module")
-def step(graph_model, network, networks, data):
-    return make_step(graph_model, network, networks, data, optimisation=OPTIMISATION)
+def step(shallow):
+    return make_step(*shallow, optimisation=OPTIMISATION)
 
 
 @pytest.fixture(scope="module")
-def state(graph_model, networks):
+def state(shallow):
     # a step may use up the arrays of JAX that it is given
-    return jax.tree.map(np.asarray, init_state(graph_model, OPTIMISATION, take_networks(networks, 0), seed=0))
+    return jax.tree.map(np.asarray, fresh(shallow))
 
 
-def run(model, step, state, folder, network, data, *, steps, resume=False, stop_after=None):
+def fresh(setting, optimisation=OPTIMISATION):
+    return init_state(setting.model, optimisation, take_networks(setting.networks, 0), seed=0)
+
+
+def run(setting, step, state, folder, *, steps, resume=False, stop_after=None):
     """Train with a validation that can interrupt, as Ctrl-C would."""
     calls = []
 
@@ -63,10 +78,9 @@ def run(model, step, state, folder, network, data, *, steps, resume=False, stop_
             raise KeyboardInterrupt
         return -float(len(calls))
 
-    info = describe(network, CONFIG, data.inputs)
-    return train_aligner(
-        model, step, state, steps=steps, validate=validate, validate_every=2, folder=folder, info=info, resume=resume
-    )
+    info = describe(setting.network, CONFIG, setting.data.inputs)
+    options = dict(steps=steps, validate=validate, validate_every=2, folder=folder, info=info, resume=resume)
+    return train_aligner(setting.model, step, state, **options)
 
 
 def largest_move(after, before):
@@ -87,19 +101,18 @@ def test_one_step_lowers_the_loss_on_its_batch_with_graph(step, state):
     assert loss_falls(step, state)
 
 
-def test_one_step_lowers_the_loss_on_its_batch_with_dws(shallow, data):
-    network, networks = shallow
-    model = make_model(network, dataclasses.replace(CONFIG, encoder="dws"), data.inputs)
-    step = make_step(model, network, networks, data, optimisation=OPTIMISATION)
-    assert loss_falls(step, init_state(model, OPTIMISATION, take_networks(networks, 0), seed=0))
+def test_one_step_lowers_the_loss_on_its_batch_with_dws(shallow):
+    config = dataclasses.replace(CONFIG, encoder="dws")
+    setting = shallow._replace(model=make_model(shallow.network, config, shallow.data.inputs))
+    assert loss_falls(make_step(*setting, optimisation=OPTIMISATION), fresh(setting))
 
 
-def test_two_devices_give_what_one_gives_with_an_equal_signal(step, graph_model, network, networks, data, state):
+def test_two_devices_give_what_one_gives_with_an_equal_signal(step, shallow, state):
     assert len(jax.devices()) >= 2, "conftest.py must ask for two devices"
     one, two = device_mesh(1), device_mesh(OPTIMISATION.batch_size)
     assert (one.size, two.size) == (1, 2)
-    signal = jax.tree.map(lambda x: x[None], data)
-    alone = make_step(graph_model, network, networks, signal, views=12, optimisation=OPTIMISATION, mesh=one)
+    signal = shallow._replace(data=jax.tree.map(lambda x: x[None], shallow.data))
+    alone = make_step(*signal, views=12, optimisation=OPTIMISATION, mesh=one)
     new, values = alone(state)
     after, found = step(state)  # on the mesh of all devices
     assert len(found.sharding.device_set) == 2
@@ -116,61 +129,56 @@ def test_a_state_starts_with_all_that_the_whole_pass_asks_for(model, networks):
     )
 
 
-def test_batch_must_fit_the_mesh(graph_model, network, networks, data):
+def test_batch_must_fit_the_mesh(shallow):
     with pytest.raises(ValueError, match="multiple of the 2 devices"):
-        make_step(
-            graph_model,
-            network,
-            networks,
-            data,
-            optimisation=dataclasses.replace(OPTIMISATION, batch_size=3),
-            mesh=device_mesh(2),
-        )
+        make_step(*shallow, optimisation=dataclasses.replace(OPTIMISATION, batch_size=3), mesh=device_mesh(2))
 
 
-def test_targets_add_a_loss_and_the_solver_of_ott_learns_with_probe(shallow, data):
-    network, networks = shallow
-    model = make_model(network, dataclasses.replace(CONFIG, encoder="probe"), data.inputs)
-    perms = {g: np.broadcast_to(p, (2, *p.shape)) for g, p in identity(network.spec).items()}
+def test_targets_add_a_loss_and_the_solver_of_ott_learns_with_probe(shallow):
+    config = dataclasses.replace(CONFIG, encoder="probe")
+    setting = shallow._replace(model=make_model(shallow.network, config, shallow.data.inputs))
+    perms = {g: np.broadcast_to(p, (2, *p.shape)) for g, p in identity(shallow.network.spec).items()}
     targets = Targets(np.array([0, 1]), np.array([2, 3]), perms)
     options = dataclasses.replace(OPTIMISATION, solver="ott")
     weights = LossWeights(0.5, 1.0, 2.0, 1.5)
-    step = make_step(model, network, networks, data, optimisation=options, targets=targets, weights=weights)
-    state = init_state(model, options, take_networks(networks, 0), seed=0)
+    step = make_step(*setting, optimisation=options, targets=targets, weights=weights)
+    state = fresh(setting, options)
     values = dict(zip(METRICS, step(state)[1].tolist(), strict=True))
     assert values["distillation"] > 0
     assert loss_falls(step, state, weights)
 
 
-def test_through_refinement_the_path_is_lower_and_still_learned(step, graph_model, network, networks, data, state):
+def test_through_refinement_the_path_is_lower_and_still_learned(step, shallow, state):
     options, only = dataclasses.replace(OPTIMISATION, refine=5), LossWeights(0.0, 0.0, 1.0, 0.0)
-    refined = make_step(graph_model, network, networks, data, weights=only, optimisation=options)
+    refined = make_step(*shallow, weights=only, optimisation=options)
     after, values = refined(state)
     index = METRICS.index("mode_connectivity")
     assert float(values[index]) < float(step(state)[1][index]) and largest_move(after, state) > 0
 
 
-def test_losses_of_permutations_are_learned_from_on_two_devices(graph_model, network, networks, data, state):
+def test_losses_of_permutations_of_two_layers_are_learned_from_on_two_devices(graph_model, network, networks, data):
     options, only = dataclasses.replace(OPTIMISATION, hard=True), LossWeights(0.0, 1.0, 1.0, 0.0)
-    after, values = make_step(graph_model, network, networks, data, weights=only, optimisation=options)(state)
+    setting = Setting(graph_model, network, networks, data)
+    state = jax.tree.map(np.asarray, fresh(setting))
+    after, values = make_step(*setting, weights=only, optimisation=options)(state)
     assert len(values.sharding.device_set) == 2 and largest_move(after, state) > 0
 
 
-def test_resume_continues_the_identical_curve(tmp_path, graph_model, step, state, network, data):
-    whole = run(graph_model, step, state, tmp_path / "whole", network, data, steps=6)
+def test_resume_continues_the_identical_curve(tmp_path, shallow, step, state):
+    whole = run(shallow, step, state, tmp_path / "whole", steps=6)
     with pytest.raises(KeyboardInterrupt):
-        run(graph_model, step, state, tmp_path / "cut", network, data, steps=6, stop_after=2)
-    resumed = run(graph_model, step, state, tmp_path / "cut", network, data, steps=6, resume=True)
+        run(shallow, step, state, tmp_path / "cut", steps=6, stop_after=2)
+    resumed = run(shallow, step, state, tmp_path / "cut", steps=6, resume=True)
     losses = lambda trained: [[row[name] for name in ("step", *METRICS)] for row in trained.metrics]
     assert losses(resumed) == losses(whole)
     assert [row["step"] for row in resumed.metrics] == [2, 4, 6]
 
 
-def test_saved_aligner_loads(tmp_path, graph_model, step, state, network, data):
-    trained = run(graph_model, step, state, tmp_path, network, data, steps=2)
+def test_saved_aligner_loads(tmp_path, shallow, step, state):
+    trained = run(shallow, step, state, tmp_path, steps=2)
     loaded = load_aligner(tmp_path / "checkpoints" / "best")
     chex.assert_trees_all_equal(loaded.variables, trained.aligner.variables)
-    assert loaded.model.spec == graph_model.spec
+    assert loaded.model.spec == shallow.model.spec
 
 
 def test_an_aligner_without_updates_can_be_saved(tmp_path, network, networks, data):
@@ -181,13 +189,13 @@ def test_an_aligner_without_updates_can_be_saved(tmp_path, network, networks, da
     chex.assert_trees_all_equal(load_aligner(tmp_path / "best").variables, variables)
 
 
-def test_loading_nothing_and_damage(tmp_path, graph_model, step, state, network, data):
+def test_loading_nothing_and_damage(tmp_path, shallow, step, state):
     with pytest.raises(CheckpointError, match="does not exist"):
         load_aligner(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match="found none"):
         load_aligner(tmp_path / "empty")
-    run(graph_model, step, state, tmp_path / "run", network, data, steps=2)
+    run(shallow, step, state, tmp_path / "run", steps=2)
     best = tmp_path / "run" / "checkpoints" / "best"
     for file in best.rglob("*"):
         if file.is_file() and file.stat().st_size > 200:
@@ -196,14 +204,15 @@ def test_loading_nothing_and_damage(tmp_path, graph_model, step, state, network,
         load_aligner(best)
 
 
-def test_networks_with_signals_of_their_own(step, graph_model, network, networks, data, state):
+def test_networks_with_signals_of_their_own(step, shallow, state):
     """Pairs are drawn among the views of a signal, on its data."""
     # the networks of a signal are equal, so that only pairs across signals would need aligning
-    twins = jax.tree.map(lambda x: np.repeat(x[:6], 2, 0), networks)
-    signals = jax.tree.map(lambda x: np.stack([x] * 6), data)
+    twins = jax.tree.map(lambda x: np.repeat(x[:6], 2, 0), shallow.networks)
+    signals = jax.tree.map(lambda x: np.stack([x] * 6), shallow.data)
     task = Task(lambda outputs, labels: 0.0 * outputs.sum() + 7.0)
     options = dict(optimisation=OPTIMISATION, task=task)
-    values = make_step(graph_model, network, twins, signals, views=2, **options)(state)[1]
+    setting = shallow._replace(networks=twins, data=signals)
+    values = make_step(*setting, views=2, **options)(state)[1]
     found, shared = (dict(zip(METRICS, v.tolist(), strict=True)) for v in (values, step(state)[1]))
     assert found["alignment"] < 0.5 * shared["alignment"]
     assert found["mode_connectivity"] == 7, "the loss must be the one that is asked for"

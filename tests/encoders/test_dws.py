@@ -13,6 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from dwalign.assignment import hungarian
 from dwalign.encoders.dws import DWSEncoder, EquivariantAffine, basis
 from dwalign.networks import mlp
+from dwalign.program import together
 from dwalign.symmetry import Axes, PermutationSpec, permute
 from tests import drawn
 
@@ -182,7 +183,7 @@ def test_features_keep_their_size_through_depth():
     net = mlp(20, (16, 16), 5)
     params = drawn.started(net.init)
     encoder = DWSEncoder(net.spec, features=32, channels=8, depth=5)
-    features = jax.jit(lambda key: encoder.init_with_output(key, params)[0])(CHEAP)
+    features = jax.jit(lambda key: encoder.apply(together(encoder.init)(key, params), params))(CHEAP)
     assert features.keys() == net.spec.sizes.keys()
     for x in features.values():
         assert 0.3 < np.sqrt(np.mean(np.square(x))) < 3
@@ -197,7 +198,7 @@ def test_untrained_features_recover_a_planted_permutation():
     pairs = [(own, permute(net.spec, own, g)) for own, g in zip(params, perms, strict=True)]
 
     def encode(key, own, moved):
-        variables = encoder.init(key, own)
+        variables = together(encoder.init)(key, own)
         pair = jax.tree.map(lambda *leaves: jnp.stack(leaves), moved, own)
         return jax.vmap(encoder.apply, in_axes=(None, 0))(variables, pair)
 

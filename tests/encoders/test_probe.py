@@ -12,7 +12,7 @@ from dwalign.assignment import hungarian
 from dwalign.encoders.probe import ProbeEncoder
 from dwalign.matching import activation_matching, activation_matching_correlation, matched
 from dwalign.networks import mlp
-from dwalign.program import Data, Units, make_capture, network
+from dwalign.program import Data, Units, make_capture, network, together
 from dwalign.symmetry import Axes, PermutationSpec, SpecError, permute, random_perms
 from tests import drawn
 from tests.matching.test_kinds import norm
@@ -197,7 +197,7 @@ def test_untrained_features_recover_a_planted_permutation():
 
     def encode(key, inputs, own, moved):
         encoder = ProbeEncoder(net.spec, capture=net.capture, inputs=inputs, features=8, rounds=1)
-        variables = encoder.init(key, own)
+        variables = together(encoder.init)(key, own)
         pair = jax.tree.map(lambda *leaves: jnp.stack(leaves), moved, own)
         return jax.vmap(encoder.apply, in_axes=(None, 0))(variables, pair)
 

@@ -1,5 +1,6 @@
 """Weight matching beside other libraries: what their environments are given, and what is said of what they give."""
 
+import os
 import sys
 
 import bench_peers
@@ -31,7 +32,9 @@ def test_a_peer_gets_the_pairs_and_is_judged_as_we_are(tmp_path, monkeypatch):
     (tmp_path / "rebasin_matching.py").write_text(PEER)
     (tmp_path / "sinkhorn_matching.py").write_text(PEER)
     given = "--rebasin", sys.executable, "--sinkhorn-rebasin", sys.executable, "--steps", "2"
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     panels = bench_peers.main(read(tmp_path, *given))["panels"]
+    assert cores is None or os.sched_getaffinity(0) == cores, "what runs afterwards has all cores again"
     mean = lambda title, name: panels[title]["width 4"][name]["mean"]
     ours, other = bench_peers.OURS, bench_peers.OUR_SINKHORN
     assert mean("ms a pair", "rebasin") == 2000 and mean("ms a pair", ours) < 2000

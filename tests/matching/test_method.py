@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dwalign import Alignment, Data, chain, find_method, known_methods, network
-from dwalign.deepalign import Aligner, DeepAlign
+from dwalign.deepalign import Aligner, DeepAlign, init_variables
 from dwalign.encoders import GraphEncoder
 from dwalign.matching import NEEDS, activation_matching, method, naive, refine, weight_matching
 from tests.compiled import compilations
@@ -127,7 +127,7 @@ def test_names_are_unique():
 @pytest.mark.parametrize("name", [name for name, one in known_methods().items() if one.features is not None])
 def test_products_of_features_are_scores(name):
     key, model = jax.random.key(1), DeepAlign(NET.spec, GraphEncoder(NET.spec), updates=0)
-    options = dict(aligner=Aligner(model, jax.jit(model.init)(key, A, B))) if name == "deep_align" else {}
+    options = dict(aligner=Aligner(model, init_variables(model, A, key))) if name == "deep_align" else {}
     one = find_method(name).using(**options)
     x, y = (one.encode(NET, params, key=key, data=DATA) for params in (A, B))
     scores = one(NET, A, B, key=key, data=DATA).scores

@@ -1,0 +1,93 @@
+"""Programs in which equal equations are one: what draws a hundred arrays of five shapes is compiled as five draws."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Literal
+from jax.interpreters.partial_eval import dce_jaxpr
+
+from dwalign.program.interpret import bind
+
+
+class Place(NamedTuple):
+    """Where a value is: all of `held`, or one of its rows."""
+
+    held: Any
+    row: int | None = None
+
+    @property
+    def value(self) -> Any:
+        return self.held if self.row is None else self.held[self.row]
+
+
+def together(f: Callable) -> Callable:
+    """The pure function, with equal equations that do not wait for one another as one, over a batch of operands.
+
+    Its values stay the same but for rounding; what is drawn stays so with generators whose draws are the same under
+    vmap, as those of JAX's default one are. What initialises an encoder draws a hundred arrays of few shapes, and
+    nearly all of its time is compilation, draw by draw.
+
+    >>> draw = lambda key: [jax.random.normal(jax.random.fold_in(key, k), (3,)) for k in range(40)]
+    >>> count = lambda f: jax.jit(f).lower(jax.random.key(0)).as_text().count("call @_normal(")
+    >>> count(draw), count(together(draw))
+    (40, 1)
+    """
+
+    def run(*args):
+        program, shapes = jax.make_jaxpr(f, return_shape=True)(*args)
+        return jax.tree.unflatten(jax.tree.structure(shapes), _evaluated(program, jax.tree.leaves(args)))
+
+    return run
+
+
+def _evaluated(program: ClosedJaxpr, values: Sequence) -> list:
+    jaxpr = program.jaxpr
+    env = {var: Place(value) for var, value in zip(jaxpr.invars, values, strict=True)}
+    env |= {var: Place(const) for var, const in zip(jaxpr.constvars, program.consts, strict=True)}
+    literals: dict[Any, Place] = {}
+
+    def place(var):
+        if not isinstance(var, Literal):
+            return env[var]
+        value = np.asarray(var.val, var.aval.dtype)
+        # equal ones are one
+        return literals.setdefault((value.dtype, value.tobytes()), Place(value))
+
+    for eqns in _alike(jaxpr):
+        operands = [_batched(list(map(place, each))) for each in zip(*(eqn.invars for eqn in eqns), strict=True)]
+        axes = [axis for _, axis in operands]
+        one = lambda *ins, eqn=eqns[0]: bind(eqn, ins)
+        shared = all(axis is None for axis in axes)
+        found = (one if shared else jax.vmap(one, axes))(*(operand for operand, _ in operands))
+        for k, eqn in enumerate(eqns):
+            env.update((var, Place(held, None if shared else k)) for var, held in zip(eqn.outvars, found, strict=True))
+    return [place(var).value for var in jaxpr.outvars]
+
+
+def _batched(places: list[Place]) -> tuple[Any, int | None]:
+    """The values of these places, and the axis along which they are stacked; without one where all are the same."""
+    held, rows = places[0].held, [place.row for place in places]
+    if any(place.held is not held for place in places):
+        return jnp.stack([place.value for place in places]), 0
+    if len(set(rows)) == 1:
+        return places[0].value, None
+    return held if rows == list(range(len(held))) else held[np.array(rows)], 0
+
+
+def _alike(jaxpr: Any) -> list[list[Any]]:
+    """The equations that its results need, equal ones of one depth together, in an order in which they can be run."""
+    depths: dict[Any, int] = {}
+    alike: dict[Any, list[Any]] = {}
+    for eqn in dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars), instantiate=True)[0].eqns:
+        free = [var for var in eqn.invars if not isinstance(var, Literal)]
+        depth = max((depths.get(var, 0) for var in free), default=0)
+        depths.update(dict.fromkeys(eqn.outvars, depth + 1))
+        kind = eqn.primitive, tuple(sorted(eqn.params.items())), tuple(var.aval for var in eqn.invars)
+        try:
+            alike.setdefault((depth, kind), []).append(eqn)
+        except TypeError:  # what cannot be hashed cannot be compared
+            alike[depth, id(eqn)] = [eqn]
+    return [alike[key] for key in sorted(alike, key=lambda key: key[0])]

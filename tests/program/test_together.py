@@ -1,0 +1,58 @@
+"""Equal equations as one: the values of the function as it was, whatever it draws and in whatever order."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dwalign.encoders import GraphEncoder
+from dwalign.program import together
+from tests.networks.declared import CASES, traced
+
+KEY = jax.random.key(3)
+
+
+def chained(key, x):
+    """Draws that follow from draws, values that are read twice, in another order and by several, and a constant."""
+    keys = [jax.random.fold_in(key, k) for k in (5, 1, 3)]
+    drawn = [jax.random.normal(one, (2, 3)) for one in [*keys[::-1], keys[1]]]
+    shuffled = [jnp.tanh(one) * x for one in (drawn[2], drawn[0])]
+    joined = [a @ b.T for a, b in zip(drawn, [*shuffled, drawn[3], drawn[3]], strict=True)]
+    return {"joined": joined, "keys": keys, "constant": 2.0, "given": x, "rest": jnp.arange(3) + np.arange(3)}
+
+
+def wide(key, x):
+    """Equations whose operands differ in type or shape alone."""
+    sums = [
+        jnp.ones(n, dtype) + jnp.asarray(k, dtype) for k, (n, dtype) in enumerate([(2, "f4"), (2, "i4"), (3, "i4")])
+    ]
+    return sums, [jnp.sum(x, axis) for axis in (0, 1)], jax.lax.cond(x[0, 0] > 0, jnp.sin, jnp.cos, x)
+
+
+@pytest.mark.parametrize("f", [chained, wide])
+def test_values_are_those_of_the_function(f):
+    x = np.linspace(0, 1, 6, dtype=np.float32).reshape(2, 3)
+    expected, found = jax.jit(f)(KEY, x), jax.jit(together(f))(KEY, x)
+    chex.assert_trees_all_equal_shapes_and_dtypes(found, expected)
+    data = lambda tree: jax.tree.map(lambda leaf: jax.random.key_data(leaf) if leaf.dtype == KEY.dtype else leaf, tree)
+    chex.assert_trees_all_close(data(found), data(expected), rtol=1e-6)
+
+
+def test_networks_of_a_batch_are_drawn_alike():
+    f = lambda key: [jax.random.normal(one, (4,)) for one in jax.random.split(key, 3)]
+    keys = jax.random.split(KEY, 2)
+    chex.assert_trees_all_close(jax.jit(jax.vmap(together(f)))(keys), jax.jit(jax.vmap(f))(keys), rtol=1e-6)
+
+
+def test_an_encoder_draws_once_for_each_shape():
+    case = CASES["vit_fused_scan"]
+    encoder = GraphEncoder(case.spec, features=8, channels=8)
+
+    def draws(init):
+        drawn = lambda eqn: eqn.params.get("name") in ("_normal", "_truncated_normal")
+        equations = jax.make_jaxpr(init)(KEY, traced("vit_fused_scan").params).eqns
+        return [(eqn.params["name"], eqn.outvars[0].aval.shape[-2:]) for eqn in equations if drawn(eqn)]
+
+    alone, shared = draws(encoder.init), draws(together(encoder.init))
+    assert sorted(shared) == sorted(set(alone)) and len(shared) < len(alone) / 10
