@@ -14,14 +14,14 @@ def open_model(model: Network, *inputs: PyTree, params: PyTree, key: Any, call: 
         raise ValueError(f"a network takes no keyword arguments, found {sorted(call)}; let its function set them")
     statistics = set(model.spec.statistics)
 
+    def apart(function: Callable[[PyTree, PyTree], PyTree]) -> Callable[..., PyTree]:
+        # several inputs are one tuple to a network, which would take the rows of a single array for them
+        several = isinstance(model.example, tuple) or len(inputs) > 1
+        return lambda params, *inputs: function(params, inputs if several else inputs[0])
+
     own = model.params if params is None else params
-    train = None if model.train is None else _apart(model.train)
-    return Opened(_apart(model.apply), own, train, model.init, lambda path: path in statistics)
-
-
-def _apart(function: Callable[[PyTree, PyTree], PyTree]) -> Callable[..., PyTree]:
-    # several inputs are one tuple to a network
-    return lambda params, *inputs: function(params, inputs if len(inputs) > 1 else inputs[0])
+    train = None if model.train is None else apart(model.train)
+    return Opened(apart(model.apply), own, train, model.init, lambda path: path in statistics)
 
 
 def shapes_of(model: Network) -> PyTree:

@@ -26,6 +26,20 @@ def test_any_function_of_several_inputs():
         dwalign.from_model(model, X, Y, call={"train": False})
 
 
+def test_rows_of_one_input_are_not_taken_for_several():
+    both = lambda params, x, y: two(params, x, y @ params["turn"])
+    params = PARAMS | {"turn": drawn.normal(5, 2, seed=5)}
+    net = dwalign.network(both, params, X, X)
+    assert dwalign.from_model(net, X[:2], X[:2])[0].spec == net.spec
+    with pytest.raises(dwalign.SpecError, match="missing 1 required"):
+        dwalign.from_model(net, X[:2])
+
+
+def test_a_tuple_of_one_input_stays_one():
+    net = dwalign.network(lambda params, x: two(params, x[0], Y), PARAMS, (X,))
+    np.testing.assert_allclose(dwalign.from_model(net, X)[0].apply(PARAMS, X), two(PARAMS, X, Y), rtol=1e-6)
+
+
 def test_batch_statistics_stay_what_they_are():
     model = vgg((4, 4, 1), ((3,),), (), 2, "batch")
     pictures = drawn.normal(5, 4, 4, 1)
