@@ -60,7 +60,9 @@ def bind(eqn: Any, ins: Sequence) -> list:
     """The results of one equation, also of other operands than its own literals."""
     settings = eqn.primitive.get_bind_params(eqn.params)
     functions, params = settings if isinstance(settings, tuple) else ((), settings)
-    outs = eqn.primitive.bind(*functions, *ins, **params)
+    # what is drawn also depends on settings that held where the program was traced
+    with eqn.ctx.manager:
+        outs = eqn.primitive.bind(*functions, *ins, **params)
     return list(outs) if eqn.primitive.multiple_results else [outs]
 
 

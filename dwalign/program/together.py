@@ -27,8 +27,8 @@ def together(f: Callable) -> Callable:
     """The pure function, with equal equations that do not wait for one another as one, over a batch of operands.
 
     Its values stay the same but for rounding; what is drawn stays so with generators whose draws are the same under
-    vmap, as those of JAX's default one are. What initialises an encoder draws a hundred arrays of few shapes, and
-    nearly all of its time is compilation, draw by draw.
+    vmap, as those of JAX's default one are. Types that are weak may become strong. What initialises an encoder draws a
+    hundred arrays of few shapes, and nearly all of its time is compilation, draw by draw.
 
     >>> draw = lambda key: [jax.random.normal(jax.random.fold_in(key, k), (3,)) for k in range(40)]
     >>> count = lambda f: jax.jit(f).lower(jax.random.key(0)).as_text().count("call @_normal(")
@@ -64,7 +64,7 @@ def _evaluated(program: ClosedJaxpr, values: Sequence) -> list:
         found = (one if shared else jax.vmap(one, axes))(*(operand for operand, _ in operands))
         for k, eqn in enumerate(eqns):
             env.update((var, Place(held, None if shared else k)) for var, held in zip(eqn.outvars, found, strict=True))
-    return [place(var).value for var in jaxpr.outvars]
+    return [jnp.asarray(place(var).value) for var in jaxpr.outvars]
 
 
 def _batched(places: list[Place]) -> tuple[Any, int | None]:
@@ -85,7 +85,7 @@ def _alike(jaxpr: Any) -> list[list[Any]]:
         free = [var for var in eqn.invars if not isinstance(var, Literal)]
         depth = max((depths.get(var, 0) for var in free), default=0)
         depths.update(dict.fromkeys(eqn.outvars, depth + 1))
-        kind = eqn.primitive, tuple(sorted(eqn.params.items())), tuple(var.aval for var in eqn.invars)
+        kind = eqn.primitive, tuple(sorted(eqn.params.items())), tuple(var.aval for var in eqn.invars), eqn.ctx
         try:
             alike.setdefault((depth, kind), []).append(eqn)
         except TypeError:  # what cannot be hashed cannot be compared

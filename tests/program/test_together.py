@@ -30,13 +30,26 @@ def wide(key, x):
     return sums, [jnp.sum(x, axis) for axis in (0, 1)], jax.lax.cond(x[0, 0] > 0, jnp.sin, jnp.cos, x)
 
 
-@pytest.mark.parametrize("f", [chained, wide])
+def under_two_settings(key, x):
+    """The same draws twice, where a setting gives other numbers."""
+    draws = lambda: [jax.random.bits(jax.random.fold_in(key, k), (5,)) for k in range(2)]
+    with jax.threefry_partitionable(False):
+        others = draws()
+    return draws(), others
+
+
+@pytest.mark.parametrize("f", [chained, wide, under_two_settings])
 def test_values_are_those_of_the_function(f):
     x = np.linspace(0, 1, 6, dtype=np.float32).reshape(2, 3)
     expected, found = jax.jit(f)(KEY, x), jax.jit(together(f))(KEY, x)
     chex.assert_trees_all_equal_shapes_and_dtypes(found, expected)
     data = lambda tree: jax.tree.map(lambda leaf: jax.random.key_data(leaf) if leaf.dtype == KEY.dtype else leaf, tree)
     chex.assert_trees_all_close(data(found), data(expected), rtol=1e-6)
+
+
+def test_results_are_arrays():
+    found = together(lambda x: (x, 2.0))(1.5)
+    assert all(isinstance(leaf, jax.Array) for leaf in found) and [float(leaf) for leaf in found] == [1.5, 2.0]
 
 
 def test_networks_of_a_batch_are_drawn_alike():
