@@ -41,10 +41,18 @@ def mean_barrier(
       task, renew: see `curve`.
       per_pair: each pair has data of its own, leaves `[p, m, ...]`.
       batch: pairs that a device takes at once; more than one are worth it on accelerators.
+
+    Raises:
+      ValueError: no pairs, or other numbers of one than of another.
     """
+    own, shared = ((a, b, data), None) if per_pair else ((a, b, None), data)
+    # an index beyond the end would be the last one
+    if not all(counts := {len(leaf) for leaf in jax.tree.leaves(own)}) or len(counts) != 1:
+        raise ValueError(
+            f"mean_barrier: must get equally many a, b and data of pairs, at least one, found {sorted(counts)}"
+        )
     count, over = count_networks(a), over_devices()
     at_once = batch * over.num_devices
-    own, shared = ((a, b, data), None) if per_pair else ((a, b, None), data)
     # the last part repeats the last pair, so that all are one program
     parts = [
         jax.device_put(take_networks(own, np.minimum(np.arange(at_once) + k, count - 1)), over)

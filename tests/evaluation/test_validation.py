@@ -50,6 +50,15 @@ def test_each_pair_has_data_of_its_own():
     assert found == pytest.approx(float(np.mean(apart)), rel=1e-5)
 
 
+@pytest.mark.parametrize(("first", "second"), [((0, 2), (1, 3, 4)), ((0, 1, 2), (3, 4)), ((), ())])
+def test_pairs_have_two_ends(first, second):
+    stacks = [
+        jax.tree.map(lambda leaf, k=k: jax.numpy.asarray(leaf[: len(k)]), pairs(0, 1, 2)) for k in (first, second)
+    ]
+    with pytest.raises(ValueError, match="equally many"):
+        mean_barrier(NET, *stacks, DATA)
+
+
 def test_what_lies_on_one_device_is_brought_to_all():
     model = make_model(NET, AlignerConfig("noise", probes=4, updates=0))
     variables = jax.jit(lambda params: model.init(jax.random.key(0), params, method="encode"))(ONES[0])
