@@ -13,10 +13,9 @@ from dwalign.cli.between import between
 from dwalign.cli.data import read_data, task_of
 from dwalign.cli.judged import Judged, judge, judged_table
 from dwalign.cli.narrate import answer, size, stage, weight_of
-from dwalign.cli.options import check_free
 from dwalign.cli.plan import UNCHECKED, plan, plan_text
 from dwalign.cli.recipe import besides, read_recipe, write_card, write_recipe
-from dwalign.cli.report import write_page
+from dwalign.cli.report import check_page, write_page
 from dwalign.cli.subject import Subject, choose_method, of_kinds, open_subject
 
 PyTree = Any
@@ -146,7 +145,7 @@ def _check_report(asked: Options, report: Path) -> None:
     }
     if report.resolve() in taken:
         raise ValueError(f"--report must be another file than those of the merge, got {report}")
-    check_free("report", report, asked.overwrite)
+    check_page(report, asked.overwrite)
 
 
 def _judge(subject: Subject, params: tuple[PyTree, ...], merged: PyTree, data: Any) -> dict[str, Judged]:

@@ -8,6 +8,7 @@ import tyro
 import dwalign
 from dwalign.cli import options
 from dwalign.cli.recipe import read_recipe
+from dwalign.extras import load
 
 RECIPES = {".yaml", ".yml"}
 
@@ -43,6 +44,12 @@ def read_source(source: Path) -> dict:
     if source.suffix in RECIPES:
         return read_recipe(source)
     return dwalign.report.read_json(source / "results.json" if source.is_dir() else source)
+
+
+def check_page(file: Path, overwrite: bool) -> None:
+    """Raise unless a page can be made, and written here."""
+    load("matplotlib")
+    options.check_free("report", file, overwrite)
 
 
 def write_page(output: Path, results: dict) -> None:

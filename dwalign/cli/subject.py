@@ -212,12 +212,15 @@ def _from(data: Path | None) -> str:
 
 
 def choose_method(asked: Matched, subject: Subject) -> Any:
-    """The method that is asked for; "auto" is that of `dwalign.choose_method`."""
-    if asked.method == "auto":
-        return dwalign.choose_method(subject.network, subject.data).method
-    method = dwalign.find_method(asked.method)
+    """The method that is asked for; "auto" is the aligner that is given, or else that of `dwalign.choose_method`."""
+    data, name = subject.data, asked.method
+    if name == "auto" and asked.aligner is None:
+        return dwalign.choose_method(subject.network, data).method
+    if name == "auto":
+        name = "deep_align" if data is None or data.labels is None else "deep_align+refine"
+    method = dwalign.find_method(name)
     asks = {part.asks for part in method.parts}
-    if subject.data is None and method.needs in ("inputs", "labels"):
+    if data is None and method.needs in ("inputs", "labels"):
         raise ValueError(f"--method {asked.method} needs --data, an .npz with {DATA[method.needs]}")
     if "aligner" in asks and asked.aligner is None:
         raise ValueError(
@@ -230,5 +233,7 @@ def choose_method(asked: Matched, subject: Subject) -> Any:
         raise ValueError(f"--aligner is for methods that need one, such as deep_align, got --method {asked.method}")
     best = asked.aligner / "checkpoints" / "best"
     folder = next((folder for folder in (best, asked.aligner) if folder.exists()), str(asked.aligner))
-    aligner = dwalign.load_aligner(folder, network=subject.network)
+    # the others learned what they look at
+    inputs = data.inputs if data is not None and folder == "any" else None
+    aligner = dwalign.load_aligner(folder, network=subject.network, inputs=inputs)
     return dwalign.chain(*(one.using(aligner=aligner) if one.asks == "aligner" else one for one in method.parts))

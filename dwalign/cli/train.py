@@ -9,10 +9,9 @@ import dwalign
 from dwalign.cli import options
 from dwalign.cli.data import read_data
 from dwalign.cli.narrate import answer, stage
-from dwalign.cli.options import check_free
 from dwalign.cli.plan import plan, plan_text
 from dwalign.cli.recipe import check_beside, write_card, write_recipe
-from dwalign.cli.report import write_page
+from dwalign.cli.report import check_page, write_page
 from dwalign.cli.subject import Subject, open_subject
 from dwalign.cli.taught import Roles, barrier_table, fine_tune, judge_beside, networks_of, train_from_nothing
 from dwalign.deepalign.settings import AlignerConfig, LossWeights, Optimisation
@@ -139,7 +138,7 @@ def _check(asked: Options) -> None:
     if asked.report is not None:
         if not _roles(asked).test:
             raise ValueError("--report needs pairs to judge the aligner on, got --pairs 0")
-        check_free("report", asked.report, asked.overwrite or asked.resume)
+        check_page(asked.report, asked.overwrite or asked.resume)
 
 
 def _check_start(asked: Options, subject: Subject) -> None:

@@ -175,6 +175,7 @@ def named(network):
         (f"{MERGE} --report b.npz --overwrite", "--report must be another file"),
         (f"{MERGE} --aligner gone", "--aligner is for methods that need one"),
         (MERGE.replace("weight_matching", "deep_align"), "deep_align needs --aligner"),
+        (MERGE.replace("weight_matching", "auto --aligner gone"), "gone must be a folder that ships, 'any' not exist"),
         (MERGE.replace("weight_matching", "refine"), "refine needs --data, an .npz with inputs and labels"),
         (MERGE.replace("weight_matching", "weight_maching"), "did you mean 'weight_matching'?"),
         (MERGE.replace("out.npz", "there.npz"), "there.npz exists"),
@@ -222,6 +223,13 @@ def test_one_line_and_nothing_written(command, words, folder, monkeypatch, capsy
         place += said[0][place:].index(word)
     assert before == {file: file.read_bytes() for file in before}
     assert not any(file not in before for file in Path().rglob("*.*") if file.is_file() and file.suffix != ".pyc")
+
+
+def test_what_a_page_needs_is_missed_before_anything_is_done(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main([*MERGE.split(), "--report", "page.html"]) == 2
+    assert "dwalign[figures]" in capsys.readouterr().err and not Path("out.npz").exists()
 
 
 def test_options_that_are_no_options_end_with_status_2(capsys):

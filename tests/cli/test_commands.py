@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -12,6 +13,8 @@ import yaml
 
 import dwalign
 from dwalign.cli import COMMANDS, main
+from dwalign.cli.options import Matched
+from dwalign.cli.subject import choose_method, open_subject
 from tests import drawn
 
 SOURCE = """
@@ -143,6 +146,17 @@ def test_what_was_not_checked_is_said(run, folder):
 def test_dry_run_does_nothing(run, folder):
     found = run("merge", "0.npz", "2.npz", "--dry-run", "-o", "nothing.npz")
     assert found["method"] == "deep_align" and found["moving"] > 0.8 and not (folder / "nothing.npz").exists()
+
+
+def test_the_aligner_that_is_given_is_taken(run, folder):
+    plan = ("merge", "0.npz", "2.npz", "--dry-run", "-o", "nothing.npz")
+    assert run(*plan, "--data", "data.npz")["method"] == "activation_matching_correlation+refine"
+    assert run(*plan, "--data", "data.npz", "--aligner", "any")["method"] == "deep_align+refine"
+    inputs = np.load(folder / "data.npz")["inputs"]
+    np.savez(folder / "inputs.npz", inputs=inputs)
+    asked = Matched(network="net.py:make", data=folder / "inputs.npz", aligner=Path("any"))
+    method = choose_method(asked, open_subject(asked, [folder / "0.npz", folder / "2.npz"]))
+    assert str(method) == "deep_align" and np.array_equal(method.options["aligner"].model.inputs, inputs[: 2**8])
 
 
 def test_compare_and_evaluate(run):
