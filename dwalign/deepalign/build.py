@@ -121,12 +121,13 @@ def load_aligner(folder: str | Path, *, network: Network | None = None, inputs: 
 def _shipped(name: str, network: Network | None, inputs: PyTree) -> Aligner:
     if network is None:
         raise CheckpointError(f"{name!r} fits networks of many kinds: pass network=, the one that it is to align")
+    if not jax.tree_util.treedef_is_leaf(held := jax.tree.structure(network.example)):
+        raise SpecError(f"load_aligner: {name!r} is for networks whose inputs are one array, found {held}")
     config, variables = read_shipped(name, blind=inputs is None)
     learned = variables["params"].get("inputs")
     if learned is not None and inputs is not None:
         raise ValueError(f"load_aligner: {name!r} learned the inputs that it looks at, found others; leave out inputs=")
-    if learned is not None and [learned.shape[1:]] != [leaf.shape[1:] for leaf in jax.tree.leaves(network.example)]:
-        found = [leaf.shape[1:] for leaf in jax.tree.leaves(network.example)]
+    if learned is not None and learned.shape[1:] != (found := network.example.shape[1:]):
         raise SpecError(f"load_aligner: {name!r} is for networks with inputs {learned.shape[1:]}, found {found}")
     return fit_aligner(Aligner(make_model(network, config, inputs if learned is None else learned), variables), network)
 

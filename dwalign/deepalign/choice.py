@@ -12,6 +12,7 @@ import numpy as np
 from dwalign.deepalign.aligner import deep_align
 from dwalign.deepalign.build import load_aligner
 from dwalign.deepalign.shipped import SHIPPED
+from dwalign.encoders import noise
 from dwalign.matching import Method, activation_matching_correlation, chain, refine, weight_matching
 from dwalign.program import Data, Network, take_examples
 from dwalign.symmetry import PermutationSpec
@@ -59,8 +60,9 @@ def why_unfit(network: Network) -> str | None:
     """Why the aligner that ships cannot be for a network; None where it can."""
     if "any" not in SHIPPED:
         return "none comes with this version"
-    inputs = jax.tree.leaves(network.example)
-    if len(inputs) != 1 or not inputs[0].ndim or not jnp.issubdtype(inputs[0].dtype, jnp.floating):
+    try:
+        noise(network.example, 1)
+    except ValueError:
         return "its inputs are no single array of real numbers"
     outputs = jax.tree.leaves(jax.eval_shape(network.apply, network.params, network.example))
     if len(outputs) != 1 or len(outputs[0].shape) != 2 or not jnp.issubdtype(outputs[0].dtype, jnp.floating):

@@ -30,14 +30,14 @@ def noise(example: Any, count: int) -> np.ndarray:
     >>> noise(np.zeros((1, 8, 8, 1), np.float32), 16).shape
     (16, 8, 8, 1)
     """
-    leaves = jax.tree.leaves(example)
-    if len(leaves) != 1 or not leaves[0].ndim or not jnp.issubdtype(leaves[0].dtype, jnp.floating):
+    # an array in a tuple or a dictionary is no array
+    if not hasattr(example, "dtype") or not example.ndim or not jnp.issubdtype(example.dtype, jnp.floating):
         raise ValueError(
             "noise: a network whose inputs are drawn at random must take one array [m, ...] of real numbers, found "
-            f"{[str(leaf.dtype) for leaf in leaves]}; give inputs of the kind that it is for"
+            f"{jax.tree.map(lambda leaf: str(leaf.dtype), example)}; give inputs of the kind that it is for"
         )
-    shape = (count, *leaves[0].shape[1:])
-    return np.random.default_rng(0).normal(scale=SCALE, size=shape).astype(leaves[0].dtype)
+    shape = (count, *example.shape[1:])
+    return np.random.default_rng(0).normal(scale=SCALE, size=shape).astype(example.dtype)
 
 
 @encoder("noise")

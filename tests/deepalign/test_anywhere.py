@@ -23,7 +23,7 @@ from dwalign.deepalign.build import load_aligner
 from dwalign.deepalign.dream import dream
 from dwalign.encoders import noise
 from dwalign.networks import mlp, recurrent, transformer
-from dwalign.program import Data
+from dwalign.program import Data, network
 from dwalign.symmetry import SpecError, inverse, permute
 from tests import drawn
 from tests.deepalign.untrained import untrained
@@ -31,6 +31,7 @@ from tests.deepalign.untrained import untrained
 CONFIG = AlignerConfig(encoder="noise", probes=16, updates=1)
 HOME = mlp(6, (7, 5), 3)
 TOKENS = transformer(vocabulary=8, length=4, dim=8, depth=1, heads=2)
+NAMED = network(lambda params, inputs: HOME.apply(params, inputs["x"]), HOME.params, {"x": HOME.example})
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,12 @@ def test_tokens_cannot_be_drawn_and_other_encoders_need_inputs():
         noise(np.zeros((1, 4), np.int32), 8)
     with pytest.raises(ValueError, match="must get training inputs"):
         make_model(HOME, AlignerConfig(encoder="graph"))
+
+
+def test_one_array_by_a_name_is_refused_in_words():
+    for inputs in (None, {"x": np.zeros((4, 6), np.float32)}):
+        with pytest.raises(SpecError, match="whose inputs are one array, found PyTreeDef"):
+            load_aligner("any", network=NAMED, inputs=inputs)
 
 
 def test_a_shipped_aligner_comes_back(tmp_path, monkeypatch, variables):
@@ -101,7 +108,7 @@ def test_an_aligner_that_learned_its_inputs_brings_them(tmp_path, monkeypatch):
     chex.assert_trees_all_equal(found.perms, inverse(HOME.spec, planted))
     with pytest.raises(ValueError, match="leave out inputs="):
         load_aligner("some", network=HOME, inputs=inputs)
-    with pytest.raises(SpecError, match=r"inputs \(6,\), found \[\(4,\)\]"):
+    with pytest.raises(SpecError, match=r"inputs \(6,\), found \(4,\)"):
         load_aligner("some", network=mlp(4, (7, 5), 3))
 
 
@@ -113,12 +120,15 @@ def test_the_choice_of_a_method_says_why():
         "spec": choose_method(HOME.spec, Data(inputs, np.zeros(4, int))),
         "tokens": choose_method(TOKENS),
         "inputs of tokens": choose_method(TOKENS, Data(np.zeros((4, 4), np.int32))),
+        "named": choose_method(NAMED),
+        "inputs by name": choose_method(NAMED, Data({"x": inputs})),
         "large": choose_method(mlp(1000, (200,), 3)),
     }
     methods = {name: str(choice.method) for name, choice in chosen.items()}
     assert methods["labels"] == "activation_matching_correlation+refine"
-    assert methods["inputs"] == "deep_align" and methods["inputs of tokens"] == "activation_matching_correlation"
-    assert methods["spec"] == methods["tokens"] == methods["large"] == "weight_matching"
+    assert methods["inputs"] == "deep_align"
+    assert methods["inputs of tokens"] == methods["inputs by name"] == "activation_matching_correlation"
+    assert methods["spec"] == methods["tokens"] == methods["named"] == methods["large"] == "weight_matching"
     assert str(choose_method(HOME).method) == "deep_align"
     assert "more than" in chosen["large"].why and "real numbers" in chosen["tokens"].why
     # of these it looks at no more than are kept
