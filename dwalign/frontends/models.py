@@ -63,7 +63,7 @@ def from_model(
     | nnx module | the pure dictionary of its state without keys, which the model keeps |
     | linen module | its variables |
     | Haiku transformed function | its params, or `{"params": ..., "state": ...}` |
-    | what `dwalign.network` makes of any function | its own |
+    | what `dwalign.network` makes of any function | its own; without `params` or `key` their shapes |
     | transformers model | of Flax: its params; of torch: as above |
 
     Args:
@@ -72,7 +72,7 @@ def from_model(
         models of transformers, and to torch modules that have these names.
       params: in place of those of the model, as its package gives them: linen and Haiku keep them apart (of Haiku
         `(params, state)` as `init` returns them). Shapes and types are enough.
-      key: initialises those of linen, Haiku and transformers where there are none.
+      key: initialises those of linen, Haiku, transformers and of `dwalign.network` where there are none.
       train: `(params, *inputs) -> (outputs, params)` in place of what the frontend knows about batch normalisation:
         it renews the statistics of the package's own layers of that name, and is left out where there are none.
       call: keyword arguments of every call, such as `{"is_training": False}`. By default linen modules that take one of

@@ -19,7 +19,8 @@ def open_model(model: Network, *inputs: PyTree, params: PyTree, key: Any, call: 
         several = isinstance(model.example, tuple) or len(inputs) > 1
         return lambda params, *inputs: function(params, inputs if several else inputs[0])
 
-    own = model.params if params is None else params
+    # a network holds the shapes of its parameters alone
+    own = params if params is not None else model.params if key is None else model.init(key)
     train = None if model.train is None else apart(model.train)
     return Opened(apart(model.apply), own, train, model.init, lambda path: path in statistics)
 

@@ -40,6 +40,11 @@ def test_a_tuple_of_one_input_stays_one():
     np.testing.assert_allclose(dwalign.from_model(net, X)[0].apply(PARAMS, X), two(PARAMS, X, Y), rtol=1e-6)
 
 
+def test_a_key_gives_it_values():
+    net, key = dwalign.networks.mlp(4, (6,), 3), jax.random.key(0)
+    jax.tree.map(np.testing.assert_array_equal, dwalign.from_model(net, drawn.normal(2, 4), key=key)[1], net.init(key))
+
+
 def test_batch_statistics_stay_what_they_are():
     model = vgg((4, 4, 1), ((3,),), (), 2, "batch")
     pictures = drawn.normal(5, 4, 4, 1)

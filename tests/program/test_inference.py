@@ -87,6 +87,17 @@ def test_what_depends_on_the_order_is_pinned_with_a_reason(name):
     assert notes and all(why in note and "test_inference.py:" in note for note in notes)
 
 
+@pytest.mark.filterwarnings("error")
+def test_types_that_jax_has_not_are_narrowed_without_a_word():
+    shapes = {
+        "up": jax.ShapeDtypeStruct((5, 6), np.float64),
+        "down": jax.ShapeDtypeStruct((6, 2), np.float32),
+        "count": jax.ShapeDtypeStruct((), np.int64),
+    }
+    spec = infer_spec(lambda p, x: jax.nn.relu(x @ p["up"]) @ p["down"] + p["count"], shapes, X)
+    assert spec.sizes == {"h0": 6}
+
+
 def test_unknown_primitives_are_listed_with_their_line():
     apply, params = chain(lambda h: jnp.linalg.svd(h, full_matrices=False)[2], after=6)
     spec = infer_spec(apply, params, X)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr
 
 from dwalign.program.inference.atoms import Atom, factors, find, leaves
@@ -156,7 +157,7 @@ def _traced(apply, params, inputs) -> tuple[ClosedJaxpr, PyTree, list[bool]]:
             whole[k] = value
         return apply(params, *treedef.unflatten(whole))
 
-    abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
+    abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.result_type(leaf)), params)
     try:
         closed, shapes = jax.make_jaxpr(program, return_shape=True)(abstract, [flat[k] for k in dynamic])
     except SpecError:
