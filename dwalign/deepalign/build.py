@@ -85,7 +85,9 @@ def load_aligner(folder: str | Path, *, network: Network | None = None, inputs: 
         return _shipped(str(folder), network, inputs)
     if not Path(folder).is_dir():
         found = "is a file" if Path(folder).exists() else "does not exist"
-        raise CheckpointError(f"{folder} must be a folder that holds a checkpoint; it {found}")
+        raise CheckpointError(
+            f"{folder} must be a folder that holds a checkpoint, or one of {sorted(SHIPPED)}, which ship; it {found}"
+        )
     checkpoints = Checkpoints(folder, writable=False)
     info = checkpoints.info()
     if not {"network", "aligner", "input_shape"} <= set(info):

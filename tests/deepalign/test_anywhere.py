@@ -77,12 +77,17 @@ def test_a_shipped_aligner_comes_back(tmp_path, monkeypatch, variables):
         chex.assert_trees_all_equal(found.variables, written.variables)
 
 
-def test_the_aligner_of_the_package():
+@pytest.mark.parametrize("name, network", [("any", HOME), ("mnist", mlp(784, (3, 4, 5), 10))])
+def test_the_aligners_of_the_package(name, network):
     with pytest.raises(CheckpointError, match="pass network="):
-        load_aligner("any")
-    aligner = load_aligner("any", network=HOME)
-    needed = jax.eval_shape(aligner.model.init, jax.random.key(0), HOME.params, HOME.params)
+        load_aligner(name)
+    aligner = load_aligner(name, network=network)
+    needed = jax.eval_shape(aligner.model.init, jax.random.key(0), network.params, network.params)
     chex.assert_trees_all_equal_shapes(aligner.variables, needed)
+
+
+def test_aligners_that_ship_are_small():
+    assert sum(file.stat().st_size for file in shipped.HOME.iterdir()) < 5e6
 
 
 def test_an_aligner_that_learned_its_inputs_brings_them(tmp_path, monkeypatch):
