@@ -23,7 +23,7 @@ from dwalign.deepalign.build import load_aligner
 from dwalign.deepalign.dream import dream
 from dwalign.encoders import noise
 from dwalign.networks import mlp, recurrent, transformer
-from dwalign.program import Data
+from dwalign.program import Data, network
 from dwalign.symmetry import SpecError, inverse, permute
 from tests import drawn
 from tests.deepalign.untrained import untrained
@@ -96,7 +96,7 @@ def test_an_aligner_that_learned_its_inputs_brings_them(tmp_path, monkeypatch):
     )
     deep, inputs = mlp(6, (5, 4, 3), 3), np.ones((3, 6), np.float32)
     trained = untrained(make_model(deep, config, inputs), drawn.weights(deep.params))
-    shipped.write_shipped("some", shipped.Shipped(config, trained), None, {"licence": "MIT"}, tmp_path)
+    shipped.write_shipped("some", shipped.Shipped(config, trained), None, {"limits": "what it is for"}, tmp_path)
     monkeypatch.setattr(shipped, "HOME", tmp_path)
     monkeypatch.setattr(build, "SHIPPED", {"some"})
     aligner = load_aligner("some", network=HOME)
@@ -108,6 +108,10 @@ def test_an_aligner_that_learned_its_inputs_brings_them(tmp_path, monkeypatch):
         load_aligner("some", network=HOME, inputs=inputs)
     with pytest.raises(SpecError, match=r"inputs \(6,\), found \[\(4,\)\]"):
         load_aligner("some", network=mlp(4, (7, 5), 3))
+    pictures = network(lambda params, x: HOME.apply(params, x.reshape(-1, 6)), HOME.params, np.ones((2, 2, 3, 1), "f"))
+    assert load_aligner("some", network=pictures).variables["params"]["inputs"].shape == (3, 2, 3, 1)
+    with pytest.raises(SpecError, match="'some' is for what it is for; fit_aligner: this network needs"):
+        load_aligner("some", network=mlp(6, (7, 5), 2))
 
 
 def test_the_choice_of_a_method_says_why():
