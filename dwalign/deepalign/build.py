@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from dwalign.deepalign.aligner import Aligner
 from dwalign.deepalign.checkpoints import CheckpointError, Checkpoints
 from dwalign.deepalign.model import DeepAlign
 from dwalign.deepalign.settings import AlignerConfig
-from dwalign.deepalign.shipped import SHIPPED, read_shipped
+from dwalign.deepalign.shipped import SHIPPED, read_card, read_shipped
 from dwalign.encoders import ENCODERS, EncoderShape, noise
 from dwalign.matching import matched
 from dwalign.networks import build
@@ -68,8 +69,8 @@ def load_aligner(folder: str | Path, *, network: Network | None = None, inputs: 
 
     Args:
       folder: of the checkpoint; or the name of an aligner that comes with the package. "any" fits every network whose
-        inputs are real numbers and whose outputs are logits; "mnist" MLPs of any width and depth with ReLU that were
-        trained on MNIST, flat and scaled to [-1, 1].
+        inputs are real numbers and whose outputs are logits; "mnist" MLPs of any width and depth with ReLU, of
+        kernels `[in, out]` and biases as Flax and Keras have them, that learned MNIST, flat and scaled to [-1, 1].
       network: what is aligned: needed where the aligner was trained for a network that `dwalign.networks.build` does
         not know, or to align others than those that it was trained for; see `fit_aligner`. Those that ship
         always need it.
@@ -86,8 +87,7 @@ def load_aligner(folder: str | Path, *, network: Network | None = None, inputs: 
     if not Path(folder).is_dir():
         found = "is a file" if Path(folder).exists() else "does not exist"
         raise CheckpointError(
-            f"{folder} must be a folder that holds a checkpoint, or the name of an aligner that ships, of "
-            f"{sorted(SHIPPED)}; it {found}"
+            f"{folder} must be a folder that holds a checkpoint, or one of {sorted(SHIPPED)}, which ship; it {found}"
         )
     checkpoints = Checkpoints(folder, writable=False)
     info = checkpoints.info()
@@ -127,9 +127,18 @@ def _shipped(name: str, network: Network | None, inputs: PyTree) -> Aligner:
     learned = variables["params"].get("inputs")
     if learned is not None and inputs is not None:
         raise ValueError(f"load_aligner: {name!r} learned the inputs that it looks at, found others; leave out inputs=")
-    if learned is not None and learned.shape[1:] != (found := network.example.shape[1:]):
-        raise SpecError(f"load_aligner: {name!r} is for networks with inputs {learned.shape[1:]}, found {found}")
-    return fit_aligner(Aligner(make_model(network, config, inputs if learned is None else learned), variables), network)
+    if learned is not None:
+        found = network.example.shape[1:]
+        if math.prod(found) != math.prod(learned.shape[1:]):
+            raise SpecError(f"load_aligner: {name!r} is for networks with inputs {learned.shape[1:]}, found {found}")
+        # pictures may be flattened by the network
+        learned = learned.reshape(-1, *found)
+        variables = variables | {"params": variables["params"] | {"inputs": learned}}
+    try:
+        model = make_model(network, config, inputs if learned is None else learned)
+        return fit_aligner(Aligner(model, variables), network)
+    except SpecError as error:
+        raise SpecError(f"load_aligner: {name!r} is for {read_card(name)['limits']}; {error}") from error
 
 
 def fit_aligner(aligner: Aligner, network: Network) -> Aligner:

@@ -26,11 +26,16 @@ class Shipped(NamedTuple):
 
 def read_shipped(name: str, *, blind: bool = False) -> Shipped:
     """One of `SHIPPED`, as it is for inputs, or as it is where there are none; one that learned its inputs is both."""
-    card = unsealed(json.loads((HOME / f"{name}.json").read_text()))
+    card = read_card(name)
     part = "blind" if blind and "blind" in card else "aligner"
     file = HOME / f"{name}.safetensors"
     arrays = open_weights(file)
     return Shipped(AlignerConfig(**card[part]), nest(file, {path: np.asarray(arrays[path]) for path in arrays})[part])
+
+
+def read_card(name: str) -> dict[str, Any]:
+    """What one of `SHIPPED` was trained on, how it does, and what it is for (`limits`)."""
+    return unsealed(json.loads((HOME / f"{name}.json").read_text()))
 
 
 def write_shipped(name: str, sees: Shipped, blind: Shipped | None, card: Mapping[str, Any], home: Path = HOME) -> None:

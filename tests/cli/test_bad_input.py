@@ -175,7 +175,7 @@ def named(network):
         (f"{MERGE} --report b.npz --overwrite", "--report must be another file"),
         (f"{MERGE} --aligner gone", "--aligner is for methods that need one"),
         (MERGE.replace("weight_matching", "deep_align"), "deep_align needs --aligner"),
-        (MERGE.replace("weight_matching", "auto --aligner gone"), "gone must be a folder that ships, 'any' not exist"),
+        (MERGE.replace("weight_matching", "auto --aligner gone"), "gone must be a folder 'any' which ship not exist"),
         (MERGE.replace("weight_matching", "refine"), "refine needs --data, an .npz with inputs and labels"),
         (MERGE.replace("weight_matching", "weight_maching"), "did you mean 'weight_matching'?"),
         (MERGE.replace("out.npz", "there.npz"), "there.npz exists"),

@@ -84,12 +84,17 @@ def test_a_shipped_aligner_comes_back(tmp_path, monkeypatch, variables):
         chex.assert_trees_all_equal(found.variables, written.variables)
 
 
-def test_the_aligner_of_the_package():
+@pytest.mark.parametrize("name, network", [("any", HOME), ("mnist", mlp(784, (3, 4, 5), 10))])
+def test_the_aligners_of_the_package(name, network):
     with pytest.raises(CheckpointError, match="pass network="):
-        load_aligner("any")
-    aligner = load_aligner("any", network=HOME)
-    needed = jax.eval_shape(aligner.model.init, jax.random.key(0), HOME.params, HOME.params)
+        load_aligner(name)
+    aligner = load_aligner(name, network=network)
+    needed = jax.eval_shape(aligner.model.init, jax.random.key(0), network.params, network.params)
     chex.assert_trees_all_equal_shapes(aligner.variables, needed)
+
+
+def test_aligners_that_ship_are_small():
+    assert sum(file.stat().st_size for file in shipped.HOME.iterdir()) < 5e6
 
 
 def test_an_aligner_that_learned_its_inputs_brings_them(tmp_path, monkeypatch):
@@ -98,7 +103,7 @@ def test_an_aligner_that_learned_its_inputs_brings_them(tmp_path, monkeypatch):
     )
     deep, inputs = mlp(6, (5, 4, 3), 3), np.ones((3, 6), np.float32)
     trained = untrained(make_model(deep, config, inputs), drawn.weights(deep.params))
-    shipped.write_shipped("some", shipped.Shipped(config, trained), None, {"licence": "MIT"}, tmp_path)
+    shipped.write_shipped("some", shipped.Shipped(config, trained), None, {"limits": "what it is for"}, tmp_path)
     monkeypatch.setattr(shipped, "HOME", tmp_path)
     monkeypatch.setattr(build, "SHIPPED", {"some"})
     aligner = load_aligner("some", network=HOME)
@@ -110,6 +115,10 @@ def test_an_aligner_that_learned_its_inputs_brings_them(tmp_path, monkeypatch):
         load_aligner("some", network=HOME, inputs=inputs)
     with pytest.raises(SpecError, match=r"inputs \(6,\), found \(4,\)"):
         load_aligner("some", network=mlp(4, (7, 5), 3))
+    pictures = network(lambda params, x: HOME.apply(params, x.reshape(-1, 6)), HOME.params, np.ones((2, 2, 3, 1), "f"))
+    assert load_aligner("some", network=pictures).variables["params"]["inputs"].shape == (3, 2, 3, 1)
+    with pytest.raises(SpecError, match="'some' is for what it is for; fit_aligner: this network needs"):
+        load_aligner("some", network=mlp(6, (7, 5), 2))
 
 
 def test_the_choice_of_a_method_says_why():
