@@ -15,6 +15,7 @@ from dwalign.files.names import nest
 PyTree = Any
 HOME = Path(__file__).with_name("shipped_aligners")
 SHIPPED = frozenset(file.stem for file in HOME.glob("*.json"))
+"""The names of the aligners that come with the package, for `load_aligner`."""
 
 
 class Shipped(NamedTuple):
