@@ -44,7 +44,18 @@ def main(asked: Options) -> None:
     changed = {"overwrite": asked.overwrite, "json": asked.json, "dry_run": asked.dry_run} | (
         {} if asked.output is None else {"output": str(asked.output)}
     )
-    command.main(_options(asked.recipe, command.Options, recipe["options"] | changed))
+    command.main(_options(asked.recipe, command.Options, recipe["options"] | _method(recipe) | changed))
+
+
+def _method(recipe: Mapping[str, Any]) -> dict[str, str]:
+    """The method that ran where it was left to the program, of which another version may choose another."""
+    told = recipe.get("found")
+    found = told.get("method") if isinstance(told, dict) else None
+    if recipe["options"].get("method") != "auto" or not isinstance(found, str):
+        return {}
+    # without an aligner of one's own that was the one that ships
+    ships = "deep_align" in found.split("+") and recipe["options"].get("aligner") is None
+    return {"method": found} | ({"aligner": "any"} if ships else {})
 
 
 def _options(file: Path, kind: Any, values: Mapping[str, Any]) -> Any:

@@ -1,5 +1,6 @@
 """Every command on a small network of linen whose weights lie in .npz files."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -103,6 +104,23 @@ def test_merge_of_two_and_again_from_the_recipe(run, folder, capsys):
     assert main(["rerun", "two.recipe.yaml", "-o", "again.npz"]) == 0
     one, two = read(folder / "two.npz"), read(folder / "again.npz")
     assert all(np.array_equal(one[name], two[name]) for name in one)
+    # what was left to the program then is said now
+    assert yaml.safe_load((folder / "again.recipe.yaml").read_text())["options"]["method"] == found["method"] != "auto"
+
+
+def test_a_recipe_is_done_again_by_the_method_that_ran(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    done: list = []
+    monkeypatch.setattr(importlib.import_module("dwalign.cli.align"), "main", done.append)
+    options = {"files": ["0.npz", "1.npz"], "output": "later.npz", "network": NET[1], "method": "auto"}
+    for method in ("weight_matching", "deep_align"):
+        recipe = dwalign.files.sealed({"command": "align", "options": options, "found": {"method": method}})
+        (folder / "later.recipe.yaml").write_text(yaml.safe_dump(recipe))
+        assert main(["rerun", "later.recipe.yaml"]) == 0
+    assert [(one.method, one.aligner and str(one.aligner)) for one in done] == [
+        ("weight_matching", None),
+        ("deep_align", "any"),
+    ]
 
 
 def test_merge_of_three_with_a_layer_kept(run, folder):
