@@ -1,12 +1,14 @@
 """Sizes that one aligner is trained on, chosen by and judged on are different ones; what it ships comes back."""
 
 import json
+import types
 
 import numpy as np
 import train_sizes
 
-from dwalign import deepalign
+from dwalign import deepalign, zoo
 from dwalign.evaluation import benchmark
+from dwalign.program import Data
 
 
 def test_no_size_plays_two_roles():
@@ -16,6 +18,23 @@ def test_no_size_plays_two_roles():
     depths = [len(size.split("-")) for size in config.seen]
     # the deepest come last, for the state is made for these
     assert depths[-1] == max(depths)
+
+
+def test_steps_take_the_sizes_in_turn(tmp_path, monkeypatch):
+    taken, kept = [], {}
+    config = train_sizes.read_config(["--preset", "smoke"])
+    data = zoo.Dataset("digits", *[Data(np.zeros((8, 4), np.float32), np.zeros(8, int))] * 3, classes=3)
+    a_zoo = lambda config, network, data: zoo.Zoo(network, *[{"of": np.zeros((2, 1))}] * 3, cached=True)
+    monkeypatch.setattr(train_sizes.study, "make_zoo", a_zoo)
+    monkeypatch.setattr(train_sizes, "mean_barrier", lambda *args, **options: None)
+    record = lambda model, network, *args, **options: lambda state: taken.append(tuple(network.spec.sizes.values()))
+    monkeypatch.setattr(deepalign, "make_step", record)
+    monkeypatch.setattr(deepalign, "init_state", lambda *args: None)
+    monkeypatch.setattr(deepalign, "train_aligner", lambda model, step, state, **options: kept.update(step=step))
+    train_sizes.train(config, data, tmp_path)
+    for number in range(4):
+        kept["step"](types.SimpleNamespace(step=number))
+    assert taken == [(8, 8), (6, 6, 6)] * 2
 
 
 def test_the_whole_road(tmp_path, monkeypatch):
