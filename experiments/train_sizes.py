@@ -222,8 +222,8 @@ def ship(config: Config, aligner: deepalign.Aligner, results: dict[str, Any]) ->
             method: {size: found["mean"] for size, found in points.items()}
             for method, points in results["panels"]["barrier"].items()
         },
-        "limits": "MLPs with ReLU of two or more hidden layers, with kernels [in, out] and biases that are called so, "
-        f"as Flax and Keras have them, for the pictures of {config.dataset}, flat and scaled to [-1, 1]",
+        "limits": "MLPs with ReLU of two or more hidden layers with a kernel and a bias each, for the pictures of "
+        f"{config.dataset}, flat and scaled to [-1, 1]",
     }
     deepalign.write_shipped(config.dataset, deepalign.Shipped(config.aligner, aligner.variables), None, card)
 

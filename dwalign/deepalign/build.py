@@ -69,8 +69,8 @@ def load_aligner(folder: str | Path, *, network: Network | None = None, inputs: 
 
     Args:
       folder: of the checkpoint; or the name of an aligner that comes with the package. "any" fits every network whose
-        inputs are real numbers and whose outputs are logits; "mnist" MLPs of any width and depth with ReLU, of
-        kernels `[in, out]` and biases as Flax and Keras have them, that learned MNIST, flat and scaled to [-1, 1].
+        inputs are real numbers and whose outputs are logits; "mnist" MLPs with ReLU of any width and
+        depth from two hidden layers on that learned MNIST, flat and scaled to [-1, 1].
       network: what is aligned: needed where the aligner was trained for a network that `dwalign.networks.build` does
         not know, or to align others than those that it was trained for; see `fit_aligner`. Those that ship
         always need it.
@@ -158,7 +158,8 @@ def fit_aligner(aligner: Aligner, network: Network) -> Aligner:
         found = f"shape {there[wrong[0]].shape}" if wrong[0] in there else "nothing of this name"
         raise SpecError(
             f"fit_aligner: this network needs {wrong[0]} of shape {needed[wrong[0]].shape} (and {len(wrong) - 1} other "
-            f"arrays), the aligner has {found}; train with shared=True on networks whose layers play the same roles"
+            f"arrays), the aligner has {found}; train with shared=True on networks whose layers play the same roles "
+            "(dwalign.symmetry.group_roles)"
         )
     kept = jax.tree_util.tree_map_with_path(lambda path, _: there[jax.tree_util.keystr(path)], shapes)
     return Aligner(aligner.model, kept)

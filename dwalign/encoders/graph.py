@@ -12,7 +12,15 @@ from dwalign.encoders.dws import unit_scale
 from dwalign.encoders.parity import EPS, EVEN, MAPPED, by_character, own_axes, parities, parity, sizes
 from dwalign.encoders.registry import EncoderShape, encoder
 from dwalign.program import Network
-from dwalign.symmetry import Block, PermutationSpec, block_roles, group_roles, stack_networks, weight_blocks
+from dwalign.symmetry import (
+    Block,
+    PermutationSpec,
+    as_read,
+    block_roles,
+    group_roles,
+    stack_networks,
+    weight_blocks,
+)
 
 States = dict[tuple[str, str], jax.Array]
 """Features by group and parity, `[*batch, n, d]`; even ones of a group that may be rotated are `[*batch, 1, d]`."""
@@ -48,7 +56,7 @@ class GraphEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, params):
-        blocks = [block._replace(array=unit_scale(block.array)) for block in weight_blocks(self.spec, params)]
+        blocks = read_blocks(self, params)
         parts = make_parts(self, blocks, self.channels)
         start = {state: x for g in self.spec.sizes for state, x in self._start(g, blocks, parts).items()}
         hidden = message_rounds(self, self.rounds, blocks, parts, start, self.channels)
@@ -99,6 +107,12 @@ class Parts(NamedTuple):
     embeddings: list[dict[int, jax.Array]]
     dense: Callable
     norm: Callable
+
+
+def read_blocks(module: nn.Module, params: Any) -> list[Block]:
+    """The weights that `module` sends messages over, of one scale."""
+    blocks = as_read(module.spec, weight_blocks(module.spec, params), shared=module.shared)
+    return [block._replace(array=unit_scale(block.array)) for block in blocks]
 
 
 def named(name: str, parity: str) -> str:

@@ -14,12 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwalign.encoders.dws import unit_scale
-from dwalign.encoders.graph import States, make_parts, message_rounds, named
+from dwalign.encoders.graph import States, make_parts, message_rounds, named, read_blocks
 from dwalign.encoders.parity import EVEN, by_character, by_parity, flipping, own_axes, parities
 from dwalign.encoders.registry import EncoderShape, encoder
 from dwalign.program import Network
-from dwalign.symmetry import PermutationSpec, SpecError, weight_blocks
+from dwalign.symmetry import PermutationSpec, SpecError
 
 EPS = 1e-8
 # starting weights: pre-activations tell units apart that are silent on all probes, but more of them matches worse
@@ -88,7 +87,7 @@ class ProbeEncoder(nn.Module):
         of = lambda features: {g: by_character(self.spec, g, lambda p, g=g: features[g, p]) for g in self.spec.sizes}
         if not self.rounds:
             return of(told)
-        blocks = [block._replace(array=unit_scale(block.array)) for block in weight_blocks(self.spec, params)]
+        blocks = read_blocks(self, params)
         # messages pass between groups only: responses tell what comes from inputs and goes to outputs
         parts = make_parts(self, blocks, self.features, outer=False)
         role = parts.groups

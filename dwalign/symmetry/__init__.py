@@ -25,7 +25,7 @@ from dwalign.symmetry.guards import check_key, check_perms, check_spec
 from dwalign.symmetry.layers import Weight, leaf_weights
 from dwalign.symmetry.parts import part_of
 from dwalign.symmetry.powers import KINDS
-from dwalign.symmetry.roles import block_roles, group_roles
+from dwalign.symmetry.roles import as_read, block_roles, group_roles
 from dwalign.symmetry.spec import Block, Note, PermutationSpec
 from dwalign.symmetry.stacks import count_networks, stack_networks, take_networks
 from dwalign.symmetry.statistics import find_statistics
@@ -59,6 +59,7 @@ __all__ = [
     "Turns",
     "Weight",
     "act_along",
+    "as_read",
     "block_roles",
     "canonical",
     "check_finite",

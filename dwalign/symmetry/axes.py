@@ -169,6 +169,11 @@ class Axes:
             k = counts[factor, d] = counts.get((factor, d), -1) + 1
             return name(factor, d, k)
 
+        return self._changed(new)
+
+    def _changed(self, new: Callable[[Any, int], Any]) -> "Axes":
+        """The same with `new(factor, dimension)` for each factor."""
+
         def change(dim, d):
             kind = Turns if isinstance(dim, Turns) else Sum
             return kind(*(tuple(change(f, d) if isinstance(f, tuple) else new(f, d) for f in part) for part in dim))
@@ -204,6 +209,15 @@ class Axes:
         if self.pieces:
             return [factors for piece in self.pieces for factors in piece.blocks()]
         return list(_blocks(self.dims))
+
+    def dimensions(self) -> list[tuple[int, ...]]:
+        """On which dimension each factor of `blocks` lies.
+
+        >>> Axes.parse("49*c3, h0 + h1").dimensions()
+        [(0, 0, 1), (0, 0, 1)]
+        """
+        # a factor is a positive number
+        return [tuple(d - 1 for d in one) for one in self._changed(lambda _, d: d + 1).blocks()]
 
     def __str__(self):
         if self.pieces:

@@ -58,7 +58,7 @@ def _with_powers(
 
 def like(spec: "PermutationSpec", written: Sequence[Axes], **changes: Any) -> "PermutationSpec":
     """The spec with these axes, and with these parts in place of its own."""
-    parts = ("batch", "fixed", "kinds", "statistics", "notes", "unknown", "bounds")
+    parts = ("batch", "fixed", "kinds", "statistics", "notes", "unknown", "bounds", "reading")
     kept = {name: getattr(spec, name) for name in parts}
     return type(spec)(spec.treedef.unflatten(written), spec.sizes, **{**kept, **changes})
 

@@ -60,6 +60,9 @@ class PermutationSpec:
       statistics: the paths (of `paths`) of arrays that training computes from data instead of learning them, such as
         batch statistics: they move with their units, but are no weights. By default those that are named as one names
         them (see `dwalign.symmetry.statistics`).
+      reading: for arrays whose layer reads their dimensions in another order, positions, then what it sums over, then
+        what it makes, this order: `(1, 0)` for a kernel `[out, in]`. What `infer_spec` found; no part of the identity
+        of a spec.
       notes, unknown: what `infer_spec` pinned and why, and the primitives it knows no rule for; not a part of the
         identity of a spec.
 
@@ -78,8 +81,10 @@ class PermutationSpec:
         notes: Sequence[Note] = (),
         unknown: Mapping[str, str] | None = None,
         bounds: Mapping[str, str] | None = None,
+        reading: Mapping[str, tuple[int, ...]] | None = None,
     ):
         self.notes = tuple(notes)
+        self.reading = MappingProxyType(dict(reading or {}))
         self.bounds = MappingProxyType(dict(bounds or {}))
         self.unknown = MappingProxyType(dict(unknown or {}))
         self.sizes = MappingProxyType({g: int(n) for g, n in sizes.items()})
@@ -255,6 +260,7 @@ class PermutationSpec:
             "batch": {g: list(h) for g, h in self.batch.items()},
             "fixed": dict(self.fixed),
             **({"kinds": dict(self.kinds)} if self.has_kinds else {}),
+            **({"reading": {path: list(order) for path, order in self.reading.items()}} if self.reading else {}),
             "statistics": [path for path in self.paths if path in self.statistics],
         }
         return json.dumps(sealed(content))
@@ -268,12 +274,16 @@ class PermutationSpec:
             sizes, fixed = (_decode_named(data[part], int, "an integer") for part in ("sizes", "fixed"))
             batch = _decode_named(data["batch"], list, "a list of names")
             kinds = _decode_named(data.get("kinds", {}), str, "a kind")
+            reading = _decode_named(data.get("reading", {}), list, "an order of dimensions")
             # specs from before statistics were told apart have none of that name
             statistics = data.get("statistics")
             if not (statistics is None or isinstance(statistics, list)):
                 raise SpecError(f"spec: statistics in the JSON text must be a list of paths, found {statistics!r}")
             batched = {g: tuple(h) for g, h in batch.items()}
-            return cls(axes, sizes, batch=batched, fixed=fixed, kinds=kinds, statistics=statistics)
+            orders = {path: tuple(order) for path, order in reading.items()}
+            return cls(
+                axes, sizes, batch=batched, fixed=fixed, kinds=kinds, statistics=statistics, reading=orders
+            )
         except SpecError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -65,5 +65,11 @@ def check_leaves(spec: "PermutationSpec") -> None:
             f"spec: statistics must be paths of arrays, found {sorted(strange)}, but the arrays are "
             f"{first_few(spec.paths)}"
         )
+    ranks = {path: len(leaf.dims) for path, leaf in zip(spec.paths, spec.leaves, strict=True)}
+    for path, order in spec.reading.items():
+        if sorted(order) != list(range(ranks.get(path, -1))):
+            raise SpecError(
+                f"spec: reading must map paths of arrays to an order of all their dimensions, found {path!r}: {order}"
+            )
     if unused := set(spec.sizes) - set().union(*(leaf.names() for leaf in spec.leaves)):
         raise SpecError(f"spec: no array carries the groups {sorted(unused)}; remove them from sizes")

@@ -1,7 +1,9 @@
 """Modules of torch: the state dict in, the module itself out."""
 
 import copy
+from itertools import pairwise
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -82,6 +84,22 @@ def test_statistics_are_those_of_torch(momentum):
         if not name.endswith("num_batches_tracked"):
             np.testing.assert_allclose(array, model.state_dict()[name].detach(), atol=1e-6, err_msg=name)
     assert np.abs(params["norm.running_var"] - new["norm.running_var"]).max() > 1e-2
+
+
+def test_one_aligner_for_modules_and_for_our_own():
+    sizes = (784, 5, 4, 3, 10)
+    layers = [layer for m, n in pairwise(sizes) for layer in (nn.Linear(m, n), nn.ReLU())]
+    theirs, params = dwalign.from_model(nn.Sequential(*layers[:-1]), torch.zeros(2, 784))
+    linear = iter(sorted(params, key=lambda name: (int(name.partition(".")[0]), name.endswith("weight"))))
+    ours = dwalign.networks.mlp(784, sizes[1:-1], 10)
+    # bias before kernel, layer by layer, in both
+    same = jax.tree.map(lambda _: params[next(linear)].T, ours.params)
+    found, expected = (
+        aligner.model.apply(aligner.variables, v, method="encode")
+        for net, v in ((theirs, params), (ours, same))
+        for aligner in [dwalign.load_aligner("mnist", network=net)]
+    )
+    chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_narrow_numbers_keep_their_type():

@@ -14,6 +14,7 @@ from dwalign.program.inference.groups import Groups, find_groups, replace_merged
 from dwalign.program.inference.hints import hint
 from dwalign.program.inference.kinds import find_kinds
 from dwalign.program.inference.mirrors import mirrored
+from dwalign.program.inference.reading import reading
 from dwalign.program.inference.structure import parts
 from dwalign.program.inference.walk import OUTPUT, STATE, walk_program
 from dwalign.symmetry.axes import Axes, SpecError, Sum, Turns
@@ -106,8 +107,11 @@ def read_program(apply: Callable, params: PyTree, *inputs: PyTree, kinds: str = 
     shapes = [tuple(leaf.shape) for _, leaf in paths]
     carrying = [any(leaf in groups.batch for leaf in _named(one, groups)) for one in dims]
     follows = mirrored([path for path, _ in paths], shapes, used, carrying)
+    orders = reading(facts, facts.occurrences[: len(paths)])
     for k, other in follows.items():
         axes[k] = axes[other]
+        if other in orders:
+            orders[k] = orders[other]
     free = {leaf: name for leaf, name in groups.names.items() if leaf in groups.batch}
     notes = [
         Note(jax.tree_util.keystr(path), d, leaf.size, str(leaf.reason))
@@ -124,6 +128,7 @@ def read_program(apply: Callable, params: PyTree, *inputs: PyTree, kinds: str = 
         batch={name: tuple(groups.names[h] for h in groups.batch[leaf]) for leaf, name in free.items()},
         fixed={name: leaf.size for leaf, name in groups.names.items() if leaf not in free},
         notes=notes,
+        reading={jax.tree_util.keystr(paths[k][0]): order for k, order in orders.items()},
         unknown={name: str(why) for name, why in facts.unknown.items()},
         **larger,
     )
