@@ -281,9 +281,7 @@ class PermutationSpec:
                 raise SpecError(f"spec: statistics in the JSON text must be a list of paths, found {statistics!r}")
             batched = {g: tuple(h) for g, h in batch.items()}
             orders = {path: tuple(order) for path, order in reading.items()}
-            return cls(
-                axes, sizes, batch=batched, fixed=fixed, kinds=kinds, statistics=statistics, reading=orders
-            )
+            return cls(axes, sizes, batch=batched, fixed=fixed, kinds=kinds, statistics=statistics, reading=orders)
         except SpecError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

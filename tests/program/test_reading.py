@@ -29,7 +29,11 @@ READ = {
     "experts": ((3, 4, 8), lambda w, x: jax.lax.ragged_dot(x, w.swapaxes(1, 2), jnp.array([1, 0, 1])), (0, 2, 1)),
     "HWIO": ((3, 3, 3, 4), lambda w, x: conv(PICTURES * x[0, 0], w, "HWIO"), None),
     "OIHW": ((4, 3, 3, 3), lambda w, x: conv(PICTURES * x[0, 0], w, "OIHW"), (2, 3, 1, 0)),
-    "OIHW, turned": ((4, 3, 3, 3), lambda w, x: conv(PICTURES * x[0, 0], w.transpose(2, 3, 1, 0), "HWIO"), (2, 3, 1, 0)),
+    "OIHW, turned": (
+        (4, 3, 3, 3),
+        lambda w, x: conv(PICTURES * x[0, 0], w.transpose(2, 3, 1, 0), "HWIO"),
+        (2, 3, 1, 0),
+    ),
     "read twice, first across": ((8, 8), lambda w, x: (x @ w.T) @ w, (1, 0)),
     "no layer": ((8,), lambda w, x: x * w[None], None),
 }
