@@ -1,6 +1,6 @@
 """How to search for the aligner of any network: what a search should see, and how it should weigh what it finds there.
 
-    python experiments/search_any.py                  about an hour on one CPU core
+    python experiments/search_any.py                  three quarters of an hour on one CPU core
     python experiments/search_any.py --preset smoke   a check in minutes
 
 Searches such as that of `train_any.py` align equally many pairs. They see the same networks all along, or fresh ones in
@@ -39,7 +39,7 @@ class Config(train_any.Config):
     )
     networks: study.Networks = study.Networks(train=8, validation=16, pairs=20, chunk=20)
     """of a setting in a round, and to judge."""
-    searches: Count = 3
+    searches: Count = 5
     """of each kind, each from a seed and with networks of its own."""
     steps: Several = 60
     """of those that see every setting."""
@@ -47,7 +47,7 @@ class Config(train_any.Config):
     """steps a round, where rounds differ."""
     few: Count = 2
     """settings in a round of those that do not see all."""
-    parts: Count = 12
+    parts: Count = 20
     """of networks of each setting; where a search asks for more, it begins again."""
 
 
@@ -110,14 +110,15 @@ def main(config: Config) -> dict[str, Any]:
     # all kinds see the same networks, which are trained once
     streams = [functools.cache(train_any.stream(config, TRAINED[name])) for name in config.mixture]
 
-    found: dict[str, dict[str, list[np.ndarray]]] = collections.defaultdict(lambda: collections.defaultdict(list))
+    shares = {"half way": 0.5, "in the end": 1}
+    found: dict[str, dict[str, list[np.ndarray]]] = {when: collections.defaultdict(list) for when in shares}
     found["in the end"]["start"].append(train_any.measure(validation, start))
     work = config.steps * len(config.mixture)
     for seed in range(config.searches):
         parts = [functools.partial(part_of, config, seed, stream) for stream in streams]
         for name, kind in kinds(config).items():
             steps, done = search(kind, parts, start, seed, step=config.step), 0
-            for when, share in {"half way": 0.5, "in the end": 1}.items():
+            for when, share in shares.items():
                 while done < share * work:
                     aligned, variables = next(steps)
                     done += aligned
