@@ -1,6 +1,6 @@
 """How to search for the aligner of any network: what a search should see, and how it should weigh what it finds there.
 
-    python experiments/search_any.py                  three quarters of an hour on one CPU core
+    python experiments/search_any.py                  half an hour on one CPU core, programs kept
     python experiments/search_any.py --preset smoke   a check in minutes
 
 Searches such as that of `train_any.py` align equally many pairs. They see the same networks all along, or fresh ones in
