@@ -45,6 +45,8 @@ PyTree = Any
 Kinds = Literal["permutation", "all"]
 # the mean over some pairs of networks, of the variables of an aligner
 Barrier = Callable[[PyTree], float]
+# a barrier so low that it hardly matters how low
+SMALL = 0.01
 BASELINES = (weight_matching, activation_matching, activation_matching_correlation)
 
 
@@ -291,19 +293,24 @@ def train(config: Config, folder: Path) -> Found:
         deepalign.begin_search(start),
         # each round begins with what is best so far
         steps=config.tries + -(-config.tries // config.tries_a_round),
-        validate=lambda aligner: mean_logarithm(validation, aligner.variables),
+        validate=lambda aligner: mean_logarithm(measure(validation, aligner.variables)),
         validate_every=config.validate_every,
         folder=folder,
         info=deepalign.describe(network, config.aligner, few.inputs),
         resume=config.resume,
     )
     ends = (trained.aligner.variables, start)
-    return Found(min(ends, key=lambda variables: mean_logarithm(validation, variables)), start)
+    return Found(min(ends, key=lambda variables: mean_logarithm(measure(validation, variables))), start)
 
 
-def mean_logarithm(barriers: Sequence[Barrier], variables: PyTree) -> float:
-    """Of the barriers that these variables leave: all settings count alike, whatever is left in them."""
-    return float(np.mean([np.log(barrier(variables) + 0.01) for barrier in barriers]))
+def measure(barriers: Sequence[Barrier], variables: PyTree) -> np.ndarray:
+    """What these variables leave in each setting, `[settings]`."""
+    return np.array([barrier(variables) for barrier in barriers])
+
+
+def mean_logarithm(left: np.ndarray) -> np.ndarray:
+    """Of what is left in `[..., settings]`: all of them count alike, whatever it is."""
+    return np.log(left + SMALL).mean(-1)
 
 
 def mixture(parts: Sequence[Callable[[int], Barrier]], few: int) -> Callable[[PyTree, int], float]:
@@ -318,7 +325,7 @@ def mixture(parts: Sequence[Callable[[int], Barrier]], few: int) -> Callable[[Py
         turns = range(number * few, (number + 1) * few)
         return [parts[turn % len(parts)](turn // len(parts)) for turn in turns]
 
-    return lambda variables, number: mean_logarithm(barriers(number), variables)
+    return lambda variables, number: mean_logarithm(measure(barriers(number), variables))
 
 
 def stream(config: Config, setting: Setting) -> Callable[[int], Barrier]:
