@@ -217,7 +217,8 @@ class Axes:
         [(0, 0, 1), (0, 0, 1)]
         """
         # a factor is a positive number
-        return [tuple(d - 1 for d in one) for one in self._changed(lambda _, d: d + 1).blocks()]
+        numbered: Any = self._changed(lambda _, d: d + 1).blocks()
+        return [tuple(d - 1 for d in one) for one in numbered]
 
     def __str__(self):
         if self.pieces:
