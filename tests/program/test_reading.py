@@ -35,6 +35,7 @@ READ = {
         (2, 3, 1, 0),
     ),
     "read twice, first across": ((8, 8), lambda w, x: (x @ w.T) @ w, (1, 0)),
+    "of two arrays": ((4, 8), lambda w, x: x @ (jnp.eye(4) @ w).T, None),
     "no layer": ((8,), lambda w, x: x * w[None], None),
 }
 
@@ -45,3 +46,10 @@ def test_what_is_summed_comes_before_what_is_made(name):
     weights = {"w": drawn.normal(*shape), "unused": np.ones(2, np.float32)}
     spec = infer_spec(lambda params, x: apply(params["w"], x), weights, X)
     assert dict(spec.reading) == ({} if order is None else {"['w']": order})
+
+
+def test_what_follows_an_array_is_read_like_it():
+    params = {"params": {"up": np.ones((6, 8), "f"), "down": np.ones((3, 6), "f")}}
+    state = params | {"mu": params["params"]}
+    spec = infer_spec(lambda p, x: jnp.tanh(x @ p["params"]["up"].T) @ p["params"]["down"].T, state, X)
+    assert set(spec.reading) == {f"['{tree}']['{name}']" for tree in ("params", "mu") for name in ("up", "down")}

@@ -233,6 +233,16 @@ def test_spec_does_not_follow_later_changes_of_its_arguments():
         spec.sizes["a"] = 3
 
 
+def test_how_layers_read_is_kept_beside_a_spec_and_must_be_an_order():
+    turned = PermutationSpec({"w": Axes("a", "b")}, {"a": 2, "b": 2}, reading={"['w']": (1, 0)})
+    assert turned == PermutationSpec({"w": Axes("a", "b")}, {"a": 2, "b": 2})
+    for kept in (PermutationSpec.from_json(turned.to_json()), turned.with_statistics([]), turned.with_kinds()):
+        assert dict(kept.reading) == {"['w']": (1, 0)}
+    for wrong in ({"['w']": (0, 0)}, {"['w']": (0,)}, {"['v']": (0, 1)}):
+        with pytest.raises(SpecError, match="reading must map paths of arrays to an order of all their dimensions"):
+            PermutationSpec({"w": Axes("a", "b")}, {"a": 2, "b": 2}, reading=wrong)
+
+
 def test_json_refuses_what_it_cannot_restore():
     with pytest.raises(SpecError):
         PermutationSpec(mlp(2, (3,), 1).init, {"a": 2}).to_json()

@@ -13,6 +13,7 @@ from dwalign.program.inference.facts import Facts, Occurrence, Step
 Origins = tuple[frozenset[int], ...]
 NOWHERE: frozenset[int] = frozenset()
 BESIDE, SUMMED, MADE = range(3)
+CONTRACTIONS = ("dot_general", "ragged_dot_general", "conv_general_dilated")
 
 
 def reading(facts: Facts, params: Sequence[Occurrence]) -> dict[int, tuple[int, ...]]:
@@ -25,17 +26,17 @@ def reading(facts: Facts, params: Sequence[Occurrence]) -> dict[int, tuple[int, 
     }
     found: dict[int, tuple[int, ...]] = {}
     for step in facts.steps:
-        weights = [one for one in step.ins if one.number in turned and not one.data]
-        if not any(one.data for one in step.ins):
+        weights = [(k, one) for k, one in enumerate(step.ins) if one.number in turned and not one.data]
+        layer = step.name in CONTRACTIONS
+        if layer and any(one.data for one in step.ins):
+            for operand, one in weights:
+                for k, origins in turned[one.number].items():
+                    found.setdefault(k, _order(len(params[k].dims), origins, _parts(step, operand)))
+        elif not layer and not any(one.data for one in step.ins):
             for out in step.outs:
-                moved = {k: _moved(step, one, out, ds) for one in weights for k, ds in turned[one.number].items()}
+                moved = {k: _moved(step, one, out, ds) for _, one in weights for k, ds in turned[one.number].items()}
                 if any(map(any, moved.values())):
                     turned.setdefault(out.number, {}).update(moved)
-            continue
-        for operand, one in enumerate(step.ins):
-            if one in weights and (part := _parts(step, operand)) is not None:
-                for k, origins in turned[one.number].items():
-                    found.setdefault(k, _order(len(params[k].dims), origins, part))
     return {k: order for k, order in found.items() if order != tuple(sorted(order))}
 
 
@@ -44,15 +45,14 @@ def _order(rank: int, origins: Origins, part: Mapping[int, int]) -> tuple[int, .
     return tuple(sorted(range(rank), key=lambda d: (parts[d], d)))
 
 
-def _parts(step: Step, operand: int) -> dict[int, int] | None:
-    """What the axes of an operand are to a contraction, those left out are made; None for all other steps."""
-    params = {} if step.eqn is None else step.eqn.params
-    if step.name == "conv_general_dilated" and operand == 1:
-        _, summed, *beside = params["dimension_numbers"].rhs_spec
+def _parts(step: Step, operand: int) -> dict[int, int]:
+    """What the axes of an operand are to a contraction; those left out are made."""
+    params = step.eqn.params
+    if step.name == "conv_general_dilated":
+        numbers = params["dimension_numbers"]
+        _, summed, *beside = (numbers.lhs_spec, numbers.rhs_spec)[operand]
         return {summed: SUMMED} | dict.fromkeys(beside, BESIDE)
-    ragged = params.get("ragged_dot_dimension_numbers") if step.name == "ragged_dot_general" else None
-    if ragged is None and step.name != "dot_general":
-        return None
+    ragged = params.get("ragged_dot_dimension_numbers")
     summed, beside = params["dimension_numbers"] if ragged is None else ragged.dot_dimension_numbers
     rows = () if ragged is None or operand != 1 else ragged.rhs_group_dimensions
     return dict.fromkeys(summed[operand], SUMMED) | dict.fromkeys((*beside[operand], *rows), BESIDE)
@@ -73,7 +73,7 @@ def _moved(step: Step, one: Occurrence, out: Occurrence, origins: Origins) -> Or
     if step.name == "link" and abs(rank - len(origins)) == 1:
         # a turn of a scan sees a row, and rows are collected
         return origins[1:] if rank < len(origins) else (NOWHERE, *origins)
-    return origins if rank == len(origins) and step.name != "dot_general" else (NOWHERE,) * rank
+    return origins if rank == len(origins) else (NOWHERE,) * rank
 
 
 def _shape(one: Occurrence) -> list[int]:
