@@ -1,11 +1,12 @@
 """One training step of Deep-Align, jitted over a device mesh."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 
 from dwalign.deepalign import losses
@@ -63,9 +64,24 @@ def make_optimiser(optimisation: Optimisation) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(optimisation.clip), adamw)
 
 
-def init_state(model: DeepAlign, optimisation: Optimisation, example: PyTree, seed: int) -> TrainState:
-    """A fresh state; `example` is any network of the architecture."""
-    variables = init_variables(model, example, jax.random.key(seed))
+def init_state(
+    model: DeepAlign,
+    optimisation: Optimisation,
+    example: PyTree,
+    seed: int,
+    *,
+    others: Iterable[tuple[DeepAlign, PyTree]] = (),
+) -> TrainState:
+    """A fresh state; `example` is any network of the architecture.
+
+    Args:
+      others: models for other architectures, each with any network of its own, that learn the same variables in other
+        steps (`AlignerConfig.shared`): the state has what each of them needs.
+    """
+    variables: dict = {}
+    for one, network in (*others, (model, example)):
+        variables |= flatten_dict(init_variables(one, network, jax.random.key(seed)))
+    variables = unflatten_dict(variables)
     return TrainState(jnp.int32(0), variables, make_optimiser(optimisation).init(variables["params"]), jnp.int32(seed))
 
 
