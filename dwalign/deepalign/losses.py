@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from dwalign.matching.latents import Latents, Signed, soften
-from dwalign.symmetry import PermutationSpec, inner_product, interpolate, permute, permute_blocks, weight_blocks
+from dwalign.program import on_average
+from dwalign.symmetry import PermutationSpec, inner_product, permute_blocks, weight_blocks
 
 PyTree = Any
 
@@ -52,5 +53,4 @@ def mode_connectivity(
     spec: PermutationSpec, a: PyTree, b: PyTree, plans: dict[str, Any], weight: jax.Array, task_loss: Callable
 ) -> jax.Array:
     """The task loss at `(1 - weight) a + weight P.b`; `task_loss(params)` is that of one network."""
-    moved = permute(spec, b, plans)
-    return task_loss(interpolate(spec, a, moved, weight))
+    return on_average(task_loss, spec, a, b, plans, weight)

@@ -8,14 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwalign.assignment import as_elements, neutral
-from dwalign.program import Data, Network, Task
+from dwalign.program import Data, Network, Task, on_average
 from dwalign.symmetry import (
     Alignment,
     PermutationSpec,
-    interpolate,
     kind,
     namespace,
-    permute,
     to_matrices,
 )
 
@@ -92,4 +90,4 @@ def midpoint_loss(
     spec: PermutationSpec, a: PyTree, b: PyTree, alignment: Any, task_loss: Callable[[PyTree], jax.Array]
 ) -> jax.Array:
     """`task_loss` of (a + P.b) / 2; P is permutations or matrices."""
-    return task_loss(interpolate(spec, a, permute(spec, b, alignment)))
+    return on_average(task_loss, spec, a, b, alignment)

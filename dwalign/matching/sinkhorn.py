@@ -18,8 +18,8 @@ from dwalign.matching.objective import (
     start_perms,
     start_scores,
 )
-from dwalign.program import CLASSIFICATION, Data, Network, Task, count_examples, loops, take_examples
-from dwalign.symmetry import Alignment, interpolate, permute
+from dwalign.program import CLASSIFICATION, Data, Network, Task, count_examples, loops, on_average, take_examples
+from dwalign.symmetry import Alignment
 
 PyTree = Any
 
@@ -76,9 +76,9 @@ def sinkhorn_rebasin(
     def objective(latents, key):
         image_key, point_key = jax.random.split(key)
         index = jax.random.randint(image_key, (min(images, count),), 0, count)
-        moved = permute(spec, b, soften(spec, latents, **projection))
         point = jax.random.uniform(point_key, dtype=jnp.float32)
-        return loss(interpolate(spec, a, moved, point), take_examples(data, index))
+        part, plans = take_examples(data, index), soften(spec, latents, **projection)
+        return on_average(lambda params: loss(params, part), spec, a, b, plans, point)
 
     def step(state, key):
         latents, opt = state

@@ -1,3 +1,4 @@
+from dwalign.program.averaged import on_average
 from dwalign.program.capture import Units, make_capture
 from dwalign.program.certificate import Certificate, CertificateError, accepts, certify, drawn_elements
 from dwalign.program.data import Data, check_data, check_values, count_examples, shapes_of, take_examples
@@ -49,6 +50,7 @@ __all__ = [
     "make_capture",
     "mean_squared_error",
     "network",
+    "on_average",
     "shapes_of",
     "spec_of",
     "take_examples",
