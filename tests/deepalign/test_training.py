@@ -129,6 +129,19 @@ def test_a_state_starts_with_all_that_the_whole_pass_asks_for(model, networks):
     )
 
 
+def test_a_state_has_what_every_architecture_asks_for():
+    config = dataclasses.replace(CONFIG, shared=True)
+    nets = [mlp(6, widths, 3) for widths in ((7,), (5, 5), (4, 4, 4))]
+    models = [make_model(net, config, np.zeros((2, 6), np.float32)) for net in nets]
+    *others, (model, example) = zip(models, [net.params for net in nets], strict=True)
+    flat = lambda state: {str(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(state.variables)}
+    shapes = lambda *given, **more: flat(jax.eval_shape(lambda: init_state(*given, **more)))
+    each = [shapes(one, OPTIMISATION, network, 0) for one, network in [*others, (model, example)]]
+    # none has every role
+    assert all(set().union(*each) - set(one) for one in each)
+    assert shapes(model, OPTIMISATION, example, 0, others=others) == each[0] | each[1] | each[2]
+
+
 def test_batch_must_fit_the_mesh(shallow):
     with pytest.raises(ValueError, match="multiple of the 2 devices"):
         make_step(*shallow, optimisation=dataclasses.replace(OPTIMISATION, batch_size=3), mesh=device_mesh(2))
