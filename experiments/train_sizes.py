@@ -59,7 +59,7 @@ class Config(study.Options):
     """of what chooses among its checkpoints."""
     unseen: tuple[str, ...] = tuple("-".join(map(str, size)) for size in UNSEEN)
     """of what it is judged on."""
-    networks: study.Networks = study.Networks(train=200, validation=10, pairs=20, chunk=25)
+    networks: study.Networks = study.Networks(train=200, validation=40, pairs=20, chunk=25)
     """of each size."""
     recipe: zoo.Recipe = zoo.Recipe(epochs=8, learning_rate=1e-3)
     aligner: deepalign.AlignerConfig = deepalign.AlignerConfig(
