@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from dwalign.extras import load
-from dwalign.frontends.models import Opened
+from dwalign.frontends.models import Opened, check_shapes
 
 PyTree = Any
 
@@ -60,6 +60,7 @@ def into_model(model: Any, params: PyTree) -> Any:
     names, treedef, static = _names(model)
     if names.keys() != params.keys():
         raise ValueError(f"params must hold the arrays {sorted(names)} of this module, found {sorted(params)}")
+    check_shapes(names, params)
     return eqx.combine(treedef.unflatten(params[name] for name in names), static)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from dwalign.extras import load
 from dwalign.files import open_weights
-from dwalign.frontends.models import Opened
+from dwalign.frontends.models import Opened, check_shapes
 
 PyTree = Any
 
@@ -40,9 +40,11 @@ def open_model(model: Any, *inputs: PyTree, params: PyTree, key: Any, call: dict
 def into_model(model: Any, params: PyTree) -> Any:
     """The model itself, its variables assigned."""
     trainable, rest = (_named(model, variables) for variables in _variables(model))
-    if (trainable | rest).keys() != params.keys():
-        raise ValueError(f"params must hold the variables {sorted(trainable | rest)}, found {sorted(params)}")
-    for name, variable in (trainable | rest).items():
+    variables = trainable | rest
+    if variables.keys() != params.keys():
+        raise ValueError(f"params must hold the variables {sorted(variables)}, found {sorted(params)}")
+    check_shapes(variables, params)
+    for name, variable in variables.items():
         variable.assign(params[name])
     return model
 

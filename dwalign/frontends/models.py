@@ -143,6 +143,13 @@ def into_model(model: Any, params: PyTree) -> Any:
     return _frontend(model).into_model(model, params)
 
 
+def check_shapes(own: Mapping[str, Any], params: Mapping[str, Any]) -> None:
+    """Raise `ValueError` unless arrays that go into a model have the shapes of its own, by their names."""
+    for name, array in own.items():
+        if tuple(array.shape) != np.shape(params[name]):
+            raise ValueError(f"{name} must have shape {tuple(array.shape)}, found {np.shape(params[name])}")
+
+
 def _free(function: Callable | None) -> Callable | None:
     """The function under JAX's usual rules, whatever is set around it: other packages rely on broadcasting."""
     if function is None:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from dwalign.frontends.models import Opened
+from dwalign.frontends.models import Opened, check_shapes
 
 PyTree = Any
 KEPT = nnx.Not(nnx.RngState)
@@ -40,8 +40,16 @@ def open_model(model: nnx.Module, *inputs: PyTree, params: PyTree, key: Any, cal
 def into_model(model: nnx.Module, params: PyTree) -> nnx.Module:
     """The model itself, its state replaced; keys and counters stay."""
     state = nnx.state(model, KEPT)
-    if jax.tree.structure(nnx.to_pure_dict(state)) != jax.tree.structure(params):
+    own = nnx.to_pure_dict(state)
+    if jax.tree.structure(own) != jax.tree.structure(params):
         raise ValueError("params must be the pure dictionary of this module's state, as from_model returns it")
+    # nnx takes arrays of any shape
+    check_shapes(*map(_by_path, (own, params)))
     nnx.replace_by_pure_dict(state, params)
     nnx.update(model, state)
     return model
+
+
+def _by_path(params: PyTree) -> dict[str, Any]:
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}

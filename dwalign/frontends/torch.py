@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwalign.extras import load
-from dwalign.frontends.models import Opened
+from dwalign.frontends.models import Opened, check_shapes
 
 PyTree = Any
 
@@ -79,10 +79,7 @@ def into_model(module: Any, params: PyTree) -> Any:
             f"params must hold the arrays {sorted(names)} of this module, found {sorted(params)}; load its state dict "
             "with load_state_dict if it is not from from_model"
         )
-    wrong = [name for name, tensor in names.items() if tuple(tensor.shape) != np.shape(params[name])]
-    if wrong:
-        name = wrong[0]
-        raise ValueError(f"{name} must have shape {tuple(names[name].shape)}, found {np.shape(params[name])}")
+    check_shapes(names, params)
     with torch.no_grad():
         for name, tensor in names.items():
             tensor.copy_(_tensor(params[name]))

@@ -2,8 +2,10 @@
 
 import jax
 import numpy as np
+import pytest
 
 import dwalign
+from dwalign.frontends import open_model
 from tests import drawn
 
 
@@ -57,3 +59,13 @@ def renewed(net, params, inputs, *, evaluated, trained=None, tolerance=1e-5):
     for path, role, one, two in zip(paths, roles, *map(jax.tree.leaves, (params, new)), strict=True):
         assert (role == "statistic") == bool(np.any(one != two)), path
     return new
+
+
+def other_shapes_are_refused(model, *inputs):
+    """An array of another shape is named, and none of the others is put in before."""
+    params = jax.tree.map(np.array, open_model(model, *inputs).params)
+    *leaves, last = map(np.zeros_like, jax.tree.leaves(params))
+    wrong = jax.tree.unflatten(jax.tree.structure(params), [*leaves, last[:1]])
+    with pytest.raises(ValueError, match=r"must have shape \(.+\), found \(1,"):
+        dwalign.into_model(model, wrong)
+    jax.tree.map(np.testing.assert_array_equal, open_model(model, *inputs).params, params)

@@ -22,6 +22,7 @@ def test_a_module():
         np.testing.assert_array_equal(one, two)
     with pytest.raises(ValueError, match="must hold the arrays"):
         dwalign.into_model(model, {})
+    laws.other_shapes_are_refused(model, X)
 
 
 class Net(eqx.Module):

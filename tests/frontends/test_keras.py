@@ -53,6 +53,7 @@ def test_a_model_with_batch_statistics_and_seeds():
     laws.renewed(net, params, X, evaluated=evaluated, trained=trained)
     norm = next(layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization))
     assert norm.momentum == 0.99 and "call" not in vars(norm)
+    laws.other_shapes_are_refused(model, X)
 
 
 def test_norms_of_keras_fold_and_the_stream_turns():

@@ -57,3 +57,21 @@ def test_statistics_of_params_of_numpy_are_renewed_while_traced():
     host = jax.tree.map(np.asarray, params)
     new = jax.jit(lambda x: net.train(host, x)[1])(X)
     assert np.isfinite(new["norm"]["mean"]).all() and not np.array_equal(new["norm"]["mean"], host["norm"]["mean"])
+
+
+def test_params_are_the_values_of_when_they_were_taken():
+    """States of nnx hold the Variables of their module, and modules that are merged from one state share them."""
+    model = Net()
+    _, params = dwalign.from_model(model, X)
+    before = jax.tree.map(np.array, params)
+    nnx.update(model, jax.tree.map(lambda leaf: 2 * leaf, nnx.state(model, nnx.Param)))
+    jax.tree.map(np.testing.assert_array_equal, params, before)
+
+    _, doubled = dwalign.from_model(model, X)
+    placed = dwalign.into_model(nnx.clone(model), before)
+    for module, held in ((model, doubled), (placed, before)):
+        jax.tree.map(np.testing.assert_array_equal, dwalign.from_model(module, X)[1], held)
+
+
+def test_arrays_of_other_shapes_are_refused():
+    laws.other_shapes_are_refused(Net(), X)

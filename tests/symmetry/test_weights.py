@@ -19,6 +19,7 @@ from dwalign.symmetry import (
     interpolate,
     inverse,
     leaf_roles,
+    mean,
     numbers,
     permute,
     perturb,
@@ -126,6 +127,13 @@ def test_interpolation_under_transformations():
     np.testing.assert_allclose(slope, (b["w"].astype(np.float32) - a["w"].astype(np.float32)).sum(), rtol=1e-2)
     with pytest.raises(ValueError, match=r"weight must be a scalar, found shape \(3,\)"):
         interpolate(SPEC, a, b, np.ones(3))
+
+
+def test_sums_of_narrow_numbers_on_the_host_are_wide():
+    """NumPy's own stop at 256 ones of bfloat16."""
+    spec, ones = PermutationSpec({"w": Axes("h")}, {"h": 1000}), {"w": np.ones(1000, jnp.bfloat16)}
+    np.testing.assert_allclose(distance(spec, ones, {"w": np.zeros_like(ones["w"])}), np.sqrt(1000), rtol=1e-6)
+    assert equal(mean(spec, [ones] * 600), ones)
 
 
 def test_masks_of_minus_infinity_stay():
