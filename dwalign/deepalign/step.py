@@ -60,13 +60,15 @@ def make_optimiser(optimisation: Optimisation) -> optax.GradientTransformation:
         end_value=0.01 * optimisation.learning_rate,
     )
     adamw = optax.adamw(schedule, weight_decay=optimisation.weight_decay)
-    return optax.chain(optax.clip_by_global_norm(optimisation.clip), adamw)
+    # an aligner has some hundred arrays, most of them small: of one vector each operation is compiled and run once
+    return optax.flatten(optax.chain(optax.clip_by_global_norm(optimisation.clip), adamw))
 
 
 def init_state(model: DeepAlign, optimisation: Optimisation, example: PyTree, seed: int) -> TrainState:
     """A fresh state; `example` is any network of the architecture."""
     variables = init_variables(model, example, jax.random.key(seed))
-    return TrainState(jnp.int32(0), variables, make_optimiser(optimisation).init(variables["params"]), jnp.int32(seed))
+    optimiser = jax.jit(make_optimiser(optimisation).init)(variables["params"])
+    return TrainState(jnp.int32(0), variables, optimiser, jnp.int32(seed))
 
 
 def pair_losses(
