@@ -60,7 +60,7 @@ def make_optimiser(optimisation: Optimisation) -> optax.GradientTransformation:
         end_value=0.01 * optimisation.learning_rate,
     )
     adamw = optax.adamw(schedule, weight_decay=optimisation.weight_decay)
-    # an aligner has some hundred arrays, most of them small: of one vector each operation is compiled and run once
+    # an aligner has some hundred arrays, most of them small: on one vector each operation runs once
     return optax.flatten(optax.chain(optax.clip_by_global_norm(optimisation.clip), adamw))
 
 
