@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 import dwalign
 from dwalign.cli.narrate import stage, table
 from dwalign.cli.subject import Subject
@@ -19,14 +21,12 @@ def judge(subject: Subject, networks: Mapping[str, Any], data: Any) -> dict[str,
     """Each network on the whole of `data`; trees of arrays by name."""
     import jax
 
-    @jax.jit
-    def assess(params):
-        return dwalign.evaluation.assess(subject.network, params, data, task=subject.task, chunk=256)
-
     found = {}
     for name, params in networks.items():
         with stage(f"judging {name}"):
-            found[name] = Judged(*(float(value) for value in assess(jax.tree.map(jax.numpy.asarray, params))))
+            read = jax.tree.map(np.asarray, params)
+            judged = dwalign.evaluation.assess(subject.network, read, data, task=subject.task, chunk=256)
+            found[name] = Judged(*map(float, judged))
     return found
 
 

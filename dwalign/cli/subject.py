@@ -129,8 +129,7 @@ def open_subject(
     with stage(f"reading the program of {asked.network}"):
         model, example = dwalign.frontends.find_model(asked.network)
         with _naming(f"--network {asked.network} must name a model that is known here"):
-            # the values lie in the files
-            shapes = dwalign.frontends.shapes_of(model)
+            dwalign.frontends.check_model(model)
         if data is not None:
             few = dwalign.program.take_examples(data.inputs, slice(2))
             example = few if isinstance(few, tuple) else (few,)
@@ -140,6 +139,8 @@ def open_subject(
                 "factory return (model, inputs)"
             )
         with _naming(f"--network {asked.network} must take inputs {_shapes(example)}{_from(asked.data)}"):
+            # the values lie in the files
+            shapes = dwalign.frontends.shapes_of(model, *example)
             network, own = dwalign.from_model(model, *example, params=shapes, key=jax.random.key(asked.seed))
     task = task_of(data) if data else dwalign.CLASSIFICATION
     try:

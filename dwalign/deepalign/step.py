@@ -61,7 +61,8 @@ def make_optimiser(optimisation: Optimisation) -> optax.GradientTransformation:
         end_value=0.01 * optimisation.learning_rate,
     )
     adamw = optax.adamw(schedule, weight_decay=optimisation.weight_decay)
-    return optax.chain(optax.clip_by_global_norm(optimisation.clip), adamw)
+    # an aligner has some hundred arrays, most of them small: on one vector each operation runs once
+    return optax.flatten(optax.chain(optax.clip_by_global_norm(optimisation.clip), adamw))
 
 
 def init_state(
@@ -82,7 +83,8 @@ def init_state(
     for one, network in (*others, (model, example)):
         variables |= flatten_dict(init_variables(one, network, jax.random.key(seed)))
     variables = unflatten_dict(variables)
-    return TrainState(jnp.int32(0), variables, make_optimiser(optimisation).init(variables["params"]), jnp.int32(seed))
+    optimiser = jax.jit(make_optimiser(optimisation).init)(variables["params"])
+    return TrainState(jnp.int32(0), variables, optimiser, jnp.int32(seed))
 
 
 def pair_losses(

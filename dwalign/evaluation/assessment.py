@@ -1,5 +1,6 @@
 """One network on the whole of a data set: its loss and its accuracy."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -44,7 +45,12 @@ def assess(
     Raises:
       ValueError: a chunk below 1, or data that the task cannot judge.
     """
-    data = jax.tree.map(jnp.asarray, check_judged("assess", network, params, data, task))
+    return _assess(network, task, chunk, params, check_judged("assess", network, params, data, task))
+
+
+# a second network compiles nothing
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), inline=True)
+def _assess(network: Network, task: Task, chunk: int, params: PyTree, data: Data) -> Assessment:
     alone = lambda tree: jax.tree.map(lambda leaf: leaf[None], tree)
     each = jax.vmap(lambda output, label: task.lost(alone(output), alone(label)))
     count: Any = count_examples(data)

@@ -1,5 +1,6 @@
 """The straight line between two networks: loss and accuracy along it, barrier and area."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -75,6 +76,14 @@ def curve(
       ValueError: an even number of points, a chunk below 1, or inputs and labels that differ in number.
     """
     data = check_judged("curve", network, a, data, task)
+    return _walk(network, task, points, chunk, a, b, data, renew)
+
+
+# a second pair compiles nothing
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), inline=True)
+def _walk(
+    network: Network, task: Task, points: int, chunk: int, a: PyTree, b: PyTree, data: Data, renew: PyTree
+) -> Curve:
     lambdas = jnp.linspace(0.0, 1.0, points)
 
     def at(weight):

@@ -4,7 +4,16 @@
 in evaluation with batch normalisation switched to training: nothing is dropped, so a network has one answer.
 """
 
-from dwalign.frontends.models import Opened, from_model, into_model, names_in_files, open_model, shapes_of
+from dwalign.frontends.models import Opened, check_model, from_model, into_model, names_in_files, open_model, shapes_of
 from dwalign.frontends.named import find_model
 
-__all__ = ["Opened", "find_model", "from_model", "into_model", "names_in_files", "open_model", "shapes_of"]
+__all__ = [
+    "Opened",
+    "check_model",
+    "find_model",
+    "from_model",
+    "into_model",
+    "names_in_files",
+    "open_model",
+    "shapes_of",
+]

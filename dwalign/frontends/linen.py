@@ -23,8 +23,7 @@ EVALUATION = {
 
 
 def open_model(model: nn.Module, *inputs: PyTree, params: PyTree, key: Any, call: dict[str, Any]) -> Opened:
-    taken = inspect.signature(model.__call__).parameters
-    call = {name: value for name, value in EVALUATION.items() if name in taken} | call
+    call = _evaluating(model) | call
 
     # one program, where modules draw their parameters one by one
     @jax.jit
@@ -49,9 +48,19 @@ def open_model(model: nn.Module, *inputs: PyTree, params: PyTree, key: Any, call
     return Opened(apply, params, train if "batch_stats" in params else None, init)
 
 
+def shapes_of(model: nn.Module, *inputs: PyTree) -> PyTree:
+    """The variables that the module makes for these inputs, without their values; nothing is drawn."""
+    return jax.eval_shape(lambda key: model.init(key, *inputs, **_evaluating(model)), jax.random.key(0))
+
+
 def into_model(model: nn.Module, params: PyTree) -> PyTree:
     """The variables, as `model.apply` takes them."""
     return params
+
+
+def _evaluating(model: nn.Module) -> dict[str, bool]:
+    taken = inspect.signature(model.__call__).parameters
+    return {name: value for name, value in EVALUATION.items() if name in taken}
 
 
 def with_statistics(params: PyTree, updated: PyTree) -> PyTree:

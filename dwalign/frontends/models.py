@@ -115,13 +115,18 @@ def open_model(
     return opened._replace(**functions)
 
 
-def shapes_of(model: Any) -> PyTree:
+def check_model(model: Any) -> None:
+    """Raise `ValueError` for a model of no known package."""
+    _frontend(model)
+
+
+def shapes_of(model: Any, *inputs: PyTree) -> PyTree:
     """Shapes and types of the parameters, as `params=` of `from_model` takes them, for who has the values elsewhere.
 
-    Nothing is copied. None where the package gives parameters only with their values.
+    Nothing is copied or drawn. None where the package gives parameters only with their values; inputs as there.
     """
     known = getattr(_frontend(model), "shapes_of", None)
-    return None if known is None else known(model)
+    return None if known is None else known(model, *jax.tree.map(_array, inputs))
 
 
 def names_in_files(model: Any) -> dict[str, str]:

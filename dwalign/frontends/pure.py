@@ -25,7 +25,7 @@ def open_model(model: Network, *inputs: PyTree, params: PyTree, key: Any, call: 
     return Opened(apart(model.apply), own, train, model.init, lambda path: path in statistics)
 
 
-def shapes_of(model: Network) -> PyTree:
+def shapes_of(model: Network, *inputs: PyTree) -> PyTree:
     return model.params
 
 

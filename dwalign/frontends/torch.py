@@ -65,7 +65,7 @@ def open_model(
     return Opened(apply, own, train if norms else None)
 
 
-def shapes_of(module: Any) -> PyTree:
+def shapes_of(module: Any, *inputs: PyTree) -> PyTree:
     """The params of the module without their values; nothing is copied."""
     kind = lambda tensor: jnp.dtype(str(tensor.dtype).removeprefix("torch."))
     return {name: jax.ShapeDtypeStruct(tuple(x.shape), kind(x)) for name, x in _names(module).items()}

@@ -1,9 +1,11 @@
 """Batch statistics of merged networks: those of averaged weights are not the average of those of the two."""
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from dwalign.bounds import Count, bounded
@@ -27,14 +29,21 @@ def reset_statistics(network: Network, params: PyTree, inputs: PyTree, *, chunk:
     """
     if network.train is None:
         return params
-    train, count = network.train, count_examples(inputs)
+    count = count_examples(inputs)
     if count is None:
         raise ValueError("reset_statistics: all arrays of inputs must hold equally many examples [m, ...]")
-    chunk = min(chunk, count)
+    _, put = part_of(network.spec, params, "statistic")
+    return put(_statistics(network, min(chunk, count), params, inputs))
+
+
+# a second network compiles nothing
+@functools.partial(jax.jit, static_argnums=(0, 1), inline=True)
+def _statistics(network: Network, chunk: int, params: PyTree, inputs: PyTree) -> list[jax.Array]:
+    train, count = network.train, count_examples(inputs)
+    assert train is not None and count is not None
     batches = jnp.arange(count // chunk * chunk).reshape(-1, chunk)
-    statistics = lambda params: part_of(network.spec, params, "statistic")
-    renewed = loops.map(lambda index: statistics(train(params, take_examples(inputs, index))[1])[0], batches)
-    return statistics(params)[1]([leaf.mean(0) for leaf in renewed])
+    of = lambda index: part_of(network.spec, train(params, take_examples(inputs, index))[1], "statistic")[0]
+    return [leaf.mean(0) for leaf in loops.map(of, batches)]
 
 
 def renewed(

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import numpy as np
+import optax
 import pytest
 
 from dwalign.deepalign import (
@@ -24,7 +25,7 @@ from dwalign.deepalign import (
     make_step,
     train_aligner,
 )
-from dwalign.deepalign.step import device_mesh
+from dwalign.deepalign.step import device_mesh, make_optimiser
 from dwalign.networks import mlp
 from dwalign.program import Data, Network, Task
 from dwalign.symmetry import identity, take_networks
@@ -95,6 +96,37 @@ def loss_falls(step, state, weights=LossWeights()):
     _, again = step(after._replace(step=state.step))
     total = lambda values: np.asarray(values) @ np.array(dataclasses.astuple(weights))
     return total(again) < total(before)
+
+
+@pytest.fixture(scope="module")
+def of_arrays():
+    """The optimiser of `OPTIMISATION`, of one array at a time."""
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, OPTIMISATION.learning_rate, 0, 6, 0.01 * OPTIMISATION.learning_rate
+    )
+    adamw = optax.adamw(schedule, weight_decay=OPTIMISATION.weight_decay)
+    return optax.chain(optax.clip_by_global_norm(OPTIMISATION.clip), adamw)
+
+
+def test_one_vector_gets_the_updates_of_its_arrays(of_arrays):
+    params, *grads = (drawn.named(seed, kernel=(3, 4), bias=(4,), scale=()) for seed in range(4))
+
+    def updated(optimiser):
+        state, updates = optimiser.init(params), []
+        for one in grads:
+            found, state = optimiser.update(one, state, params)
+            updates.append(found)
+        return updates
+
+    of_one_vector = jax.jit(lambda: updated(make_optimiser(OPTIMISATION)))()
+    chex.assert_trees_all_close(of_one_vector, jax.jit(lambda: updated(of_arrays))(), rtol=1e-5)
+
+
+def test_a_state_with_another_optimiser_is_refused(tmp_path, state, of_arrays):
+    before = state._replace(optimiser=of_arrays.init(state.variables["params"]))
+    Checkpoints(tmp_path).save(2, before, {})
+    with pytest.raises(CheckpointError, match=r"must be one of this model, with .* arrays, found .*\.mu.* start again"):
+        Checkpoints(tmp_path).restore(state)
 
 
 def test_one_step_lowers_the_loss_on_its_batch_with_graph(step, state):

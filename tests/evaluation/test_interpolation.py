@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwalign.evaluation import Curve, curve
+from dwalign.evaluation import Curve, assess, curve
 from dwalign.networks import mlp
 from dwalign.program import Data, Network, Task
 from dwalign.symmetry import Axes, PermutationSpec
 from tests import drawn
+from tests.compiled import compilations
 
 LABELS = jnp.zeros(7, int)
 
@@ -130,6 +131,18 @@ def test_vmap(pairs):
     for name in ("barrier", "auc", "midpoint_accuracy"):
         expected = jnp.stack([getattr(each, name) for each in eager])
         chex.assert_trees_all_close(getattr(together, name), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_another_pair_compiles_nothing(pairs):
+    net, a, b, batch = pairs
+
+    def judged(k):
+        return curve(net, one(a, k), one(b, k), batch, points=3, chunk=6), assess(net, one(a, k), batch, chunk=6)
+
+    judged(0)
+    with compilations() as seen:
+        judged(1)
+    assert not seen
 
 
 def test_lambdas_may_be_shared_by_many_pairs():

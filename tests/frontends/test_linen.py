@@ -42,6 +42,11 @@ def test_a_norm_that_says_for_itself_that_it_evaluates_is_trained_too():
     laws.renewed(net, laws.varied(params), X, evaluated=lambda variables: model.apply(variables, X))
 
 
+def test_shapes_are_those_of_the_variables():
+    _, params = dwalign.from_model(Net(), X, key=jax.random.key(0))
+    assert dwalign.frontends.shapes_of(Net(), X) == jax.eval_shape(lambda: params)
+
+
 def test_variables_are_asked_for():
     with pytest.raises(ValueError, match=r"pass params=.*or key="):
         dwalign.from_model(nn.Dense(2), X)
