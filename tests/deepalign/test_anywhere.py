@@ -84,7 +84,9 @@ def test_a_shipped_aligner_comes_back(tmp_path, monkeypatch, variables):
         chex.assert_trees_all_equal(found.variables, written.variables)
 
 
-@pytest.mark.parametrize("name, network", [("any", HOME), ("mnist", mlp(784, (3, 4, 5), 10))])
+@pytest.mark.parametrize(
+    "name, network", [("any", HOME), ("mnist", mlp(784, (3, 4, 5), 10)), ("mnist", mlp(784, (6,), 10))]
+)
 def test_the_aligners_of_the_package(name, network):
     with pytest.raises(CheckpointError, match="pass network="):
         load_aligner(name)
