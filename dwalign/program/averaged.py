@@ -56,11 +56,12 @@ def on_average(
 ) -> PyTree:
     """`function(interpolate(spec, a, permute(spec, b, elements), weight))`, in less work where the program allows.
 
-    For use inside of `jax.jit`. Differentiable like the plain expression.
+    For use inside of `jax.jit`, which leaves out weights that nothing asks for. Gradients are those of the plain form.
 
     Args:
-      function: of params, a JAX program.
+      function: of params, a JAX program; it is traced up to twice.
       elements: as for `permute`; only for soft ones there is something to save.
+      weight: as for `interpolate`.
 
     >>> import jax.numpy as jnp
     >>> from dwalign.symmetry import Axes
