@@ -111,7 +111,7 @@ def open_model(
 ) -> Opened:
     """What `from_model` makes a network of, before any symmetry is looked for; inputs only where it needs them."""
     opened = _free(_frontend(model).open_model)(model, *inputs, params=params, key=key, call=dict(call or {}))
-    functions = {name: _free(getattr(opened, name)) for name in ("apply", "train", "init")}
+    functions = {name: _free(known) for name in ("apply", "train", "init") if (known := getattr(opened, name))}
     return opened._replace(**functions)
 
 
@@ -156,10 +156,8 @@ def check_shapes(own: Mapping[str, Any], params: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} must have shape {tuple(np.shape(array))}, found {np.shape(params[name])}")
 
 
-def _free(function: Callable | None) -> Callable | None:
+def _free(function: Callable) -> Callable:
     """The function under JAX's usual rules, whatever is set around it: other packages rely on broadcasting."""
-    if function is None:
-        return None
 
     @functools.wraps(function)
     def free(*args, **kwargs):
