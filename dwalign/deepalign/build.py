@@ -70,7 +70,7 @@ def load_aligner(folder: str | Path, *, network: Network | None = None, inputs: 
     Args:
       folder: of the checkpoint; or the name of an aligner that comes with the package. "any" fits every network whose
         inputs are real numbers and whose outputs are logits; "mnist" MLPs with ReLU of any width and
-        depth from two hidden layers on that learned MNIST, flat and scaled to [-1, 1].
+        depth that learned MNIST, flat and scaled to [-1, 1].
       network: what is aligned: needed where the aligner was trained for a network that `dwalign.networks.build` does
         not know, or to align others than those that it was trained for; see `fit_aligner`. Those that ship
         always need it.

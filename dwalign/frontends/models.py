@@ -110,8 +110,8 @@ def open_model(
     call: Mapping[str, Any] | None = None,
 ) -> Opened:
     """What `from_model` makes a network of, before any symmetry is looked for; inputs only where it needs them."""
-    opened = _frontend(model).open_model(model, *inputs, params=params, key=key, call=dict(call or {}))
-    functions = {name: _free(getattr(opened, name)) for name in ("apply", "train", "init")}
+    opened = _free(_frontend(model).open_model)(model, *inputs, params=params, key=key, call=dict(call or {}))
+    functions = {name: _free(known) for name in ("apply", "train", "init") if (known := getattr(opened, name))}
     return opened._replace(**functions)
 
 
@@ -126,7 +126,7 @@ def shapes_of(model: Any, *inputs: PyTree) -> PyTree:
     Nothing is copied or drawn. None where the package gives parameters only with their values; inputs as there.
     """
     known = getattr(_frontend(model), "shapes_of", None)
-    return None if known is None else known(model, *jax.tree.map(_array, inputs))
+    return None if known is None else _free(known)(model, *jax.tree.map(_array, inputs))
 
 
 def names_in_files(model: Any) -> dict[str, str]:
@@ -151,19 +151,18 @@ def into_model(model: Any, params: PyTree) -> Any:
 def check_shapes(own: Mapping[str, Any], params: Mapping[str, Any]) -> None:
     """Raise `ValueError` unless arrays that go into a model have the shapes of its own, by their names."""
     for name, array in own.items():
-        if tuple(array.shape) != np.shape(params[name]):
-            raise ValueError(f"{name} must have shape {tuple(array.shape)}, found {np.shape(params[name])}")
+        # a model may hold numbers of Python
+        if tuple(np.shape(array)) != np.shape(params[name]):
+            raise ValueError(f"{name} must have shape {tuple(np.shape(array))}, found {np.shape(params[name])}")
 
 
-def _free(function: Callable | None) -> Callable | None:
+def _free(function: Callable) -> Callable:
     """The function under JAX's usual rules, whatever is set around it: other packages rely on broadcasting."""
-    if function is None:
-        return None
 
     @functools.wraps(function)
-    def free(*args):
+    def free(*args, **kwargs):
         with jax.numpy_rank_promotion("allow"):
-            return function(*args)
+            return function(*args, **kwargs)
 
     return free
 

@@ -47,6 +47,17 @@ def test_shapes_are_those_of_the_variables():
     assert dwalign.frontends.shapes_of(Net(), X) == jax.eval_shape(lambda: params)
 
 
+def test_a_module_that_broadcasts_is_initialised_whatever_is_set_around():
+    class Shifted(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(3)(nn.relu(nn.Dense(6)(x + self.param("shift", nn.initializers.ones, (5,)))))
+
+    assert jax.config.jax_numpy_rank_promotion == "raise"
+    _, params = dwalign.from_model(Shifted(), X, key=jax.random.key(0))
+    assert dwalign.frontends.shapes_of(Shifted(), X) == jax.eval_shape(lambda: params)
+
+
 def test_variables_are_asked_for():
     with pytest.raises(ValueError, match=r"pass params=.*or key="):
         dwalign.from_model(nn.Dense(2), X)

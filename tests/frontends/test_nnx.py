@@ -75,3 +75,11 @@ def test_params_are_the_values_of_when_they_were_taken():
 
 def test_arrays_of_other_shapes_are_refused():
     laws.other_shapes_are_refused(Net(), X)
+
+
+def test_a_model_may_hold_numbers_of_python():
+    model = nnx.Linear(5, 3, rngs=nnx.Rngs(0))
+    model.bias = nnx.Param(1.0)
+    params = nnx.to_pure_dict(nnx.state(model))
+    placed = dwalign.into_model(model, params | {"bias": np.float32(2)})
+    assert placed.bias[...] == 2
