@@ -158,7 +158,7 @@ class DeepAlign(nn.Module):
         how: dict[str, Any] = dict(steps=self.descent, learning_rate=self.rate, sharpen=self.sharpness)
         end, _ = refine_scores(self.spec, a, b, start, loss, seen, order, **how)
         # both are one call to the host
-        both = jax.vmap(lambda x: harden(self.spec, x))(jax.tree.map(lambda *x: jnp.stack(x), start, end))
+        both = jax.vmap(lambda x: harden(self.spec, x), axis_size=2)(jax.tree.map(lambda *x: jnp.stack(x), start, end))
         before, after = (jax.tree.map(lambda x, k=k: x[k], both) for k in range(2))
         on_all = lambda params: loss(params, seen)
         return better_of(self.spec, a, b, (before, start), (after, end), on_all)

@@ -3,6 +3,7 @@
 import dataclasses
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +23,7 @@ from dwalign.deepalign import (
 from dwalign.deepalign.build import load_aligner
 from dwalign.deepalign.dream import dream
 from dwalign.encoders import noise
-from dwalign.networks import mlp, recurrent, transformer
+from dwalign.networks import from_module, mlp, recurrent, transformer
 from dwalign.program import Data, network
 from dwalign.symmetry import SpecError, inverse, permute
 from tests import drawn
@@ -93,6 +94,13 @@ def test_the_aligners_of_the_package(name, network):
     aligner = load_aligner(name, network=network)
     needed = jax.eval_shape(aligner.model.init, jax.random.key(0), network.params, network.params)
     chex.assert_trees_all_equal_shapes(aligner.variables, needed)
+
+
+def test_networks_without_hidden_units_have_nothing_to_align():
+    linear = from_module(nn.Dense(3), np.ones((1, 4), np.float32), {})
+    params = drawn.weights(linear.params)
+    method = deep_align.using(aligner=load_aligner("any", network=linear))
+    assert method(linear, params, params, key=None).perms == {}
 
 
 def test_aligners_that_ship_are_small():
