@@ -74,7 +74,7 @@ def on_average(
     whole = interpolate(spec, a, permute(spec, b, elements), weight)
     given = (leaf_weights(spec, weight), *(spec.treedef.flatten_up_to(tree) for tree in (a, b, whole)))
     means = [_mean(spec, elements, number, *leaf) for number, leaf in enumerate(zip(*given, strict=True))]
-    if not any(means) or len(means) != len(jax.tree.leaves(whole)):
+    if not any(means):
         return function(whole)
     program, shapes = jax.make_jaxpr(function, return_shape=True)(whole)
     spared = _cheaper(spec, elements, program, means)
