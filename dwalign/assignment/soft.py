@@ -1,11 +1,14 @@
 """Soft assignment: entropy-regularised transport between the units of two networks (Sinkhorn)."""
 
+import math
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_batching import sequential_vmap
 
 from dwalign.bounds import Count, Positive, bounded, one_of
 from dwalign.extras import load
@@ -36,9 +39,10 @@ def sinkhorn(
       scores: `[..., n, n]`, larger for better matches.
       temperature: of the scores; towards 0 the result tends to the Hungarian assignment.
       iterations: of row and column normalisation; gradients are those of these iterations, however far they come.
-      solver: "ott" runs ott-jax in the log domain; "scaling" runs the same iterations as matrix-vector products
-        after two steps in the log domain, which keep them safe at any temperature. Its gradient keeps vectors of each
-        iteration and no matrix, and costs about as much as the result; inner loops use it.
+      solver: "ott" runs ott-jax in the log domain; "scaling" runs these iterations and one more as matrix-vector
+        products, of one matrix for both problems. Scores too far apart for that, as temperatures near 0 make them, are
+        brought closer first, and iterations begin elsewhere. Its gradient keeps vectors of each iteration and one
+        matrix, and costs about as much as the result; inner loops use it.
       symmetric: average with the transposed problem. Finitely many iterations end on the rows or on the columns, which
         breaks `sinkhorn(Q^T) = sinkhorn(Q)^T`; the average keeps this law exactly.
 
@@ -48,20 +52,17 @@ def sinkhorn(
     _check_square("sinkhorn", scores)
     solve = SOLVERS[solver]
     flat = scores.reshape(-1, *scores.shape[-2:])
-
-    if symmetric:
-        flat = jnp.concatenate([flat, jnp.swapaxes(flat, -1, -2)])
-    each = jax.lax.map if _fills_a_cache(flat.shape[-1]) else lambda f, x: jax.vmap(f)(x)
-    plan = each(lambda matrix: solve(matrix, temperature, iterations), flat)
-    if symmetric:
-        plan, mirrored = jnp.split(plan, 2)
-        plan = 0.5 * (plan + jnp.swapaxes(mirrored, -1, -2))
-    return plan.reshape(scores.shape)
+    return jax.vmap(lambda matrix: solve(matrix, temperature, iterations, symmetric))(flat).reshape(scores.shape)
 
 
 def _fills_a_cache(n: int) -> bool:
     """Whether matrices are better solved one after the other: each is read dozens of times."""
     return jax.default_backend() == "cpu" and n * n >= FILLS_A_CACHE
+
+
+def _in_turn(n: int, function: Callable) -> Callable:
+    """A function of one matrix, which vmap calls for one after the other where each fills a cache."""
+    return sequential_vmap(function) if _fills_a_cache(n) else function
 
 
 def soft_assign(scores: dict[str, jax.Array], **options) -> dict[str, jax.Array]:
@@ -80,8 +81,13 @@ def soft_assign(scores: dict[str, jax.Array], **options) -> dict[str, jax.Array]
     return {g: plans[g] for g in scores}
 
 
+def _by_ott(scores, temperature, iterations, symmetric):
+    plan = _one_by_ott(scores, temperature, iterations)
+    return 0.5 * (plan + _one_by_ott(scores.T, temperature, iterations).T) if symmetric else plan
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _by_ott(scores, temperature, iterations):
+def _one_by_ott(scores, temperature, iterations):
     # loaded here: ott takes seconds to import, and inference does without it
     geometry = load("ott.geometry.geometry")
     linear_problem = load("ott.problems.linear.linear_problem")
@@ -102,7 +108,7 @@ def _by_ott(scores, temperature, iterations):
 
 
 def _by_ott_forward(scores, temperature, iterations):
-    return jax.vjp(lambda *args: _by_ott.__wrapped__(*args, iterations), scores, temperature)
+    return jax.vjp(lambda *args: _one_by_ott.__wrapped__(*args, iterations), scores, temperature)
 
 
 def _by_ott_backward(iterations, pullback, cotangent):
@@ -110,62 +116,115 @@ def _by_ott_backward(iterations, pullback, cotangent):
         return pullback(cotangent)
 
 
-_by_ott.defvjp(_by_ott_forward, _by_ott_backward)
+_one_by_ott.defvjp(_by_ott_forward, _by_ott_backward)
 
 
-def _by_scaling(scores, temperature, iterations):
-    return _scaled(scores / temperature, iterations)
+def _by_scaling(scores, temperature, iterations, symmetric):
+    return _scaled(scores / temperature, iterations, symmetric)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _scaled(logits, iterations):
-    return _scaled_forward(logits, iterations)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _scaled(logits, iterations, symmetric):
+    return _scaled_forward(logits, iterations, symmetric)[0]
 
 
-def _scaled_forward(logits, iterations):
-    # after these two steps rows sum to at least 1/n and columns to one: nothing can overflow or vanish below
-    logits = logits - jax.nn.logsumexp(logits, -1, keepdims=True)
-    sums = jax.nn.logsumexp(logits, -2, keepdims=True)
-    kernel = jnp.exp(logits - sums)
-
-    def iteration(columns, _):
-        rows = 1.0 / (kernel @ columns)
-        # not kernel.T @ rows: CPUs read the kernel as it lies
-        columns = 1.0 / (rows @ kernel)
-        return columns, (rows, columns)
-
-    ones = jnp.ones_like(sums)
-    last, (rows, columns) = jax.lax.scan(iteration, ones[0], length=iterations)
-    rows = jnp.concatenate([ones, rows, 1.0 / (kernel @ last)[None]])
-    columns = jnp.concatenate([jnp.exp(sums), ones, columns])
-    plan = rows[-1][:, None] * kernel * last[None]
-    return plan, (plan, rows / rows[-1:], columns / last[None])
+def _scaled_forward(logits, iterations, symmetric):
+    return _in_turn(len(logits), partial(_iterated, iterations, symmetric))(logits)
 
 
-def _scaled_backward(iterations, residuals, cotangent):
-    """What unrolled iterations give: each adds a product of two vectors, and all of these are added as one product.
-
-    So no iteration keeps or writes a matrix. Rows and columns are the factors of the plan that make its rows, or its
-    columns, sum to one in each iteration.
-    """
-    plan, rows, columns = residuals
-    through = cotangent * plan
-    of_rows = through.sum(1)
-    of_columns = through.sum(0) - of_rows @ plan
-
-    def iteration(of_columns, factors):
-        rows, columns, after = factors
-        right = after * of_columns
-        # in this order: of scores that cannot be balanced the factors grow with every iteration
-        left = -rows * (rows * (plan @ right))
-        return -columns * (left @ plan), (left, right)
-
-    _, (lefts, rights) = jax.lax.scan(iteration, of_columns, (rows[:-1], columns[:-1], columns[1:]), reverse=True)
-    summed = jnp.concatenate([lefts, of_rows[None], rows[:-1]]).T @ jnp.concatenate([columns, rights])
-    return (through - plan * summed,)
+def _scaled_backward(iterations, symmetric, residuals, cotangent):
+    return (_in_turn(len(cotangent), _pulled_back)(residuals, cotangent),)
 
 
 _scaled.defvjp(_scaled_forward, _scaled_backward)
+
+
+def _iterated(iterations, symmetric, logits):
+    """Two chains of factors of one kernel: the first begins and ends with rows, the second, if any, with columns."""
+    logits, first_rows, first_columns = _levelled(logits)
+    # none is zero: of a kernel that cannot be balanced the factors would grow with every iteration
+    kernel = jnp.exp(jnp.maximum(logits, -2 * _far(logits)))
+    begins = [first_columns, 1.0 / (first_rows @ kernel)][: 1 + symmetric]
+
+    def iteration(columns, _):
+        # vector by vector and never kernel.T: CPUs read the kernel as it lies
+        rows = [1.0 / (kernel @ v) for v in columns]
+        columns = [1.0 / (u @ kernel) for u in rows]
+        return columns, (rows, columns)
+
+    columns, (rows, after) = jax.lax.scan(iteration, begins, length=iterations + 1)
+    ends = [1.0 / (kernel @ columns[0]), *(u[-1] for u in rows[1:])]
+    before = [jnp.concatenate([v[None], later[:-1]]) for v, later in zip(begins, after, strict=True)]
+    return kernel * _products(ends, columns), (kernel, first_rows, ends, columns, rows, before, after)
+
+
+def _products(ends: list[jax.Array], columns: list[jax.Array]) -> jax.Array:
+    """What the kernel is multiplied with: the mean over chains."""
+    return jnp.stack(ends, 1) @ jnp.stack(columns) / len(ends)
+
+
+def _levelled(logits: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Logits of which no row and no column lies far below zero as a whole, and the rows and columns to begin with.
+
+    A round takes the mean of what normalises rows, then columns, and of what normalises columns, then rows (by maxima,
+    so that none exceeds zero), and at least halves what is missing. Most logits need none.
+    """
+    far = _far(logits)
+    highest = lambda logits, axis: jnp.max(logits, axis, keepdims=True)
+
+    def lacks(state):
+        logits, _, _ = state
+        return jnp.minimum(jnp.min(highest(logits, -1)), jnp.min(highest(logits, -2))) < -far
+
+    def level(state):
+        logits, rows, columns = state
+        row, column = highest(logits, -1), highest(logits, -2)
+        row, column = 0.5 * (row + highest(logits - column, -1)), 0.5 * (column + highest(logits - row, -2))
+        return logits - row - column, rows + row[:, 0], columns + column[0]
+
+    logits = logits - jnp.max(logits)
+    none = jnp.zeros_like(logits[0])
+    logits, rows, columns = jax.lax.while_loop(lacks, level, (logits, none, none))
+    # those of the logits as they were, where that can be written
+    return logits, *(jnp.exp(jnp.clip(x, -far, far)) for x in (rows, columns))
+
+
+def _far(logits: jax.Array) -> float:
+    """Three factors of so much are a number that can be written."""
+    return math.log(jnp.finfo(logits.dtype).max) / 3
+
+
+def _pulled_back(residuals, cotangent):
+    """What unrolled iterations give: each adds a product of two vectors, and all of these are added as one product.
+
+    So no iteration keeps or writes a matrix.
+    """
+    kernel, first_rows, ends, columns, rows, before, after = residuals
+    through = cotangent * kernel / len(ends)
+    of_rows = [u * (through @ v) for u, v in zip(ends, columns, strict=True)]
+    of_columns = [v * (u @ through) for u, v in zip(ends, columns, strict=True)]
+    # the rows that the first chain ends with; those of the second are of its last iteration
+    last = -ends[0] * of_rows[0]
+    of_columns[0] += columns[0] * (last @ kernel)
+    of_rows[0] = jnp.zeros_like(last)
+
+    def iteration(state, factors):
+        of_rows, of_columns = state
+        rows, before, after = factors
+        rights = [-v * c for v, c in zip(after, of_columns, strict=True)]
+        # in this order: factors can be large
+        lefts = [-u * (c + u * (kernel @ r)) for u, c, r in zip(rows, of_rows, rights, strict=True)]
+        of_columns = [v * (left @ kernel) for v, left in zip(before, lefts, strict=True)]
+        return (jax.tree.map(jnp.zeros_like, of_rows), of_columns), (lefts, rights)
+
+    factors = (rows, before, after)
+    (_, of_columns), (lefts, rights) = jax.lax.scan(iteration, (of_rows, of_columns), factors, reverse=True)
+    # the columns that the second begins with
+    first = [-v[0] * c for v, c in zip(before[1:], of_columns[1:], strict=True)]
+    all_lefts = jnp.stack([last, *[first_rows] * len(first)]), *rows, *lefts
+    all_rights = jnp.stack([columns[0], *first]), *rights, *before
+    summed = jnp.concatenate(all_lefts).T @ jnp.concatenate(all_rights)
+    return through * len(ends) * _products(ends, columns) + kernel * summed
 
 
 SOLVERS = {"ott": _by_ott, "scaling": _by_scaling}

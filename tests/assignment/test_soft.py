@@ -110,9 +110,10 @@ def test_gradients_are_finite(solver, scale, temperature):
         chex.assert_trees_all_close(float(np.sum(grads * direction)), (ends[0] - ends[1]) / 2e-2, rtol=1e-2)
 
 
+@pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize(("temperature", "iterations"), [(3.0, 1), (1.0, 7), (0.1, 20)])
-def test_gradients_are_those_of_unrolled_iterations(temperature, iterations):
-    def unrolled(q):
+def test_gradients_are_those_of_unrolled_iterations(temperature, iterations, symmetric):
+    def one(q):
         def iteration(logits, _):
             logits = logits - jax.nn.logsumexp(logits, -1, keepdims=True)
             return logits - jax.nn.logsumexp(logits, -2, keepdims=True), None
@@ -120,9 +121,11 @@ def test_gradients_are_those_of_unrolled_iterations(temperature, iterations):
         logits, _ = jax.lax.scan(iteration, q / temperature, length=iterations + 1)
         return jnp.exp(logits - jax.nn.logsumexp(logits, -1, keepdims=True))
 
+    unrolled = lambda q: 0.5 * (one(q) + one(q.T).T) if symmetric else one(q)
+    scaled = lambda q: SOLVERS["scaling"](q, temperature, iterations, symmetric)
+
     @jax.jit
     def both(q):
-        scaled = functools.partial(SOLVERS["scaling"], temperature=temperature, iterations=iterations)
         plans, slopes = zip(*(jax.vjp(solve, q) for solve in (scaled, unrolled)), strict=True)
         return plans, [slope(WEIGHTS[0]) for slope in slopes]
 
@@ -131,13 +134,32 @@ def test_gradients_are_those_of_unrolled_iterations(temperature, iterations):
     chex.assert_trees_all_close(*slopes, atol=2e-5)
 
 
+@pytest.mark.parametrize("temperature", [0.03, 0.003, 0.0003])
+def test_many_iterations_at_any_temperature(temperature):
+    # more units than can be told apart: of many, all good partners are those of others too
+    q, weights = 2 * drawn.normal(48, 48, seed=2), drawn.normal(48, 48, seed=3)
+    solved = lambda q, temperature: sinkhorn(q, temperature=temperature, iterations=100, solver="scaling")
+    loss = lambda q, temperature: (jnp.sum(weights * (plan := solved(q, temperature))), plan)
+    (_, plan), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(q, temperature)
+    chex.assert_tree_all_finite(grads)
+    for axis in (0, 1):
+        chex.assert_trees_all_close(plan.sum(axis), np.ones(48, np.float32), atol=0.1)
+    worth = lambda plan: float(np.sum(np.asarray(plan) * q))
+    assert worth(plan) > 0.8 * np.take_along_axis(q, np.asarray(hungarian(q))[:, None], 1).sum()
+
+
 def test_large_matrices_are_solved_as_small_ones_are():
     n = math.isqrt(soft.FILLS_A_CACHE) + 1
     scores = {"h0": drawn.normal(n, n), "h1": drawn.normal(2, n, n, seed=1)}
-    one = functools.partial(SOLVERS["scaling"], temperature=1.0, iterations=3)
+    one = functools.partial(SOLVERS["scaling"], temperature=1.0, iterations=3, symmetric=False)
     expected = jax.jit(lambda q: {"h0": one(q["h0"]), "h1": jax.vmap(one)(q["h1"])})(scores)
-    found = jax.jit(lambda q: soft_assign(q, iterations=3, symmetric=False, solver="scaling"))(scores)
-    chex.assert_trees_all_close(found, expected, rtol=1e-5)
+    solved = lambda q: soft_assign(q, iterations=3, symmetric=False, solver="scaling")
+    chex.assert_trees_all_close(jax.jit(solved)(scores), expected, rtol=1e-5)
+    pairs = jax.tree.map(lambda q: np.stack([q, -q]), scores)
+    mapped = jax.jit(jax.vmap(solved))
+    products = [line for line in mapped.lower(pairs).as_text().splitlines() if "dot_general" in line]
+    assert products and not any(f"2x{n}x{n}" in line for line in products), "pairs are solved one after the other"
+    chex.assert_trees_all_close(jax.tree.map(lambda plan: plan[0], mapped(pairs)), expected, rtol=1e-5)
 
 
 @by_every_solver
