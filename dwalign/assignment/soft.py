@@ -155,12 +155,8 @@ def _iterated(iterations, symmetric, logits):
     columns, (rows, after) = jax.lax.scan(iteration, begins, length=iterations + 1)
     ends = [1.0 / (kernel @ columns[0]), *(u[-1] for u in rows[1:])]
     before = [jnp.concatenate([v[None], later[:-1]]) for v, later in zip(begins, after, strict=True)]
-    return kernel * _products(ends, columns), (kernel, first_rows, ends, columns, rows, before, after)
-
-
-def _products(ends: list[jax.Array], columns: list[jax.Array]) -> jax.Array:
-    """What the kernel is multiplied with: the mean over chains."""
-    return jnp.stack(ends, 1) @ jnp.stack(columns) / len(ends)
+    plan = kernel * (jnp.stack(ends, 1) @ jnp.stack(columns) / len(ends))
+    return plan, (plan, kernel, first_rows, ends, columns, rows, before, after)
 
 
 def _levelled(logits: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -185,12 +181,12 @@ def _levelled(logits: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     logits = logits - jnp.max(logits)
     none = jnp.zeros_like(logits[0])
     logits, rows, columns = jax.lax.while_loop(lacks, level, (logits, none, none))
-    # those of the logits as they were, where that can be written
+    # the ones of the logits as they were, where these can be written
     return logits, *(jnp.exp(jnp.clip(x, -far, far)) for x in (rows, columns))
 
 
 def _far(logits: jax.Array) -> float:
-    """Three factors of so much are a number that can be written."""
+    """The logarithm of a factor of which three, multiplied, are still a number."""
     return math.log(jnp.finfo(logits.dtype).max) / 3
 
 
@@ -199,7 +195,7 @@ def _pulled_back(residuals, cotangent):
 
     So no iteration keeps or writes a matrix.
     """
-    kernel, first_rows, ends, columns, rows, before, after = residuals
+    plan, kernel, first_rows, ends, columns, rows, before, after = residuals
     through = cotangent * kernel / len(ends)
     of_rows = [u * (through @ v) for u, v in zip(ends, columns, strict=True)]
     of_columns = [v * (u @ through) for u, v in zip(ends, columns, strict=True)]
@@ -224,7 +220,7 @@ def _pulled_back(residuals, cotangent):
     all_lefts = jnp.stack([last, *[first_rows] * len(first)]), *rows, *lefts
     all_rights = jnp.stack([columns[0], *first]), *rights, *before
     summed = jnp.concatenate(all_lefts).T @ jnp.concatenate(all_rights)
-    return through * len(ends) * _products(ends, columns) + kernel * summed
+    return cotangent * plan + kernel * summed
 
 
 SOLVERS = {"ott": _by_ott, "scaling": _by_scaling}
