@@ -12,16 +12,15 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import study
 import train_any
-from train_any import BASELINES, UNSEEN, Setting, open_setting
+from train_any import BASELINES, UNSEEN, Setting, on_pairs, open_setting
 
 from dwalign import deepalign, report, zoo
 from dwalign.bounds import Amount, Count, settings
 from dwalign.deepalign import deep_align
-from dwalign.evaluation import Measured, benchmark, fine_tune, mean_barrier
+from dwalign.evaluation import Measured, fine_tune, mean_barrier
 from dwalign.program import take_examples
 from dwalign.symmetry import take_networks
 
@@ -64,7 +63,7 @@ def judge(config: Config, setting: Setting, folder: Path) -> dict[str, Measured]
     """Both aligners, made on the few networks of the setting, on the pairs of `train_any.judge`."""
     network, data = open_setting(config, setting)
     nets = study.make_zoo(study.change(config, {"networks": config.few}), network, data)
-    train, validation, test = study.to_device((data.train, data.validation, data.test))
+    train, validation = study.to_device((data.train, data.validation))
     few = take_examples(train, slice(config.refine_images))
 
     tuned = fine_tune(
@@ -92,20 +91,8 @@ def judge(config: Config, setting: Setting, folder: Path) -> dict[str, Measured]
         resume=config.resume,
     )
     aligners = {"fine-tuned": tuned.aligner, "from nothing": nothing.aligner}
-    others = study.make_test_zoo(config, network, data).test
-    first, second = (index[: config.networks.pairs] for index in zoo.held_out_pairs(2 * config.networks.pairs))
-    return benchmark(
-        network,
-        [dataclasses.replace(deep_align.using(aligner=one), name=name) for name, one in aligners.items()],
-        take_networks(others, first),
-        take_networks(others, second),
-        test,
-        key=jax.random.key(2),
-        data=few,
-        chunk=config.chunk,
-        points=config.points,
-        renew=few.inputs,
-    )
+    methods = [dataclasses.replace(deep_align.using(aligner=one), name=name) for name, one in aligners.items()]
+    return on_pairs(config, network, data, study.make_test_zoo(config, network, data).test, methods)
 
 
 def measured_before(config: Config, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:

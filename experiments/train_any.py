@@ -35,7 +35,15 @@ from dwalign.bounds import Amount, Count, Points, Positive, settings
 from dwalign.deepalign import Aligner, deep_align
 from dwalign.evaluation import Measured, benchmark, mean_barrier
 from dwalign.files import save_params
-from dwalign.matching import activation_matching, activation_matching_correlation, chain, naive, refine, weight_matching
+from dwalign.matching import (
+    Method,
+    activation_matching,
+    activation_matching_correlation,
+    chain,
+    naive,
+    refine,
+    weight_matching,
+)
 from dwalign.networks import cnn, from_module, mixer, mlp, recurrent, resnet, vgg, vit
 from dwalign.processes import over_devices
 from dwalign.program import Data, Network, take_examples
@@ -367,11 +375,9 @@ def judge(config: Config, setting: Setting, found: Found, kinds: Kinds) -> dict[
     """Naive, what needs no training, the aligner on noise and on inputs of the data, and refinement with labels."""
     network, data = open_setting(config, setting)
     nets = study.make_test_zoo(config, network, data)
-    train, test = study.to_device((data.train, data.test))
-    few = take_examples(train, slice(config.refine_images))
+    few = take_examples(study.to_device(data.train), slice(config.refine_images))
     if kinds == "all":
         network = with_all_kinds(network, take_networks(nets.test, 0), few.inputs)
-    first, second = (index[: config.networks.pairs] for index in zoo.held_out_pairs(2 * config.networks.pairs))
 
     def named(name, config, variables, inputs=None):
         own = Aligner(deepalign.make_model(network, config, inputs), variables)
@@ -381,11 +387,22 @@ def judge(config: Config, setting: Setting, found: Found, kinds: Kinds) -> dict[
     sees = named("any on inputs", config.aligner, found.sees, few.inputs)
     labelled = refine.using(steps=config.aligner.descent, images=config.aligner.images)
     starts = (activation_matching_correlation, sees) if kinds == "permutation" else ()
+    methods = [naive, *BASELINES, blind, sees, *(chain(start, labelled) for start in starts)]
+    return on_pairs(config, network, data, nets.test, methods)
+
+
+def on_pairs(
+    config: Config, network: Network, data: zoo.Dataset, networks: PyTree, methods: Sequence[Method]
+) -> dict[str, Measured]:
+    """The methods on pairs of networks that nothing else saw, by test images."""
+    train, test = study.to_device((data.train, data.test))
+    few = take_examples(train, slice(config.refine_images))
+    first, second = (index[: config.networks.pairs] for index in zoo.held_out_pairs(2 * config.networks.pairs))
     return benchmark(
         network,
-        [naive, *BASELINES, blind, sees, *(chain(start, labelled) for start in starts)],
-        take_networks(nets.test, first),
-        take_networks(nets.test, second),
+        methods,
+        take_networks(networks, first),
+        take_networks(networks, second),
         test,
         key=jax.random.key(2),
         data=few,
