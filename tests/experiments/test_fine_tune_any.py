@@ -5,7 +5,6 @@ import json
 
 import fine_tune_any
 import pytest
-import train_any
 
 from dwalign import report
 
@@ -14,26 +13,12 @@ def config(folder, *args):
     return fine_tune_any.read_config(["--out", str(folder), "--unseen", "mixer", *args])
 
 
-@pytest.fixture
-def before(tmp_path):
-    """A folder of runs in which train_any.py judged the mixer."""
-    settings = dataclasses.asdict(train_any.Config())
-    point = {"mixer": {"mean": 1.0, "ci95": [0.9, 1.1]}}
-    panels = {"barrier": dict.fromkeys((*fine_tune_any.BESIDE, "naive"), point)}
-    (tmp_path / "any").mkdir()
-    report.write_json(
-        tmp_path / "any" / "results.json",
-        json.loads(json.dumps({"config": settings, "settings": ["mixer"], "panels": panels})),
-    )
-    return tmp_path
-
-
 def told(config):
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
-def test_methods_that_saw_no_network_of_the_setting(before):
-    asked = config(before)
+def test_methods_that_saw_no_network_of_the_setting(judged_before):
+    asked = config(judged_before)
     found = fine_tune_any.measured_before(asked, told(asked))
     assert list(found) == [
         "weight matching",
@@ -51,8 +36,8 @@ def test_methods_that_saw_no_network_of_the_setting(before):
         (["--unseen", "GRU"], r"must hold \['GRU'\]"),
     ],
 )
-def test_other_pairs_are_refused(before, args, words):
-    asked = config(before, *args)
+def test_other_pairs_are_refused(judged_before, args, words):
+    asked = config(judged_before, *args)
     with pytest.raises(report.RunError, match=words):
         fine_tune_any.measured_before(asked, told(asked))
 
