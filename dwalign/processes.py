@@ -1,5 +1,6 @@
 """The processes of `jax.distributed`, of which most programs have one, and their devices."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -27,3 +28,20 @@ def own(tree: Any) -> Any:
 def over_devices() -> NamedSharding:
     """The division of pairs, or of networks, over the devices of this process alone."""
     return NamedSharding(Mesh(np.array(jax.local_devices()), ("pairs",)), PartitionSpec("pairs"))
+
+
+def apart(one: Callable, shared: int, over: NamedSharding) -> Callable:
+    """`one` of many pairs, divided like this over devices: each has pairs of its own, and waits for no other.
+
+    Args:
+      one: of one pair; its first `shared` arguments are the same for all of them.
+    """
+
+    def run(*args):
+        own = len(args) - shared
+        each = jax.vmap(one, (None,) * shared + (0,) * own)
+        # left to XLA, what is done for one pair after the other would gather the pairs of all devices on each
+        divided = (PartitionSpec(),) * shared + (over.spec,) * own
+        return jax.shard_map(each, mesh=over.mesh, in_specs=divided, out_specs=over.spec, check_vma=False)(*args)
+
+    return run

@@ -17,6 +17,7 @@ from dwalign.matching.gauged import is_matched
 from dwalign.matching.latents import harden, relaxed, soften, standardised
 from dwalign.matching.objective import loss_of
 from dwalign.matching.refine import SPREAD, refine_scores
+from dwalign.processes import apart
 from dwalign.program import CLASSIFICATION, Data, Network, Task
 from dwalign.symmetry import (
     SpecError,
@@ -191,7 +192,7 @@ def make_step(
         )
         batch = take_networks(data, index) if views is None else None
 
-        def one(a, b, key, perms, signal):
+        def one(variables, batch, data, a, b, key, perms, signal):
             on = batch if signal is None else jax.tree.map(lambda leaf: leaf[signal, index], data)
             return pair_losses(
                 model,
@@ -205,14 +206,16 @@ def make_step(
                 perms=perms,
             )
 
-        args = (
+        values = apart(one, 3, divided)(
+            variables,
+            batch,
+            data,
             take_networks(networks, first),
             take_networks(networks, second),
             jax.random.split(pair_key, optimisation.batch_size),
             perms,
             None if views is None else first // views,
-        )
-        values = jax.vmap(one)(*jax.lax.with_sharding_constraint(args, divided)).mean(0)
+        ).mean(0)
         return factors @ values, values
 
     def step(state, networks, data, targets):

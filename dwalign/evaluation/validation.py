@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from dwalign.bounds import Count, bounded
 from dwalign.evaluation.interpolation import curve
 from dwalign.matching import Method
-from dwalign.processes import over_devices
+from dwalign.processes import apart, over_devices
 from dwalign.program import CLASSIFICATION, Data, Network, Task
 from dwalign.symmetry import count_networks, permute, take_networks
 
@@ -79,9 +79,4 @@ def _judge(network, task, method, pairs, shared, renew):
         moved = permute(network.spec, b, method(network, a, b).perms)
         return curve(network, a, moved, shared if own is None else own, points=3, task=task, renew=renew).barrier
 
-    # every device has pairs of its own: none waits for what another computes
-    each = jax.vmap(one, in_axes=(None, None, None, 0, 0, 0))
-    apart = jax.shard_map(
-        each, mesh=over.mesh, in_specs=(*[PartitionSpec()] * 3, *[over.spec] * 3), out_specs=over.spec, check_vma=False
-    )
-    return apart(method, shared, renew, *pairs)
+    return apart(one, 3, over)(method, shared, renew, *pairs)
