@@ -51,7 +51,10 @@ class Layout(NamedTuple):
 def open(path: Path) -> Weights:
     """A file, a folder that holds one index or one file, or an index."""
     if path.is_dir():
-        found = sorted(path.glob(f"*{INDEX}")) or sorted(path.glob("*.safetensors"))
+        indices = sorted(path.glob(f"*{INDEX}"))
+        # save_pretrained leaves an index beside the whole file of another network, or a file beside another's index
+        whole = [file for index in indices if (file := path / index.name.removesuffix(".index.json")).exists()]
+        found = indices + whole or sorted(path.glob("*.safetensors"))
         if len(found) != 1:
             raise FileError(
                 f"{path} must hold one index or one file, found {few([f.name for f in found])}; name one of them"

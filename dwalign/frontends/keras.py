@@ -2,6 +2,7 @@
 
 import contextlib
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from dwalign.files import open_weights
 from dwalign.frontends.models import Opened, check_shapes
 
 PyTree = Any
+BASE = 16  # all whole numbers below are in every type of Keras
 
 
 def open_model(model: Any, *inputs: PyTree, params: PyTree, key: Any, call: dict[str, Any]) -> Opened:
@@ -52,23 +54,31 @@ def into_model(model: Any, params: PyTree) -> Any:
 def names_in_files(model: Any) -> dict[str, str]:
     """Where Keras puts each variable in a file of weights, `{path: layers/dense/vars/0}`; no rule is documented.
 
-    The model saves its variables filled with numbers of their own. Some are in no file, such as the seeds of dropout.
+    The model saves its variables filled with numbers of their own, digit by digit: a variable of bfloat16 or int8 holds
+    few. Some are in no file, such as the seeds of dropout.
 
     Raises:
       ValueError: a weight is not found again.
     """
     named = _named(model, _variables(model)[0]) | _named(model, _variables(model)[1])
     own = [np.array(variable.value) for variable in named.values()]
+    numbers: Counter[str] = Counter()
+    digit = 1
     try:
-        for number, variable in enumerate(named.values()):
-            variable.assign(np.full(variable.shape, number))
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "numbers.weights.h5"
-            model.save_weights(file)
-            found = {int(np.ravel(array)[0]): name for name, array in open_weights(file).items() if array.size}
+        while digit <= len(named):
+            for number, variable in enumerate(named.values()):
+                variable.assign(np.full(variable.shape, number // digit % BASE))
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder) / "numbers.weights.h5"
+                model.save_weights(file)
+                for name, array in open_weights(file).items():
+                    if array.size:
+                        numbers[name] += digit * int(np.ravel(array)[0])
+            digit *= BASE
     finally:
         for value, variable in zip(own, named.values(), strict=True):
             variable.assign(value)
+    found = {number: name for name, number in numbers.items()}
     if missing := [path for number, path in enumerate(named) if number not in found and named[path].trainable]:
         raise ValueError(f"Keras must save each weight of the model, but of {missing[:3]} nothing is found in a file")
     return {path: found[number] for number, path in enumerate(named) if number in found}

@@ -17,7 +17,8 @@ def open_model(model: nnx.Module, *inputs: PyTree, params: PyTree, key: Any, cal
     model = nnx.clone(model)
     model.eval()
     graph, state, keys = nnx.split(model, KEPT, ...)
-    params = nnx.to_pure_dict(state) if params is None else params
+    own = nnx.to_pure_dict(state)
+    params = own if params is None else _placed(own, params)
 
     def merged(params):
         # a counter of keys must be made where it is counted up, and statistics are written into: not into NumPy's
@@ -41,13 +42,24 @@ def into_model(model: nnx.Module, params: PyTree) -> nnx.Module:
     """The model itself, its state replaced; keys and counters stay."""
     state = nnx.state(model, KEPT)
     own = nnx.to_pure_dict(state)
-    if jax.tree.structure(own) != jax.tree.structure(params):
-        raise ValueError("params must be the pure dictionary of this module's state, as from_model returns it")
+    params = _placed(own, params)
     # nnx takes arrays of any shape
     check_shapes(*map(_by_path, (own, params)))
     nnx.replace_by_pure_dict(state, params)
     nnx.update(model, state)
     return model
+
+
+def _placed(own: PyTree, params: PyTree) -> PyTree:
+    """Params in the structure of the module's own, by name: `nnx.merge` goes by place alone.
+
+    Files make texts of the numbers of layers, of which "10" comes before "2".
+    """
+    arrays = _by_path(nnx.to_pure_dict(params) if isinstance(params, nnx.State) else params)
+    names = _by_path(own)
+    if names.keys() != arrays.keys():
+        raise ValueError(f"params must hold the arrays {sorted(names)} of this module, found {sorted(arrays)}")
+    return jax.tree.unflatten(jax.tree.structure(own), [arrays[name] for name in names])
 
 
 def _by_path(params: PyTree) -> dict[str, Any]:

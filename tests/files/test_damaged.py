@@ -203,6 +203,11 @@ def test_shards(tmp_path):
     index.write_text("{}")
     refused(index, "the index of a sharded safetensors file", "weight_map")
     index.write_text(json.dumps(good))
+    whole = folder / "model.safetensors"
+    whole.write_bytes(first.read_bytes())
+    refused(folder, "must hold one index or one file, found model.safetensors.index.json, model.safetensors; name one")
+    assert set(open_weights(whole)) == {"b", "d"} and set(open_weights(index)) == set("abcd")
+    whole.unlink()
     first.rename(tmp_path / "elsewhere")
     with pytest.raises(FileError, match=r"model-00001-of-00002\.safetensors is missing, .* puts b, d there"):
         open_weights(folder)

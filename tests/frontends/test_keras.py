@@ -74,6 +74,24 @@ def test_norms_of_keras_fold_and_the_stream_turns():
         np.testing.assert_allclose(jax.jit(apply)(weights, x), expected, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.filterwarnings("ignore:Layer InputLayer does not have a `quantize` method")
+def test_variables_of_short_types_are_found_in_files(tmp_path):
+    """bfloat16 holds no 257, int8 no 128."""
+    few = [keras.layers.Dense(2, dtype="bfloat16") for _ in range(130)]
+    quantised = keras.Sequential([keras.Input((2,)), *[keras.layers.Dense(2) for _ in range(50)]])
+    quantised.quantize("int8")
+    for model in (keras.Sequential([keras.Input((2,)), *few]), quantised):
+        for k, variable in enumerate(model.variables):
+            variable.assign(drawn.normal(*variable.shape, seed=k) * 100)
+        before = {variable.path: np.array(variable.value) for variable in model.variables}
+        names = dwalign.frontends.names_in_files(model)
+        model.save_weights(tmp_path / "w.weights.h5")
+        opened = dwalign.files.open_weights(tmp_path / "w.weights.h5")
+        assert names.keys() == before.keys() and set(names.values()) == set(opened)
+        for path, name in names.items():
+            np.testing.assert_array_equal(np.asarray(opened[name]), before[path])
+
+
 @pytest.mark.parametrize("ending", [".weights.h5", ".keras"])
 def test_the_command_line_aligns_files_of_keras(ending, tmp_path, monkeypatch):
     from dwalign.cli import main

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 from flax import nnx
 
 import dwalign
@@ -71,6 +72,31 @@ def test_params_are_the_values_of_when_they_were_taken():
     placed = dwalign.into_model(nnx.clone(model), before)
     for module, held in ((model, doubled), (placed, before)):
         jax.tree.map(np.testing.assert_array_equal, dwalign.from_model(module, X)[1], held)
+
+
+class Deep(nnx.Module):
+    def __init__(self, seed):
+        rngs = nnx.Rngs(seed)
+        self.layers = nnx.List([nnx.Linear(5, 5, rngs=rngs) for _ in range(11)])
+
+    def __call__(self, x):
+        for layer in self.layers:
+            x = nnx.tanh(layer(x))
+        return x
+
+
+def test_states_are_taken_by_name():
+    """`nnx.merge` puts arrays in by their order, which the texts that files make of numbers change."""
+    model = Deep(0)
+    layers = nnx.to_pure_dict(nnx.state(model))["layers"]
+    saved = {"layers": {str(number): layers[number] for number in layers}}
+    for params in (saved, nnx.state(model)):
+        net, placed = dwalign.from_model(Deep(1), X, params=params)
+        np.testing.assert_allclose(jax.jit(net.apply)(placed, X), model(X), atol=1e-6)
+        np.testing.assert_allclose(dwalign.into_model(Deep(1), params)(X), model(X), atol=1e-6)
+    for wrong in ({"layers": layers, "more": X}, {"layers": {**saved["layers"], "10": {"kernel": X, "b": X}}}):
+        with pytest.raises(ValueError, match=r"params must hold the arrays \['layers.0.bias', .* of this module"):
+            dwalign.from_model(model, X, params=wrong)
 
 
 def test_arrays_of_other_shapes_are_refused():

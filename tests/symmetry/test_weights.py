@@ -129,11 +129,14 @@ def test_interpolation_under_transformations():
         interpolate(SPEC, a, b, np.ones(3))
 
 
-def test_sums_of_narrow_numbers_on_the_host_are_wide():
-    """NumPy's own stop at 256 ones of bfloat16."""
+def test_sums_of_narrow_numbers_are_wide():
+    """NumPy's own stop at 256 ones of bfloat16; norms of float16 are infinite above 256, on devices too."""
     spec, ones = PermutationSpec({"w": Axes("h")}, {"h": 1000}), {"w": np.ones(1000, jnp.bfloat16)}
     np.testing.assert_allclose(distance(spec, ones, {"w": np.zeros_like(ones["w"])}), np.sqrt(1000), rtol=1e-6)
     assert equal(mean(spec, [ones] * 600), ones)
+    for xp in (np, jnp):
+        large = {"w": xp.full(1000, 20, xp.float16)}
+        np.testing.assert_allclose(distance(spec, large, {"w": 0 * large["w"]}), 20 * np.sqrt(1000), rtol=1e-6)
 
 
 def test_masks_of_minus_infinity_stay():
