@@ -20,8 +20,8 @@ from dwalign.cli.subject import Subject, choose_method, of_kinds, open_subject
 
 PyTree = Any
 STALE = (
-    "batch statistics are the average of those of the networks, not those of the weights they lie beside now; --data with "
-    "training inputs computes them anew"
+    "batch statistics are the average of those of the networks, not those of the weights that they lie beside; --data "
+    "with training inputs computes them anew"
 )
 
 
@@ -109,8 +109,8 @@ def main(asked: Options) -> None:
 def _merge(
     asked: Options, subject: Subject, params: tuple[PyTree, ...], method: Any, layers: Mapping[str, float]
 ) -> Any:
-    network, common = subject.network, {"data": subject.data, "task": subject.task, "key": subject.key}
-    renew = _kept if _stale(subject) else None
+    network, data, renew = subject.network, subject.data, _kept if _stale(subject) else None
+    common = {"data": data, "task": subject.task, "key": subject.key}
     if len(params) == 2:
         shares = asked.weights or (1.0, 1.0)
         perms = dwalign.align(network, *params, method, **common, certified=subject.certified(asked)).perms

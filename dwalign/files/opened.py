@@ -37,8 +37,8 @@ def open_weights(path: str | Path) -> Weights:
     """Open a file or folder of weights; tensors are read when NumPy asks for them.
 
     Args:
-      path: safetensors (a file, a folder of one or of shards, or their index), `.npz`, Flax's `.msgpack`, a folder of Orbax, Keras's
-        `.weights.h5` or `.keras`, torch's `.pt`, `.pth`, `.bin`, `.ckpt`. Nothing in it is executed.
+      path: safetensors (a file, a folder of one or of shards, or their index), `.npz`, Flax's `.msgpack`, a folder of
+        Orbax, Keras's `.weights.h5` or `.keras`, torch's `.pt`, `.pth`, `.bin`, `.ckpt`. Nothing in it is executed.
 
     Returns:
       a mapping of names to tensors with `shape` and `dtype`, in the order of the file.

@@ -179,7 +179,7 @@ def test_statistics_that_were_not_renewed_are_said(tmp_path, monkeypatch, capsys
     norm = "nn.BatchNorm(use_running_average=True), nn.relu"
     (tmp_path / "normed.py").write_text(SOURCE.replace("nn.relu", norm))
     model, inputs = dwalign.frontends.find_model("normed.py:make")
-    net, params = dwalign.from_model(model, *inputs, key=jax.random.key(0))
+    net, _ = dwalign.from_model(model, *inputs, key=jax.random.key(0))
     for k in range(2):
         dwalign.files.write_weights(tmp_path / f"{k}.npz", dwalign.files.unbind(drawn.weights(net.params, k)))
     np.savez(tmp_path / "data.npz", inputs=drawn.normal(8, 4))
