@@ -28,6 +28,7 @@ from dwalign.files.zips import Member, members, seal
 
 # what scripts call the state dict inside of what they save; the first two are never part of one
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "params")
+SAFE = [argparse.Namespace]  # the options of a script: plain values
 Place = tuple[Any, ...]
 
 
@@ -47,7 +48,7 @@ def open(path: Path) -> Weights:
             parts = members(path) if mapped else {}
             for part in (part for name, part in parts.items() if "/data/" not in name):
                 _checked(path, np.fromfile(path, np.uint8, part.size, offset=part.begin), part)
-            with torch.serialization.safe_globals([argparse.Namespace]):  # options of a script, plain values
+            with torch.serialization.safe_globals(SAFE):
                 content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         except Exception as error:
             if type(error).__name__ != "UnpicklingError":
@@ -103,9 +104,9 @@ def write(file: Path, writing: Writing) -> None:
         if hasattr(os, "posix_fallocate"):  # a full disk says so here, not by a signal when memory is written
             with file.open("r+b") as handle:
                 os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
-        with torch.serialization.set_default_mmap_options(mmap.MAP_SHARED):
-            with torch.serialization.safe_globals([argparse.Namespace]):
-                target = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        loading = torch.serialization
+        with loading.set_default_mmap_options(mmap.MAP_SHARED), loading.safe_globals(SAFE):
+            target = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except RuntimeError as error:
         raise FileError(f"{writing.path} could not be written by torch ({said(error)}); free space") from error
     old, new = dict(_tensors(content)), dict(_tensors(target))
