@@ -74,10 +74,10 @@ def benchmark(
     Raises:
       ValueError: `chunk` does not divide p, or `per_pair` and `test` does not hold p data sets.
     """
-    pairs = jax.tree.leaves(a)[0].shape[0]
+    methods, pairs = [find_method(one) for one in methods], jax.tree.leaves(a)[0].shape[0]
     if pairs % chunk:
         raise ValueError(f"benchmark: chunk must divide the number of pairs, got {chunk} and {pairs} pairs")
-    keys, methods = jax.random.split(key, pairs), [find_method(one) for one in methods]
+    keys = jax.random.split(key, pairs)
     own = {"data": Data(*test)} if per_pair else {}
     if counts := {jnp.shape(leaf)[0] for leaf in jax.tree.leaves(own)} - {pairs}:
         raise ValueError(f"benchmark: test must hold a data set for each of the {pairs} pairs, found {min(counts)}")
