@@ -282,8 +282,9 @@ INPUTS = {
     "a loss": (lambda: evaluation.assess(NET, A, DATA, task=Task("mse")), r"Task\(loss, hits\) of two functions"),
     "pairs in chunks": (lambda: compared(chunk=3), "chunk must divide the number of pairs, got 3 and 2 pairs"),
     "pairs in no chunks": (lambda: compared(chunk=0), rf"benchmark: chunk {WHOLE} 1; got 0"),
-    "a named method": (lambda: compared(methods=["naive"]), "methods must be .*got .*'naive'"),
-    "a named method, planted": (lambda: planted(method="naive"), "method must be a Method.*got .*'naive'"),
+    "a method of another name": (lambda: compared(methods=["naiv"], chunk=2), "did you mean 'naive'"),
+    "a number for a method": (lambda: compared(methods=[3]), "must be a method or its name.*got int"),
+    "a number for a method, planted": (lambda: planted(method=3), "must be a method or its name.*got int"),
     "planted noise": (lambda: planted(noise=-1.0), "noise must be a finite number of at least 0; got -1.0"),
     "a level": (lambda: evaluation.interval([1.0, 2.0], level=1.0), "level must be .*between 0 and 1.*; got 1.0"),
     "resamples": (lambda: evaluation.interval([1.0, 2.0], resamples=0), rf"resamples {WHOLE} 1; got 0"),
@@ -319,10 +320,7 @@ INPUTS = {
         lambda: unborn(dwalign.network(NET.apply, A, X)),
         "how parameters are initialised is not known",
     ),
-    "distances": (
-        lambda: evaluation.aligned_distances(SPEC, ZOO, "naive", key=KEY),
-        "method must be a Method.*got .*'naive'",
-    ),
+    "distances": (lambda: evaluation.aligned_distances(SPEC, ZOO, 3, key=KEY), "must be a method or its name.*got int"),
 }
 
 

@@ -26,6 +26,7 @@ LAYERS = (
     "bounds",
     "processes",
     "memory",
+    "shown",
     "extras",
     "lazy",
 )

@@ -53,7 +53,7 @@ def main(asked: Options) -> None:
         subject.write(asked.output, aligned, like=1, overwrite=asked.overwrite)
     before, after = (float(dwalign.distance(network.spec, a, one)) for one in (b, aligned))
     found |= {"output": str(asked.output), "distance": {"before": before, "after": after}}
-    recipe = write_recipe("align", asked, asked.files, found)
+    recipe = write_recipe("align", asked, (*asked.files, *filter(None, (asked.data,))), found)
     text = (
         f"distance of the two {before:.4g}, after alignment {after:.4g}\n{asked.output}, "
         f"{size(weight_of(asked.output))}; {recipe.name} makes it again"

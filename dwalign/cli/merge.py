@@ -19,6 +19,10 @@ from dwalign.cli.report import check_page, write_page
 from dwalign.cli.subject import Subject, choose_method, of_kinds, open_subject
 
 PyTree = Any
+STALE = (
+    "batch statistics are the average of those of the networks, not those of the weights that they lie beside; --data "
+    "with training inputs computes them anew"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +35,7 @@ class Options(options.Matched):
     """
 
     files: options.Files
-    """weights of the networks: safetensors (one file, or a folder with shards), .npz, .msgpack, an Orbax folder,
+    """weights of the networks: safetensors (a file, or a folder of one or of shards), .npz, .msgpack, an Orbax folder,
     .weights.h5, .keras, .pt"""
     output: options.Output
     """where the merged weights go"""
@@ -85,29 +89,35 @@ def main(asked: Options) -> None:
         merged = _merge(asked, subject, params, method, layers)
     with stage(f"writing {asked.output}"):
         subject.write(asked.output, merged.params, like=0, overwrite=asked.overwrite)
+    found["stale"] = _stale(subject)
     judged = _judge(subject, params, merged.params, test or subject.data)
     found |= {"output": str(asked.output), "judged": {name: one._asdict() for name, one in judged.items()}}
     if asked.report is not None:
         found |= between(subject, params, merged.perms, test or subject.data)
-    recipe = write_recipe("merge", asked, asked.files, found)
+    recipe = write_recipe("merge", asked, (*asked.files, *filter(None, (asked.data, asked.test))), found)
     card = write_card(asked.output, asked.output.name, _card(asked, found, method, judged))
     if asked.report is not None:
         write_page(asked.report, read_recipe(recipe))
     text = [f"{asked.output}, {size(weight_of(asked.output))}; {recipe.name} makes it again, {card.name} describes it"]
     if not found["certified"]:
         text.append(f"unchecked: {UNCHECKED}")
+    if found["stale"]:
+        text.append(f"stale: {STALE}")
     answer(found, "\n".join([judged_table(judged)] * bool(judged) + text), as_json=asked.json)
 
 
 def _merge(
     asked: Options, subject: Subject, params: tuple[PyTree, ...], method: Any, layers: Mapping[str, float]
 ) -> Any:
-    network, common = subject.network, {"data": subject.data, "task": subject.task, "key": subject.key}
+    network, data, renew = subject.network, subject.data, _kept if _stale(subject) else None
+    common = {"data": data, "task": subject.task, "key": subject.key}
     if len(params) == 2:
         shares = asked.weights or (1.0, 1.0)
         perms = dwalign.align(network, *params, method, **common, certified=subject.certified(asked)).perms
         weight = {"*": shares[1] / sum(shares), **layers}
-        merged = dwalign.average(network, *params, perms, weight=weight, keep=asked.keep, data=subject.data)
+        merged = dwalign.average(
+            network, *params, perms, weight=weight, keep=asked.keep, data=subject.data, renew=renew
+        )
         return dwalign.merging.Merged(merged, (dwalign.identity(network.spec), perms))
     if subject.certified(asked):
         dwalign.certify(network.spec, network.apply, params[0], network.example)
@@ -115,7 +125,19 @@ def _merge(
     if how == "auto":
         how = "universe" if method.needs in ("nothing", "weights") else "merge_many"
     weights = asked.weights or None
-    return dwalign.merging.merge_many(network, params, method, how=how, weights=weights, keep=asked.keep, **common)
+    return dwalign.merging.merge_many(
+        network, params, method, how=how, weights=weights, keep=asked.keep, renew=renew, **common
+    )
+
+
+def _stale(subject: Subject) -> bool:
+    """Whether batch statistics of the result are left as they were averaged, for want of inputs."""
+    return subject.network.train is not None and subject.data is None
+
+
+def _kept(params: PyTree) -> PyTree:
+    """Nothing is renewed, of which the command says more than the warning of a library could."""
+    return params
 
 
 def _shares(asked: Options) -> dict[str, float]:
@@ -168,5 +190,6 @@ def _card(asked: Options, found: Mapping[str, Any], method: Any, judged: Mapping
     where = (
         f"Judged on {(asked.test or asked.data)}{'' if asked.test else ', which it was matched on'}." if judged else ""
     )
-    unchecked = [] if found["certified"] else [f"Unchecked: {UNCHECKED}."]
-    return [about, *([rows, where] if judged else []), *unchecked, f"Made by dwalign {dwalign.__version__}."]
+    doubts = [] if found["certified"] else [f"Unchecked: {UNCHECKED}."]
+    doubts += [f"Stale: {STALE}."] if found["stale"] else []
+    return [about, *([rows, where] if judged else []), *doubts, f"Made by dwalign {dwalign.__version__}."]

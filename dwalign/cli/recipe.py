@@ -52,7 +52,7 @@ def write_recipe(command: str, options: Any, files: Sequence[Path], found: Mappi
         "dwalign": dwalign.__version__,
         "command": command,
         "options": asked,
-        "read": {str(file): digest for file in files if (digest := sha256(file))},
+        "read": {str(part): sha256(part) for file in files for part in _parts(file)},
         "found": dict(found),
     }
     recipe = beside(options.output, "recipe.yaml")
@@ -89,10 +89,13 @@ def write_card(output: Path, title: str, paragraphs: Sequence[str]) -> Path:
     return card
 
 
-def sha256(file: Path) -> str | None:
-    """Of a file, read in parts; None for a folder."""
-    if not file.is_file():
-        return None
+def _parts(file: Path) -> list[Path]:
+    """The files of weights in a folder, or the one file; what Orbax keeps in folders has checksums of its own."""
+    return sorted(file.glob("*.safetensors")) if file.is_dir() else [file]
+
+
+def sha256(file: Path) -> str:
+    """Of a file, read a piece at a time."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -38,7 +38,7 @@ def main(asked: Options) -> None:
             f"{asked.recipe}: command must be one of {list(COMMANDS)}, found {recipe['command']!r}"
         )
     for file, digest in dict(recipe.get("read") or {}).items():
-        if Path(file).exists() and sha256(Path(file)) != digest:
+        if Path(file).is_file() and sha256(Path(file)) != digest:
             raise dwalign.files.FileError(f"{file} must be the file that {asked.recipe} was made from, but has changed")
     command = importlib.import_module(f"dwalign.cli.{recipe['command']}")
     changed = {"overwrite": asked.overwrite, "json": asked.json, "dry_run": asked.dry_run} | (

@@ -32,7 +32,7 @@ class Subject(NamedTuple):
     data: what is matched on, or None.
     task: what the networks are for, told by the labels.
     key: of all that is drawn at random.
-    spelled: names in files of Keras, by those of the network.
+    spelled: names in files of the model's package, by those of the network, where they are others.
     """
 
     network: Any
@@ -98,8 +98,8 @@ class Subject(NamedTuple):
         files = [one.path for one in self.weights]
         tensors = dwalign.files.unbind(params)
         source = self.weights[like]
-        if source.format == "keras":
-            tensors = {there: tensors[name] for name, there in self.spelled.items()}
+        if _spells(source, self.spelled):
+            tensors = {there: tensors[name] for name, there in self.spelled.items() if name in tensors}
         dwalign.files.write_weights(output, tensors, like=source, overwrite=overwrite, inputs=files)
         if output.is_dir() and source.path.is_dir() and source.format == "safetensors":
             # config.json, the tokenizer and the like, without which nobody can load it
@@ -130,6 +130,7 @@ def open_subject(
         model, example = dwalign.frontends.find_model(asked.network)
         with _naming(f"--network {asked.network} must name a model that is known here"):
             dwalign.frontends.check_model(model)
+        example = example or dwalign.frontends.example_inputs(model)
         if data is not None:
             few = dwalign.program.take_examples(data.inputs, slice(2))
             example = few if isinstance(few, tuple) else (few,)
@@ -144,7 +145,8 @@ def open_subject(
             network, own = dwalign.from_model(model, *example, params=shapes, key=jax.random.key(asked.seed))
     task = task_of(data) if data else dwalign.CLASSIFICATION
     try:
-        spelled = dwalign.frontends.names_in_files(model) if any(one.format == "keras" for one in weights) else {}
+        known = set(dwalign.files.names(network.params))
+        spelled = dwalign.frontends.names_in_files(model) if any(set(one) - known for one in weights) else {}
         params = tuple(dwalign.files.bind(_respelled(one, spelled, own), network.params) for one in weights)
     except dwalign.files.FileError as error:
         if asked.data is None or data is None:
@@ -183,12 +185,19 @@ def of_kinds(subject: Subject, kinds: str) -> Subject:
 
 
 def _respelled(weights: Any, spelled: Mapping[str, str], own: Any) -> Any:
-    """A file of Keras with the names of the network; what Keras keeps in no file is that of the model."""
-    if weights.format != "keras":
+    """A file with the names of the network; what the package keeps in no file, as Keras does seeds, is the model's."""
+    if not _spells(weights, spelled):
         return weights
     names = {there: name for name, there in spelled.items()}
     kept = {name: np.asarray(leaf) for name, leaf in dwalign.files.unbind(own).items() if name not in spelled}
-    return dataclasses.replace(weights, arrays={names.get(name, name): one for name, one in weights.items()} | kept)
+    respelled = lambda pairs: {names.get(name, name): value for name, value in pairs}
+    ties = respelled((name, names.get(other, other)) for name, other in weights.ties.items())
+    return dataclasses.replace(weights, arrays=respelled(weights.items()) | kept, ties=ties)
+
+
+def _spells(weights: Any, spelled: Mapping[str, str]) -> bool:
+    """Whether a file has names of the package's own."""
+    return any(there in weights and there not in spelled for there in spelled.values())
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Annotated, Any
 
 import jax
+import numpy as np
 
 from dwalign.bounds import Law
 from dwalign.deepalign.model import DeepAlign
@@ -15,12 +16,17 @@ PyTree = Any
 
 
 @jax.tree_util.register_pytree_node_class
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Aligner:
     """A Deep-Align model and its variables, which are arguments of the programs that use it."""
 
     model: DeepAlign
     variables: PyTree
+
+    def __repr__(self):
+        groups = ", ".join(f"{group} {size}" for group, size in self.model.spec.sizes.items())
+        numbers = sum(np.size(leaf) for leaf in jax.tree.leaves(self.variables))
+        return f"Aligner({type(self.model.encoder).__name__} for {groups}; {numbers:,} numbers)"
 
     def scores(self, a: PyTree, b: PyTree) -> dict[str, jax.Array]:
         """The scores of every pairing of units, `[*batch, n, n]` for each group."""

@@ -47,6 +47,7 @@ class Checkpoints:
                 enable_async_checkpointing=False,
                 create=False,
                 read_only=not writable,
+                save_interval_steps=int(writable),  # Orbax warns of what it would set by itself
                 multiprocessing_options=alone,
             )
             with unlogged():

@@ -12,7 +12,7 @@ import numpy as np
 from dwalign.bounds import Count, Points, bounded
 from dwalign.evaluation.interpolation import Curve, curve
 from dwalign.extras import progress
-from dwalign.matching import Method
+from dwalign.matching import Method, find_method
 from dwalign.matching.gauged import is_matched
 from dwalign.program import CLASSIFICATION, Data, Network, Task
 from dwalign.symmetry import Alignment, permute
@@ -40,7 +40,7 @@ class Measured(NamedTuple):
 @bounded
 def benchmark(
     network: Network,
-    methods: Sequence[Method],
+    methods: Sequence[str | Method],
     a: PyTree,
     b: PyTree,
     test: Data,
@@ -57,7 +57,7 @@ def benchmark(
 
     Args:
       network: what is aligned.
-      methods: evaluation never asks which one it got.
+      methods: or their names; evaluation never asks which one it got.
       a, b: stacked pairs, leaves `[p, ...]`.
       test: the full test set, inputs `[m, ...]` and labels `[m, ...]`.
       key: for methods that draw at random; each pair has its own.
@@ -74,7 +74,7 @@ def benchmark(
     Raises:
       ValueError: `chunk` does not divide p, or `per_pair` and `test` does not hold p data sets.
     """
-    pairs = jax.tree.leaves(a)[0].shape[0]
+    methods, pairs = [find_method(one) for one in methods], jax.tree.leaves(a)[0].shape[0]
     if pairs % chunk:
         raise ValueError(f"benchmark: chunk must divide the number of pairs, got {chunk} and {pairs} pairs")
     keys = jax.random.split(key, pairs)

@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from dwalign.bounds import Count, bounded
 from dwalign.evaluation.interpolation import curve
-from dwalign.matching import Method
+from dwalign.matching import Method, find_method
 from dwalign.processes import apart, over_devices
 from dwalign.program import CLASSIFICATION, Data, Network, Task
 from dwalign.symmetry import count_networks, permute, take_networks
@@ -29,7 +29,7 @@ def mean_barrier(
     renew: PyTree = None,
     per_pair: bool = False,
     batch: Count = 1,
-) -> Callable[[Method], float]:
+) -> Callable[[str | Method], float]:
     """The mean barrier at the midpoint of stacked pairs, as a function of the method that aligns them.
 
     It compiles once for a network, whichever pairs it is asked for, and divides these over the devices of the process.
@@ -63,7 +63,7 @@ def mean_barrier(
     shared, renew = jax.device_put((shared, renew), everywhere)
 
     def mean(method):
-        method = jax.device_put(method, everywhere)
+        method = jax.device_put(find_method(method), everywhere)
         # one after the other: a program that waits for the host may wait forever beside another
         found = [np.asarray(_judge(network, task, method, part, shared, renew)) for part in parts]
         return float(np.concatenate(found)[:count].mean())

@@ -7,7 +7,7 @@ import numpy as np
 
 from dwalign.bounds import bounded
 from dwalign.extras import load
-from dwalign.matching import Method
+from dwalign.matching import Method, find_method
 from dwalign.program import Data, Network, spec_of
 from dwalign.symmetry import PermutationSpec, count_networks, distance, permute, take_networks
 
@@ -16,7 +16,12 @@ PyTree = Any
 
 @bounded
 def aligned_distances(
-    network: Network | PermutationSpec, networks: PyTree, method: Method, *, key: jax.Array, data: Data | None = None
+    network: Network | PermutationSpec,
+    networks: PyTree,
+    method: str | Method,
+    *,
+    key: jax.Array | None = None,
+    data: Data | None = None,
 ) -> np.ndarray:
     """|a - P.b| between all pairs of a zoo after alignment by `method`, a symmetric matrix `[n, n]`.
 
@@ -25,17 +30,18 @@ def aligned_distances(
     Args:
       network: what they are, or its spec for methods that read weights alone.
       networks: stacked, leaves `[n, ...]`.
-      method: by which they are aligned.
-      key: for methods that draw at random; each pair has its own.
+      method: by which they are aligned, or its name.
+      key: for methods that draw at random; each pair has its own. `jax.random.key(0)` by default.
       data: training data, for methods that need them.
     """
     spec, count = spec_of("aligned_distances", network), count_networks(networks)
+    chosen, key = find_method(method), jax.random.key(0) if key is None else key
     first, second = np.triu_indices(count, 1)
 
     def one(item):
         i, j, key = item
         a, b = take_networks(networks, i), take_networks(networks, j)
-        moved = permute(spec, b, method(network, a, b, key=key, data=data).perms)
+        moved = permute(spec, b, chosen(network, a, b, key=key, data=data).perms)
         return distance(spec, a, moved)
 
     keys = jax.random.split(key, len(first))

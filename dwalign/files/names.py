@@ -12,6 +12,7 @@ from dwalign.files.tensors import Weights
 
 PyTree = Any
 PREFIXES = ("module.", "_orig_mod.", "model.")  # of torch: DataParallel, compile, an outer module
+SUFFIX = ".value"  # of nnx: what a state holds are variables
 
 
 def names(params: PyTree) -> list[str]:
@@ -48,8 +49,8 @@ def unbind(tree: PyTree) -> dict[str, Any]:
 def bind(weights: Weights, params: PyTree) -> PyTree:
     """The tensors of a file in the place of the leaves of `params` that they are named for; nothing is read.
 
-    Names may differ by "." for "/", and by a prefix `module.`, `_orig_mod.` or `model.` that all names of the file, or
-    all of the tree, carry. Of tied tensors the tree may hold one or all.
+    Names may differ by "." for "/", and by a prefix `module.`, `_orig_mod.` or `model.`, or an ending `.value`, that
+    all names of the file, or all of the tree, carry. Of tied tensors the tree may hold one or all.
 
     Args:
       weights: what `open_weights` gives.
@@ -128,9 +129,11 @@ def nest(path: Path, leaves: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _bare(side: Iterable[str]) -> dict[str, str]:
-    """The names by what is left without kinds of separators and common prefixes, or as they are if two would be one."""
+    """The names by what is left without kinds of separators and common ends, or as they are if two would be one."""
     full = list(side)
     bare = [name.replace("/", ".") for name in full]
     while prefix := next((p for p in PREFIXES if bare and all(name.startswith(p) for name in bare)), ""):
         bare = [name.removeprefix(prefix) for name in bare]
+    if all(name.endswith(SUFFIX) for name in bare):
+        bare = [name.removesuffix(SUFFIX) for name in bare]
     return dict(zip(bare if len(set(bare)) == len(full) else full, full, strict=True))

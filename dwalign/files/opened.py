@@ -19,6 +19,8 @@ SUFFIXES = {
 }
 """The format that each suffix stands for; folders have none."""
 LISTED = ", ".join(SUFFIXES)
+# pickles run code, and what Equinox writes names nothing
+UNREAD = (".pkl", ".pickle", ".joblib", ".eqx")
 MSGPACK_TEXT = bytes((*range(0xA0, 0xC0), 0xD9))
 MAGIC: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
     ("an empty file", lambda head: not head),
@@ -37,8 +39,8 @@ def open_weights(path: str | Path) -> Weights:
     """Open a file or folder of weights; tensors are read when NumPy asks for them.
 
     Args:
-      path: safetensors (a file, a folder of shards or its index), `.npz`, Flax's `.msgpack`, a folder of Orbax, Keras's
-        `.weights.h5` or `.keras`, torch's `.pt`, `.pth`, `.bin`, `.ckpt`. Nothing in it is executed.
+      path: safetensors (a file, a folder of one or of shards, or their index), `.npz`, Flax's `.msgpack`, a folder of
+        Orbax, Keras's `.weights.h5` or `.keras`, torch's `.pt`, `.pth`, `.bin`, `.ckpt`. Nothing in it is executed.
 
     Returns:
       a mapping of names to tensors with `shape` and `dtype`, in the order of the file.
@@ -88,6 +90,11 @@ def _in_file(path: Path) -> str:
     if not path.exists():
         raise FileError(f"{path} must be a file or folder of weights, found nothing there; check the name")
     wanted = SUFFIXES.get(path.suffix.lower())
+    if path.suffix.lower() in UNREAD:
+        raise FileError(
+            f"{path} must be of a format that names its arrays and runs no code ({LISTED}), found {path.suffix}; "
+            "load it with what wrote it, and write the params of dwalign.from_model with dwalign.save_params"
+        )
     if wanted is None or wanted == "orbax":
         raise FileError(f"{path} must end in one of {LISTED}; rename it to the format it has")
     if not path.is_file():

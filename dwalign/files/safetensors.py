@@ -5,6 +5,7 @@ https://github.com/huggingface/safetensors#format. What is written here has a ch
 that do not know it. In the metadata it would outlive the numbers, as people copy these from file to file.
 """
 
+import dataclasses
 import json
 import math
 from functools import partial
@@ -41,7 +42,7 @@ INDEX = ".safetensors.index.json"
 
 
 class Layout(NamedTuple):
-    """Which tensors lie in which file of a folder, and what the index says beside that; one file has none."""
+    """Which tensors lie in which file, and the index of a folder of several with what it says beside that."""
 
     shards: dict[str, list[str]]
     listed: str | None = None
@@ -59,7 +60,7 @@ def open(path: Path) -> Weights:
             raise FileError(
                 f"{path} must hold one index or one file, found {few([f.name for f in found])}; name one of them"
             )
-        return open(found[0])
+        return dataclasses.replace(open(found[0]), path=path)
     if path.name.endswith(INDEX):
         return _open_shards(path)
     arrays, metadata = _header(path)
@@ -68,7 +69,7 @@ def open(path: Path) -> Weights:
 
 def write(file: Path, writing: Writing) -> None:
     layout: Layout | None = writing.layout
-    if layout is None or layout.listed is None or writing.path.suffix.lower() == ".safetensors":
+    if layout is None or writing.path.suffix.lower() == ".safetensors":
         names = writing.names
         if layout is None and all(name in writing.known for name in names):
             # readers that map the file want numbers at multiples of their size
@@ -77,6 +78,8 @@ def write(file: Path, writing: Writing) -> None:
         return
     file.mkdir()
     sizes = [_write_file(file / shard, names, writing) for shard, names in layout.shards.items()]
+    if layout.listed is None:
+        return
     about = {**layout.about, "total_size": sum(nbytes for nbytes, _ in sizes)}
     if "total_parameters" in about:
         about["total_parameters"] = sum(count for _, count in sizes)

@@ -4,6 +4,7 @@ Tensors are mapped, not loaded. To write, torch saves the whole object with room
 there one tensor at a time; tensors that share their memory go on sharing it.
 """
 
+import argparse
 import copy
 import hashlib
 import mmap
@@ -25,8 +26,9 @@ from dwalign.files.errors import FileError, reading, said
 from dwalign.files.tensors import LazyArray, Weights, Writing, is_foreign
 from dwalign.files.zips import Member, members, seal
 
-# what scripts call the state dict inside of what they save
+# what scripts call the state dict inside of what they save; the first two are never part of one
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "params")
+SAFE = [argparse.Namespace]  # the options of a script: plain values
 Place = tuple[Any, ...]
 
 
@@ -46,7 +48,8 @@ def open(path: Path) -> Weights:
             parts = members(path) if mapped else {}
             for part in (part for name, part in parts.items() if "/data/" not in name):
                 _checked(path, np.fromfile(path, np.uint8, part.size, offset=part.begin), part)
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            with torch.serialization.safe_globals(SAFE):
+                content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         except Exception as error:
             if type(error).__name__ != "UnpicklingError":
                 raise
@@ -101,7 +104,8 @@ def write(file: Path, writing: Writing) -> None:
         if hasattr(os, "posix_fallocate"):  # a full disk says so here, not by a signal when memory is written
             with file.open("r+b") as handle:
                 os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
-        with torch.serialization.set_default_mmap_options(mmap.MAP_SHARED):
+        loading = torch.serialization
+        with loading.set_default_mmap_options(mmap.MAP_SHARED), loading.safe_globals(SAFE):
             target = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except RuntimeError as error:
         raise FileError(f"{writing.path} could not be written by torch ({said(error)}); free space") from error
@@ -132,8 +136,10 @@ def write(file: Path, writing: Writing) -> None:
 def _wrapped(content: Any) -> Place:
     """The keys that lead to the state dict."""
     torch = load("torch")
-    if isinstance(content, dict) and not any(isinstance(value, torch.Tensor) for value in content.values()):
-        for key in WRAPPERS:
+    if isinstance(content, dict):
+        # a last loss may lie beside it
+        bare = any(isinstance(value, torch.Tensor) for value in content.values())
+        for key in WRAPPERS[:2] if bare else WRAPPERS:
             if isinstance(content.get(key), dict) and next(_tensors(content[key]), None):
                 return (key, *_wrapped(content[key]))
     return ()

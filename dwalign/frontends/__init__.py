@@ -4,12 +4,22 @@
 in evaluation with batch normalisation switched to training: nothing is dropped, so a network has one answer.
 """
 
-from dwalign.frontends.models import Opened, check_model, from_model, into_model, names_in_files, open_model, shapes_of
+from dwalign.frontends.models import (
+    Opened,
+    check_model,
+    example_inputs,
+    from_model,
+    into_model,
+    names_in_files,
+    open_model,
+    shapes_of,
+)
 from dwalign.frontends.named import find_model
 
 __all__ = [
     "Opened",
     "check_model",
+    "example_inputs",
     "find_model",
     "from_model",
     "into_model",

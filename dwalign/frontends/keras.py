@@ -1,9 +1,10 @@
 """Models of Keras 3 on JAX: all variables by their path; statistics, seeds and counters are among them."""
 
 import contextlib
+import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,13 @@ def open_model(model: Any, *inputs: PyTree, params: PyTree, key: Any, call: dict
     norms = [layer for layer in model._flatten_layers() if isinstance(layer, load("keras").layers.BatchNormalization)]
     params = own if params is None else params
     return Opened(lambda params, *inputs: run(params, inputs)[0], params, train if norms else None)
+
+
+def example_inputs(model: Any) -> tuple[np.ndarray, ...] | None:
+    """Two examples of what the model was declared for, None where it was not or is open in more than their number."""
+    shapes = [(2, *entry.shape[1:]) for entry in getattr(model, "inputs", None) or ()]
+    whole = bool(shapes) and all(None not in shape for shape in shapes)
+    return tuple(np.random.default_rng(0).standard_normal(shape, np.float32) for shape in shapes) if whole else None
 
 
 def into_model(model: Any, params: PyTree) -> Any:
@@ -100,11 +108,37 @@ def _named(model: Any, variables: list[Any]) -> dict[str, Any]:
     """Variables by path; a path that occurs again is numbered."""
     order: dict[int, str] = {}
     count: dict[str, int] = {}
+    path_of = _alone(model)
     for variable in (variable for group in _variables(model) for variable in group):
-        count[variable.path] = count.get(variable.path, 0) + 1
-        again = f"_{count[variable.path]}" if count[variable.path] > 1 else ""
-        order[id(variable)] = variable.path + again
+        path = path_of(variable)
+        count[path] = count.get(path, 0) + 1
+        order[id(variable)] = path + (f"_{count[path]}" if count[path] > 1 else "")
     return {order[id(variable)]: variable for variable in variables}
+
+
+def _alone(model: Any) -> Callable[[Any], str]:
+    """The path of a variable as it were if no model had been made before this one.
+
+    Layers without a name of their own are called by their class and numbered over all models of a process, so that two
+    of one architecture have no names in common.
+    """
+    classes = {type(layer).__name__.lower() for layer in model._flatten_layers()} | {"seedgenerator"}
+
+    def split(part: str) -> tuple[str, int] | None:
+        found = re.fullmatch(r"(.*?)(?:_(\d+))?", part)
+        assert found is not None
+        return (found[1], int(found[2] or 0)) if found[1].replace("_", "") in classes else None
+
+    paths = [variable.path for group in _variables(model) for variable in group]
+    numbered = sorted({one for path in paths for part in path.split("/") if (one := split(part))})
+    first = {name: k for k, (name, _) in reversed(list(enumerate(numbered)))}
+    own = {(name, number): k - first[name] for k, (name, number) in enumerate(numbered)}
+
+    def part_of(part: str) -> str:
+        one = split(part)
+        return part if one is None else one[0] + (f"_{own[one]}" if own[one] else "")
+
+    return lambda variable: "/".join(map(part_of, variable.path.split("/")))
 
 
 def _fed(inputs: tuple[PyTree, ...]) -> list[PyTree]:

@@ -129,8 +129,14 @@ def shapes_of(model: Any, *inputs: PyTree) -> PyTree:
     return None if known is None else _free(known)(model, *jax.tree.map(_array, inputs))
 
 
+def example_inputs(model: Any) -> tuple[Any, ...] | None:
+    """Inputs that the model itself declares, as those of Keras do; None where it does not."""
+    known = getattr(_frontend(model), "example_inputs", None)
+    return None if known is None else known(model)
+
+
 def names_in_files(model: Any) -> dict[str, str]:
-    """For each parameter its name in files of the package, where that is another one: in those of Keras."""
+    """For each parameter its name in files of the package, where these have names of their own; else nothing."""
     known = getattr(_frontend(model), "names_in_files", None)
     return {} if known is None else known(model)
 

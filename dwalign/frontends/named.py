@@ -105,7 +105,7 @@ def _torchvision(text: str) -> tuple[Any, Any]:
 
 def _keras(text: str) -> tuple[Any, Any]:
     name, options = parse_options(text)
-    from dwalign.frontends.keras import check_backend
+    from dwalign.frontends.keras import check_backend, example_inputs
 
     check_backend()
     applications = load("keras").applications
@@ -114,9 +114,7 @@ def _keras(text: str) -> tuple[Any, Any]:
         raise ValueError(_unknown("keras.applications", name, known()))
     with _theirs(f"keras.applications.{name} must be made with these options"):
         model = getattr(applications, name)(**options)
-    shapes = [(2, *entry.shape[1:]) for entry in model.inputs]
-    whole = all(None not in shape for shape in shapes)
-    return model, tuple(map(_drawn, shapes)) if whole else None
+    return model, example_inputs(model)
 
 
 def _hugging_face(text: str) -> tuple[Any, Any]:

@@ -8,6 +8,7 @@ import contextlib
 import copy
 import functools
 import inspect
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -51,7 +52,9 @@ def open_model(
         known, args, kwargs = environment.j2t_iso(jax.tree.map(jnp.asarray, (params | tables, args, kwargs)))
         # some modules remember what they computed
         fresh = copy.deepcopy(skeleton)
-        with environment, around():
+        with environment, around(), warnings.catch_warnings():
+            # torch counts in int64, whoever wrote the module
+            warnings.filterwarnings("ignore", "Explicitly requested dtype")
             outputs = torch.func.functional_call(fresh, known, args, {**kwargs, **call})
         return _outputs(environment.t2j_iso(outputs)), {name: environment.t2j_iso(known[name]) for name in buffers}
 

@@ -55,6 +55,24 @@ def into_model(model: Any, params: PyTree) -> Any:
     return params if is_flax(model) else torch_modules.into_model(model, params)
 
 
+def names_in_files(model: Any) -> dict[str, str]:
+    """The names that files have kept where transformers 5 calls parameters otherwise, of a ViT say; all of them.
+
+    What it stores in other arrays than it holds, experts say, keeps the name that it holds it under.
+    """
+    if is_flax(model):
+        return {}
+    own = {name: tensor.to("meta") for name, tensor in model.state_dict().items()}
+    kept = dict(own)
+    # those of transformers 4 have one name
+    with contextlib.suppress(ImportError):
+        from transformers.core_model_loading import revert_weight_conversion
+
+        kept = revert_weight_conversion(model, own)
+    names = {id(tensor): name for name, tensor in kept.items()}
+    return {name: names.get(id(tensor), name) for name, tensor in own.items()}
+
+
 def is_flax(model: Any) -> bool:
     return any(base.__name__ == "FlaxPreTrainedModel" for base in type(model).__mro__)
 

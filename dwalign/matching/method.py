@@ -46,7 +46,7 @@ GIVEN = {"spec", "network", "a", "b", "key", "data", "task", "start", "features"
 
 
 @jax.tree_util.register_pytree_node_class
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Method:
     """Made by `method`, the decorator of a method's function; immutable.
 
@@ -130,6 +130,16 @@ class Method:
             own += f"@{self.options[self.count[0]]}"
         return own if self.first is None else f"{self.first}+{own}"
 
+    def __repr__(self):
+        """`str` of it, and the options that this leaves out."""
+        more = [
+            f"{name}={value!r}"
+            for part in self.parts
+            for name, value in part.options.items()
+            if part.count is None or name != part.count[0]
+        ]
+        return f"Method({', '.join([repr(str(self)), *more])})"
+
     @property
     def label(self) -> str:
         """What tables and figures call it, with its count and with what runs before it."""
@@ -166,7 +176,7 @@ class Method:
         if "network" in parameters:
             check_network(self.name, network)
         if missing := [name for name in _needed(self.function) if name not in self.options]:
-            raise ValueError(f"{self.name}: needs the option {missing[0]!r}, but got none")
+            raise ValueError(f"{self.name}: needs the option {missing[0]!r}, but got none{_whence(missing[0])}")
         if "data" in parameters:
             read = check_data(self.name, data, labels="task" in parameters)
             if "task" in parameters and isinstance(network, Network):
@@ -385,13 +395,19 @@ def find_method(text: str | Method) -> Method:
         return text
     if not isinstance(text, str):
         found = getattr(text, "__name__", type(text).__name__)
-        raise ValueError(f"method: must be a method or its name, one of {list(known_methods())}, got {found}")
+        hint = "; an aligner is used by deep_align.using(aligner=...)" if found == "Aligner" else ""
+        raise ValueError(f"method: must be a method or its name, one of {list(known_methods())}, got {found}{hint}")
     return chain(*map(_find_one, text.split("+")))
 
 
 def _find_one(text: str) -> Method:
     name, _, count = text.partition("@")
     if name not in _DECLARED:
+        if name == "auto":
+            raise ValueError(
+                "method: 'auto' is known to align and merge, in place of a method; elsewhere pass "
+                "dwalign.choose_method(network, data).method"
+            )
         near = difflib.get_close_matches(name, _DECLARED, 1)
         raise ValueError(
             f"method: must be one of {list(known_methods())}, or several joined by +, got {name!r}"
@@ -451,6 +467,12 @@ def _needed(function: Callable) -> tuple[str, ...]:
 def _is_arrays(value: Any) -> bool:
     leaves = jax.tree.leaves(value)
     return bool(leaves) and all(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves)
+
+
+def _whence(name: str) -> str:
+    if name != "aligner":
+        return ""
+    return '; dwalign.load_aligner("any", network=network) is the one that comes with the package'
 
 
 def _misplaced(name: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dwalign.program.interpret import alone, interpret
+from dwalign.program.interpret import bind, interpret
 from dwalign.symmetry import (
     Block,
     PermutationSpec,
@@ -84,7 +84,7 @@ def on_average(
     def equation(eqn, ins):
         places = [k for k, one in enumerate(ins) if isinstance(one, Mean)]
         if not places:
-            return alone(eqn, ins)
+            return bind(eqn, ins)
         if eqn.primitive.name == "transpose":
             return [_turned(ins[0], eqn.params["permutation"])]
         return [_product(spec, elements, eqn, ins, *places)]
@@ -164,7 +164,7 @@ def _product(spec: PermutationSpec, elements: Mapping[str, Any], eqn: Any, ins: 
     """The result of an equation whose operand in `place` is weights that are not made."""
     mean, other = ins[place], ins[1 - place]
     summed, _ = eqn.params["dimension_numbers"]
-    times = lambda weights, x: alone(eqn, [weights, x] if place == 0 else [x, weights])[0]
+    times = lambda weights, x: bind(eqn, [weights, x] if place == 0 else [x, weights])[0]
 
     def act(block_of, array, axis, dim):
         fill = lambda one, values: (*[one] * axis, *values, *[one] * (array.ndim - axis - 1))

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dwalign.shown import brief
 from dwalign.symmetry import count_values, kind
 
 PyTree = Any
@@ -23,6 +24,9 @@ class Data(NamedTuple):
 
     inputs: PyTree
     labels: PyTree = None
+
+    def __repr__(self):
+        return f"Data(inputs={brief(self.inputs)}, labels={brief(self.labels)})"
 
 
 def count_examples(tree: PyTree) -> int | None:

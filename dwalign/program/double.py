@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from dwalign.program.interpret import alone, interpret
+from dwalign.program.interpret import bind, interpret
 
 # what reads or makes bits, or runs code that was written for the types it was given
 TYPED = {"bitcast_convert_type", "random_gamma", "custom_linear_solve", "shard_map"}
@@ -81,4 +81,4 @@ def _as_typed(eqn, ins: Sequence, narrow: set[np.dtype]) -> Sequence:
     ]
     if all(floating):
         narrow.update(*floating)
-    return alone(eqn, [_cast(one, var.aval.dtype) for one, var in zip(ins, eqn.invars, strict=True)])
+    return bind(eqn, [_cast(one, var.aval.dtype) for one, var in zip(ins, eqn.invars, strict=True)])

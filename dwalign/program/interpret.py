@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from dwalign.program.inference.walk import called, scan_parts
 
@@ -57,21 +57,13 @@ def interpret(
 
 
 def bind(eqn: Any, ins: Sequence) -> list:
-    """The results of one equation, also of other operands than its own literals."""
+    """The results of one equation, whatever programs it holds; what has rules of its own for gradients keeps them."""
     settings = eqn.primitive.get_bind_params(eqn.params)
     functions, params = settings if isinstance(settings, tuple) else ((), settings)
     # what is drawn also depends on settings that held where the program was traced
     with eqn.ctx.manager:
         outs = eqn.primitive.bind(*functions, *ins, **params)
     return list(outs) if eqn.primitive.multiple_results else [outs]
-
-
-def alone(eqn: Any, ins: Sequence) -> list:
-    """The results of one equation, whatever programs it holds; what has rules of its own for gradients keeps them."""
-    free = [k for k, var in enumerate(eqn.invars) if not isinstance(var, Literal)]
-    # a variable may be read twice
-    given = {eqn.invars[k]: ins[k] for k in free}
-    return jaxpr_as_fun(ClosedJaxpr(Jaxpr((), list(given), eqn.outvars, [eqn], eqn.effects), ()))(*given.values())
 
 
 def _scan(params, ins, run, eqn):

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 
-from dwalign.program.interpret import alone, interpret
+from dwalign.program.interpret import bind, interpret
 
 PyTree = Any
 
@@ -49,7 +49,7 @@ def quick(f: Callable) -> Callable:
 
 def _ordered(eqn: Any, ins: list) -> list:
     if eqn.primitive.name != "conv_general_dilated":
-        return alone(eqn, ins)
+        return bind(eqn, ins)
     left, right, out = eqn.params["dimension_numbers"]
     last = len(out) - 1
     # batch, positions, channels; of kernels positions, channels in, channels out

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,9 +12,11 @@ import jax.numpy as jnp
 from dwalign.program.capture import Units, make_capture
 from dwalign.program.data import count_examples, take_examples
 from dwalign.program.inference import infer_spec
+from dwalign.shown import brief
 from dwalign.symmetry import PermutationSpec, SpecError
 
 PyTree = Any
+MOST_SHOWN = 8
 Apply = Callable[[PyTree, PyTree], PyTree]
 
 
@@ -23,7 +26,7 @@ def _nobody_knows(key: jax.Array) -> PyTree:
     )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Network:
     """A network as pure functions, the first argument of everything that asks for more than weights.
 
@@ -66,6 +69,17 @@ class Network:
         How a network is judged while its weights are still being mixed: stored statistics are those of other weights.
         """
         return self.apply(params, inputs) if self.train is None else self.train(params, inputs)[0]
+
+    def __repr__(self):
+        """How large it is; `spec.describe()` tells the rest."""
+        leaves, sizes = jax.tree.leaves(self.params), self.spec.sizes
+        groups = ", ".join(f"{group} {size}" for group, size in list(sizes.items())[:MOST_SHOWN])
+        more = f" and {len(sizes) - MOST_SHOWN} more" if len(sizes) > MOST_SHOWN else ""
+        numbers = sum(math.prod(leaf.shape) for leaf in leaves)
+        return (
+            f"Network({numbers:,} numbers in {len(leaves)} arrays, units {groups or 'none'}{more}, "
+            f"example {brief(self.example)})"
+        )
 
     def __eq__(self, other):
         return isinstance(other, Network) and self._key == other._key

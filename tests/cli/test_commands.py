@@ -154,6 +154,44 @@ def test_a_folder_of_shards_keeps_its_shards_and_what_lies_beside_them(run, fold
     assert all(np.array_equal(one[name], two[name]) for name in one)
 
 
+def test_a_folder_of_one_file_stays_a_folder(run, folder):
+    """As Hugging Face keeps a small model."""
+    for k in (0, 2):
+        (folder / f"small-{k}").mkdir()
+        dwalign.files.write_weights(folder / f"small-{k}" / "model.safetensors", read(folder / f"{k}.npz"))
+        (folder / f"small-{k}" / "config.json").write_text("{}")
+    found = run("merge", "small-0", "small-2", "--data", "data.npz", "-o", "small")
+    assert sorted(file.name for file in (folder / "small").iterdir()) == ["config.json", "model.safetensors"]
+    assert {"small-0", "small-2"} < set(found["judged"])
+    run("merge", "0.npz", "2.npz", "--data", "data.npz", "-o", "same.npz")
+    one, two = read(folder / "small"), read(folder / "same.npz")
+    assert all(np.array_equal(one[name], two[name]) for name in one)
+    # what lies in folders, and the data, are files that a recipe was made from as well
+    recipe = yaml.safe_load((folder / "small.recipe.yaml").read_text())
+    files = {"small-0/model.safetensors", "small-2/model.safetensors", "data.npz"}
+    assert set(recipe["read"]) == files
+    (folder / "small-2" / "model.safetensors").write_bytes(b"")
+    assert main(["rerun", "small.recipe.yaml", "-o", "small-again"]) == 2
+
+
+def test_statistics_that_were_not_renewed_are_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    norm = "nn.BatchNorm(use_running_average=True), nn.relu"
+    (tmp_path / "normed.py").write_text(SOURCE.replace("nn.relu", norm))
+    model, inputs = dwalign.frontends.find_model("normed.py:make")
+    net, _ = dwalign.from_model(model, *inputs, key=jax.random.key(0))
+    for k in range(2):
+        dwalign.files.write_weights(tmp_path / f"{k}.npz", dwalign.files.unbind(drawn.weights(net.params, k)))
+    np.savez(tmp_path / "data.npz", inputs=drawn.normal(8, 4))
+    ask = ["merge", "0.npz", "1.npz", "--network", "normed.py:make", "--method", "weight_matching"]
+    for more, stale in (([], True), (["--data", "data.npz"], False)):
+        assert main([*ask, *more, "-o", "out.npz", "--overwrite"]) == 0
+        said = capsys.readouterr()
+        assert ("stale: " in said.out) == ("Stale: " in (tmp_path / "out.md").read_text()) == stale
+        # a warning would speak of arguments that a command line has not
+        assert "renew=" not in said.err
+
+
 def test_what_was_not_checked_is_said(run, folder):
     assert run("merge", "0.npz", "2.npz", "--certify", "no", "-o", "unchecked.npz")["certified"] is False
     assert "Unchecked: " in (folder / "unchecked.md").read_text()

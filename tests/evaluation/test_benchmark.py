@@ -41,7 +41,7 @@ def test_benchmark():
         seen.append(key)
         return weight_matching(spec, a, b, key=key, restarts=20)
 
-    found = run([naive, spy])
+    found = run(["naive", spy])
     assert list(found) == ["naive", "spy"] and len(seen) == 1
     for measured in found.values():
         chex.assert_shape(list(measured.curve), (4, 5))

@@ -34,7 +34,7 @@ def pairs(*numbers):
 
 
 def test_mean_of_pairs_by_one_program():
-    two = mean_barrier(NET, pairs(0, 2), pairs(1, 3), DATA, task=TASK)(naive)
+    two = mean_barrier(NET, pairs(0, 2), pairs(1, 3), DATA, task=TASK)("naive")
     with compilations() as seen:
         three = mean_barrier(NET, pairs(0, 2, 4), pairs(1, 3, 5), DATA, task=TASK)(naive)
     assert not seen

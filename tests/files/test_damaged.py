@@ -183,6 +183,9 @@ def test_nothing_there_and_names_without_a_format(tmp_path):
     refused(tmp_path / "missing", "found nothing there")
     (tmp_path / "w.zip").write_bytes(b"PK")
     refused(tmp_path / "w.zip", "must end in one of .safetensors")
+    for suffix in (".pkl", ".eqx"):
+        (tmp_path / f"w{suffix}").write_bytes(b"something")
+        refused(tmp_path / f"w{suffix}", f"found {suffix}; load it with what wrote it")
     (tmp_path / "w.npz").mkdir()
     refused(tmp_path / "w.npz", "a folder of safetensors or Orbax, found neither")
 

@@ -291,6 +291,24 @@ class TestTorch:
         torch.save({"actor": {"w": torch.ones(2)}, "critic": [torch.zeros(3)]}, tmp_path / "w.pth")
         assert list(open_weights(tmp_path / "w.pth")) == ["actor/w", "critic/0"]
 
+    def test_what_a_script_saves_beside_stays_there(self, tmp_path):
+        import argparse
+
+        import torch
+
+        options = argparse.Namespace(lr=0.1, layers=[1, 2])
+        state = torch.nn.Linear(2, 2).state_dict()
+        saved = {"epoch": 3, "model_state_dict": state, "optimizer_state_dict": {"m": torch.ones(2)}}
+        torch.save({**saved, "loss": torch.tensor(0.5), "args": options}, tmp_path / "w.pth")
+        weights = open_weights(tmp_path / "w.pth")
+        assert list(weights) == ["weight", "bias"]
+        doubled = {name: 2 * np.asarray(array) for name, array in weights.items()}
+        write_weights(tmp_path / "out.pth", doubled, like=weights)
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            found = torch.load(tmp_path / "out.pth", weights_only=True)
+        assert torch.equal(found["model_state_dict"]["bias"], 2 * state["bias"])
+        assert float(found["loss"]) == 0.5 and found["args"] == options and found["epoch"] == 3
+
     def test_models_are_refused(self, tmp_path):
         import torch
 

@@ -28,6 +28,7 @@ SPELLINGS = {
     "dots": lambda name: name.replace("/", "."),
     "module": lambda name: "module." + name.replace("/", "."),
     "model": lambda name: f"model/{name}",
+    "variables": lambda name: f"{name}/value",
     "compiled, parallel": lambda name: "_orig_mod.module." + name.replace("/", "."),
 }
 

@@ -56,6 +56,23 @@ def test_a_model_with_batch_statistics_and_seeds():
     laws.other_shapes_are_refused(model, X)
 
 
+def test_models_made_one_after_the_other_have_the_names_of_the_first():
+    def unnamed():
+        entry = keras.Input((5,))
+        x = keras.Sequential([keras.layers.Dense(6, "relu"), keras.layers.BatchNormalization()])(entry)
+        x = keras.layers.Dropout(0.5)(keras.layers.Dense(4, "relu")(x))
+        return keras.Model(entry, keras.layers.Dense(3, name="dense_out")(x))
+
+    first, second = unnamed(), unnamed()
+    net, a = dwalign.from_model(first, X)
+    b = dwalign.from_model(second, X)[1]
+    assert a.keys() == b.keys()
+    assert {name.partition("/")[0] for name in a} == {"sequential", "dense_1", "seed_generator", "dense_out"}
+    perms = dwalign.align(net, a, b, "weight_matching").perms
+    aligned = dwalign.into_model(second, dwalign.permute(net.spec, b, perms))
+    np.testing.assert_allclose(own(aligned, False), net.apply(b, X), atol=1e-5)
+
+
 def test_norms_of_keras_fold_and_the_stream_turns():
     """It multiplies by the inverse deviation before it subtracts the mean."""
     layers = keras.layers
@@ -103,7 +120,6 @@ def test_the_command_line_aligns_files_of_keras(ending, tmp_path, monkeypatch):
         "def make():\n"
         "    body = [layers.Dense(6), layers.BatchNormalization(), layers.ReLU(), layers.Dropout(0.5)]\n"
         "    return keras.Sequential([layers.Input((4,)), *body, layers.Dense(5), layers.Dense(5)])\n"
-        "def net(): return make(), np.ones((2, 4), np.float32)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     import net_of_keras
@@ -111,7 +127,7 @@ def test_the_command_line_aligns_files_of_keras(ending, tmp_path, monkeypatch):
     models = [net_of_keras.make() for _ in range(2)]
     for model, name in zip(models, "ab", strict=True):
         model.save(f"{name}{ending}") if ending == ".keras" else model.save_weights(f"{name}{ending}")
-    command = ["align", f"a{ending}", f"b{ending}", "--network", "net_of_keras.py:net", "-o", f"out{ending}"]
+    command = ["align", f"a{ending}", f"b{ending}", "--network", "net_of_keras.py:make", "-o", f"out{ending}"]
     assert main(command) == 0
     inputs = drawn.normal(3, 4)
     before = [np.array(weight) for weight in models[1].get_weights()]

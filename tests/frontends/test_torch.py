@@ -1,6 +1,7 @@
 """Modules of torch: the state dict in, the module itself out."""
 
 import copy
+import warnings
 from itertools import pairwise
 
 import chex
@@ -119,6 +120,20 @@ def test_params_of_another_module_are_refused():
     with pytest.raises(ValueError, match="must hold the arrays"):
         dwalign.into_model(model, {"weight": np.zeros((2, 5))})
     laws.other_shapes_are_refused(model, drawn.normal(8, 5))
+
+
+def test_torch_counts_in_int64_without_a_warning():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.out = nn.Linear(5, 2)
+
+        def forward(self, x):
+            return self.out(x * torch.arange(x.shape[1], device=x.device).to(torch.int64))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        dwalign.from_model(Counting(), drawn.normal(8, 5))
 
 
 def test_shapes_are_those_of_the_params():

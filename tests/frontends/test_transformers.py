@@ -50,6 +50,29 @@ def test_a_model_of_torch():
     assert len(net.spec.sizes) >= 4
 
 
+def test_folders_are_merged_under_the_names_that_files_keep(tmp_path, monkeypatch, capsys):
+    """transformers 5 holds a ViT under other names than it stores it."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("torchax")
+    from dwalign.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    sizes = {name: SIZES[name] for name in ("hidden_size", "num_hidden_layers", "num_attention_heads")}
+    config = transformers.ViTConfig(**sizes, intermediate_size=12, image_size=8, patch_size=4, num_labels=3)
+    models = []
+    for seed, name in enumerate("ab"):
+        torch.manual_seed(seed)
+        models.append(transformers.ViTForImageClassification(config).eval())
+        models[-1].save_pretrained(name)
+    assert main(["align", "a", "b", "--network", "hf:a", "--method", "weight_matching", "-o", "c"]) == 0
+    capsys.readouterr()
+    aligned = transformers.ViTForImageClassification.from_pretrained("c").eval()
+    pictures = torch.tensor(drawn.normal(2, 3, 8, 8))
+    one, two = (model(pixel_values=pictures).logits.detach() for model in (models[1], aligned))
+    np.testing.assert_allclose(one, two, atol=1e-5)
+    assert not np.allclose(models[1].classifier.weight.detach(), aligned.classifier.weight.detach())
+
+
 def test_a_folder_names_its_model(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", **SIZES}))
     with pytest.raises(ValueError, match="'architectures'"):

@@ -1,5 +1,7 @@
 """Convolutions in loops: the same numbers, in the one order of dimensions that is fast there."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,3 +79,10 @@ def test_a_map_of_what_is_closed_over_under_vmap():
     kernels = np.stack([kernel, 2 * kernel])
     plain, quick = (jax.vmap(lambda k, map=map: both(map, k))(kernels) for map in (jax.lax.map, loops.map))
     np.testing.assert_allclose(plain, quick, rtol=1e-4, atol=1e-4)
+
+
+def test_jax_has_nothing_against_it():
+    f = lambda x: jax.nn.relu(convolution(ORDERS["channels first"])(x, arguments(ORDERS["channels first"])[1]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        jax.make_jaxpr(loops.quick(f))(arguments(ORDERS["channels first"])[0])

@@ -12,7 +12,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
 from dwalign.program.inference.walk import scan_parts
-from dwalign.program.interpret import CONTROL, alone, interpret
+from dwalign.program.interpret import CONTROL, bind, interpret
 
 
 class Same(NamedTuple):
@@ -49,7 +49,7 @@ def simplify(program: ClosedJaxpr, known: Mapping[int, float], zeros: Collection
             return _scan(eqn, ins, equation)
         if any(isinstance(one, Same) for one in ins) and (found := _short(eqn, ins)) is not None:
             return [found]
-        return alone(eqn, [_whole(one, var.aval) for one, var in zip(ins, eqn.invars, strict=True)])
+        return bind(eqn, [_whole(one, var.aval) for one, var in zip(ins, eqn.invars, strict=True)])
 
     return jax.make_jaxpr(run)(*(jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype) for var in program.jaxpr.invars))
 

@@ -14,7 +14,7 @@ from jax.extend.core import ClosedJaxpr
 
 from dwalign.program.folding.follow import MOVES
 from dwalign.program.folding.simplify import is_plain_call
-from dwalign.program.interpret import alone, interpret
+from dwalign.program.interpret import bind, interpret
 from dwalign.program.network import Network, network as make_network
 
 PyTree = Any
@@ -115,9 +115,9 @@ def _equation(eqn: Any, ins: Sequence) -> list:
     uses = {side: _use(eqn, side) for side in sides}
     if "moved" in uses.values():
         (one,) = ins
-        return [Apart(alone(eqn, [one.table])[0], alone(eqn, [one.matrix])[0], one.bias)]
+        return [Apart(bind(eqn, [one.table])[0], bind(eqn, [one.matrix])[0], one.bias)]
     given = [one.table if uses.get(side) == "looked up" else _matrix(one) for side, one in enumerate(ins)]
-    outs = alone(eqn, given)
+    outs = bind(eqn, given)
     for side in sides:
         if ins[side].bias is not None and (free := _free(eqn, side)) is not None:
             start = 0 if side == 0 else outs[0].ndim - len(free)

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import sysconfig
+import traceback
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,8 @@ Dims = Sequence[Atom | None]
 Place = tuple[int, ...]
 CONSTANT = Reason("a constant of the program that differs from position to position")
 
+# packages that models are written in, and text, which is in none
+TRACED_BY = {"", "dwalign", "equinox", "flax", "haiku", "jax", "jaxlib", "keras", "numpy", "torch", "torchax"}
 _STANDARD = sysconfig.get_paths()["stdlib"]
 
 
@@ -251,13 +254,27 @@ def reason_of(eqn, calls: Sequence, why: str = "") -> Reason:
 
 def source_line(eqn) -> str:
     """The innermost line outside of installed packages and this one, "" if there is none."""
-    traceback = getattr(eqn.source_info, "traceback", None)
-    frames = list(getattr(traceback, "frames", ()))
+    frames = list(getattr(getattr(eqn.source_info, "traceback", None), "frames", ()))
     for frame in frames:
         name = str(frame.file_name)
         if not installed(name):
             return f"{Path(name).name}:{frame.line_num}"
     return ""
+
+
+def raised_at(error: Exception) -> str:
+    """The innermost line of a model that an error went through, " (at model.py:3)", "" if there is none."""
+    lines = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    theirs = [f" (at {Path(name).name}:{line})" for name, line in lines if _package(name) not in TRACED_BY]
+    return theirs[-1] if theirs else ""
+
+
+def _package(name: str) -> str:
+    """The installed package of a file, "" for what is no model: the standard library, this package, text."""
+    for home, package in itertools.pairwise(Path(name).parts):
+        if home in ("site-packages", "dist-packages"):
+            return package
+    return "" if installed(name) or name.startswith("<") else name
 
 
 @functools.cache

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr
 
 from dwalign.program.inference.atoms import Atom, factors, find, leaves
-from dwalign.program.inference.facts import Dims, Facts
+from dwalign.program.inference.facts import Dims, Facts, raised_at
 from dwalign.program.inference.families import Layout, terms
 from dwalign.program.inference.groups import Groups, find_groups, replace_merged
 from dwalign.program.inference.hints import hint
@@ -175,7 +175,7 @@ def _traced(apply, params, inputs) -> tuple[ClosedJaxpr, PyTree, list[bool]]:
         # a module or its state that reached apply as it is, or a function called as another library calls it
         foreign = hint(apply) or (hint(params) if _is_foreign(error) else "")
         raise InferenceError(
-            f"infer_spec: apply could not be traced on these params and inputs: {error}{foreign}"
+            f"infer_spec: apply could not be traced on these params and inputs: {error}{raised_at(error)}{foreign}"
         ) from error
     read = {id(var) for eqn in closed.jaxpr.eqns for var in eqn.invars} | {id(var) for var in closed.jaxpr.outvars}
     used = [id(var) in read for var in closed.jaxpr.invars[: len(jax.tree.leaves(params))]]
