@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwalign.symmetry import count_values, kind
+from dwalign.symmetry import count_values, kind, take_rows
 
 PyTree = Any
 
@@ -32,21 +32,14 @@ def count_examples(tree: PyTree) -> int | None:
 
 
 def take_examples(tree: PyTree, index: Any) -> PyTree:
-    """The examples at `index` (integers or a slice) of every array, of NumPy's too.
+    """The examples at `index` (integers, a list of them or a slice) of every array; those of NumPy stay there.
 
     >>> import numpy as np
     >>> data = Data({"tokens": np.array([[1, 2], [3, 4]]), "scale": 0.5})
-    >>> take_examples(data, jnp.array([1])).inputs["tokens"].tolist()
+    >>> take_examples(data, [1]).inputs["tokens"].tolist()
     [[3, 4]]
     """
-
-    def take(leaf):
-        if not jnp.ndim(leaf):
-            return leaf
-        # a traced index needs an array of JAX; of one of NumPy a part is a view
-        return leaf[index] if isinstance(index, slice) and hasattr(leaf, "shape") else jnp.asarray(leaf)[index]
-
-    return jax.tree.map(take, tree)
+    return jax.tree.map(lambda leaf: take_rows(leaf, index) if jnp.ndim(leaf) else leaf, tree)
 
 
 def check_data(caller: str, data: Any, *, labels: bool = False) -> Data:

@@ -27,7 +27,7 @@ from dwalign.symmetry.parts import part_of
 from dwalign.symmetry.powers import KINDS
 from dwalign.symmetry.roles import as_read, block_roles, group_roles
 from dwalign.symmetry.spec import Block, Note, PermutationSpec
-from dwalign.symmetry.stacks import count_networks, stack_networks, take_networks
+from dwalign.symmetry.stacks import count_networks, stack_networks, take_networks, take_rows
 from dwalign.symmetry.statistics import find_statistics
 from dwalign.symmetry.summary import moving_share, pins
 from dwalign.symmetry.weights import (
@@ -107,6 +107,7 @@ __all__ = [
     "stack_networks",
     "store",
     "take_networks",
+    "take_rows",
     "to_matrices",
     "transpose",
     "voting_blocks",
