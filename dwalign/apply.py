@@ -14,7 +14,6 @@ numbers can tell, whether all weights are finite, is left out there. `align` and
 methods that read weights alone); a method compiles once for each network, options, shapes and types.
 """
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ import jax.numpy as jnp
 
 from dwalign import symmetry
 from dwalign.deepalign import choose_method, deep_align, load_aligner
+from dwalign.kept import keep
 from dwalign.matching import Method, chain, common_power, find_method, known_methods
 from dwalign.merging import average
 from dwalign.program import (
@@ -230,8 +230,8 @@ def _certify(network: Network, params: PyTree, data: Data | None, tolerance: flo
     seen.add("a certificate")
 
 
-@functools.lru_cache(maxsize=1024)
-def _seen(*about: Any) -> set[str]:
+@keep
+def _seen(network: Network | PermutationSpec, *about: Any) -> set[str]:
     """What has been seen of calls like this one: empty until then."""
     return set()
 

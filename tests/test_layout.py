@@ -27,6 +27,7 @@ LAYERS = (
     "processes",
     "memory",
     "extras",
+    "kept",
     "lazy",
 )
 HEAVY = {

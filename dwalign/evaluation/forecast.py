@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwalign.program import Network, check_network, spec_of
+from dwalign.program import Network, check_network, compiled, spec_of
 from dwalign.symmetry import PermutationSpec, distance, interpolate
 
 PyTree = Any
@@ -103,7 +103,7 @@ def _floating(leaf: Any) -> bool:
     return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@compiled(1)
 def _disagreement(network: Network, a: PyTree, b: PyTree, inputs: PyTree) -> jax.Array:
     answer = lambda params: jax.nn.log_softmax(network.respond(params, inputs).astype(jnp.float32))
     ends = jnp.logaddexp(answer(a), answer(b)) - math.log(2)

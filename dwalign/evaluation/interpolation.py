@@ -1,6 +1,5 @@
 """The straight line between two networks: loss and accuracy along it, barrier and area."""
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 from dwalign.bounds import Count, Points, bounded
 from dwalign.evaluation.assessment import assess, check_judged
 from dwalign.merging import reset_statistics
-from dwalign.program import CLASSIFICATION, Data, Network, Task, loops
+from dwalign.program import CLASSIFICATION, Data, Network, Task, compiled, loops
 from dwalign.symmetry import interpolate
 
 PyTree = Any
@@ -80,7 +79,7 @@ def curve(
 
 
 # a second pair compiles nothing
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), inline=True)
+@compiled(4, inline=True)
 def _walk(
     network: Network, task: Task, points: int, chunk: int, a: PyTree, b: PyTree, data: Data, renew: PyTree
 ) -> Curve:

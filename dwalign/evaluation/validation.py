@@ -1,6 +1,5 @@
 """How good a method is on average over held-out pairs: what chooses between aligners while they are trained."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,7 @@ from dwalign.bounds import Count, bounded
 from dwalign.evaluation.interpolation import curve
 from dwalign.matching import Method
 from dwalign.processes import over_devices
-from dwalign.program import CLASSIFICATION, Data, Network, Task
+from dwalign.program import CLASSIFICATION, Data, Network, Task, compiled
 from dwalign.symmetry import count_networks, permute, take_networks
 
 PyTree = Any
@@ -71,7 +70,7 @@ def mean_barrier(
     return mean
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@compiled(2)
 def _judge(network, task, method, pairs, shared, renew):
     over = over_devices()
 

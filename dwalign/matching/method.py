@@ -33,6 +33,7 @@ from dwalign.program import (
     check_network,
     check_task,
     check_values,
+    compiled,
     outputs_of,
     spec_of,
 )
@@ -245,15 +246,14 @@ class Method:
             start = self.first(network, a, b, start=start, **settings)
             features = None
         parameters = _parameters(self.function)
-        subject = network if "network" in parameters else spec
         known = {"data": data, "start": start, "features": features}
         given = {name: value for name, value in known.items() if name in parameters}
         if self.host:
-            return self.function(subject, a, b, key=key, **given, **self.options)
+            return self.function(network if "network" in parameters else spec, a, b, key=key, **given, **self.options)
         key = jax.random.key(0) if key is None else key
         defaults = {name: p.default for name, p in parameters.items()}
         with enough_memory(self.name, {**defaults, **self.options}), plain_refusal():
-            found = _compiled(subject, task if "task" in parameters else None, self._alone, a, b, key, given)
+            found = _found(network, task if "task" in parameters else None, self._alone, a, b, key, given)
             # what goes wrong inside arrives here, and not where the result is looked at
             found = jax.block_until_ready(found)
         if jax.default_backend() != "cpu" and not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(found)):
@@ -275,9 +275,7 @@ class Method:
         if self.features is None or self.first is not None:
             able = [name for name, one in known_methods().items() if one.features is not None]
             raise ValueError(f"{self}: does not compare features of single networks; those that do are {able}")
-        parameters = _parameters(self.features)
-        subject = network if "network" in parameters else spec_of(self.name, network)
-        return _encoded(subject, self, params, key, data if "data" in parameters else None)
+        return _encoded(network, self, params, key, data if "data" in _parameters(self.features) else None)
 
     @property
     def reuses(self) -> bool:
@@ -405,14 +403,17 @@ def _find_one(text: str) -> Method:
     return found.using(**{found.count[0]: int(count)})
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _compiled(subject, task, method, a, b, key, given) -> Alignment:
-    settings = {} if task is None else {"task": task}
+@compiled(2)
+def _found(network, task, method, a, b, key, given) -> Alignment:
+    parameters = _parameters(method.function)
+    subject = network if "network" in parameters else spec_of(method.name, network)
+    settings = {"task": task} if "task" in parameters else {}
     return method.function(subject, a, b, key=key, **settings, **given, **method.options)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _encoded(subject, method, params, key, data) -> dict[str, jax.Array]:
+@compiled(1)
+def _encoded(network, method, params, key, data) -> dict[str, jax.Array]:
+    subject = network if "network" in _parameters(method.features) else spec_of(method.name, network)
     settings = {} if data is None else {"data": data}
     taken = {name: value for name, value in method.options.items() if name in _parameters(method.features)}
     return method.features(subject, params, key=key, **settings, **taken)

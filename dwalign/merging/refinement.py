@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from dwalign.assignment import hungarian, soft_assign
 from dwalign.matching.objective import loss_of, standardise, start_scores
 from dwalign.matching.refine import SPREAD
-from dwalign.program import Data, Network, Task, loops
+from dwalign.program import Data, Network, Task, compiled, loops
 from dwalign.symmetry import Alignment, mean, permute, take_networks
 
 PyTree = Any
@@ -45,7 +45,7 @@ def refine_mean(
     return [take_networks(found, k) for k in range(len(networks))]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@compiled(3)
 def _descend(network, task, steps, learning_rate, momentum, stacked, begun, data) -> Perms:
     spec, loss = network.spec, loss_of(network, task)
     count = jax.tree.leaves(begun)[0].shape[0]

@@ -1,6 +1,5 @@
 """Batch statistics of merged networks: those of averaged weights are not the average of those of the two."""
 
-import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from dwalign.bounds import Count, bounded
-from dwalign.program import Data, Network, count_examples, loops, spec_of, take_examples
+from dwalign.program import Data, Network, compiled, count_examples, loops, spec_of, take_examples
 from dwalign.symmetry import PermutationSpec, leaf_roles, part_of
 
 PyTree = Any
@@ -37,7 +36,7 @@ def reset_statistics(network: Network, params: PyTree, inputs: PyTree, *, chunk:
 
 
 # a second network compiles nothing
-@functools.partial(jax.jit, static_argnums=(0, 1), inline=True)
+@compiled(2, inline=True)
 def _statistics(network: Network, chunk: int, params: PyTree, inputs: PyTree) -> list[jax.Array]:
     train, count = network.train, count_examples(inputs)
     assert train is not None and count is not None

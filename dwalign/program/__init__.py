@@ -1,6 +1,7 @@
 from dwalign.program.averaged import on_average
 from dwalign.program.capture import Units, make_capture
 from dwalign.program.certificate import Certificate, CertificateError, accepts, certify, drawn_elements
+from dwalign.program.compiled import compiled
 from dwalign.program.data import Data, check_data, check_values, count_examples, shapes_of, take_examples
 from dwalign.program.double import widen
 from dwalign.program.folding import fold_norms
@@ -39,6 +40,7 @@ __all__ = [
     "check_task",
     "check_values",
     "outputs_of",
+    "compiled",
     "correct",
     "count_examples",
     "cross_entropy",

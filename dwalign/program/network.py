@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from dwalign.kept import Kept, keep, kept_by
 from dwalign.program.capture import Units, make_capture
 from dwalign.program.data import count_examples, take_examples
 from dwalign.program.inference import infer_spec
@@ -41,7 +42,7 @@ class Network:
       notes: what a rewrite of the program (`fold_norms`) left as it was, and why.
 
     Networks are equal that have one program, one spec and one program in training: what was compiled or certified for
-    one of them holds for the other. What a program reads beside its arguments is read once, as under `jax.jit`.
+    one of them holds for the other, and is kept until the last of them is gone. What a program reads beside its arguments is read once, as under `jax.jit`.
     """
 
     apply: Apply
@@ -58,7 +59,7 @@ class Network:
     def capture(self) -> Callable[..., tuple[PyTree, Units]]:
         """`(params, inputs, readout=None) -> (outputs, Units)`: what its hidden units compute."""
         mixed = frozenset(g for g, kind in self.spec.kinds.items() if kind not in ("permutation", "scale"))
-        return self.own_capture or _capture_of(self.apply, mixed)
+        return self.own_capture or _capture_of(self, mixed)
 
     def respond(self, params: PyTree, inputs: PyTree) -> PyTree:
         """Outputs, normalised by the batch statistics of the very inputs where the network has any.
@@ -72,6 +73,11 @@ class Network:
 
     def __hash__(self):
         return hash(self._key)
+
+    @functools.cached_property
+    def kept(self) -> Kept:
+        """What was found out and compiled about its program, whatever the spec; see `dwalign.kept`."""
+        return kept_by(self._key[:-1])
 
     @functools.cached_property
     def _key(self):
@@ -160,7 +166,7 @@ class _OfOne:
         return self.function(params, *inputs)
 
 
-@functools.lru_cache(maxsize=128)
-def _capture_of(apply: Callable, mixed: frozenset[str]) -> Callable:
+@keep
+def _capture_of(network: Network, mixed: frozenset[str]) -> Callable:
     # kept, for a capture keeps what it has read off the program
-    return make_capture(apply, mixed)
+    return make_capture(network.apply, mixed)

@@ -1,6 +1,7 @@
 """What networks are for: the loss that is lowered, and the examples that count as right."""
 
 import functools
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -105,11 +106,17 @@ def _shapes(function: Callable, *args: PyTree) -> PyTree:
     """`jax.eval_shape`, remembered: every call of a method asks, and tracing takes longer than some methods do."""
     leaves, treedef = jax.tree.flatten(args)
     known = tuple([(np.shape(leaf), dtype_of(leaf)) for leaf in leaves])
-    return _shapes_once(function, treedef, known, jax.config.jax_enable_x64)
+    seen = _SEEN.setdefault(function, {})
+    about = treedef, known, jax.config.jax_enable_x64
+    if about not in seen:
+        seen[about] = _shapes_for(function, treedef, known)
+    return seen[about]
 
 
-@functools.lru_cache(256)
-def _shapes_once(function: Callable, treedef, known, wide: bool) -> PyTree:
+_SEEN: weakref.WeakKeyDictionary[Callable, dict] = weakref.WeakKeyDictionary()
+
+
+def _shapes_for(function: Callable, treedef: Any, known: tuple) -> PyTree:
     # as arguments of a program become: newer versions of JAX warn where NumPy's integers are wider than these
     narrowed = functools.partial(jax.dtypes.canonicalize_dtype, allow_extended_dtype=True)
     leaves = [jax.ShapeDtypeStruct(shape, narrowed(dtype)) for shape, dtype in known]

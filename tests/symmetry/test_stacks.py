@@ -34,7 +34,7 @@ def test_every_index(take, xp, name):
 @pytest.mark.parametrize("xp", [np, jnp])
 @pytest.mark.parametrize("index", [4, [0, 4]])
 def test_what_is_not_there(xp, index):
-    with pytest.raises(IndexError, match="index 4 is out of bounds .* size 4"):
+    with pytest.raises(IndexError, match=r"index 4 is out of bounds .* size 4"):
         take_networks({"w": xp.asarray(ROWS)}, index)
 
 
