@@ -47,6 +47,7 @@ from dwalign.symmetry import (
     gauge,
     identity,
     inverse,
+    is_traced,
     permute,
     random_perms,
 )
@@ -224,8 +225,8 @@ def _certify(network: Network, params: PyTree, data: Data | None, tolerance: flo
     if seen:
         return
     if count_examples(inputs) is not None:
-        inputs = jax.eval_shape(_few, inputs) if _traced(inputs) else _few(inputs)
-    abstract = lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)) if _traced(leaf) else leaf
+        inputs = jax.eval_shape(_few, inputs) if is_traced(inputs) else _few(inputs)
+    abstract = lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)) if is_traced(leaf) else leaf
     certify(network.spec, network.apply, *jax.tree.map(abstract, (params, inputs)), tolerance=tolerance)
     seen.add("a certificate")
 
@@ -238,7 +239,3 @@ def _seen(network: Network | PermutationSpec, *about: Any) -> set[str]:
 
 def _few(inputs: PyTree) -> PyTree:
     return take_examples(inputs, slice(4))
-
-
-def _traced(tree: PyTree) -> bool:
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))

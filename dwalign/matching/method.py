@@ -37,7 +37,7 @@ from dwalign.program import (
     outputs_of,
     spec_of,
 )
-from dwalign.symmetry import Alignment, PermutationSpec, SpecError, check_key, check_perms
+from dwalign.symmetry import Alignment, PermutationSpec, SpecError, check_key, check_perms, is_traced
 
 PyTree = Any
 NEEDS = ("nothing", "weights", "inputs", "labels", "aligner")
@@ -256,7 +256,7 @@ class Method:
             found = _found(network, task if "task" in parameters else None, self._alone, a, b, key, given)
             # what goes wrong inside arrives here, and not where the result is looked at
             found = jax.block_until_ready(found)
-        if jax.default_backend() != "cpu" and not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(found)):
+        if jax.default_backend() != "cpu" and not is_traced(found):
             refuse_unsolved(found.perms)
         if power and self.asks != "weights":
             refuse_vanished(self.name, power, found)

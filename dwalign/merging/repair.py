@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwalign.bounds import Count, bounded
+from dwalign.files import read_leaf
 from dwalign.kept import keep
 from dwalign.merging.statistics import reset_statistics
 from dwalign.program import (
@@ -238,7 +239,9 @@ def _change(spec: PermutationSpec, params: PyTree, group: str, ones: Sequence[in
 
     leaves = list(spec.treedef.flatten_up_to(params))
     for number in ones:
-        leaves[number] = spec.leaves[number].join(one(block) for block in spec.leaf_blocks(number, leaves[number]))
+        leaves[number] = spec.leaves[number].join(
+            one(block) for block in spec.leaf_blocks(number, read_leaf(leaves[number]))
+        )
     return spec.treedef.unflatten(leaves)
 
 

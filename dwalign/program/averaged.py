@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dwalign.files import read_leaf
 from dwalign.program.interpret import alone, interpret
 from dwalign.symmetry import (
     Block,
@@ -71,6 +72,7 @@ def on_average(
     >>> on_average(lambda params: (x @ params["w"]).sum(), spec, a, b, plan).item()
     16.0
     """
+    a, b = jax.tree.map(read_leaf, (a, b))
     whole = interpolate(spec, a, permute(spec, b, elements), weight)
     given = (leaf_weights(spec, weight), *(spec.treedef.flatten_up_to(tree) for tree in (a, b, whole)))
     means = [_mean(spec, elements, number, *leaf) for number, leaf in enumerate(zip(*given, strict=True))]

@@ -42,7 +42,8 @@ class Network:
       notes: what a rewrite of the program (`fold_norms`) left as it was, and why.
 
     Networks are equal that have one program, one spec and one program in training: what was compiled or certified for
-    one of them holds for the other, and is kept until the last of them is gone. What a program reads beside its arguments is read once, as under `jax.jit`.
+    one of them holds for the other, and is kept until the last of them is gone. What a program reads beside its
+    arguments is read once, as under `jax.jit`.
     """
 
     apply: Apply

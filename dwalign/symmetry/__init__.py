@@ -17,7 +17,7 @@ from dwalign.symmetry.alignment import Alignment
 from dwalign.symmetry.arithmetic import distance, dot, inner_product, interpolate, mean, permute_blocks, perturb
 from dwalign.symmetry.axes import Axes, SpecError, Sum, Turns, contract, namespace
 from dwalign.symmetry.compare import correspondence
-from dwalign.symmetry.dtypes import dtype_of, kind
+from dwalign.symmetry.dtypes import dtype_of, is_traced, kind
 from dwalign.symmetry.elements import Monomial, is_hard, order_of
 from dwalign.symmetry.finite import count_values, square
 from dwalign.symmetry.gauge import canonical, free_signs, gauge
@@ -83,6 +83,7 @@ __all__ = [
     "interpolate",
     "inverse",
     "is_hard",
+    "is_traced",
     "kind",
     "leaf_roles",
     "leaf_weights",

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dwalign.files import read_leaf
 from dwalign.symmetry.dtypes import dtype_of
 from dwalign.symmetry.weights import wide
 
@@ -21,6 +22,7 @@ def stack_networks(networks: Sequence[PyTree]) -> PyTree:
     """
 
     def stack(*leaves):
+        leaves = tuple(map(read_leaf, leaves))
         if len({dtype_of(leaf) for leaf in leaves}) > 1:
             # JAX does not know it of 8-bit floats, say
             leaves = tuple(jnp.asarray(leaf, wide(dtype_of(leaf))) for leaf in leaves)
