@@ -30,6 +30,7 @@ from dwalign.program import (
     Data,
     Network,
     Task,
+    as_data,
     certify,
     count_examples,
     infer_spec,
@@ -123,7 +124,7 @@ def align(
       ValueError: unknown method, options or data that it does not take or lacks, NaN or infinite weights (not under
         `jit` and `vmap`).
     """
-    spec = spec_of("align", network)
+    spec, data = spec_of("align", network), as_data(data)
     chosen = choose_method(network, data).method if method == "auto" else find_method(method)
     if options and chosen.first is not None:
         raise ValueError(

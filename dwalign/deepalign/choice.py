@@ -14,7 +14,7 @@ from dwalign.deepalign.shipped import SHIPPED
 from dwalign.encoders import noise
 from dwalign.kept import keep
 from dwalign.matching import Method, activation_matching_correlation, chain, refine, weight_matching
-from dwalign.program import Data, Network, take_examples
+from dwalign.program import Data, Network, as_data, take_examples
 from dwalign.symmetry import PermutationSpec
 
 PyTree = Any
@@ -41,6 +41,7 @@ def choose_method(network: Network | PermutationSpec, data: Data | None = None) 
     >>> str(choose_method(mlp(8, (6, 5), 3).spec).method)
     'weight_matching'
     """
+    data = as_data(data)
     if not isinstance(network, Network):
         return Choice(weight_matching, "of a spec there are only weights to compare")
     if data is not None and data[1] is not None:

@@ -11,7 +11,7 @@ from dwalign.bounds import Count, bounded
 from dwalign.evaluation.interpolation import curve
 from dwalign.matching import Method
 from dwalign.processes import over_devices
-from dwalign.program import CLASSIFICATION, Data, Network, Task, compiled
+from dwalign.program import CLASSIFICATION, Data, Network, Task, as_arrays, as_data, compiled
 from dwalign.symmetry import count_networks, permute, take_networks
 
 PyTree = Any
@@ -44,6 +44,7 @@ def mean_barrier(
     Raises:
       ValueError: no pairs, or other numbers of one than of another.
     """
+    data, renew = as_data(data), as_arrays(renew)
     own, shared = ((a, b, data), None) if per_pair else ((a, b, None), data)
     # an index beyond the end would be the last one
     if not all(counts := {len(leaf) for leaf in jax.tree.leaves(own)}) or len(counts) != 1:

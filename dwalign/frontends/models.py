@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from dwalign.program import Network, network
+from dwalign.program import Network, as_arrays, network
 
 PyTree = Any
 
@@ -89,7 +89,7 @@ def from_model(
     >>> dict(net.spec.sizes), model.apply(into_model(model, params), np.ones((2, 3))).shape
     ({'h0': 4}, (2, 2))
     """
-    inputs = jax.tree.map(_array, inputs)
+    inputs = as_arrays(inputs)
     opened = open_model(model, *inputs, params=params, key=key, call=call)
     made = network(
         opened.apply,
@@ -126,7 +126,7 @@ def shapes_of(model: Any, *inputs: PyTree) -> PyTree:
     Nothing is copied or drawn. None where the package gives parameters only with their values; inputs as there.
     """
     known = getattr(_frontend(model), "shapes_of", None)
-    return None if known is None else _free(known)(model, *jax.tree.map(_array, inputs))
+    return None if known is None else _free(known)(model, *as_arrays(inputs))
 
 
 def names_in_files(model: Any) -> dict[str, str]:
@@ -177,8 +177,3 @@ def _frontend(model: Any) -> Any:
         f"a model must be one of torch, Keras, Equinox, nnx, linen, Haiku or transformers, found "
         f"{kind.__module__}.{kind.__qualname__}; dwalign.network(apply, params, inputs) makes one of any JAX function"
     )
-
-
-def _array(leaf: Any) -> Any:
-    """Tensors of torch and plain lists of numbers as arrays; what JAX knows stays."""
-    return leaf if isinstance(leaf, jax.Array | np.ndarray | jax.ShapeDtypeStruct) else np.asarray(leaf)

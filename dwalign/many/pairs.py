@@ -18,7 +18,7 @@ from dwalign.many.features import Features, stacked
 from dwalign.matching import Method, find_method
 from dwalign.memory import enough_memory
 from dwalign.processes import over_devices, wait_for_all
-from dwalign.program import CLASSIFICATION, Data, Network, Task, compiled, spec_of
+from dwalign.program import CLASSIFICATION, Data, Network, Task, as_data, compiled, spec_of
 from dwalign.symmetry import PermutationSpec, SpecError, check_finite, distance, permute
 
 PyTree = Any
@@ -75,7 +75,7 @@ def align_many(
     >>> perms["h0"].tolist(), columns["after"].tolist()
     ([[1, 0], [0, 1]], [3.0, 6.0])
     """
-    spec, chosen = spec_of("align_many", network), find_method(method)
+    spec, chosen, data = spec_of("align_many", network), find_method(method), as_data(data)
     if spec.has_kinds:
         raise SpecError(
             f"align_many: orders alone are written, but the groups are of kinds {sorted(set(spec.kinds.values()))}; "

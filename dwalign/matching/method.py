@@ -29,6 +29,7 @@ from dwalign.program import (
     Data,
     Network,
     Task,
+    as_data,
     check_data,
     check_network,
     check_task,
@@ -182,7 +183,7 @@ class Method:
         for one in self.parts:
             parameters = _parameters(one.function)
             if "task" in parameters and isinstance(network, Network):
-                check_task(one.name, task, network.apply, a, Data(*data))
+                check_task(one.name, task, network.apply, a, as_data(data))
             if "data" in parameters:
                 check_values(one.name, data)
 
@@ -227,7 +228,7 @@ class Method:
             raise ValueError(f"{self}: takes no features of single networks here; pass none, and they are computed")
         if not checked:
             self.check(network, a, b, data=data, task=task, start=start, key=key)
-        data = None if data is None else Data(*data)
+        data = as_data(data)
         spec = spec_of(self.name, network)
         if self.asks not in SIZED:
             power = 0
@@ -275,7 +276,7 @@ class Method:
         if self.features is None or self.first is not None:
             able = [name for name, one in known_methods().items() if one.features is not None]
             raise ValueError(f"{self}: does not compare features of single networks; those that do are {able}")
-        return _encoded(network, self, params, key, data if "data" in _parameters(self.features) else None)
+        return _encoded(network, self, params, key, as_data(data) if "data" in _parameters(self.features) else None)
 
     @property
     def reuses(self) -> bool:

@@ -74,7 +74,8 @@ def weight_matching(
       on the host comes in NumPy arrays; beside them and the networks it holds a few blocks.
     """
     if is_traced((a, b, key, start)):
-        return _traced(spec, *jax.tree.map(read_leaf, (a, b)), key, start, restarts, sweeps)
+        a, b = jax.tree.map(read_leaf, (a, b))
+        return _traced(spec, a, b, key, start, restarts, sweeps)
     return _on_host(spec, a, b, key, start, restarts, sweeps)
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from dwalign.bounds import Count, bounded
-from dwalign.program import Data, Network, compiled, count_examples, loops, spec_of, take_examples
+from dwalign.program import Data, Network, as_arrays, compiled, count_examples, loops, spec_of, take_examples
 from dwalign.symmetry import PermutationSpec, leaf_roles, part_of
 
 PyTree = Any
@@ -28,6 +28,7 @@ def reset_statistics(network: Network, params: PyTree, inputs: PyTree, *, chunk:
     """
     if network.train is None:
         return params
+    inputs = as_arrays(inputs)
     count = count_examples(inputs)
     if count is None:
         raise ValueError("reset_statistics: all arrays of inputs must hold equally many examples [m, ...]")

@@ -2,7 +2,16 @@ from dwalign.program.averaged import on_average
 from dwalign.program.capture import Units, make_capture
 from dwalign.program.certificate import Certificate, CertificateError, accepts, certify, drawn_elements
 from dwalign.program.compiled import compiled
-from dwalign.program.data import Data, check_data, check_values, count_examples, shapes_of, take_examples
+from dwalign.program.data import (
+    Data,
+    as_arrays,
+    as_data,
+    check_data,
+    check_values,
+    count_examples,
+    shapes_of,
+    take_examples,
+)
 from dwalign.program.double import widen
 from dwalign.program.folding import fold_norms
 from dwalign.program.inference import InferenceError, infer_spec
@@ -34,6 +43,8 @@ __all__ = [
     "Trial",
     "Units",
     "accepts",
+    "as_arrays",
+    "as_data",
     "certify",
     "check_data",
     "check_network",

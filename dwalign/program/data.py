@@ -4,6 +4,7 @@ The first axis of every array in a tree holds the examples, and single numbers b
 share, such as the one graph of a data set, have no such axis: the function that reads the inputs holds them.
 """
 
+from numbers import Number
 from typing import Any, NamedTuple
 
 import jax
@@ -16,13 +17,46 @@ PyTree = Any
 
 
 class Data(NamedTuple):
-    """Inputs and labels, trees of `[m, ...]`; labels are None where nobody asks for them.
+    """Inputs and labels, trees of `[m, ...]`; labels are None where nobody asks for them. Lists of numbers are arrays.
 
     A program of several inputs takes them as a tuple: `Data((tokens, mask))`.
     """
 
     inputs: PyTree
     labels: PyTree = None
+
+
+def as_arrays(tree: PyTree) -> PyTree:
+    """What NumPy takes for an array (lists of numbers, tensors of torch, arrays in files) as one; all else stays.
+
+    A list of arrays is a tree of them, and so is a tuple of anything.
+
+    >>> as_arrays(([[1.0, 2.0], [3.0, 4.0]], 3))[0].shape
+    (2, 2)
+    """
+    return jax.tree.map(_array, tree, is_leaf=_is_numbers)
+
+
+def as_data(data: Any) -> Any:
+    """A pair (inputs, labels) as a `Data` of arrays; what is none stays for `check_data` to refuse."""
+    is_pair = isinstance(data, tuple | list) and len(data) == 2
+    return Data(*map(as_arrays, data)) if is_pair else data
+
+
+def _array(leaf: Any) -> Any:
+    if isinstance(leaf, list):
+        try:
+            array = np.asarray(leaf)
+        except ValueError as error:
+            raise ValueError("lists of numbers must be as long as those beside them, found several lengths") from error
+        # JAX has 32 bits for these unless it is told otherwise
+        return array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
+    known = isinstance(leaf, jax.Array | np.ndarray | np.generic)
+    return np.asarray(leaf) if hasattr(leaf, "__array__") and not known else leaf
+
+
+def _is_numbers(node: Any) -> bool:
+    return isinstance(node, list) and bool(node) and all(isinstance(x, Number) for x in jax.tree.leaves(node))
 
 
 def count_examples(tree: PyTree) -> int | None:
@@ -63,7 +97,7 @@ def check_data(caller: str, data: Any, *, labels: bool = False) -> Data:
             f"{caller}: data must be Data(inputs [m, ...], labels [m]) or such a pair, got {found}; inputs that are "
             "several arrays go into one tuple or dictionary"
         )
-    data = Data(*data)
+    data = as_data(data)
     if labels and data.labels is None:
         raise ValueError(f"{caller}: needs labels, Data(inputs, labels), but these data have none")
     parts = {name: part for name, part in data._asdict().items() if part is not None}

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from dwalign.kept import Kept, keep, kept_by
 from dwalign.program.capture import Units, make_capture
-from dwalign.program.data import count_examples, take_examples
+from dwalign.program.data import as_arrays, count_examples, take_examples
 from dwalign.program.inference import infer_spec
 from dwalign.symmetry import PermutationSpec, SpecError
 
@@ -118,6 +118,7 @@ def network(
     """
     if not inputs:
         raise SpecError("network: inputs must be given, an example of what apply takes beside params, got none")
+    inputs = as_arrays(inputs)
     example = inputs[0] if len(inputs) == 1 else inputs
     if count_examples(example) == 1:
         # a single example has no axis to tell from the others
