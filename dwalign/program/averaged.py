@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from dwalign.files import read_leaf
-from dwalign.program.interpret import alone, interpret
+from dwalign.program.interpret import alone, interpret, trace
 from dwalign.symmetry import (
     Block,
     PermutationSpec,
@@ -78,7 +78,7 @@ def on_average(
     means = [_mean(spec, elements, number, *leaf) for number, leaf in enumerate(zip(*given, strict=True))]
     if not any(means):
         return function(whole)
-    program, shapes = jax.make_jaxpr(function, return_shape=True)(whole)
+    program, put = trace(function, whole)
     spared = _cheaper(spec, elements, program, means)
     if not spared:
         return function(whole)
@@ -92,7 +92,7 @@ def on_average(
         return [_product(spec, elements, eqn, ins, *places)]
 
     values = [means[k] if k in spared else leaf for k, leaf in enumerate(jax.tree.leaves(whole))]
-    return jax.tree.unflatten(jax.tree.structure(shapes), interpret(program, equation, enter=_is_jit)(*values))
+    return put(interpret(program, equation, enter=_is_jit)(*values))
 
 
 def _is_jit(eqn: Any) -> bool:
