@@ -37,6 +37,12 @@ def as_arrays(tree: PyTree) -> PyTree:
     return jax.tree.map(_array, tree, is_leaf=_is_numbers)
 
 
+def as_examples(inputs: PyTree) -> PyTree:
+    """`as_arrays` of examples whose content does not matter; where there are but shapes and types, zeros."""
+    is_shape = lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct)
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype) if is_shape(leaf) else leaf, as_arrays(inputs))
+
+
 def as_data(data: Any) -> Any:
     """A pair (inputs, labels) as a `Data` of arrays; what is none stays for `check_data` to refuse."""
     is_pair = isinstance(data, tuple | list) and len(data) == 2

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from dwalign.kept import Kept, keep, kept_by
 from dwalign.program.capture import Units, make_capture
-from dwalign.program.data import as_arrays, count_examples, take_examples
+from dwalign.program.data import as_examples, count_examples, take_examples
 from dwalign.program.inference import infer_spec
 from dwalign.symmetry import PermutationSpec, SpecError
 
@@ -100,8 +100,8 @@ def network(
     Args:
       apply: `(params, *inputs) -> outputs`.
       params: its parameters, or their shapes and types.
-      inputs: examples `[m, ...]` of any content; arrays. A program of several inputs is one of a tuple of them
-        everywhere else: `Data((tokens, mask), labels)`.
+      inputs: examples `[m, ...]` of any content, or their shapes and types. A program of several inputs is one of a
+        tuple of them everywhere else: `Data((tokens, mask), labels)`.
       train: `(params, *inputs) -> (outputs, params)`, of a network with batch statistics; see `Network`.
       init, config: see `Network`.
       statistics: which arrays are batch statistics, see `dwalign.symmetry.find_statistics`; by default those that are
@@ -118,7 +118,7 @@ def network(
     """
     if not inputs:
         raise SpecError("network: inputs must be given, an example of what apply takes beside params, got none")
-    inputs = as_arrays(inputs)
+    inputs = as_examples(inputs)
     example = inputs[0] if len(inputs) == 1 else inputs
     if count_examples(example) == 1:
         # a single example has no axis to tell from the others
