@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -71,21 +72,23 @@ def main(asked: Options) -> None:
         )
     subject = open_subject(asked, asked.files, output=asked.output, like=0, overwrite=asked.overwrite)
     subject = of_kinds(subject, asked.kinds)
-    dwalign.symmetry.leaf_weights(subject.network.spec, layers | dict.fromkeys(asked.keep, 0.0))
+    for option, named in {"--layers": layers, "--keep": dict.fromkeys(asked.keep, 0.0)}.items():
+        dwalign.symmetry.leaf_weights(subject.network.spec, named, caller=option)
     method = choose_method(asked, subject)
     if asked.test is not None:
         subject = subject._replace(task=task_of(test)) if subject.data is None else subject
         subject.check_data(asked.test, test)
+    renew = _renewal(subject)
     found = plan(subject, method, certified=subject.certified(asked))
     if asked.dry_run:
         answer(found, plan_text(found), as_json=asked.json)
         return
     params = subject.in_memory(method)
     with stage(f"matching by {method.label}"), subject.naming():
-        merged = _merge(asked, subject, params, method, layers)
+        merged = _merge(asked, subject, params, method, layers, renew)
     with stage(f"writing {asked.output}"):
         subject.write(asked.output, merged.params, like=0, overwrite=asked.overwrite)
-    judged = _judge(subject, params, merged.params, test or subject.data)
+    judged = _judge(subject, params, merged.params, test or subject.data, renew)
     found |= {"output": str(asked.output), "judged": {name: one._asdict() for name, one in judged.items()}}
     if asked.report is not None:
         found |= between(subject, params, merged.perms, test or subject.data)
@@ -100,14 +103,16 @@ def main(asked: Options) -> None:
 
 
 def _merge(
-    asked: Options, subject: Subject, params: tuple[PyTree, ...], method: Any, layers: Mapping[str, float]
+    asked: Options, subject: Subject, params: tuple[PyTree, ...], method: Any, layers: Mapping[str, float], renew: Any
 ) -> Any:
     network, common = subject.network, {"data": subject.data, "task": subject.task, "key": subject.key}
     if len(params) == 2:
         shares = asked.weights or (1.0, 1.0)
         perms = dwalign.align(network, *params, method, **common, certified=subject.certified(asked)).perms
         weight = {"*": shares[1] / sum(shares), **layers}
-        merged = dwalign.average(network, *params, perms, weight=weight, keep=asked.keep, data=subject.data)
+        merged = dwalign.average(
+            network, *params, perms, weight=weight, keep=asked.keep, data=subject.data, renew=renew
+        )
         return dwalign.merging.Merged(merged, (dwalign.identity(network.spec), perms))
     if subject.certified(asked):
         dwalign.certify(network.spec, network.apply, params[0], network.example)
@@ -115,7 +120,27 @@ def _merge(
     if how == "auto":
         how = "universe" if method.needs in ("nothing", "weights") else "merge_many"
     weights = asked.weights or None
-    return dwalign.merging.merge_many(network, params, method, how=how, weights=weights, keep=asked.keep, **common)
+    settings = dict(how=how, weights=weights, keep=asked.keep, renew=renew)
+    return dwalign.merging.merge_many(network, params, method, **settings, **common)
+
+
+def _renewal(subject: Subject) -> Any:
+    """What leaves statistics as they are averaged, and says so, where nothing renews them; else None."""
+    network = subject.network
+    stale = dwalign.merging.find_stale(network.spec, network.params)
+    if not stale or (network.train is not None and subject.data is not None):
+        return None
+    how = (
+        "pass --data, an .npz with training inputs, on which they are"
+        if network.train is not None
+        else "how is not known for this model: run it as in training on its data, and change no weights"
+    )
+    warnings.warn(
+        f"the statistics {stale} will be the average of those of the networks, but must be computed anew for merged "
+        f"weights; {how}",
+        stacklevel=2,
+    )
+    return lambda params: params
 
 
 def _shares(asked: Options) -> dict[str, float]:
@@ -148,11 +173,13 @@ def _check_report(asked: Options, report: Path) -> None:
     check_page(report, asked.overwrite)
 
 
-def _judge(subject: Subject, params: tuple[PyTree, ...], merged: PyTree, data: Any) -> dict[str, Judged]:
+def _judge(subject: Subject, params: tuple[PyTree, ...], merged: PyTree, data: Any, renew: Any) -> dict[str, Judged]:
     """The networks, their average as they are, and the merged one; nothing without labels."""
     if data is None or data.labels is None:
         return {}
-    plain = dwalign.merging.merge_many(subject.network, params, "naive", how="first", data=subject.data).params
+    plain = dwalign.merging.merge_many(
+        subject.network, params, "naive", how="first", data=subject.data, renew=renew
+    ).params
     return judge(subject, {**subject.named(params), "average without matching": plain, "merged": merged}, data)
 
 

@@ -57,18 +57,18 @@ def renewed(
         return renew(merged)
     if isinstance(network, Network) and network.train is not None and data is not None:
         return reset_statistics(network, merged, data[0])
-    _warn_of_stale(spec_of("merge", network), merged)
+    if stale := find_stale(spec_of("merge", network), merged):
+        warnings.warn(
+            f"merge: the statistics {stale} are the average of those of a and b, but must be renewed for the merged "
+            "weights: pass a Network with train and data=Data(inputs), or renew=, your own function of params that "
+            "computes them on training inputs (renew=lambda params: params keeps the average)",
+            stacklevel=4,
+        )
     return merged
 
 
-def _warn_of_stale(spec: PermutationSpec, params: PyTree) -> None:
-    """Warn where merged params hold statistics of units, which nobody has renewed."""
+def find_stale(spec: PermutationSpec, params: PyTree) -> str:
+    """The statistics of units in words, which merged weights need anew; "" where there are none."""
     leaves = zip(spec.paths, spec.leaves, leaf_roles(spec, params), strict=True)
-    if stale := [path for path, axes, role in leaves if role == "statistic" and axes.names() & set(spec.sizes)]:
-        more = f" and {len(stale) - 3} more" if len(stale) > 3 else ""
-        warnings.warn(
-            f"merge: the statistics {', '.join(stale[:3])}{more} are the average of those of a and b, but must be "
-            "renewed for the merged weights: pass a Network with train and data=Data(inputs), or renew=, your own "
-            "function of params that computes them on training inputs (renew=lambda params: params keeps the average)",
-            stacklevel=5,
-        )
+    stale = [path for path, axes, role in leaves if role == "statistic" and axes.names() & set(spec.sizes)]
+    return ", ".join(stale[:3]) + (f" and {len(stale) - 3} more" if len(stale) > 3 else "")
