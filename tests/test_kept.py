@@ -1,5 +1,6 @@
 """What was found out and compiled about a network goes when the network goes, with all that its program holds."""
 
+import dataclasses
 import gc
 import weakref
 
@@ -67,6 +68,25 @@ def test_an_equal_network_finds_what_was_compiled():
     with compilations() as seen:
         evaluation.assess(again, B, DATA)
     assert again == net and seen == []
+
+
+@dataclasses.dataclass
+class Scaled:
+    """A program that cannot be hashed, as its fields may change."""
+
+    scale: float
+
+    def __call__(self, params, x):
+        return jax.nn.relu(self.scale * x @ params["up"]) @ params["down"]
+
+
+def test_a_program_without_a_hash_is_itself_alone():
+    one = Scaled(2.0)
+    net, same, other = (dwalign.network(apply, A, X) for apply in (one, one, Scaled(2.0)))
+    assert dwalign.align(net, A, B, "activation_matching", data=DATA).perms.keys() == {"h0"}
+    with compilations() as seen:
+        dwalign.align(same, A, B, "activation_matching", data=DATA)
+    assert seen == [] and same == net != other
 
 
 def test_what_is_kept_lasts_as_long_as_one_of_equals():
