@@ -124,7 +124,7 @@ def align(
       ValueError: unknown method, options or data that it does not take or lacks, NaN or infinite weights (not under
         `jit` and `vmap`).
     """
-    spec, data = spec_of("align", network), as_data(data)
+    spec, data = spec_of("align", network), as_data("align", data)
     chosen = choose_method(network, data).method if method == "auto" else find_method(method)
     if options and chosen.first is not None:
         raise ValueError(

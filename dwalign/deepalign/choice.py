@@ -41,7 +41,7 @@ def choose_method(network: Network | PermutationSpec, data: Data | None = None) 
     >>> str(choose_method(mlp(8, (6, 5), 3).spec).method)
     'weight_matching'
     """
-    data = as_data(data)
+    data = as_data("choose_method", data)
     if not isinstance(network, Network):
         return Choice(weight_matching, "of a spec there are only weights to compare")
     if data is not None and data[1] is not None:

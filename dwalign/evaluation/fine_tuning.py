@@ -51,7 +51,7 @@ def fine_tune(
     Raises:
       CheckpointError: the folder cannot be written, or holds something else.
     """
-    few = take_examples(jax.tree.map(jnp.asarray, as_data(data)), slice(FEW))
+    few = take_examples(jax.tree.map(jnp.asarray, as_data("fine_tune", data)), slice(FEW))
     start, config = untie(network, few.inputs)
 
     def barrier(networks, pairs, judged_on):

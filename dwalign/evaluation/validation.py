@@ -44,7 +44,7 @@ def mean_barrier(
     Raises:
       ValueError: no pairs, or other numbers of one than of another.
     """
-    data, renew = as_data(data), as_arrays(renew)
+    data, renew = as_data("mean_barrier", data), as_arrays(renew)
     own, shared = ((a, b, data), None) if per_pair else ((a, b, None), data)
     # an index beyond the end would be the last one
     if not all(counts := {len(leaf) for leaf in jax.tree.leaves(own)}) or len(counts) != 1:

@@ -75,7 +75,7 @@ def align_many(
     >>> perms["h0"].tolist(), columns["after"].tolist()
     ([[1, 0], [0, 1]], [3.0, 6.0])
     """
-    spec, chosen, data = spec_of("align_many", network), find_method(method), as_data(data)
+    spec, chosen, data = spec_of("align_many", network), find_method(method), as_data("align_many", data)
     if spec.has_kinds:
         raise SpecError(
             f"align_many: orders alone are written, but the groups are of kinds {sorted(set(spec.kinds.values()))}; "

@@ -183,7 +183,7 @@ class Method:
         for one in self.parts:
             parameters = _parameters(one.function)
             if "task" in parameters and isinstance(network, Network):
-                check_task(one.name, task, network.apply, a, as_data(data))
+                check_task(one.name, task, network.apply, a, as_data(one.name, data))
             if "data" in parameters:
                 check_values(one.name, data)
 
@@ -228,7 +228,7 @@ class Method:
             raise ValueError(f"{self}: takes no features of single networks here; pass none, and they are computed")
         if not checked:
             self.check(network, a, b, data=data, task=task, start=start, key=key)
-        data = as_data(data)
+        data = as_data(self.name, data)
         spec = spec_of(self.name, network)
         if self.asks not in SIZED:
             power = 0
@@ -276,7 +276,9 @@ class Method:
         if self.features is None or self.first is not None:
             able = [name for name, one in known_methods().items() if one.features is not None]
             raise ValueError(f"{self}: does not compare features of single networks; those that do are {able}")
-        return _encoded(network, self, params, key, as_data(data) if "data" in _parameters(self.features) else None)
+        return _encoded(
+            network, self, params, key, as_data(self.name, data) if "data" in _parameters(self.features) else None
+        )
 
     @property
     def reuses(self) -> bool:
@@ -385,7 +387,7 @@ def find_method(text: str | Method) -> Method:
     if not isinstance(text, str):
         found = getattr(text, "__name__", type(text).__name__)
         raise ValueError(f"method: must be a method or its name, one of {list(known_methods())}, got {found}")
-    return chain(*map(_find_one, text.split("+")))
+    return chain(*(_find_one(name.strip()) for name in text.split("+")))
 
 
 def _find_one(text: str) -> Method:

@@ -43,10 +43,17 @@ def as_examples(inputs: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype) if is_shape(leaf) else leaf, as_arrays(inputs))
 
 
-def as_data(data: Any) -> Any:
-    """A pair (inputs, labels) as a `Data` of arrays; what is none stays for `check_data` to refuse."""
-    is_pair = isinstance(data, tuple | list) and len(data) == 2
-    return Data(*map(as_arrays, data)) if is_pair else data
+def as_data(caller: str, data: Any) -> Any:
+    """A pair (inputs, labels) as a `Data` of arrays, or None; raise `ValueError` for what is neither."""
+    if data is None:
+        return None
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        found = f"{type(data).__name__} of {len(data)}" if isinstance(data, tuple | list) else type(data).__name__
+        raise ValueError(
+            f"{caller}: data must be Data(inputs [m, ...], labels [m]) or such a pair, got {found}; inputs that are "
+            "several arrays go into one tuple or dictionary"
+        )
+    return Data(*map(as_arrays, data))
 
 
 def _array(leaf: Any) -> Any:
@@ -97,13 +104,7 @@ def check_data(caller: str, data: Any, *, labels: bool = False) -> Data:
     wanted = "inputs and labels" if labels else "inputs"
     if data is None:
         raise ValueError(f"{caller}: needs data, Data({wanted.replace(' and', ',')}), got none; pass data=")
-    if not isinstance(data, tuple | list) or len(data) != 2:
-        found = f"{type(data).__name__} of {len(data)}" if isinstance(data, tuple | list) else type(data).__name__
-        raise ValueError(
-            f"{caller}: data must be Data(inputs [m, ...], labels [m]) or such a pair, got {found}; inputs that are "
-            "several arrays go into one tuple or dictionary"
-        )
-    data = as_data(data)
+    data = as_data(caller, data)
     if labels and data.labels is None:
         raise ValueError(f"{caller}: needs labels, Data(inputs, labels), but these data have none")
     parts = {name: part for name, part in data._asdict().items() if part is not None}

@@ -47,6 +47,16 @@ def test_what_is_a_list_of_numbers():
     assert as_arrays(([1, 2], [True]))[0].dtype == np.int32
 
 
+@pytest.mark.parametrize("method", ["weight_matching", "activation_matching", "auto"])
+@pytest.mark.parametrize("data", [X, (X,), {"inputs": X}], ids=["an array", "a tuple of one", "a dictionary"])
+def test_data_are_a_pair_whatever_reads_them(method, data):
+    for door in (dwalign.align, dwalign.merge):
+        with pytest.raises(ValueError, match=r"align: data must be Data\(inputs \[m, ...\], labels \[m\]\)"):
+            door(NET, A, B, method, data=data)
+    with pytest.raises(ValueError, match="merge_many: data must be"):
+        dwalign.merge_many(NET, [A, B], data=data)
+
+
 def test_rows_of_several_lengths():
     with pytest.raises(ValueError, match="lists of numbers must be as long as those beside them"):
         check_data("here", Data([[1.0, 2.0], [3.0]]))
