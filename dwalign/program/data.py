@@ -39,7 +39,9 @@ def as_arrays(tree: PyTree) -> PyTree:
 
 def as_examples(inputs: PyTree) -> PyTree:
     """`as_arrays` of examples whose content does not matter; where there are but shapes and types, zeros."""
-    is_shape = lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct)
+    # of random keys there are no zeros
+    of_numbers = lambda leaf: not jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
+    is_shape = lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct) and of_numbers(leaf)
     return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype) if is_shape(leaf) else leaf, as_arrays(inputs))
 
 

@@ -7,7 +7,7 @@ import pytest
 import dwalign
 from dwalign import Data, evaluation
 from dwalign.networks import mlp
-from dwalign.program import as_arrays, check_data
+from dwalign.program import as_arrays, as_examples, check_data
 from tests import drawn
 
 NET = mlp(6, (5, 4), 3)
@@ -55,6 +55,12 @@ def test_data_are_a_pair_whatever_reads_them(method, data):
             door(NET, A, B, method, data=data)
     with pytest.raises(ValueError, match="merge_many: data must be"):
         dwalign.merge_many(NET, [A, B], data=data)
+
+
+def test_shapes_of_random_keys_stay():
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    zeros, same = as_examples((jax.ShapeDtypeStruct((2, 6), np.float32), key))
+    assert isinstance(zeros, np.ndarray) and zeros.shape == (2, 6) and same is key
 
 
 def test_rows_of_several_lengths():
