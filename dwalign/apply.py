@@ -14,7 +14,6 @@ numbers can tell, whether all weights are finite, is left out there. `align` and
 methods that read weights alone); a method compiles once for each network, options, shapes and types.
 """
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ import jax.numpy as jnp
 
 from dwalign import symmetry
 from dwalign.deepalign import choose_method, deep_align, load_aligner
+from dwalign.kept import keep
 from dwalign.matching import Method, chain, common_power, find_method, known_methods
 from dwalign.merging import average
 from dwalign.program import (
@@ -30,6 +30,7 @@ from dwalign.program import (
     Data,
     Network,
     Task,
+    as_data,
     certify,
     count_examples,
     infer_spec,
@@ -47,6 +48,7 @@ from dwalign.symmetry import (
     gauge,
     identity,
     inverse,
+    is_traced,
     permute,
     random_perms,
 )
@@ -122,7 +124,7 @@ def align(
       ValueError: unknown method, options or data that it does not take or lacks, NaN or infinite weights (not under
         `jit` and `vmap`).
     """
-    spec = spec_of("align", network)
+    spec, data = spec_of("align", network), as_data("align", data)
     chosen = choose_method(network, data).method if method == "auto" else find_method(method)
     if options and chosen.first is not None:
         raise ValueError(
@@ -224,21 +226,17 @@ def _certify(network: Network, params: PyTree, data: Data | None, tolerance: flo
     if seen:
         return
     if count_examples(inputs) is not None:
-        inputs = jax.eval_shape(_few, inputs) if _traced(inputs) else _few(inputs)
-    abstract = lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)) if _traced(leaf) else leaf
+        inputs = jax.eval_shape(_few, inputs) if is_traced(inputs) else _few(inputs)
+    abstract = lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)) if is_traced(leaf) else leaf
     certify(network.spec, network.apply, *jax.tree.map(abstract, (params, inputs)), tolerance=tolerance)
     seen.add("a certificate")
 
 
-@functools.lru_cache(maxsize=1024)
-def _seen(*about: Any) -> set[str]:
+@keep
+def _seen(network: Network | PermutationSpec, *about: Any) -> set[str]:
     """What has been seen of calls like this one: empty until then."""
     return set()
 
 
 def _few(inputs: PyTree) -> PyTree:
     return take_examples(inputs, slice(4))
-
-
-def _traced(tree: PyTree) -> bool:
-    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))

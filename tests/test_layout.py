@@ -28,6 +28,7 @@ LAYERS = (
     "memory",
     "shown",
     "extras",
+    "kept",
     "lazy",
 )
 HEAVY = {

@@ -17,7 +17,7 @@ from jax.interpreters import batching, mlir
 from scipy.optimize import linear_sum_assignment
 
 from dwalign.assignment.augment import augmenting_paths
-from dwalign.symmetry import count_values
+from dwalign.symmetry import count_values, is_traced
 
 PyTree = Any
 # the sum of n^3 that repays the start of a thread: some milliseconds of work
@@ -53,7 +53,7 @@ def hungarian(scores: PyTree) -> PyTree:
             raise ValueError(f"hungarian: scores must be square matrices [..., n, n], found shape {shape}")
     if treedef is None:
         return _assign(scores).astype(np.int32) if scores.ndim == 2 else _solve(leaves)[0]
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+    if is_traced(leaves):
         perms = _inside_a_program(jax.lax.stop_gradient(leaves))
     else:
         solved = zip(leaves, _solve(leaves), strict=True)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -19,10 +20,6 @@ from dwalign.cli.report import check_page, write_page
 from dwalign.cli.subject import Subject, choose_method, of_kinds, open_subject
 
 PyTree = Any
-STALE = (
-    "batch statistics are the average of those of the networks, not those of the weights that they lie beside; --data "
-    "with training inputs computes them anew"
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,23 +72,32 @@ def main(asked: Options) -> None:
         )
     subject = open_subject(asked, asked.files, output=asked.output, like=0, overwrite=asked.overwrite)
     subject = of_kinds(subject, asked.kinds)
-    dwalign.symmetry.leaf_weights(subject.network.spec, layers | dict.fromkeys(asked.keep, 0.0))
+    for option, named in {"--layers": layers, "--keep": dict.fromkeys(asked.keep, 0.0)}.items():
+        dwalign.symmetry.leaf_weights(subject.network.spec, named, caller=option)
     method = choose_method(asked, subject)
     if asked.test is not None:
         subject = subject._replace(task=task_of(test)) if subject.data is None else subject
         subject.check_data(asked.test, test)
+    stale = _stale(subject)
+    if stale:
+        warnings.warn(stale, stacklevel=2)
+    # of what is said here the library need not warn again
+    renew = (lambda params: params) if stale else None
     found = plan(subject, method, certified=subject.certified(asked))
     if asked.dry_run:
         answer(found, plan_text(found), as_json=asked.json)
         return
     params = subject.in_memory(method)
     with stage(f"matching by {method.label}"), subject.naming():
-        merged = _merge(asked, subject, params, method, layers)
+        merged = _merge(asked, subject, params, method, layers, renew)
     with stage(f"writing {asked.output}"):
         subject.write(asked.output, merged.params, like=0, overwrite=asked.overwrite)
-    found["stale"] = _stale(subject)
-    judged = _judge(subject, params, merged.params, test or subject.data)
-    found |= {"output": str(asked.output), "judged": {name: one._asdict() for name, one in judged.items()}}
+    judged = _judge(subject, params, merged.params, test or subject.data, renew)
+    found |= {
+        "stale": stale,
+        "output": str(asked.output),
+        "judged": {name: one._asdict() for name, one in judged.items()},
+    }
     if asked.report is not None:
         found |= between(subject, params, merged.perms, test or subject.data)
     recipe = write_recipe("merge", asked, (*asked.files, *filter(None, (asked.data, asked.test))), found)
@@ -101,16 +107,15 @@ def main(asked: Options) -> None:
     text = [f"{asked.output}, {size(weight_of(asked.output))}; {recipe.name} makes it again, {card.name} describes it"]
     if not found["certified"]:
         text.append(f"unchecked: {UNCHECKED}")
-    if found["stale"]:
-        text.append(f"stale: {STALE}")
+    if stale:
+        text.append(f"stale: {stale}")
     answer(found, "\n".join([judged_table(judged)] * bool(judged) + text), as_json=asked.json)
 
 
 def _merge(
-    asked: Options, subject: Subject, params: tuple[PyTree, ...], method: Any, layers: Mapping[str, float]
+    asked: Options, subject: Subject, params: tuple[PyTree, ...], method: Any, layers: Mapping[str, float], renew: Any
 ) -> Any:
-    network, data, renew = subject.network, subject.data, _kept if _stale(subject) else None
-    common = {"data": data, "task": subject.task, "key": subject.key}
+    network, common = subject.network, {"data": subject.data, "task": subject.task, "key": subject.key}
     if len(params) == 2:
         shares = asked.weights or (1.0, 1.0)
         perms = dwalign.align(network, *params, method, **common, certified=subject.certified(asked)).perms
@@ -125,19 +130,22 @@ def _merge(
     if how == "auto":
         how = "universe" if method.needs in ("nothing", "weights") else "merge_many"
     weights = asked.weights or None
-    return dwalign.merging.merge_many(
-        network, params, method, how=how, weights=weights, keep=asked.keep, renew=renew, **common
+    settings = dict(how=how, weights=weights, keep=asked.keep, renew=renew)
+    return dwalign.merging.merge_many(network, params, method, **settings, **common)
+
+
+def _stale(subject: Subject) -> str:
+    """Which batch statistics of the result nothing renews, and what would; empty where there are none."""
+    network = subject.network
+    names = dwalign.merging.find_stale(network.spec, network.params)
+    if not names or (network.train is not None and subject.data is not None):
+        return ""
+    how = (
+        "pass --data, an .npz with training inputs, on which they are"
+        if network.train is not None
+        else "how is not known for this model: run it as in training on its data, and change no weights"
     )
-
-
-def _stale(subject: Subject) -> bool:
-    """Whether batch statistics of the result are left as they were averaged, for want of inputs."""
-    return subject.network.train is not None and subject.data is None
-
-
-def _kept(params: PyTree) -> PyTree:
-    """Nothing is renewed, of which the command says more than the warning of a library could."""
-    return params
+    return f"the statistics {names} are averaged, but must be computed anew for merged weights; {how}"
 
 
 def _shares(asked: Options) -> dict[str, float]:
@@ -170,11 +178,13 @@ def _check_report(asked: Options, report: Path) -> None:
     check_page(report, asked.overwrite)
 
 
-def _judge(subject: Subject, params: tuple[PyTree, ...], merged: PyTree, data: Any) -> dict[str, Judged]:
+def _judge(subject: Subject, params: tuple[PyTree, ...], merged: PyTree, data: Any, renew: Any) -> dict[str, Judged]:
     """The networks, their average as they are, and the merged one; nothing without labels."""
     if data is None or data.labels is None:
         return {}
-    plain = dwalign.merging.merge_many(subject.network, params, "naive", how="first", data=subject.data).params
+    plain = dwalign.merging.merge_many(
+        subject.network, params, "naive", how="first", data=subject.data, renew=renew
+    ).params
     return judge(subject, {**subject.named(params), "average without matching": plain, "merged": merged}, data)
 
 
@@ -191,5 +201,5 @@ def _card(asked: Options, found: Mapping[str, Any], method: Any, judged: Mapping
         f"Judged on {(asked.test or asked.data)}{'' if asked.test else ', which it was matched on'}." if judged else ""
     )
     doubts = [] if found["certified"] else [f"Unchecked: {UNCHECKED}."]
-    doubts += [f"Stale: {STALE}."] if found["stale"] else []
+    doubts += [f"Stale: {found['stale']}."] if found["stale"] else []
     return [about, *([rows, where] if judged else []), *doubts, f"Made by dwalign {dwalign.__version__}."]

@@ -1,8 +1,9 @@
 """What a command is about to do: what would be matched, what is fixed and why, memory and time."""
 
+import inspect
 import math
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +13,11 @@ from dwalign.cli.subject import Subject
 
 # passes over the data: one forward each for what reads activations, both ends of a gradient for each step of descent
 FORWARD, GRADIENT = 1, 3
+# of weight matching, until nothing moves
+SWEEPS = 10
+# what a method compiles by what it asks for, and the check: so many times the network alone, and seconds of its own
+COMPILED = {"nothing": (0, 6.0), "weights": (0, 6.0), "inputs": (8, 0.0), "labels": (20, 6.0), "aligner": (20, 6.0)}
+CHECKED = (2, 0.0)
 UNCHECKED = (
     "that permuting keeps the function was read off the program and not checked on numbers, which takes several times "
     "the memory of a network; --certify yes does"
@@ -21,8 +27,9 @@ UNCHECKED = (
 def plan(subject: Subject, method: Any = None, *, certified: bool = True) -> dict[str, Any]:
     """The plan as JSON values.
 
-    Memory is that of the networks and of what the method keeps, without the runtime's own; seconds come from the number
-    of operations and the speed of a product of matrices here, and are rough.
+    Memory is that of the networks and of what the method keeps, without the runtime's own. Seconds of work come from
+    the number of operations and the speed of a product of matrices here, those of compilation from how long it takes
+    here to compile the network alone. Both are rough.
     """
     import jax
 
@@ -39,12 +46,16 @@ def plan(subject: Subject, method: Any = None, *, certified: bool = True) -> dic
     }
     if method is not None:
         networks = max(2, len(subject.params))
+        compiles = [COMPILED[part.asks] for part in method.parts if not part.host] + [CHECKED] * certified
+        forward = _forward(network) if compiles else Forward(0.0, 0.0)
+        work = sum(_operations(subject, part, forward.operations) for part in method.parts)
         found |= {
             "method": str(method),
             "networks": networks,
             "certified": certified,
             "memory": stored * (networks + (0 if method.needs in ("nothing", "weights") else 3)),
-            "seconds": round((networks - 1) * _operations(subject, method) / _speed(), 2),
+            "seconds": round((networks - 1) * work / _speed(), 2),
+            "compilation": round(sum(times * forward.compiling + own for times, own in compiles), 1),
         }
     return found
 
@@ -66,30 +77,54 @@ def plan_text(found: dict[str, Any]) -> str:
         if not found["certified"]:
             lines.append(f"unchecked  {UNCHECKED}")
         lines.append(
-            f"expected   {found['method']} on {found['networks']} networks: about {size(found['memory'])} and "
-            f"{found['seconds']:.1f} s, and the compilation of what looks at data"
+            f"expected   {found['method']} on {found['networks']} networks: about {size(found['memory'])}, "
+            f"{found['seconds']:.1f} s of work and {found['compilation']:.0f} s of compilation"
         )
     return "\n".join(lines)
 
 
-def _operations(subject: Subject, method: Any) -> float:
-    """Multiplications and additions of one alignment."""
+class Forward(NamedTuple):
+    """What the network costs on one example: operations, and the seconds that compiling it takes here."""
+
+    operations: float
+    compiling: float
+
+
+def _forward(network: Any) -> Forward:
     import jax
 
-    spec, network = subject.network.spec, subject.network
-    sizes = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(network.params))
-    # a sweep multiplies every weight by the units on its other side, and solves an assignment a group
-    widest = max(spec.sizes.values(), default=1)
-    sweep = 2.0 * sizes * widest + sum(math.prod(spec.batch_shape(g)) * 10.0 * n**3 for g, n in spec.sizes.items())
-    total = 10 * sweep if method.needs == "weights" else sweep
-    if subject.data is None or method.needs in ("nothing", "weights"):
-        return total
-    few = dwalign.program.take_examples(subject.data.inputs, slice(2))
-    cost = jax.jit(network.apply).lower(network.params, few).cost_analysis() or {}
-    one = float(cost.get("flops", 0.0)) / 2
-    examples = dwalign.program.count_examples(subject.data.inputs) or 1
-    steps = sum(int(part.options.get("steps", 20)) for part in method.parts if part.asks == "labels")
-    return total + one * examples * (2 * FORWARD + 2 * GRADIENT * steps)
+    lowered = jax.jit(network.apply).lower(network.params, network.example)
+    cost, begin = lowered.cost_analysis() or {}, time.perf_counter()
+    lowered.compile()
+    return Forward(float(cost.get("flops", 0.0)), time.perf_counter() - begin)
+
+
+def _operations(subject: Subject, part: Any, forward: float) -> float:
+    """Multiplications and additions of one method on two networks."""
+    import jax
+
+    spec, data = subject.network.spec, subject.data
+    sizes = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(subject.network.params))
+    # every weight is multiplied by the units on its other side
+    products = 2.0 * sizes * max(spec.sizes.values(), default=1)
+    assignments = sum(math.prod(spec.batch_shape(g)) * 10.0 * n**3 for g, n in spec.sizes.items())
+    examples = 0 if data is None else dwalign.program.count_examples(data.inputs) or 1
+    steps, images = _descent(part, examples)
+    sweeps = SWEEPS if part.asks == "weights" else 1
+    seen = 2 * FORWARD * (examples if part.asks in ("inputs", "labels") else images)
+    return sweeps * (products + assignments) + seen * forward + steps * GRADIENT * (products + images * forward)
+
+
+def _descent(part: Any, examples: int) -> tuple[int, int]:
+    """How many steps down a loss a method takes, and on how many examples each."""
+    if part.asks == "aligner":
+        model = part.options["aligner"].model
+        return model.descent, model.images or dwalign.program.count_examples(model.inputs) or 0
+    if part.asks != "labels" or part.count is None:
+        return 0, 0
+    defaults = {name: one.default for name, one in inspect.signature(part.function).parameters.items()}
+    options = {**defaults, **part.options}
+    return options[part.count[0]], min(examples, options.get("images") or examples)
 
 
 def _speed() -> float:

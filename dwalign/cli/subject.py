@@ -79,7 +79,8 @@ class Subject(NamedTuple):
         if data.labels is None:
             jax.eval_shape(apply, self.network.params, data.inputs)
         else:
-            dwalign.program.check_task(str(file), self.task, apply, self.network.params, data)
+            advice = "integers are classes, and real numbers are values that outputs should have"
+            dwalign.program.check_task(str(file), self.task, apply, self.network.params, data, advice=advice)
 
     @contextlib.contextmanager
     def naming(self) -> Iterator[None]:
@@ -230,8 +231,10 @@ def choose_method(asked: Matched, subject: Subject) -> Any:
         name = "deep_align" if data is None or data.labels is None else "deep_align+refine"
     method = dwalign.find_method(name)
     asks = {part.asks for part in method.parts}
-    if data is None and method.needs in ("inputs", "labels"):
-        raise ValueError(f"--method {asked.method} needs --data, an .npz with {DATA[method.needs]}")
+    lacking = data is None or (method.needs == "labels" and data.labels is None)
+    if method.needs in DATA and lacking:
+        found = "" if data is None else f", found inputs alone in {asked.data}"
+        raise ValueError(f"--method {asked.method} needs --data, an .npz with {DATA[method.needs]}{found}")
     if "aligner" in asks and asked.aligner is None:
         raise ValueError(
             f"--method {asked.method} needs --aligner: the folder that `dwalign train` made, or the name of one that "

@@ -1,6 +1,5 @@
 """Which method suits two networks of which nothing else is said, and why."""
 
-import functools
 import hashlib
 import math
 from typing import Any, NamedTuple
@@ -13,8 +12,9 @@ from dwalign.deepalign.aligner import deep_align
 from dwalign.deepalign.build import load_aligner
 from dwalign.deepalign.shipped import SHIPPED
 from dwalign.encoders import noise
+from dwalign.kept import keep
 from dwalign.matching import Method, activation_matching_correlation, chain, refine, weight_matching
-from dwalign.program import Data, Network, take_examples
+from dwalign.program import Data, Network, as_data, take_examples
 from dwalign.symmetry import PermutationSpec
 
 PyTree = Any
@@ -41,6 +41,7 @@ def choose_method(network: Network | PermutationSpec, data: Data | None = None) 
     >>> str(choose_method(mlp(8, (6, 5), 3).spec).method)
     'weight_matching'
     """
+    data = as_data("choose_method", data)
     if not isinstance(network, Network):
         return Choice(weight_matching, "of a spec there are only weights to compare")
     if data is not None and data[1] is not None:
@@ -90,7 +91,7 @@ class _Given:
         return hash(self.content)
 
 
-@functools.lru_cache(64)
+@keep
 def _any(network: Network, given: _Given | None) -> Method:
     # kept, for programs are found again by the model they were compiled for
     inputs = None if given is None else given.inputs

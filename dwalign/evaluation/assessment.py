@@ -1,6 +1,5 @@
 """One network on the whole of a data set: its loss and its accuracy."""
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +14,7 @@ from dwalign.program import (
     check_data,
     check_network,
     check_task,
+    compiled,
     count_examples,
     loops,
     take_examples,
@@ -49,7 +49,7 @@ def assess(
 
 
 # a second network compiles nothing
-@functools.partial(jax.jit, static_argnums=(0, 1, 2), inline=True)
+@compiled(3, inline=True)
 def _assess(network: Network, task: Task, chunk: int, params: PyTree, data: Data) -> Assessment:
     alone = lambda tree: jax.tree.map(lambda leaf: leaf[None], tree)
     each = jax.vmap(lambda output, label: task.lost(alone(output), alone(label)))

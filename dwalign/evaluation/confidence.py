@@ -18,7 +18,7 @@ import numpy as np
 from dwalign.bounds import Count, bounded
 from dwalign.files import unsealed
 from dwalign.matching import correlations, unit_cosines
-from dwalign.program import Data, Network, check_data, check_network, spec_of
+from dwalign.program import Data, Network, check_data, check_network, compiled, spec_of
 from dwalign.symmetry import PermutationSpec, namespace, permute
 
 PyTree = Any
@@ -161,7 +161,7 @@ def predict_chance(clues: Mapping[str, jax.Array], numbers: Mapping[str, float])
     return (1 + namespace(odds).tanh(odds / 2)) / 2
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@compiled(2)
 def _respond_alike(network, chunk, a, moved, inputs, numbers) -> dict[str, tuple[jax.Array, jax.Array, jax.Array]]:
     return _clear_each(correlations(network, a, moved, inputs, chunk=chunk).items(), numbers)
 

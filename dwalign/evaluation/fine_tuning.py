@@ -10,7 +10,7 @@ from dwalign.bounds import Amount, bounded
 from dwalign.deepalign import Trained, begin_search, deep_align, describe, make_search, train_aligner, untie
 from dwalign.deepalign.aligner import Aligner
 from dwalign.evaluation.validation import mean_barrier
-from dwalign.program import Data, Network, take_examples
+from dwalign.program import Data, Network, as_data, take_examples
 from dwalign.symmetry import count_networks, take_networks
 from dwalign.zoo import held_out_pairs
 
@@ -51,7 +51,7 @@ def fine_tune(
     Raises:
       CheckpointError: the folder cannot be written, or holds something else.
     """
-    few = take_examples(jax.tree.map(jnp.asarray, Data(*data)), slice(FEW))
+    few = take_examples(jax.tree.map(jnp.asarray, as_data("fine_tune", data)), slice(FEW))
     start, config = untie(network, few.inputs)
 
     def barrier(networks, pairs, judged_on):

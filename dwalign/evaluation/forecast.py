@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwalign.program import Network, check_network, spec_of
+from dwalign.program import Network, as_arrays, check_network, compiled, spec_of
 from dwalign.symmetry import PermutationSpec, distance, interpolate
 
 PyTree = Any
@@ -67,7 +67,7 @@ def forecast(network: Network | PermutationSpec, a: PyTree, b: PyTree, *, inputs
 
 def gives_logits(network: Network, params: PyTree, inputs: PyTree) -> bool:
     """Whether the outputs are one array of real numbers `[m, classes]`, as those of a classifier are."""
-    outputs = jax.eval_shape(network.apply, params, inputs)
+    outputs = jax.eval_shape(network.apply, *as_arrays((params, inputs)))
     return hasattr(outputs, "shape") and len(outputs.shape) == 2 and jnp.issubdtype(outputs.dtype, jnp.floating)
 
 
@@ -88,7 +88,7 @@ def traits(network: Network | PermutationSpec, a: PyTree, b: PyTree, *, inputs: 
         "width": math.log(np.mean(list(spec.sizes.values()) or [1])),
     }
     if inputs is not None:
-        found["disagreement"] = math.log(float(_disagreement(network, a, b, inputs)) + NONE)
+        found["disagreement"] = math.log(float(_disagreement(network, a, b, as_arrays(inputs))) + NONE)
     return found
 
 
@@ -103,7 +103,7 @@ def _floating(leaf: Any) -> bool:
     return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@compiled(1)
 def _disagreement(network: Network, a: PyTree, b: PyTree, inputs: PyTree) -> jax.Array:
     answer = lambda params: jax.nn.log_softmax(network.respond(params, inputs).astype(jnp.float32))
     ends = jnp.logaddexp(answer(a), answer(b)) - math.log(2)

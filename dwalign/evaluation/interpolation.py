@@ -1,6 +1,5 @@
 """The straight line between two networks: loss and accuracy along it, barrier and area."""
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 from dwalign.bounds import Count, Points, bounded
 from dwalign.evaluation.assessment import assess, check_judged
 from dwalign.merging import reset_statistics
-from dwalign.program import CLASSIFICATION, Data, Network, Task, loops
+from dwalign.program import CLASSIFICATION, Data, Network, Task, as_arrays, compiled, loops
 from dwalign.symmetry import interpolate
 
 PyTree = Any
@@ -76,11 +75,11 @@ def curve(
       ValueError: an even number of points, a chunk below 1, or inputs and labels that differ in number.
     """
     data = check_judged("curve", network, a, data, task)
-    return _walk(network, task, points, chunk, a, b, data, renew)
+    return _walk(network, task, points, chunk, a, b, data, as_arrays(renew))
 
 
 # a second pair compiles nothing
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), inline=True)
+@compiled(4, inline=True)
 def _walk(
     network: Network, task: Task, points: int, chunk: int, a: PyTree, b: PyTree, data: Data, renew: PyTree
 ) -> Curve:

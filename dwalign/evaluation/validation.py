@@ -1,6 +1,5 @@
 """How good a method is on average over held-out pairs: what chooses between aligners while they are trained."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,7 @@ from dwalign.bounds import Count, bounded
 from dwalign.evaluation.interpolation import curve
 from dwalign.matching import Method, find_method
 from dwalign.processes import apart, over_devices
-from dwalign.program import CLASSIFICATION, Data, Network, Task
+from dwalign.program import CLASSIFICATION, Data, Network, Task, as_arrays, as_data, compiled
 from dwalign.symmetry import count_networks, permute, take_networks
 
 PyTree = Any
@@ -45,6 +44,7 @@ def mean_barrier(
     Raises:
       ValueError: no pairs, or other numbers of one than of another.
     """
+    data, renew = as_data("mean_barrier", data), as_arrays(renew)
     own, shared = ((a, b, data), None) if per_pair else ((a, b, None), data)
     # an index beyond the end would be the last one
     if not all(counts := {len(leaf) for leaf in jax.tree.leaves(own)}) or len(counts) != 1:
@@ -71,7 +71,7 @@ def mean_barrier(
     return mean
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@compiled(2)
 def _judge(network, task, method, pairs, shared, renew):
     over = over_devices()
 

@@ -3,7 +3,7 @@ from dwalign.files.checksums import checksum, checksum_json, sealed, unsealed
 from dwalign.files.errors import FileError, reading, said, unlogged, writing
 from dwalign.files.names import bind, names, unbind
 from dwalign.files.opened import SUFFIXES, open_weights
-from dwalign.files.tensors import LazyArray, Weights, put_off
+from dwalign.files.tensors import LazyArray, Weights, put_off, read_leaf
 from dwalign.files.weights import load_params, save_params
 from dwalign.files.written import check_output, write_weights
 
@@ -20,6 +20,7 @@ __all__ = [
     "names",
     "open_weights",
     "put_off",
+    "read_leaf",
     "reading",
     "reserve",
     "said",

@@ -86,6 +86,11 @@ def put_off(function: Callable[..., Any], *arrays: Any) -> Any:
     return LazyArray(first.shape, first.dtype, lambda: function(*map(np.asarray, arrays)), first.name)
 
 
+def read_leaf(leaf: Any) -> Any:
+    """The array of one that lies in a file; all else as it is."""
+    return np.asarray(leaf) if isinstance(leaf, LazyArray) else leaf
+
+
 MOST_PACKED = 1100  # deflate makes nothing so many times smaller
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from dwalign.program import Network, network
+from dwalign.program import Network, as_examples, network
 
 PyTree = Any
 
@@ -68,8 +68,8 @@ def from_model(
 
     Args:
       model: see above.
-      inputs: examples `[m, ...]` of any content, what the model is called with. A dictionary alone is passed by name to
-        models of transformers, and to torch modules that have these names.
+      inputs: examples `[m, ...]` of any content, or their shapes and types: what the model is called with. A dictionary
+        alone is passed by name to models of transformers, and to torch modules that have these names.
       params: in place of those of the model, as its package gives them: linen and Haiku keep them apart (of Haiku
         `(params, state)` as `init` returns them). Shapes and types are enough.
       key: initialises those of linen, Haiku, transformers and of `dwalign.network` where there are none.
@@ -89,7 +89,7 @@ def from_model(
     >>> dict(net.spec.sizes), model.apply(into_model(model, params), np.ones((2, 3))).shape
     ({'h0': 4}, (2, 2))
     """
-    inputs = jax.tree.map(_array, inputs)
+    inputs = as_examples(inputs)
     opened = open_model(model, *inputs, params=params, key=key, call=call)
     made = network(
         opened.apply,
@@ -110,6 +110,7 @@ def open_model(
     call: Mapping[str, Any] | None = None,
 ) -> Opened:
     """What `from_model` makes a network of, before any symmetry is looked for; inputs only where it needs them."""
+    inputs = as_examples(inputs)
     opened = _free(_frontend(model).open_model)(model, *inputs, params=params, key=key, call=dict(call or {}))
     functions = {name: _free(known) for name in ("apply", "train", "init") if (known := getattr(opened, name))}
     return opened._replace(**functions)
@@ -126,7 +127,7 @@ def shapes_of(model: Any, *inputs: PyTree) -> PyTree:
     Nothing is copied or drawn. None where the package gives parameters only with their values; inputs as there.
     """
     known = getattr(_frontend(model), "shapes_of", None)
-    return None if known is None else _free(known)(model, *jax.tree.map(_array, inputs))
+    return None if known is None else _free(known)(model, *as_examples(inputs))
 
 
 def example_inputs(model: Any) -> tuple[Any, ...] | None:
@@ -183,8 +184,3 @@ def _frontend(model: Any) -> Any:
         f"a model must be one of torch, Keras, Equinox, nnx, linen, Haiku or transformers, found "
         f"{kind.__module__}.{kind.__qualname__}; dwalign.network(apply, params, inputs) makes one of any JAX function"
     )
-
-
-def _array(leaf: Any) -> Any:
-    """Tensors of torch and plain lists of numbers as arrays; what JAX knows stays."""
-    return leaf if isinstance(leaf, jax.Array | np.ndarray | jax.ShapeDtypeStruct) else np.asarray(leaf)

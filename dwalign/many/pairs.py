@@ -1,6 +1,5 @@
 """Any number of pairs aligned: in batches over the devices of a process, in parts over processes, onto disk."""
 
-import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Sequence
@@ -19,7 +18,7 @@ from dwalign.many.features import Features, stacked
 from dwalign.matching import Method, find_method
 from dwalign.memory import enough_memory
 from dwalign.processes import over_devices, wait_for_all
-from dwalign.program import CLASSIFICATION, Data, Network, Task, spec_of
+from dwalign.program import CLASSIFICATION, Data, Network, Task, as_data, compiled, spec_of
 from dwalign.symmetry import PermutationSpec, SpecError, check_finite, distance, permute
 
 PyTree = Any
@@ -76,7 +75,7 @@ def align_many(
     >>> perms["h0"].tolist(), columns["after"].tolist()
     ([[1, 0], [0, 1]], [3.0, 6.0])
     """
-    spec, chosen = spec_of("align_many", network), find_method(method)
+    spec, chosen, data = spec_of("align_many", network), find_method(method), as_data("align_many", data)
     if spec.has_kinds:
         raise SpecError(
             f"align_many: orders alone are written, but the groups are of kinds {sorted(set(spec.kinds.values()))}; "
@@ -137,7 +136,7 @@ def align_many(
     return found
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@compiled(2)
 def _solve(network, task, method, key, data, numbers, a, b, features):
     spec = spec_of("align_many", network)
 
@@ -149,7 +148,7 @@ def _solve(network, task, method, key, data, numbers, a, b, features):
     return jax.vmap(one)(numbers, a, b, features)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@compiled(1)
 def _encode(network, method, key, data, networks):
     return jax.vmap(lambda params: method.encode(network, params, key=key, data=data))(networks)
 

@@ -23,6 +23,7 @@ from dwalign.symmetry import (
     free_signs,
     gauge,
     inverse,
+    is_traced,
     namespace,
     order_of,
     permute,
@@ -74,7 +75,7 @@ def in_gauge(
     """
     one, two = (gauge(spec, params) for params in (a, b))
     a, b = permute(spec, a, one), permute(spec, b, two)
-    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((a, b)))
+    traced = is_traced((a, b))
     signed = spec.with_kinds(*MATCHED)
     free = free_signs(signed, a, b) if narrow and not traced else {}
     reduced = signed.with_signs(free)

@@ -29,14 +29,16 @@ from dwalign.program import (
     Data,
     Network,
     Task,
+    as_data,
     check_data,
     check_network,
     check_task,
     check_values,
+    compiled,
     outputs_of,
     spec_of,
 )
-from dwalign.symmetry import Alignment, PermutationSpec, SpecError, check_key, check_perms
+from dwalign.symmetry import Alignment, PermutationSpec, SpecError, check_key, check_perms, is_traced
 
 PyTree = Any
 NEEDS = ("nothing", "weights", "inputs", "labels", "aligner")
@@ -191,7 +193,7 @@ class Method:
         for one in self.parts:
             parameters = _parameters(one.function)
             if "task" in parameters and isinstance(network, Network):
-                check_task(one.name, task, network.apply, a, Data(*data))
+                check_task(one.name, task, network.apply, a, as_data(one.name, data))
             if "data" in parameters:
                 check_values(one.name, data)
 
@@ -236,7 +238,7 @@ class Method:
             raise ValueError(f"{self}: takes no features of single networks here; pass none, and they are computed")
         if not checked:
             self.check(network, a, b, data=data, task=task, start=start, key=key)
-        data = None if data is None else Data(*data)
+        data = as_data(self.name, data)
         spec = spec_of(self.name, network)
         if self.asks not in SIZED:
             power = 0
@@ -255,18 +257,17 @@ class Method:
             start = self.first(network, a, b, start=start, **settings)
             features = None
         parameters = _parameters(self.function)
-        subject = network if "network" in parameters else spec
         known = {"data": data, "start": start, "features": features}
         given = {name: value for name, value in known.items() if name in parameters}
         if self.host:
-            return self.function(subject, a, b, key=key, **given, **self.options)
+            return self.function(network if "network" in parameters else spec, a, b, key=key, **given, **self.options)
         key = jax.random.key(0) if key is None else key
         defaults = {name: p.default for name, p in parameters.items()}
         with enough_memory(self.name, {**defaults, **self.options}), plain_refusal():
-            found = _compiled(subject, task if "task" in parameters else None, self._alone, a, b, key, given)
+            found = _found(network, task if "task" in parameters else None, self._alone, a, b, key, given)
             # what goes wrong inside arrives here, and not where the result is looked at
             found = jax.block_until_ready(found)
-        if jax.default_backend() != "cpu" and not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(found)):
+        if jax.default_backend() != "cpu" and not is_traced(found):
             refuse_unsolved(found.perms)
         if power and self.asks != "weights":
             refuse_vanished(self.name, power, found)
@@ -285,9 +286,9 @@ class Method:
         if self.features is None or self.first is not None:
             able = [name for name, one in known_methods().items() if one.features is not None]
             raise ValueError(f"{self}: does not compare features of single networks; those that do are {able}")
-        parameters = _parameters(self.features)
-        subject = network if "network" in parameters else spec_of(self.name, network)
-        return _encoded(subject, self, params, key, data if "data" in parameters else None)
+        return _encoded(
+            network, self, params, key, as_data(self.name, data) if "data" in _parameters(self.features) else None
+        )
 
     @property
     def reuses(self) -> bool:
@@ -397,7 +398,7 @@ def find_method(text: str | Method) -> Method:
         found = getattr(text, "__name__", type(text).__name__)
         hint = "; an aligner is used by deep_align.using(aligner=...)" if found == "Aligner" else ""
         raise ValueError(f"method: must be a method or its name, one of {list(known_methods())}, got {found}{hint}")
-    return chain(*map(_find_one, text.split("+")))
+    return chain(*(_find_one(name.strip()) for name in text.split("+")))
 
 
 def _find_one(text: str) -> Method:
@@ -421,14 +422,17 @@ def _find_one(text: str) -> Method:
     return found.using(**{found.count[0]: int(count)})
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _compiled(subject, task, method, a, b, key, given) -> Alignment:
-    settings = {} if task is None else {"task": task}
+@compiled(2)
+def _found(network, task, method, a, b, key, given) -> Alignment:
+    parameters = _parameters(method.function)
+    subject = network if "network" in parameters else spec_of(method.name, network)
+    settings = {"task": task} if "task" in parameters else {}
     return method.function(subject, a, b, key=key, **settings, **given, **method.options)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _encoded(subject, method, params, key, data) -> dict[str, jax.Array]:
+@compiled(1)
+def _encoded(network, method, params, key, data) -> dict[str, jax.Array]:
+    subject = network if "network" in _parameters(method.features) else spec_of(method.name, network)
     settings = {} if data is None else {"data": data}
     taken = {name: value for name, value in method.options.items() if name in _parameters(method.features)}
     return method.features(subject, params, key=key, **settings, **taken)

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from dwalign.files import put_off
-from dwalign.symmetry import Alignment, PermutationSpec, check_finite, kind, leaves_by_role, square
+from dwalign.symmetry import Alignment, PermutationSpec, check_finite, is_traced, kind, leaves_by_role, square
 
 PyTree = Any
 # products of so many weights of this size, and sums of them, are in the range of float32
@@ -38,7 +38,7 @@ def common_power(spec: PermutationSpec, a: PyTree, b: PyTree, *, caller: str = "
         for name, params in (("a", a), ("b", b)):
             check_finite(caller, spec, params, name)
     found = [leaf for leaf in of("weight") if kind(leaf) != "integer"]
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in found):
+    if is_traced(found):
         return 0
     largest = max(map(_largest, found), default=0.0)
     power = math.frexp(largest)[1] if math.isfinite(largest) else 0

@@ -15,6 +15,7 @@ from jax.custom_batching import sequential_vmap
 
 from dwalign.assignment import as_elements, neutral, settled
 from dwalign.bounds import Count
+from dwalign.files import read_leaf
 from dwalign.matching.method import method
 from dwalign.matching.objective import start_perms
 from dwalign.matching.scores import (
@@ -28,7 +29,7 @@ from dwalign.matching.scores import (
     sum_own,
 )
 from dwalign.matching.steps import NOTHING, anchored, improve, neighbours, visited
-from dwalign.symmetry import Alignment, PermutationSpec, kind, random_perms
+from dwalign.symmetry import Alignment, PermutationSpec, is_traced, kind, random_perms
 
 PyTree = Any
 Perms = dict[str, jax.Array]
@@ -72,9 +73,10 @@ def weight_matching(
       the weight-matching scores at the result, through which gradients with respect to a and b flow. What is computed
       on the host comes in NumPy arrays; beside them and the networks it holds a few blocks.
     """
-    given = jax.tree.leaves((a, b, key, start))
-    run = _traced if any(isinstance(leaf, jax.core.Tracer) for leaf in given) else _on_host
-    return run(spec, a, b, key, start, restarts, sweeps)
+    if is_traced((a, b, key, start)):
+        a, b = jax.tree.map(read_leaf, (a, b))
+        return _traced(spec, a, b, key, start, restarts, sweeps)
+    return _on_host(spec, a, b, key, start, restarts, sweeps)
 
 
 def objective(spec: PermutationSpec, a: PyTree, b: PyTree, perms: Perms) -> jax.Array:

@@ -9,7 +9,7 @@ from dwalign.bounds import Names, bounded
 from dwalign.matching import Method, find_method
 from dwalign.merging.statistics import renewed
 from dwalign.merging.universe import HOW, Given, in_order_of_first
-from dwalign.program import CLASSIFICATION, Data, Network, Task, spec_of
+from dwalign.program import CLASSIFICATION, Data, Network, Task, as_data, spec_of
 from dwalign.symmetry import PermutationSpec, check_finite, interpolate, mean, permute
 
 PyTree = Any
@@ -76,7 +76,7 @@ def merge_many(
     >>> merge_many(spec, [{"w": np.float32(w)} for w in ([0, 3], [6, 0], [0, 9])]).params["w"].tolist()
     [0.0, 6.0]
     """
-    spec, chosen = spec_of("merge_many", network), find_method(method)
+    spec, chosen, data = spec_of("merge_many", network), find_method(method), as_data("merge_many", data)
     key = jax.random.key(0) if key is None else key
     if how not in HOW:
         raise ValueError(f"merge_many: how must be one of {list(HOW)}, got {how!r}")

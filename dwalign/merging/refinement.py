@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from dwalign.assignment import hungarian, soft_assign
 from dwalign.matching.objective import loss_of, standardise, start_scores
 from dwalign.matching.refine import SPREAD
-from dwalign.program import Data, Network, Task, loops
-from dwalign.symmetry import Alignment, mean, permute, take_networks
+from dwalign.program import Data, Network, Task, compiled, loops
+from dwalign.symmetry import Alignment, mean, permute, stack_networks, take_networks
 
 PyTree = Any
 Perms = dict[str, jax.Array]
@@ -40,12 +40,12 @@ def refine_mean(
       task: what the networks are for.
       steps, learning_rate, momentum: as for `refine`.
     """
-    stacked, begun = (jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees) for trees in (networks, start))
+    stacked, begun = map(stack_networks, (networks, start))
     found = _descend(network, task, steps, learning_rate, momentum, stacked, begun, Data(*data))
     return [take_networks(found, k) for k in range(len(networks))]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@compiled(3)
 def _descend(network, task, steps, learning_rate, momentum, stacked, begun, data) -> Perms:
     spec, loss = network.spec, loss_of(network, task)
     count = jax.tree.leaves(begun)[0].shape[0]

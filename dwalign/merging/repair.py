@@ -7,7 +7,6 @@ every unit, folded into the arrays that write it. The outputs are units of one m
 Source: Jordan et al., "REPAIR: REnormalizing Permuted Activations for Interpolation Repair" (ICLR 2023).
 """
 
-import functools
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -17,12 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwalign.bounds import Count, bounded
+from dwalign.files import read_leaf
+from dwalign.kept import keep
 from dwalign.merging.statistics import reset_statistics
 from dwalign.program import (
     Data,
     Network,
     check_data,
     check_network,
+    compiled,
     count_examples,
     examine,
     loops,
@@ -123,7 +125,7 @@ def repair(
     return params
 
 
-@functools.lru_cache(128)
+@keep
 def find_handles(network: Network) -> tuple[PermutationSpec, tuple[Handle, ...]]:
     """The groups that can be moved, in the order of the program; tried at a generic point in double precision.
 
@@ -211,7 +213,7 @@ def _tell(spec: PermutationSpec, handles: Sequence[Handle], shift: bool) -> None
         )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@compiled(2)
 def _moments(network: Network, chunk: int, params: PyTree, inputs: PyTree) -> dict[str, tuple[jax.Array, jax.Array]]:
     """Mean and standard deviation of the pre-activations of every unit, `[*batch, n]`."""
     count: Any = count_examples(inputs)
@@ -237,7 +239,9 @@ def _change(spec: PermutationSpec, params: PyTree, group: str, ones: Sequence[in
 
     leaves = list(spec.treedef.flatten_up_to(params))
     for number in ones:
-        leaves[number] = spec.leaves[number].join(one(block) for block in spec.leaf_blocks(number, leaves[number]))
+        leaves[number] = spec.leaves[number].join(
+            one(block) for block in spec.leaf_blocks(number, read_leaf(leaves[number]))
+        )
     return spec.treedef.unflatten(leaves)
 
 

@@ -1,6 +1,5 @@
 """Batch statistics of merged networks: those of averaged weights are not the average of those of the two."""
 
-import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from dwalign.bounds import Count, bounded
-from dwalign.program import Data, Network, count_examples, loops, spec_of, take_examples
+from dwalign.program import Data, Network, as_arrays, compiled, count_examples, loops, spec_of, take_examples
 from dwalign.symmetry import PermutationSpec, leaf_roles, part_of
 
 PyTree = Any
@@ -29,6 +28,7 @@ def reset_statistics(network: Network, params: PyTree, inputs: PyTree, *, chunk:
     """
     if network.train is None:
         return params
+    inputs = as_arrays(inputs)
     count = count_examples(inputs)
     if count is None:
         raise ValueError("reset_statistics: all arrays of inputs must hold equally many examples [m, ...]")
@@ -37,7 +37,7 @@ def reset_statistics(network: Network, params: PyTree, inputs: PyTree, *, chunk:
 
 
 # a second network compiles nothing
-@functools.partial(jax.jit, static_argnums=(0, 1), inline=True)
+@compiled(2, inline=True)
 def _statistics(network: Network, chunk: int, params: PyTree, inputs: PyTree) -> list[jax.Array]:
     train, count = network.train, count_examples(inputs)
     assert train is not None and count is not None
@@ -57,18 +57,18 @@ def renewed(
         return renew(merged)
     if isinstance(network, Network) and network.train is not None and data is not None:
         return reset_statistics(network, merged, data[0])
-    _warn_of_stale(spec_of("merge", network), merged)
+    if stale := find_stale(spec_of("merge", network), merged):
+        warnings.warn(
+            f"merge: the statistics {stale} are the average of those of a and b, but must be renewed for the merged "
+            "weights: pass a Network with train and data=Data(inputs), or renew=, your own function of params that "
+            "computes them on training inputs (renew=lambda params: params keeps the average)",
+            stacklevel=4,
+        )
     return merged
 
 
-def _warn_of_stale(spec: PermutationSpec, params: PyTree) -> None:
-    """Warn where merged params hold statistics of units, which nobody has renewed."""
+def find_stale(spec: PermutationSpec, params: PyTree) -> str:
+    """The statistics of units in words, which merged weights need anew; "" where there are none."""
     leaves = zip(spec.paths, spec.leaves, leaf_roles(spec, params), strict=True)
-    if stale := [path for path, axes, role in leaves if role == "statistic" and axes.names() & set(spec.sizes)]:
-        more = f" and {len(stale) - 3} more" if len(stale) > 3 else ""
-        warnings.warn(
-            f"merge: the statistics {', '.join(stale[:3])}{more} are the average of those of a and b, but must be "
-            "renewed for the merged weights: pass a Network with train and data=Data(inputs), or renew=, your own "
-            "function of params that computes them on training inputs (renew=lambda params: params keeps the average)",
-            stacklevel=5,
-        )
+    stale = [path for path, axes, role in leaves if role == "statistic" and axes.names() & set(spec.sizes)]
+    return ", ".join(stale[:3]) + (f" and {len(stale) - 3} more" if len(stale) > 3 else "")

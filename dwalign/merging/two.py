@@ -7,7 +7,7 @@ import jax
 
 from dwalign.bounds import Names, bounded
 from dwalign.merging.statistics import renewed
-from dwalign.program import Data, Network, spec_of
+from dwalign.program import Data, Network, as_data, spec_of
 from dwalign.symmetry import PermutationSpec, Weight, interpolate, permute
 
 PyTree = Any
@@ -48,7 +48,7 @@ def average(
     >>> average(spec, {"w": np.array([0.0, 4.0])}, {"w": np.array([8.0, 0.0])}, swapped)["w"].tolist()
     [0.0, 6.0]
     """
-    spec = spec_of("merge", network)
+    spec, data = spec_of("merge", network), as_data("merge", data)
     spec.check_pair(a, b)
     named = weight if isinstance(weight, Mapping) else {"*": weight}
     merged = interpolate(spec, a, permute(spec, b, perms), {**named, **dict.fromkeys(keep, 0.0)})

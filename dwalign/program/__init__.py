@@ -1,7 +1,18 @@
 from dwalign.program.averaged import on_average
 from dwalign.program.capture import Units, make_capture
 from dwalign.program.certificate import Certificate, CertificateError, accepts, certify, drawn_elements
-from dwalign.program.data import Data, check_data, check_values, count_examples, shapes_of, take_examples
+from dwalign.program.compiled import compiled
+from dwalign.program.data import (
+    Data,
+    as_arrays,
+    as_data,
+    as_examples,
+    check_data,
+    check_values,
+    count_examples,
+    shapes_of,
+    take_examples,
+)
 from dwalign.program.double import widen
 from dwalign.program.folding import fold_norms
 from dwalign.program.inference import InferenceError, infer_spec
@@ -33,12 +44,16 @@ __all__ = [
     "Trial",
     "Units",
     "accepts",
+    "as_arrays",
+    "as_data",
+    "as_examples",
     "certify",
     "check_data",
     "check_network",
     "check_task",
     "check_values",
     "outputs_of",
+    "compiled",
     "correct",
     "count_examples",
     "cross_entropy",

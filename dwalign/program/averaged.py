@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from dwalign.program.interpret import bind, interpret
+from dwalign.files import read_leaf
+from dwalign.program.interpret import bind, interpret, trace
 from dwalign.symmetry import (
     Block,
     PermutationSpec,
@@ -71,12 +72,13 @@ def on_average(
     >>> on_average(lambda params: (x @ params["w"]).sum(), spec, a, b, plan).item()
     16.0
     """
+    a, b = jax.tree.map(read_leaf, (a, b))
     whole = interpolate(spec, a, permute(spec, b, elements), weight)
     given = (leaf_weights(spec, weight), *(spec.treedef.flatten_up_to(tree) for tree in (a, b, whole)))
     means = [_mean(spec, elements, number, *leaf) for number, leaf in enumerate(zip(*given, strict=True))]
     if not any(means):
         return function(whole)
-    program, shapes = jax.make_jaxpr(function, return_shape=True)(whole)
+    program, put = trace(function, whole)
     spared = _cheaper(spec, elements, program, means)
     if not spared:
         return function(whole)
@@ -90,7 +92,7 @@ def on_average(
         return [_product(spec, elements, eqn, ins, *places)]
 
     values = [means[k] if k in spared else leaf for k, leaf in enumerate(jax.tree.leaves(whole))]
-    return jax.tree.unflatten(jax.tree.structure(shapes), interpret(program, equation, enter=_is_jit)(*values))
+    return put(interpret(program, equation, enter=_is_jit)(*values))
 
 
 def _is_jit(eqn: Any) -> bool:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
-from dwalign.program.data import count_examples, take_examples
+from dwalign.program.data import as_arrays, count_examples, take_examples
 from dwalign.program.inference import Program, read_program
 from dwalign.program.inference.atoms import Atom, find, leaves
 from dwalign.program.inference.facts import Choice, Index, Occurrence, Place
@@ -71,6 +71,7 @@ def make_capture(apply: Callable, mixed: Collection[str] = ()) -> Callable[..., 
     plans: dict[Any, Plan] = {}
 
     def capture(params: PyTree, inputs: PyTree, readout: Callable | None = None) -> tuple[PyTree, Units]:
+        inputs = as_arrays(inputs)
         if count_examples(inputs) == 1:
             # a dimension of size one cannot be told from none
             twice = take_examples(inputs, jnp.array([0, 0]))

@@ -4,6 +4,7 @@ The first axis of every array in a tree holds the examples, and single numbers b
 share, such as the one graph of a data set, have no such axis: the function that reads the inputs holds them.
 """
 
+from numbers import Number
 from typing import Any, NamedTuple
 
 import jax
@@ -11,13 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwalign.shown import brief
-from dwalign.symmetry import count_values, kind
+from dwalign.symmetry import count_values, kind, take_rows
 
 PyTree = Any
 
 
 class Data(NamedTuple):
-    """Inputs and labels, trees of `[m, ...]`; labels are None where nobody asks for them.
+    """Inputs and labels, trees of `[m, ...]`; labels are None where nobody asks for them. Lists of numbers are arrays.
 
     A program of several inputs takes them as a tuple: `Data((tokens, mask))`.
     """
@@ -29,6 +30,54 @@ class Data(NamedTuple):
         return f"Data(inputs={brief(self.inputs)}, labels={brief(self.labels)})"
 
 
+def as_arrays(tree: PyTree) -> PyTree:
+    """What NumPy takes for an array (lists of numbers, tensors of torch, arrays in files) as one; all else stays.
+
+    A list of arrays is a tree of them, and so is a tuple of anything.
+
+    >>> as_arrays(([[1.0, 2.0], [3.0, 4.0]], 3))[0].shape
+    (2, 2)
+    """
+    return jax.tree.map(_array, tree, is_leaf=_is_numbers)
+
+
+def as_examples(inputs: PyTree) -> PyTree:
+    """`as_arrays` of examples whose content does not matter; where there are but shapes and types, zeros."""
+    # of random keys there are no zeros
+    of_numbers = lambda leaf: not jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
+    is_shape = lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct) and of_numbers(leaf)
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype) if is_shape(leaf) else leaf, as_arrays(inputs))
+
+
+def as_data(caller: str, data: Any) -> Any:
+    """A pair (inputs, labels) as a `Data` of arrays, or None; raise `ValueError` for what is neither."""
+    if data is None:
+        return None
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        found = f"{type(data).__name__} of {len(data)}" if isinstance(data, tuple | list) else type(data).__name__
+        raise ValueError(
+            f"{caller}: data must be Data(inputs [m, ...], labels [m]) or such a pair, got {found}; inputs that are "
+            "several arrays go into one tuple or dictionary"
+        )
+    return Data(*map(as_arrays, data))
+
+
+def _array(leaf: Any) -> Any:
+    if isinstance(leaf, list):
+        try:
+            array = np.asarray(leaf)
+        except ValueError as error:
+            raise ValueError("lists of numbers must be as long as those beside them, found several lengths") from error
+        # JAX has 32 bits for these unless it is told otherwise
+        return array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
+    known = isinstance(leaf, jax.Array | np.ndarray | np.generic)
+    return np.asarray(leaf) if hasattr(leaf, "__array__") and not known else leaf
+
+
+def _is_numbers(node: Any) -> bool:
+    return isinstance(node, list) and bool(node) and all(isinstance(x, Number) for x in jax.tree.leaves(node))
+
+
 def count_examples(tree: PyTree) -> int | None:
     """How many examples the arrays of `tree` hold; None where they do not agree, or there is no array."""
     counts = {jnp.shape(leaf)[0] for leaf in jax.tree.leaves(tree) if jnp.ndim(leaf)}
@@ -36,21 +85,14 @@ def count_examples(tree: PyTree) -> int | None:
 
 
 def take_examples(tree: PyTree, index: Any) -> PyTree:
-    """The examples at `index` (integers or a slice) of every array, of NumPy's too.
+    """The examples at `index` (integers, a list of them or a slice) of every array; those of NumPy stay there.
 
     >>> import numpy as np
     >>> data = Data({"tokens": np.array([[1, 2], [3, 4]]), "scale": 0.5})
-    >>> take_examples(data, jnp.array([1])).inputs["tokens"].tolist()
+    >>> take_examples(data, [1]).inputs["tokens"].tolist()
     [[3, 4]]
     """
-
-    def take(leaf):
-        if not jnp.ndim(leaf):
-            return leaf
-        # a traced index needs an array of JAX; of one of NumPy a part is a view
-        return leaf[index] if isinstance(index, slice) and hasattr(leaf, "shape") else jnp.asarray(leaf)[index]
-
-    return jax.tree.map(take, tree)
+    return jax.tree.map(lambda leaf: take_rows(leaf, index) if jnp.ndim(leaf) else leaf, tree)
 
 
 def check_data(caller: str, data: Any, *, labels: bool = False) -> Data:
@@ -68,13 +110,7 @@ def check_data(caller: str, data: Any, *, labels: bool = False) -> Data:
     wanted = "inputs and labels" if labels else "inputs"
     if data is None:
         raise ValueError(f"{caller}: needs data, Data({wanted.replace(' and', ',')}), got none; pass data=")
-    if not isinstance(data, tuple | list) or len(data) != 2:
-        found = f"{type(data).__name__} of {len(data)}" if isinstance(data, tuple | list) else type(data).__name__
-        raise ValueError(
-            f"{caller}: data must be Data(inputs [m, ...], labels [m]) or such a pair, got {found}; inputs that are "
-            "several arrays go into one tuple or dictionary"
-        )
-    data = Data(*data)
+    data = as_data(caller, data)
     if labels and data.labels is None:
         raise ValueError(f"{caller}: needs labels, Data(inputs, labels), but these data have none")
     parts = {name: part for name, part in data._asdict().items() if part is not None}

@@ -8,6 +8,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from dwalign.program.inference.walk import called, scan_parts
+from dwalign.symmetry import is_traced
 
 Equation = Callable[[Any, list], Sequence]
 
@@ -54,6 +55,32 @@ def interpret(
 
     declared = program.jaxpr if isinstance(program, ClosedJaxpr) else program
     return lambda *values: run(program, [cast(one, var.aval) for one, var in zip(values, declared.invars, strict=True)])
+
+
+def trace(function: Callable, *args: Any) -> tuple[ClosedJaxpr, Callable[[Sequence], Any]]:
+    """The program of a function, and what puts the results of that into the tree that the function returns.
+
+    What does not depend on its arguments, a number of Python say, is no result of the program and stays what it was.
+
+    >>> program, put = trace(lambda x: {"sine": jax.numpy.sin(x), "count": 3}, 0.0)
+    >>> len(program.jaxpr.outvars), put(["a result"])
+    (1, {'count': 3, 'sine': 'a result'})
+    """
+    form, fixed = jax.tree.structure(()), {}
+
+    def computed(*args):
+        nonlocal form
+        leaves, form = jax.tree.flatten(function(*args))
+        fixed.update({number: leaf for number, leaf in enumerate(leaves) if not is_traced(leaf)})
+        return [leaf for leaf in leaves if is_traced(leaf)]
+
+    program = jax.make_jaxpr(computed)(*args)
+
+    def put(results: Sequence) -> Any:
+        rest = iter(results)
+        return form.unflatten([fixed[k] if k in fixed else next(rest) for k in range(form.num_leaves)])
+
+    return program, put
 
 
 def bind(eqn: Any, ins: Sequence) -> list:

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 
-from dwalign.program.interpret import bind, interpret
+from dwalign.program.interpret import bind, interpret, trace
 
 PyTree = Any
 
@@ -39,10 +39,10 @@ def quick(f: Callable) -> Callable:
     def run(*args):
         if jax.default_backend() != "cpu":
             return f(*args)
-        program, shapes = jax.make_jaxpr(f, return_shape=True)(*args)
+        program, put = trace(f, *args)
         # what was traced is not traced again; what has rules of its own for gradients keeps them
         flat = interpret(program, _ordered, enter=_holds) if _convolves(program) else jaxpr_as_fun(program)
-        return jax.tree.unflatten(jax.tree.structure(shapes), flat(*jax.tree.leaves(args)))
+        return put(flat(*jax.tree.leaves(args)))
 
     return run
 

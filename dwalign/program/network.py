@@ -3,14 +3,15 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from dwalign.kept import Kept, keep, kept_by
 from dwalign.program.capture import Units, make_capture
-from dwalign.program.data import count_examples, take_examples
+from dwalign.program.data import as_examples, count_examples, take_examples
 from dwalign.program.inference import infer_spec
 from dwalign.shown import brief
 from dwalign.symmetry import PermutationSpec, SpecError
@@ -44,7 +45,8 @@ class Network:
       notes: what a rewrite of the program (`fold_norms`) left as it was, and why.
 
     Networks are equal that have one program, one spec and one program in training: what was compiled or certified for
-    one of them holds for the other. What a program reads beside its arguments is read once, as under `jax.jit`.
+    one of them holds for the other, and is kept until the last of them is gone. What a program reads beside its
+    arguments is read once, as under `jax.jit`.
     """
 
     apply: Apply
@@ -61,7 +63,7 @@ class Network:
     def capture(self) -> Callable[..., tuple[PyTree, Units]]:
         """`(params, inputs, readout=None) -> (outputs, Units)`: what its hidden units compute."""
         mixed = frozenset(g for g, kind in self.spec.kinds.items() if kind not in ("permutation", "scale"))
-        return self.own_capture or _capture_of(self.apply, mixed)
+        return self.own_capture or _capture_of(self, mixed)
 
     def respond(self, params: PyTree, inputs: PyTree) -> PyTree:
         """Outputs, normalised by the batch statistics of the very inputs where the network has any.
@@ -88,6 +90,11 @@ class Network:
         return hash(self._key)
 
     @functools.cached_property
+    def kept(self) -> Kept:
+        """What was found out and compiled about its program, whatever the spec; see `dwalign.kept`."""
+        return kept_by(self._key[:-1])
+
+    @functools.cached_property
     def _key(self):
         return self.apply, self.own_capture, self.train, self.spec
 
@@ -107,8 +114,8 @@ def network(
     Args:
       apply: `(params, *inputs) -> outputs`.
       params: its parameters, or their shapes and types.
-      inputs: examples `[m, ...]` of any content; arrays. A program of several inputs is one of a tuple of them
-        everywhere else: `Data((tokens, mask), labels)`.
+      inputs: examples `[m, ...]` of any content, or their shapes and types. A program of several inputs is one of a
+        tuple of them everywhere else: `Data((tokens, mask), labels)`.
       train: `(params, *inputs) -> (outputs, params)`, of a network with batch statistics; see `Network`.
       init, config: see `Network`.
       statistics: which arrays are batch statistics, see `dwalign.symmetry.find_statistics`; by default those that are
@@ -125,6 +132,10 @@ def network(
     """
     if not inputs:
         raise SpecError("network: inputs must be given, an example of what apply takes beside params, got none")
+    # what was compiled for them is found by their hash; the call of an object that has none is of that one alone
+    known: Any = lambda function: function if isinstance(function, Hashable) else function.__call__
+    apply, train = known(apply), known(train)
+    inputs = as_examples(inputs)
     example = inputs[0] if len(inputs) == 1 else inputs
     if count_examples(example) == 1:
         # a single example has no axis to tell from the others
@@ -174,7 +185,7 @@ class _OfOne:
         return self.function(params, *inputs)
 
 
-@functools.lru_cache(maxsize=128)
-def _capture_of(apply: Callable, mixed: frozenset[str]) -> Callable:
+@keep
+def _capture_of(network: Network, mixed: frozenset[str]) -> Callable:
     # kept, for a capture keeps what it has read off the program
-    return make_capture(apply, mixed)
+    return make_capture(network.apply, mixed)

@@ -1,6 +1,7 @@
 """What networks are for: the loss that is lowered, and the examples that count as right."""
 
 import functools
+import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -62,7 +63,15 @@ REGRESSION = Task(mean_squared_error, within)
 """Squared error, and the share of examples that are met closely."""
 
 
-def check_task(caller: str, task: Any, apply: Callable, params: PyTree, data: Data) -> None:
+def check_task(
+    caller: str,
+    task: Any,
+    apply: Callable,
+    params: PyTree,
+    data: Data,
+    *,
+    advice: str = "pass task=Task(loss, hits) where the task is another",
+) -> None:
     """Raise `ValueError` unless the task can judge `apply(params, inputs)` by the labels.
 
     Args:
@@ -71,6 +80,7 @@ def check_task(caller: str, task: Any, apply: Callable, params: PyTree, data: Da
       apply: `(params, inputs) -> outputs`.
       params: of one network.
       data: as `check_data` gives them.
+      advice: where labels are not those of cross-entropy.
     """
     if not isinstance(task, Task) or not all(callable(part) for part in task):
         raise ValueError(f"{caller}: task must be a Task(loss, hits) of two functions, got {_shown(task)}")
@@ -78,7 +88,7 @@ def check_task(caller: str, task: Any, apply: Callable, params: PyTree, data: Da
     if isinstance(outputs, tuple) and any(isinstance(part, Units) for part in outputs):
         raise ValueError(f"{caller}: apply must give the outputs alone, found outputs and Units; pass network.apply")
     if task.loss is cross_entropy:
-        _check_labels(caller, outputs, data.labels)
+        _check_labels(caller, outputs, data.labels, f"; {advice}")
     if task.loss is mean_squared_error:
         _check_values(caller, outputs, data.labels)
     if (found := _shapes(task.loss, outputs, data.labels)) is None or jnp.shape(found):
@@ -105,11 +115,17 @@ def _shapes(function: Callable, *args: PyTree) -> PyTree:
     """`jax.eval_shape`, remembered: every call of a method asks, and tracing takes longer than some methods do."""
     leaves, treedef = jax.tree.flatten(args)
     known = tuple([(np.shape(leaf), dtype_of(leaf)) for leaf in leaves])
-    return _shapes_once(function, treedef, known, jax.config.jax_enable_x64)
+    seen = _SEEN.setdefault(function, {})
+    about = treedef, known, jax.config.jax_enable_x64
+    if about not in seen:
+        seen[about] = _shapes_for(function, treedef, known)
+    return seen[about]
 
 
-@functools.lru_cache(256)
-def _shapes_once(function: Callable, treedef, known, wide: bool) -> PyTree:
+_SEEN: weakref.WeakKeyDictionary[Callable, dict] = weakref.WeakKeyDictionary()
+
+
+def _shapes_for(function: Callable, treedef: Any, known: tuple) -> PyTree:
     # as arguments of a program become: newer versions of JAX warn where NumPy's integers are wider than these
     narrowed = functools.partial(jax.dtypes.canonicalize_dtype, allow_extended_dtype=True)
     leaves = [jax.ShapeDtypeStruct(shape, narrowed(dtype)) for shape, dtype in known]
@@ -130,8 +146,7 @@ def _check_values(caller: str, outputs: PyTree, labels: PyTree) -> None:
         )
 
 
-def _check_labels(caller: str, outputs: PyTree, labels: PyTree) -> None:
-    fit = "; pass task=Task(loss, hits) where the task is another"
+def _check_labels(caller: str, outputs: PyTree, labels: PyTree, fit: str) -> None:
     one = lambda tree: jax.tree.structure(tree) == jax.tree.structure(0)
     if not one(outputs) or not one(labels):
         raise ValueError(f"{caller}: cross-entropy needs one array of outputs and one of labels, found trees{fit}")

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
+from dwalign.program.data import as_arrays
 from dwalign.program.domain import positive_arguments
 from dwalign.program.double import widen, wider
 from dwalign.program.points import FRESH, point, points
@@ -93,7 +94,7 @@ def examine(apply: Callable, params: PyTree, *inputs: PyTree, often: bool = Fals
 
     It is compiled for runs that are few, or for hundreds of them (`often`).
     """
-    flat, structure = jax.tree.flatten(inputs)
+    flat, structure = jax.tree.flatten(as_arrays(inputs))
     dynamic = [k for k, leaf in enumerate(flat) if hasattr(leaf, "shape")]
     weights, treedef = jax.tree.flatten(params)
 

@@ -17,7 +17,7 @@ from dwalign.symmetry.alignment import Alignment
 from dwalign.symmetry.arithmetic import distance, dot, inner_product, interpolate, mean, permute_blocks, perturb
 from dwalign.symmetry.axes import Axes, SpecError, Sum, Turns, contract, namespace
 from dwalign.symmetry.compare import correspondence
-from dwalign.symmetry.dtypes import dtype_of, kind
+from dwalign.symmetry.dtypes import dtype_of, is_traced, kind
 from dwalign.symmetry.elements import Monomial, is_hard, order_of
 from dwalign.symmetry.finite import count_values, square
 from dwalign.symmetry.gauge import canonical, free_signs, gauge
@@ -27,7 +27,7 @@ from dwalign.symmetry.parts import part_of
 from dwalign.symmetry.powers import KINDS
 from dwalign.symmetry.roles import as_read, block_roles, group_roles
 from dwalign.symmetry.spec import Block, Note, PermutationSpec
-from dwalign.symmetry.stacks import count_networks, stack_networks, take_networks
+from dwalign.symmetry.stacks import count_networks, stack_networks, take_networks, take_rows
 from dwalign.symmetry.statistics import find_statistics
 from dwalign.symmetry.summary import moving_share, pins
 from dwalign.symmetry.weights import (
@@ -83,6 +83,7 @@ __all__ = [
     "interpolate",
     "inverse",
     "is_hard",
+    "is_traced",
     "kind",
     "leaf_roles",
     "leaf_weights",
@@ -107,6 +108,7 @@ __all__ = [
     "stack_networks",
     "store",
     "take_networks",
+    "take_rows",
     "to_matrices",
     "transpose",
     "voting_blocks",

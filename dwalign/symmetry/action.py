@@ -23,8 +23,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwalign.files import put_off
+from dwalign.files import put_off, read_leaf
 from dwalign.symmetry.axes import SpecError, namespace
+from dwalign.symmetry.dtypes import is_traced
 from dwalign.symmetry.elements import INDEX, MAPS, act, adjoint, composed, drawn, inverted, is_hard, order_of
 from dwalign.symmetry.guards import check_key, check_perms, check_spec
 from dwalign.symmetry.powers import Power
@@ -67,6 +68,9 @@ def permute(spec: PermutationSpec, params: PyTree, perms: Mapping[str, jax.Array
     check_spec("permute", spec)
     spec.check(params)
     check_perms("permute", spec, perms)
+    if is_traced(perms):
+        # no number of a trace is there any more when a file is read
+        params = jax.tree.map(read_leaf, params)
 
     def moved(number, axes, leaf):
         # what stays where it is stays what it is, too

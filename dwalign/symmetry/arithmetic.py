@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwalign.bounds import Strength, bounded
-from dwalign.files import put_off
+from dwalign.files import put_off, read_leaf
 from dwalign.symmetry.action import permute_block
 from dwalign.symmetry.axes import SpecError, namespace
+from dwalign.symmetry.dtypes import is_traced
 from dwalign.symmetry.guards import check_key
 from dwalign.symmetry.layers import Weight, leaf_weights
 from dwalign.symmetry.spec import Block, PermutationSpec
@@ -66,7 +67,7 @@ def mean(spec: PermutationSpec, networks: Sequence[PyTree], weights: Sequence[We
     if len(weights) != len(networks) or not networks:
         raise ValueError(f"mean: needs a weight for every network, found {len(weights)} for {len(networks)} networks")
     total: Any = sum(weights)
-    if not isinstance(total, jax.core.Tracer) and not (np.isfinite(total) and total):
+    if not is_traced(total) and not (np.isfinite(total) and total):
         raise ValueError(f"mean: weights must have a sum that they can be shares of, found {total}")
     return _combine(spec, networks, [leaf_weights(spec, weight / total) for weight in weights])
 
@@ -77,12 +78,15 @@ def _combine(spec: PermutationSpec, networks: Sequence[PyTree], weights: Sequenc
     def mix(role, leaves, weights):
         if role == "carried":
             return leaves[0]
-        traced = any(isinstance(weight, jax.core.Tracer) for weight in weights)
-        on_host = not traced and namespace(*leaves) is np
+        on_host = not is_traced(weights) and namespace(*leaves) is np
         return _weighted(leaves, weights, np) if on_host else _weighted_by_jax(leaves, weights)
 
     _check_alike("average", spec, networks)
-    columns = (zip(*rows, strict=True) for rows in (map(spec.treedef.flatten_up_to, networks), weights))
+    flat = [spec.treedef.flatten_up_to(params) for params in networks]
+    if is_traced((flat, weights)):
+        # no number of a trace is there any more when a file is read
+        flat = jax.tree.map(read_leaf, flat)
+    columns = (zip(*rows, strict=True) for rows in (flat, weights))
     rows = zip(leaf_roles(spec, networks[0]), *columns, strict=True)
     mixed = (put_off(lambda *leaves, role=role, w=w: mix(role, leaves, w), *leaves) for role, leaves, w in rows)
     return spec.treedef.unflatten(list(mixed))

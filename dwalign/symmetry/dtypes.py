@@ -1,8 +1,9 @@
-"""Which numbers arrays hold."""
+"""Which numbers arrays hold, and whether they are known."""
 
 import functools
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 
@@ -15,6 +16,11 @@ def dtype_of(leaf: Any) -> Any:
     """The type of an array, or the one that JAX gives a number."""
     # most leaves know their type: to ask JAX for it takes longer than all else that is asked of them
     return leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
+
+
+def is_traced(tree: Any) -> bool:
+    """Whether some of the leaves have no numbers yet."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
 @functools.cache

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwalign.symmetry.axes import contract, namespace
-from dwalign.symmetry.dtypes import kind
+from dwalign.symmetry.dtypes import is_traced, kind
 from dwalign.symmetry.powers import Power
 from dwalign.symmetry.weights import wide
 
@@ -71,7 +71,7 @@ def act(array: Any, axis: int, batch_axes: tuple[int, ...], element: Any, kind_:
         # what most calls on the host are; all that is asked below takes longer than the move
         return _taken(np, array, axis, batch_axes, element)
     parts = element if isinstance(element, Monomial) else (element,)
-    if isinstance(array, np.ndarray) and not any(isinstance(x, jax.core.Tracer) for x in parts):
+    if isinstance(array, np.ndarray) and not is_traced(parts):
         # on its way through JAX a double would lose half of its bits
         element = jax.tree.map(np.asarray, element) if len(parts) > 1 else np.asarray(element)
     factors = factors_at(element, power) if isinstance(element, Monomial) else None

@@ -18,6 +18,7 @@ import numpy as np
 from dwalign.symmetry.action import Perms, identity, moves, permute
 from dwalign.symmetry.axes import namespace
 from dwalign.symmetry.balance import alike, left_free, newton_step, positive, solve_signs
+from dwalign.symmetry.dtypes import is_traced
 from dwalign.symmetry.elements import Monomial, act, factors_at, spread
 from dwalign.symmetry.guards import check_spec
 from dwalign.symmetry.powers import SCALED, SIGNED, Power
@@ -114,7 +115,7 @@ def gauge(spec: PermutationSpec, params: PyTree, *, basis: bool = True) -> Perms
     if not any(places.values()):
         return element
     # a program of so many small steps takes longer to compile than to run
-    traced = any(isinstance(block.array, jax.core.Tracer) for block in blocks)
+    traced = is_traced([block.array for block in blocks])
     dtype = jnp.result_type(*(block.array for block in blocks)) if traced else np.float64
     arrays = [jnp.astype(block.array, dtype) if traced else np.asarray(block.array, dtype) for block in blocks]
     with jax.default_matmul_precision("highest"):

@@ -17,7 +17,9 @@ UNNAMED = 0.5
 NUMBER = real("a finite number")
 
 
-def leaf_weights(spec: PermutationSpec, weight: Weight | Mapping[str, Weight]) -> tuple[Weight, ...]:
+def leaf_weights(
+    spec: PermutationSpec, weight: Weight | Mapping[str, Weight], *, caller: str = "interpolate"
+) -> tuple[Weight, ...]:
     """The weight of every leaf, in the order of `spec.paths`.
 
     Args:
@@ -25,6 +27,7 @@ def leaf_weights(spec: PermutationSpec, weight: Weight | Mapping[str, Weight]) -
       weight: a scalar for all, or a mapping. Its keys are groups, for all arrays that carry them, and patterns of
         `fnmatch` on paths with slashes, `params/dense_0/kernel`; of several that fit an array the last one counts, and
         arrays that none fits have 0.5.
+      caller: named in errors.
 
     Raises:
       ValueError: a key that fits nothing, or a weight that is no scalar.
@@ -39,14 +42,14 @@ def leaf_weights(spec: PermutationSpec, weight: Weight | Mapping[str, Weight]) -
     for key, value in named.items():
         if jnp.ndim(value):
             raise ValueError(
-                f"interpolate: weight must be a scalar, found shape {jnp.shape(value)}; jax.vmap over many of them"
+                f"{caller}: weight must be a scalar, found shape {jnp.shape(value)}; jax.vmap over many of them"
             )
         if not NUMBER.fits(value):
-            raise ValueError(f"interpolate: weight must be a scalar, {NUMBER.text}, found {value!r:.80}")
+            raise ValueError(f"{caller}: weight must be a scalar, {NUMBER.text}, found {value!r:.80}")
         fits = _fitting(spec, key)
         if not fits and spec.leaves:
             raise ValueError(
-                f"interpolate: {key!r} must be a group or fit the path of an array; the groups are "
+                f"{caller}: {key!r} must be a group or fit the path of an array; the groups are "
                 f"{list(spec.sizes)}, the paths {list(_names(spec)[:5])} and so on"
             )
         for number in fits:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from dwalign.files import LazyArray, sealed, unsealed
+from dwalign.kept import Kept, kept_by
 from dwalign.symmetry.axes import Axes, SpecError, length, namespace
 from dwalign.symmetry.fitting import check_pair, fitting
 from dwalign.symmetry.narrowed import like, narrowed, with_signs
@@ -122,6 +123,11 @@ class PermutationSpec:
     def outer(self) -> frozenset[str]:
         """The groups that others are batched over."""
         return frozenset(h for names in self.batch.values() for h in names if h in self.sizes)
+
+    @functools.cached_property
+    def kept(self) -> Kept:
+        """See `dwalign.kept`."""
+        return kept_by(self._key)
 
     @property
     def has_kinds(self) -> bool:

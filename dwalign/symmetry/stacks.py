@@ -5,7 +5,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from dwalign.files import read_leaf
 from dwalign.symmetry.dtypes import dtype_of
 from dwalign.symmetry.weights import wide
 
@@ -20,6 +22,7 @@ def stack_networks(networks: Sequence[PyTree]) -> PyTree:
     """
 
     def stack(*leaves):
+        leaves = tuple(map(read_leaf, leaves))
         if len({dtype_of(leaf) for leaf in leaves}) > 1:
             # JAX does not know it of 8-bit floats, say
             leaves = tuple(jnp.asarray(leaf, wide(dtype_of(leaf))) for leaf in leaves)
@@ -34,13 +37,22 @@ def count_networks(stacked: PyTree) -> int:
 
 
 def take_networks(stacked: PyTree, index: Any) -> PyTree:
-    """The networks with these indices; an integer gives one network, an array or a slice a stack.
+    """The networks with these indices; an integer gives one network; a slice, a list or an array a stack.
+
+    Raises:
+      IndexError: there is no such network (of a traced index the last one is taken).
 
     >>> import numpy as np
     >>> stacked = {"w": np.array([[1, 2], [3, 4], [5, 6]])}
     >>> count_networks(stacked), take_networks(stacked, 1)["w"].tolist(), take_networks(stacked, [0, 2])["w"].tolist()
     (3, [3, 4], [[1, 2], [5, 6]])
     """
-    # a traced index needs an array of JAX
-    traced = isinstance(index, jax.core.Tracer)
-    return jax.tree.map(lambda leaf: (jnp.asarray(leaf) if traced else leaf)[index], stacked)
+    return jax.tree.map(lambda leaf: take_rows(leaf, index), stacked)
+
+
+def take_rows(array: Any, index: Any) -> Any:
+    """`array[index]` along its first axis, by NumPy's rules where the index is known; one of NumPy stays there."""
+    if isinstance(index, jax.core.Tracer):
+        return jnp.asarray(array)[index]
+    # JAX takes no lists, and the last row for one that is not there; a slice is a view
+    return array[index if isinstance(index, slice) else np.arange(len(array))[index]]

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dwalign.files import read_leaf
 from dwalign.symmetry.axes import namespace
 from dwalign.symmetry.dtypes import dtype_of, kind_of
 from dwalign.symmetry.finite import count_values
@@ -133,6 +134,7 @@ def wide(dtype: Any) -> Any:
 
 def real(array: Any) -> Any:
     """`numbers` where the array lies, which is the array itself where it holds such."""
+    array = read_leaf(array)
     return array if array.dtype == np.float32 else numbers(array, namespace(array))
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import re
 import signal
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 
 from dwalign import files
 from dwalign.cli import main
+from dwalign.frontends import find_model
 from tests import drawn
 
 NETS = """
@@ -96,6 +98,9 @@ THREE = MERGE.replace("b.npz", "b.npz c.npz")
 TRAIN = "train a.npz b.npz c.npz a.npz b.npz c.npz --network nets.py:mlp -o out"
 
 
+PYTHON = r"\b(Data|Task|Network)\(|\b(data|task|renew|key|params|network)=|lambda|\.using\("
+
+
 def of(file):
     return MERGE.replace("b.npz", file)
 
@@ -167,8 +172,8 @@ def named(network):
         (f"{MERGE} --layers layers_0", "--layers must be PATTERN=WEIGHT 'layers_0'"),
         (f"{MERGE} --layers *=nan", "--layers must be PATTERN=WEIGHT '*=nan'"),
         (f"{MERGE} --layers *=30", "--layers must be PATTERN=WEIGHT from 0 to 1"),
-        (f"{MERGE} --layers layer7=0.3", "'layer7' must be a group or fit"),
-        (f"{MERGE} --keep head", "'head' must be a group or fit"),
+        (f"{MERGE} --layers layer7=0.3", "--layers: 'layer7' must be a group or fit"),
+        (f"{MERGE} --keep head", "--keep: 'head' must be a group or fit"),
         (f"{MERGE} --report gone/page.html", "--report must be a file in a folder that exists"),
         (f"{MERGE} --report out.npz", "--report must be another file"),
         (f"{MERGE} --report out.recipe.yaml", "--report must be another file"),
@@ -177,6 +182,10 @@ def named(network):
         (MERGE.replace("weight_matching", "deep_align"), "deep_align needs --aligner"),
         (MERGE.replace("weight_matching", "auto --aligner gone"), "gone must be a folder 'any' which ship not exist"),
         (MERGE.replace("weight_matching", "refine"), "refine needs --data, an .npz with inputs and labels"),
+        (
+            MERGE.replace("weight_matching", "naive+refine --data data/unlabelled.npz"),
+            "naive+refine needs --data, an .npz with inputs and labels, found inputs alone in data/unlabelled.npz",
+        ),
         (MERGE.replace("weight_matching", "weight_maching"), "did you mean 'weight_matching'?"),
         (MERGE.replace("out.npz", "there.npz"), "there.npz exists"),
         (MERGE.replace("out.npz", "b.npz") + " --overwrite", "b.npz must not be an input"),
@@ -217,6 +226,7 @@ def test_one_line_and_nothing_written(command, words, folder, monkeypatch, capsy
     out, err = capsys.readouterr()
     said = [line for line in err.splitlines() if not line.startswith("  ")]
     assert not out and len(said) == 1, "what is wrong is one line, beside those that say how long what took"
+    assert not re.search(PYTHON, said[0]), "what to do is said in options"
     place = 0
     for word in words.split(" "):
         assert word in said[0][place:], f"{word!r} of {words!r} must be in {said[0]!r}"
@@ -281,3 +291,27 @@ def test_recipes_of_two_versions_lie_beside_one_another(folder, monkeypatch):
     first = np.asarray(files.open_weights("net.v1.npz")[KERNEL])
     assert main("rerun net.v1.recipe.yaml --overwrite".split()) == 0, "its own recipe and card may be replaced"
     assert np.array_equal(first, np.asarray(files.open_weights("net.v1.npz")[KERNEL]))
+
+
+NORMED = """
+import flax.linen as nn
+import numpy as np
+
+def make():
+    norm = nn.BatchNorm(use_running_average=True)
+    return nn.Sequential([nn.Dense(5), norm, nn.relu, nn.Dense(3)]), np.zeros((2, 6), np.float32)
+"""
+
+
+def test_statistics_that_need_data_are_told_of_before_anything_is_done(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    Path("normed.py").write_text(NORMED)
+    model, inputs = find_model("normed.py:make")
+    for k in range(2):
+        files.write_weights(f"normed{k}.npz", files.unbind(drawn.started(model.init, *inputs, seed=k)), overwrite=True)
+    merge = "merge normed0.npz normed1.npz --network normed.py:make --method weight_matching --overwrite -o normed.npz"
+    for more, warned in {"--dry-run": 1, "--test data/data.npz": 1, "--data data/data.npz": 0}.items():
+        assert main([*merge.split(), *more.split()]) == 0
+        lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("  ")]
+        assert len(lines) == warned, lines
+        assert all("the statistics" in line and "pass --data" in line and not re.search(PYTHON, line) for line in lines)

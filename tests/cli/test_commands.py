@@ -15,6 +15,7 @@ import yaml
 import dwalign
 from dwalign.cli import COMMANDS, main
 from dwalign.cli.options import Matched
+from dwalign.cli.plan import plan
 from dwalign.cli.subject import choose_method, open_subject
 from tests import drawn
 
@@ -204,10 +205,25 @@ def test_dry_run_does_nothing(run, folder):
     assert found["method"] == "deep_align" and found["moving"] > 0.8 and not (folder / "nothing.npz").exists()
 
 
+def test_a_plan_counts_the_steps_of_descent_and_what_is_compiled(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("dwalign.cli.plan._speed", lambda: 1e6)
+    subject = open_subject(Matched(network="net.py:make", data=folder / "data.npz"), [folder / "0.npz"])
+    made = lambda method: plan(subject, method)
+    few, many = (made(dwalign.refine.using(steps=steps))["seconds"] for steps in (20, 200))
+    assert 8 < many / few < 10
+    # a thousand iterations, each on 90 examples
+    assert made(dwalign.sinkhorn_rebasin)["seconds"] > 4 * many
+    aligner = dwalign.find_method("deep_align").using(aligner=dwalign.load_aligner("any", network=subject.network))
+    assert made(aligner)["seconds"] > 10 * made(dwalign.activation_matching)["seconds"]
+    assert made(aligner)["compilation"] > made(dwalign.activation_matching)["compilation"]
+    assert plan(subject, dwalign.weight_matching, certified=False)["compilation"] == 0
+
+
 def test_the_aligner_that_is_given_is_taken(run, folder):
-    plan = ("merge", "0.npz", "2.npz", "--dry-run", "-o", "nothing.npz")
-    assert run(*plan, "--data", "data.npz")["method"] == "activation_matching_correlation+refine"
-    assert run(*plan, "--data", "data.npz", "--aligner", "any")["method"] == "deep_align+refine"
+    merge = ("merge", "0.npz", "2.npz", "--dry-run", "-o", "nothing.npz")
+    assert run(*merge, "--data", "data.npz")["method"] == "activation_matching_correlation+refine"
+    assert run(*merge, "--data", "data.npz", "--aligner", "any")["method"] == "deep_align+refine"
     inputs = np.load(folder / "data.npz")["inputs"]
     np.savez(folder / "inputs.npz", inputs=inputs)
     asked = Matched(network="net.py:make", data=folder / "inputs.npz", aligner=Path("any"))

@@ -47,6 +47,16 @@ def test_shapes_are_those_of_the_variables():
     assert dwalign.frontends.shapes_of(Net(), X) == jax.eval_shape(lambda: params)
 
 
+def test_inputs_may_be_shapes():
+    model, shape = nn.Sequential([nn.Dense(4), nn.relu, nn.Dense(2)]), jax.ShapeDtypeStruct((2, 3), jnp.float32)
+    net, params = dwalign.from_model(model, shape, key=jax.random.key(0))
+    same = dwalign.network(model.apply, dwalign.frontends.shapes_of(model, shape), shape)
+    assert same.spec == net.spec and same.example.shape == (1, 3)
+    # what is asked of an example afterwards, on numbers or not
+    assert dwalign.align(net, params, params, "auto").perms["h0"].tolist() == [0, 1, 2, 3]
+    assert net.init(jax.random.key(1)).keys() == {"params"}
+
+
 def test_a_module_that_broadcasts_is_initialised_whatever_is_set_around():
     class Shifted(nn.Module):
         @nn.compact

@@ -39,6 +39,10 @@ def test_text_and_back(text):
     assert find_method(find_method(text)) == find_method(text)
 
 
+def test_names_may_have_spaces_between_them():
+    assert find_method(" weight_matching@5 + refine ") == find_method("weight_matching@5+refine")
+
+
 def test_chains_are_associative_and_labelled():
     parts = [weight_matching.using(restarts=5), refine, refine.using(steps=3)]
     one, other = chain(chain(*parts[:2]), parts[2]), chain(parts[0], chain(*parts[1:]))

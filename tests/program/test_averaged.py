@@ -51,6 +51,20 @@ def both(function, axes, element=SOFT, *, weight=0.3, kind=None):
     return found
 
 
+def test_what_is_not_computed_stays_what_it_is():
+    spec = PermutationSpec({"w": Axes("g", "h")}, SIZES)
+    a, b = (drawn.named(seed, w=(N, N)) for seed in (1, 2))
+    function = lambda params: {"out": X @ params["w"], "count": 3, "rate": 0.5, "x": X}
+    elements = {"h": SOFT}
+    found = on_average(function, spec, a, b, elements)
+    assert {name: type(leaf) for name, leaf in found.items() if name != "out"} == {
+        "count": int,
+        "rate": float,
+        "x": np.ndarray,
+    }
+    chex.assert_trees_all_close(found, plain(function, spec, a, b, elements, 0.5), rtol=1e-5, atol=1e-6)
+
+
 SPARED = {
     "columns": (lambda w: X @ w["w"], {"w": "g, h"}),
     "rows": (lambda w: X @ w["w"].T, {"w": "h, g"}),

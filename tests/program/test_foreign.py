@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import flax.linen as linen
 import flax.nnx as nnx
 import jax
 import jax.numpy as jnp
@@ -67,6 +68,22 @@ def test_errors_name_the_call_that_helps():
     with pytest.raises(InferenceError) as wrong:
         infer_spec(lambda p, x: run(eqx.combine(p, static), x), arrays, X[:, :3])
     assert "eqx" not in str(wrong.value)
+
+
+def test_errors_for_modules_in_place_of_functions():
+    model = linen.Sequential([linen.Dense(6), linen.relu, linen.Dense(2)])
+    params = drawn.started(model.init, X)
+    with pytest.raises(InferenceError, match=r"let apply be `module\.apply`"):
+        infer_spec(model, params, X)
+    with pytest.raises(InferenceError) as wrong:
+        infer_spec(model.apply, params, X[:, :3])
+    assert "module.apply" not in str(wrong.value)
+
+
+def test_a_module_of_torch_in_place_of_a_function():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(InferenceError, match=r"dwalign\.from_model\(module, \*inputs\)"):
+        infer_spec(torch.nn.Linear(5, 2), WEIGHTS, X)
 
 
 def test_errors_for_nnx_and_haiku():

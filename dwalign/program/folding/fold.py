@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
+from dwalign.kept import Kept, keep, kept_by
 from dwalign.program.folding.centring import Centring, find_centring
 from dwalign.program.folding.gains import fold_gains
 from dwalign.program.folding.simplify import equations, simplify
@@ -187,6 +188,11 @@ class _Folded:
     zeros: frozenset[tuple[int, ...]] = frozenset()
     names: tuple[str, ...] = ()
 
+    @functools.cached_property
+    def kept(self) -> Kept:
+        """See `dwalign.kept`."""
+        return kept_by((self.apply, self.neutral, self.zeros, self.names))
+
     def __call__(self, params: PyTree, inputs: PyTree) -> PyTree:
         program, out = _program(self, *_shapes(params, inputs))
         return out.unflatten(jaxpr_as_fun(program)(*jax.tree.leaves((params, inputs))))
@@ -197,7 +203,7 @@ def _shapes(params: PyTree, inputs: PyTree) -> tuple[Any, tuple]:
     return treedef, tuple((np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
 
 
-@functools.lru_cache(maxsize=64)
+@keep
 def _program(read: _Folded, treedef: Any, shapes: tuple) -> tuple[ClosedJaxpr, Any]:
     """The program for arguments of these shapes, its calls written out, and the tree that it returns."""
     arguments = treedef.unflatten([jax.ShapeDtypeStruct(*one) for one in shapes])

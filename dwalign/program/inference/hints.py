@@ -1,5 +1,6 @@
 """What users of other libraries most likely meant: the call that makes `apply(params, *inputs)` of their model."""
 
+import inspect
 from typing import Any
 
 import jax
@@ -15,6 +16,9 @@ HINTS = {
         None, x)`; that of `hk.transform_with_state` takes (params, state, rng, x) and returns (outputs, state): with
         `{"params": params, "state": state}` let apply be `lambda p, x: f.apply(p["params"], p["state"], None, x)[0]`
         """,
+    "flax.linen": "a linen module holds no variables: let apply be `module.apply`, of the variables and the inputs",
+    "torch": "`dwalign.from_model(module, *inputs)` makes a network of a module of torch",
+    "keras": "`dwalign.from_model(model, *inputs)` makes a network of a model of Keras",
 }
 
 
@@ -33,7 +37,8 @@ def hint(*things: Any) -> str:
 
 def _library(node: Any) -> str | None:
     homes = [kind.__module__ for kind in type(node).__mro__]
-    if callable(node):
+    # a method of a module is a function like any
+    if callable(node) and not inspect.ismethod(node):
         homes.append(getattr(node, "__module__", None) or "")
     for home in homes:
         for library in HINTS:

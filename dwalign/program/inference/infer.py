@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr
 
+from dwalign.program.data import as_arrays
 from dwalign.program.inference.atoms import Atom, factors, find, leaves
 from dwalign.program.inference.facts import Dims, Facts, raised_at
 from dwalign.program.inference.families import Layout, terms
@@ -89,6 +90,7 @@ def _ignored(program: Program) -> list[str]:
 
 def read_program(apply: Callable, params: PyTree, *inputs: PyTree, kinds: str = "permutation") -> Program:
     """`infer_spec` with all that was found on the way."""
+    inputs = as_arrays(inputs)
     paths, treedef = jax.tree_util.tree_flatten_with_path(params)
     for path, leaf in paths:
         if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):

@@ -1,0 +1,102 @@
+"""What was found out and compiled about a network goes when the network goes, with all that its program holds."""
+
+import dataclasses
+import gc
+import weakref
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dwalign
+from dwalign import Data, PermutationSpec, evaluation
+from dwalign.symmetry import Axes
+from tests import drawn
+from tests.compiled import compilations
+
+X, Y = drawn.normal(16, 6), np.arange(16) % 3
+DATA = Data(X, Y)
+A, B = (drawn.named(seed, up=(6, 5), down=(5, 3)) for seed in (1, 2))
+METHODS = [str(one) for one in dwalign.known_methods().values() if one.asks != "aligner"]
+
+
+class Table(np.ndarray):
+    """An array that can be held weakly."""
+
+
+def made():
+    """A network whose program closes over an array, and that array."""
+    table = np.ones(6, np.float32).view(Table)
+
+    def apply(params, x):
+        return jax.nn.relu(x * jnp.asarray(np.asarray(table))[None] @ params["up"]) @ params["down"]
+
+    return dwalign.network(apply, A, X), weakref.ref(table)
+
+
+USES = {method: lambda net, method=method: dwalign.align(net, A, B, method, data=DATA) for method in METHODS} | {
+    "every kind": lambda net: dwalign.align(dwalign.network(net.apply, A, X, kinds="all"), A, B, "refine", data=DATA),
+    "auto": lambda net: dwalign.merge(net, A, B, "auto", data=Data(X)),
+    "merge": lambda net: dwalign.merge(net, A, B, data=DATA),
+    "merge_many": lambda net: dwalign.merge_many(net, [A, B], how="refinement", data=DATA),
+    "curve": lambda net: dwalign.curve(net, A, B, DATA, points=3),
+    "assess": lambda net: evaluation.assess(net, A, DATA),
+    "confidence": lambda net: evaluation.confidence(net, A, B, dwalign.identity(net.spec), data=DATA),
+    "forecast": lambda net: evaluation.forecast(net, A, B, inputs=X),
+    "repair": lambda net: dwalign.repair(net, A, [A, B], DATA),
+    "fold_norms": lambda net: dwalign.fold_norms(net, A)[0].apply(A, X),
+    "certify": lambda net: dwalign.certify(net.spec, net.apply, A, X, complete=True),
+    "capture": lambda net: net.capture(A, X),
+}
+
+
+@pytest.mark.filterwarnings("ignore:repair")
+@pytest.mark.parametrize("name", USES)
+def test_a_network_that_is_dropped_is_freed(name):
+    net, table = made()
+    USES[name](net)
+    del net
+    gc.collect()
+    assert table() is None
+
+
+def test_an_equal_network_finds_what_was_compiled():
+    net, _ = made()
+    again = dwalign.network(net.apply, A, X)
+    evaluation.assess(net, A, DATA)
+    with compilations() as seen:
+        evaluation.assess(again, B, DATA)
+    assert again == net and seen == []
+
+
+@dataclasses.dataclass
+class Scaled:
+    """A program that cannot be hashed, as its fields may change."""
+
+    scale: float
+
+    def __call__(self, params, x):
+        return jax.nn.relu(self.scale * x @ params["up"]) @ params["down"]
+
+
+def test_a_program_without_a_hash_is_itself_alone():
+    one = Scaled(2.0)
+    net, same, other = (dwalign.network(apply, A, X) for apply in (one, one, Scaled(2.0)))
+    assert dwalign.align(net, A, B, "activation_matching", data=DATA).perms.keys() == {"h0"}
+    with compilations() as seen:
+        dwalign.align(same, A, B, "activation_matching", data=DATA)
+    assert seen == [] and same == net != other
+
+
+def test_what_is_kept_lasts_as_long_as_one_of_equals():
+    spec, same = (PermutationSpec({"w": Axes("h")}, {"h": 2}) for _ in range(2))
+    kept = spec.kept
+    assert same.kept is kept
+    gone = weakref.ref(kept)
+    del spec, kept
+    gc.collect()
+    assert gone() is same.kept
+    del same
+    gc.collect()
+    assert gone() is None
