@@ -17,7 +17,7 @@ from dwalign.many.alignments import ABOUT, Alignments, open_alignments, write_pa
 from dwalign.many.features import Features, stacked
 from dwalign.matching import Method, find_method
 from dwalign.memory import enough_memory
-from dwalign.processes import over_devices, wait_for_all
+from dwalign.processes import apart, over_devices, wait_for_all
 from dwalign.program import CLASSIFICATION, Data, Network, Task, as_data, compiled, spec_of
 from dwalign.symmetry import PermutationSpec, SpecError, check_finite, distance, permute
 
@@ -140,17 +140,18 @@ def align_many(
 def _solve(network, task, method, key, data, numbers, a, b, features):
     spec = spec_of("align_many", network)
 
-    def one(number, a, b, features):
+    def one(key, data, number, a, b, features):
         own = jax.random.fold_in(key, number)
         perms = method(network, a, b, key=own, data=data, task=task, features=features, checked=True).perms
         return perms, distance(spec, a, b), distance(spec, a, permute(spec, b, perms))
 
-    return jax.vmap(one)(numbers, a, b, features)
+    return apart(one, 2, over_devices())(key, data, numbers, a, b, features)
 
 
 @compiled(1)
 def _encode(network, method, key, data, networks):
-    return jax.vmap(lambda params: method.encode(network, params, key=key, data=data))(networks)
+    one = lambda key, data, params: method.encode(network, params, key=key, data=data)
+    return apart(one, 2, over_devices())(key, data, networks)
 
 
 def _told(option: Any) -> str:
