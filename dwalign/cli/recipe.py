@@ -10,6 +10,8 @@ from typing import Any
 import dwalign
 
 ELSEWHERE = {"json", "dry_run", "report"}
+# what the plan expects here and now
+RECKONED = {"seconds", "compilation"}
 
 
 def beside(output: Path, ending: str) -> Path:
@@ -53,7 +55,7 @@ def write_recipe(command: str, options: Any, files: Sequence[Path], found: Mappi
         "command": command,
         "options": asked,
         "read": {str(part): sha256(part) for file in files for part in _parts(file)},
-        "found": dict(found),
+        "found": {name: value for name, value in found.items() if name not in RECKONED},
     }
     recipe = beside(options.output, "recipe.yaml")
     text = yaml.safe_dump(dwalign.files.sealed(content), sort_keys=False)

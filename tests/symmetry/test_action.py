@@ -329,5 +329,5 @@ def test_alignments_are_pytrees_of_arrays():
     spec = SPECS["mlp"]
     align = lambda key: Alignment(random_perms(spec, key), history=jnp.zeros(3))
     found = jax.jit(jax.vmap(align))(jax.random.split(jax.random.key(0), 2))
-    assert isinstance(found, Alignment) and found.method is None and found.history.shape == (2, 3)
+    assert isinstance(found, Alignment) and found.scores is None and found.history.shape == (2, 3)
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(found))
