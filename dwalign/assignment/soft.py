@@ -61,8 +61,11 @@ def _fills_a_cache(n: int) -> bool:
 
 
 def _in_turn(n: int, function: Callable) -> Callable:
-    """A function of one matrix, which vmap calls for one after the other where each fills a cache."""
-    return sequential_vmap(function) if _fills_a_cache(n) else function
+    """A function of one matrix, which vmap calls for one after the other where each fills a cache.
+
+    Over several devices XLA divides what is mapped; a loop would gather it on each.
+    """
+    return sequential_vmap(function) if _fills_a_cache(n) and jax.device_count() == 1 else function
 
 
 def soft_assign(scores: dict[str, jax.Array], **options) -> dict[str, jax.Array]:

@@ -148,7 +148,8 @@ def test_many_iterations_at_any_temperature(temperature):
     assert worth(plan) > 0.8 * np.take_along_axis(q, np.asarray(hungarian(q))[:, None], 1).sum()
 
 
-def test_large_matrices_are_solved_as_small_ones_are():
+def test_large_matrices_are_solved_as_small_ones_are(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
     n = math.isqrt(soft.FILLS_A_CACHE) + 1
     scores = {"h0": drawn.normal(n, n), "h1": drawn.normal(2, n, n, seed=1)}
     one = functools.partial(SOLVERS["scaling"], temperature=1.0, iterations=3, symmetric=False)
