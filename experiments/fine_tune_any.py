@@ -9,6 +9,7 @@ sees before. Writes runs/any-fine-tuned/: config.json, an aligner of each kind a
 """
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,32 +107,55 @@ def measured_before(config: Config, settings: dict[str, Any]) -> dict[str, dict[
     return {name: before["panels"]["barrier"][name] for name in BESIDE}
 
 
-def main(config: Config) -> dict[str, Any]:
-    """Run the experiment; returns what results.json holds."""
-    folder, settings = study.open_folder(config, "any-fine-tuned")
-    series, done = measured_before(config, settings), []
+def write_along(
+    config: train_any.Config,
+    folder: Path,
+    about: dict[str, Any],
+    series: dict[str, dict[str, Any]],
+    judge: Callable[[str], Mapping[str, Any]],
+) -> dict[str, Any]:
+    """What results.json holds, written setting by setting, and its figure.
+
+    Args:
+      about: of the experiment; it says what the rest means.
+      series: by method what was measured before, which `judge` adds to: from a setting to barriers `[pairs]` by method.
+    """
+    done: list[str] = []
     for name in config.unseen:
-        for method, one in judge(config, UNSEEN[name], folder / name).items():
-            series.setdefault(method, {})[name] = report.point([np.ravel(one.curve.barrier)])
+        for method, barrier in judge(name).items():
+            series.setdefault(method, {})[name] = report.point([barrier])
         done.append(name)
-        results = {
-            "experiment": "any-fine-tuned",
-            "question": "What do twenty networks of a setting make of the aligner that ships?",
-            "config": settings,
+        results = about | {
             "environment": report.environment(),
             "axis": "networks",
             "settings": done,
             "panels": {"barrier": {method: {name: points[name] for name in done} for method, points in series.items()}},
             "logarithmic": True,
-            "caption": f"any-fine-tuned: means and 95 % intervals over {config.networks.pairs} held-out pairs. Of "
-            f"{config.few.train + config.few.validation} networks {config.few.validation} choose: fine-tuned is the "
-            f"best of {config.tries} tries, on inputs of the data; from nothing is the default aligner, trained for "
-            f"{config.training.steps} steps.",
         }
         report.write_json(folder / "results.json", results)
     report.series_figure(results, folder / "figure.png")
     print(report.series_table(results))
     return results
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Run the experiment; returns what results.json holds."""
+    folder, settings = study.open_folder(config, "any-fine-tuned")
+    about = {
+        "experiment": "any-fine-tuned",
+        "question": "What do twenty networks of a setting make of the aligner that ships?",
+        "config": settings,
+        "caption": f"any-fine-tuned: means and 95 % intervals over {config.networks.pairs} held-out pairs. Of "
+        f"{config.few.train + config.few.validation} networks {config.few.validation} choose: fine-tuned is the "
+        f"best of {config.tries} tries, on inputs of the data; from nothing is the default aligner, trained for "
+        f"{config.training.steps} steps.",
+    }
+
+    def barriers(name):
+        found = judge(config, UNSEEN[name], folder / name)
+        return {method: np.ravel(one.curve.barrier) for method, one in found.items()}
+
+    return write_along(config, folder, about, measured_before(config, settings), barriers)
 
 
 if __name__ == "__main__":

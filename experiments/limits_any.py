@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import study
 import train_any
-from fine_tune_any import measured_before
+from fine_tune_any import measured_before, write_along
 from train_any import UNSEEN, Setting, on_pairs, open_setting
 
 from dwalign import report
@@ -62,32 +62,24 @@ def judge(config: Config, setting: Setting) -> dict[str, Measured]:
 def main(config: Config) -> dict[str, Any]:
     """Run the experiment; returns what results.json holds."""
     folder, settings = study.open_folder(config, "any-limits")
-    series, done = measured_before(config, settings), []
+    about = {
+        "experiment": "any-limits",
+        "question": "How much of the barrier can orders of units take away?",
+        "config": settings,
+        "caption": f"any-limits: means and 95 % intervals over {config.networks.pairs} held-out pairs. Of "
+        f"{config.refine_images} images with labels refinement sees {config.aligner.images} a step, Sinkhorn "
+        f"re-basin {config.sinkhorn_images}. The last method takes for each pair what leaves least on test images.",
+    }
+    before = measured_before(config, settings)
     # measured again here: it need not be the same program
-    del series[SHIPPED]
-    for name in config.unseen:
-        found = {method: np.ravel(one.curve.barrier) for method, one in judge(config, UNSEEN[name]).items()}
-        found = {report.display_name(method): barrier for method, barrier in found.items()}
-        for method, barrier in {**found, LEAST: np.min([*found.values()], 0)}.items():
-            series.setdefault(method, {})[name] = report.point([barrier])
-        done.append(name)
-        results = {
-            "experiment": "any-limits",
-            "question": "How much of the barrier can orders of units take away?",
-            "config": settings,
-            "environment": report.environment(),
-            "axis": "networks",
-            "settings": done,
-            "panels": {"barrier": {method: {name: points[name] for name in done} for method, points in series.items()}},
-            "logarithmic": True,
-            "caption": f"any-limits: means and 95 % intervals over {config.networks.pairs} held-out pairs. Of "
-            f"{config.refine_images} images with labels refinement sees {config.aligner.images} a step, Sinkhorn "
-            f"re-basin {config.sinkhorn_images}. The last method takes for each pair what leaves least on test images.",
-        }
-        report.write_json(folder / "results.json", results)
-    report.series_figure(results, folder / "figure.png")
-    print(report.series_table(results))
-    return results
+    del before[SHIPPED]
+
+    def barriers(name):
+        found = judge(config, UNSEEN[name]).items()
+        shown = {report.display_name(method): np.ravel(one.curve.barrier) for method, one in found}
+        return shown | {LEAST: np.min([*shown.values()], 0)}
+
+    return write_along(config, folder, about, before, barriers)
 
 
 if __name__ == "__main__":
