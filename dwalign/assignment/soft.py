@@ -181,9 +181,12 @@ def _levelled(logits: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         row, column = 0.5 * (row + highest(logits - column, -1)), 0.5 * (column + highest(logits - row, -2))
         return logits - row - column, rows + row[:, 0], columns + column[0]
 
-    logits = logits - jnp.max(logits)
+    logits = logits - jax.lax.stop_gradient(jnp.max(logits))
     none = jnp.zeros_like(logits[0])
-    logits, rows, columns = jax.lax.while_loop(lacks, level, (logits, none, none))
+    # whatever they are plans stay the same, and who learns through descent takes gradients of gradients
+    begun = jax.lax.stop_gradient(logits), none, none
+    _, rows, columns = jax.lax.while_loop(lacks, level, begun)
+    logits = logits - rows[:, None] - columns[None]
     # the ones of the logits as they were, where these can be written
     return logits, *(jnp.exp(jnp.clip(x, -far, far)) for x in (rows, columns))
 

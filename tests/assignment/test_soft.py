@@ -134,6 +134,16 @@ def test_gradients_are_those_of_unrolled_iterations(temperature, iterations, sym
     chex.assert_trees_all_close(*slopes, atol=2e-5)
 
 
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_gradients_have_gradients(symmetric):
+    """Aligners learn through the steps of their descent."""
+    loss = lambda q: jnp.sum(WEIGHTS[0] * SOLVERS["scaling"](q, 1.0, 3, symmetric))
+    slope = jax.jit(jax.grad(lambda q: jnp.sum(WEIGHTS[1] * jax.grad(loss)(q))))(Q[0])
+    along = jax.jit(lambda q: jnp.sum(WEIGHTS[1] * jax.grad(loss)(q)))
+    ends = [float(along(Q[0] + step * WEIGHTS[2])) for step in (1e-2, -1e-2)]
+    chex.assert_trees_all_close(float(np.sum(slope * WEIGHTS[2])), (ends[0] - ends[1]) / 2e-2, rtol=2e-2)
+
+
 @pytest.mark.parametrize("temperature", [0.03, 0.003, 0.0003])
 def test_many_iterations_at_any_temperature(temperature):
     # more units than can be told apart: of many, all good partners are those of others too
