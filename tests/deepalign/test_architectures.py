@@ -14,6 +14,7 @@ from dwalign.symmetry import Axes, PermutationSpec, compose, inverse
 from tests import drawn
 from tests.deepalign.untrained import related, untrained
 from tests.networks.declared import CASES, traced
+from tests.nights import long
 
 # what group normalisation makes of a residual block: groups of units before and after one array, and on both sides
 NESTED = PermutationSpec(
@@ -29,10 +30,13 @@ NESTED = PermutationSpec(
 )
 # the graph encoder sees a spec alone. One case of everything that a spec can say, beside these groups of groups: units
 # at several positions of a dense layer, concatenated groups on kernels and statistics, a group on both sides of an
-# array, heads in layers of a scan that share a residual stream, and queries in heads in these
-GRAPH = ("nested", "cnn", "densenet", "lstm_fused", "vit_fused_scan", "transformer_rotary_grouped_scan")
-# the probe encoder sees what units answer: at pixels, at steps of a scan, to tokens in heads in a scan over layers
-PROBE = ("cnn", "lstm", "transformer_tied_scan")
+# array, and queries in heads in layers of a scan that share a residual stream
+GRAPH = ("nested", "cnn", "densenet", "lstm_fused", "transformer_rotary_grouped_scan")
+# the probe encoder sees what units answer: at pixels, to tokens in heads in a scan over layers
+PROBE = ("cnn", "transformer_tied_scan")
+# heads in these without queries of their own, and units at steps of a scan
+LONG = ("graph vit_fused_scan", "probe lstm")
+SHORT = (*(f"graph {name}" for name in GRAPH), *(f"probe {name}" for name in PROBE))
 
 
 def shapes(name):
@@ -56,7 +60,7 @@ def probe(name):
     return ProbeEncoder(spec, capture=make_capture(apply), inputs=inputs, features=8, rounds=0)
 
 
-@pytest.mark.parametrize("name", [*(f"graph {name}" for name in GRAPH), *(f"probe {name}" for name in PROBE)])
+@pytest.mark.parametrize("name", [*SHORT, *long(*LONG)])
 def test_equivariance_swap_and_exactness(name):
     kind, name = name.split()
     encoder = {"graph": graph, "probe": probe}[kind](name)

@@ -24,11 +24,13 @@ from dwalign.symmetry import Axes, PermutationSpec, SpecError, distance, inverse
 from tests import drawn
 from tests.deepalign.untrained import stack, untrained
 from tests.matching.test_kinds import declared, norm, weighed
+from tests.nights import long
 
 # signs of a tanh layer and of sine layers, scales, both, signs of two directions, rotations between heads, a GRU
 NAMES = (
-    *(f"graph {name}" for name in ("tanh", "sine", "relu", "gated", "bilinear", "vit_folded", "gru")),
+    *(f"graph {name}" for name in ("tanh", "sine", "relu", "gated", "bilinear", "gru")),
     *(f"probe {name}" for name in ("sine", "without_gains")),
+    *long("graph vit_folded"),
 )
 
 

@@ -5,9 +5,12 @@ import pytest
 
 from dwalign.many import pairs
 from dwalign.networks import mlp
+from tests.nights import long
+
+SHORT, LONG = (("features", True), ("weight_matching", False)), (bench_many.DESCENT, True)
 
 
-@pytest.mark.parametrize("name, encoded", [(bench_many.DESCENT, True), ("features", True), ("weight_matching", False)])
+@pytest.mark.parametrize("name, encoded", [*SHORT, *long(LONG)])
 def test_networks_that_share_pairs_are_encoded_once(name, encoded, monkeypatch):
     counted, encode = [], pairs._encode
     monkeypatch.setattr(pairs, "_encode", lambda *given: counted.append(given) or encode(*given))

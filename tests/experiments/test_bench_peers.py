@@ -27,6 +27,7 @@ def read(tmp_path, *args):
     return bench_peers.read_config(["--widths", "4", "--pairs", "2", "--epochs", "1", "--out", str(tmp_path), *args])
 
 
+@pytest.mark.long
 def test_a_peer_gets_the_pairs_and_is_judged_as_we_are(tmp_path, monkeypatch):
     monkeypatch.setattr(bench_peers, "PEERS", tmp_path)
     (tmp_path / "rebasin_matching.py").write_text(PEER)

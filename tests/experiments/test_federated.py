@@ -4,6 +4,7 @@ import json
 
 import federated
 import numpy as np
+import pytest
 
 from dwalign.program import Data
 
@@ -18,6 +19,7 @@ def test_every_example_has_one_client():
     assert np.array_equal(labels[clients.inputs[..., 0].astype(int)], clients.labels)
 
 
+@pytest.mark.long
 def test_federated(tmp_path, monkeypatch):
     monkeypatch.setattr(federated, "SETTINGS", (federated.SETTINGS[0], federated.SETTINGS[3]))
     config = federated.read_config(["--preset", "smoke", "--rounds", "1", "--out", str(tmp_path)])

@@ -24,6 +24,7 @@ def draw_units(count):
         yield how_sure.Units(f"drawn {k % 3}", "weights", "naive", clues, right)
 
 
+@pytest.mark.long
 def test_how_sure(tmp_path, monkeypatch, capsys):
     # one network, so that programs are compiled once
     network = how_sure.dense(6)()

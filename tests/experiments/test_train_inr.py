@@ -5,6 +5,7 @@ import json
 
 import jax
 import numpy as np
+import pytest
 import study
 
 from dwalign import deepalign, report, zoo
@@ -24,6 +25,7 @@ TOY = f"""
 """.split()
 
 
+@pytest.mark.long
 def test_sines_end_to_end(tmp_path, without_figures, draw, monkeypatch):
     """All but a zoo, a step of training and distances; what these are made of is looked at."""
 

@@ -4,6 +4,7 @@ import json
 import types
 
 import numpy as np
+import pytest
 import train_sizes
 
 from dwalign import deepalign, zoo
@@ -34,6 +35,7 @@ def test_steps_take_the_sizes_in_turn(tmp_path, monkeypatch):
     assert taken == [(8,), (6, 6)] * 2
 
 
+@pytest.mark.long
 def test_the_whole_road(tmp_path, monkeypatch):
     written: list = []
     monkeypatch.setattr(deepalign, "write_shipped", lambda *args: written.append(args))

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 import train_transformer as experiment
 
 from dwalign import report
@@ -41,6 +42,7 @@ def test_moved_pictures_keep_their_labels():
     assert not np.array_equal(found.inputs[5:10], pictures)
 
 
+@pytest.mark.long
 def test_a_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(experiment, "methods", lambda config: [naive, weight_matching])
     monkeypatch.setattr(experiment, "in_all_kinds", lambda config: [weight_matching])
