@@ -139,6 +139,16 @@ def test_one_step_lowers_the_loss_on_its_batch_with_dws(shallow):
     assert loss_falls(make_step(*setting, optimisation=OPTIMISATION), fresh(setting))
 
 
+def test_a_step_through_descent_is_differentiated(shallow):
+    """Its gradients, of gradients, are compared with differences where Sinkhorn is tested; here they are traced."""
+    config = dataclasses.replace(CONFIG, descent=2)
+    setting = shallow._replace(model=make_model(shallow.network, config, shallow.data.inputs))
+    state = fresh(setting)
+    after, values = jax.eval_shape(make_step(*setting, optimisation=OPTIMISATION), state)
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, state)
+    assert values.shape == (len(METRICS),)
+
+
 def test_two_devices_give_what_one_gives_with_an_equal_signal(step, shallow, state):
     assert len(jax.devices()) >= 2, "conftest.py must ask for two devices"
     one, two = device_mesh(1), device_mesh(OPTIMISATION.batch_size)
