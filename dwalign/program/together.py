@@ -1,6 +1,8 @@
-"""Programs in which equal equations are one: what draws a hundred arrays of five shapes is compiled as five draws."""
+"""Programs in which equal equations are one: what draws a hundred arrays is compiled as a draw or two."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +12,15 @@ from jax.extend.core import ClosedJaxpr, Literal
 from jax.interpreters.partial_eval import dce_jaxpr
 
 from dwalign.program.interpret import bind
+
+DRAWS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+    "_normal": (jax.random.normal, ()),
+    "_truncated_normal": (jax.random.truncated_normal, ("lower", "upper")),
+    "_uniform": (jax.random.uniform, ("minval", "maxval")),
+}
+"""What JAX calls the programs of its draws, and the names of what they take beside keys, shapes and types."""
+# how much larger a draw may become to be one with others: numbers cost little, and programs of draws long to compile
+LARGER = 16
 
 
 class Place(NamedTuple):
@@ -26,9 +37,10 @@ class Place(NamedTuple):
 def together(f: Callable) -> Callable:
     """The pure function, with equal equations that do not wait for one another as one, over a batch of operands.
 
-    Its values stay the same but for rounding; what is drawn stays so with generators whose draws are the same under
-    vmap, as those of JAX's default one are. Types that are weak may become strong. What initialises an encoder draws a
-    hundred arrays of few shapes, and nearly all of its time is compilation, draw by draw.
+    Draws that differ in shape alone are one as well, as large as the largest, of which the others are parts. Values
+    stay the same but for rounding; what is drawn stays so with generators whose draws are the same under vmap, as those
+    of JAX's default one are. Types that are weak may become strong. What initialises an encoder draws a hundred arrays,
+    and nearly all of its time is compilation, draw by draw.
 
     >>> draw = lambda key: [jax.random.normal(jax.random.fold_in(key, k), (3,)) for k in range(40)]
     >>> count = lambda f: jax.jit(f).lower(jax.random.key(0)).as_text().count("call @_normal(")
@@ -57,6 +69,9 @@ def _evaluated(program: ClosedJaxpr, values: Sequence) -> list:
         return literals.setdefault((value.dtype, value.tobytes()), Place(value))
 
     for eqns in _alike(jaxpr):
+        if (draw := _draw(eqns[0])) is not None:
+            env.update(_drawn(draw, eqns, place))
+            continue
         operands = [_batched(list(map(place, each))) for each in zip(*(eqn.invars for eqn in eqns), strict=True)]
         axes = [axis for _, axis in operands]
         one = lambda *ins, eqn=eqns[0]: bind(eqn, ins)
@@ -65,6 +80,55 @@ def _evaluated(program: ClosedJaxpr, values: Sequence) -> list:
         for k, eqn in enumerate(eqns):
             env.update((var, Place(held, None if shared else k)) for var, held in zip(eqn.outvars, found, strict=True))
     return [jnp.asarray(place(var).value) for var in jaxpr.outvars]
+
+
+class Draw(NamedTuple):
+    """What a draw is but for its key and shape."""
+
+    name: str
+    limits: tuple[float, ...]
+    dtype: Any
+    settings: Any
+
+
+def _draw(eqn: Any) -> Draw | None:
+    """Of an equation whose numbers are the first ones of any larger draw by the same key."""
+    name = eqn.params.get("name")
+    if name not in DRAWS:
+        return None
+    key, *limits = eqn.invars
+    if len(limits) != len(DRAWS[name][1]) or not all(isinstance(x, Literal) for x in limits):
+        return None
+    by_place = eqn.ctx.threefry_partitionable and key.aval.dtype == jax.random.key(0, impl="threefry2x32").dtype
+    if key.aval.shape or not by_place:
+        return None
+    return Draw(name, tuple(x.val for x in limits), eqn.outvars[0].aval.dtype, eqn.ctx)
+
+
+def _drawn(draw: Draw, eqns: list, place: Callable[[Any], Place]) -> Iterator[tuple[Any, Place]]:
+    """What equations that are such draws are for, and its places."""
+    function, names = DRAWS[draw.name]
+    limits = dict(zip(names, draw.limits, strict=True))
+    left = sorted(eqns, key=lambda eqn: (math.prod(_shape(eqn)), _shape(eqn)), reverse=True)
+    while left:
+        size = math.prod(_shape(left[0]))
+        near = [eqn for eqn in left if math.prod(_shape(eqn)) * LARGER >= size]
+        left = left[len(near) :]
+        keys, axis = _batched([place(eqn.invars[0]) for eqn in near])
+        one = lambda key, size=size: function(key, shape=(size,), dtype=draw.dtype, **limits)
+        with draw.settings.manager:
+            rows = one(keys)[None] if axis is None else jax.vmap(one)(keys)
+        begin = 0
+        for shape, same in groupby(near, _shape):
+            alike = list(same)
+            count = len(alike) if axis == 0 else 1
+            held = rows[begin : begin + count, : math.prod(shape)].reshape(count, *shape)
+            begin += count if axis == 0 else 0
+            yield from ((eqn.outvars[0], Place(held, k % count)) for k, eqn in enumerate(alike))
+
+
+def _shape(eqn: Any) -> tuple[int, ...]:
+    return eqn.outvars[0].aval.shape
 
 
 def _batched(places: list[Place]) -> tuple[Any, int | None]:
@@ -85,7 +149,9 @@ def _alike(jaxpr: Any) -> list[list[Any]]:
         free = [var for var in eqn.invars if not isinstance(var, Literal)]
         depth = max((depths.get(var, 0) for var in free), default=0)
         depths.update(dict.fromkeys(eqn.outvars, depth + 1))
-        kind = eqn.primitive, tuple(sorted(eqn.params.items())), tuple(var.aval for var in eqn.invars), eqn.ctx
+        kind = _draw(eqn) or (
+            eqn.primitive, tuple(sorted(eqn.params.items())), tuple(var.aval for var in eqn.invars), eqn.ctx,
+        )  # fmt: skip
         try:
             alike.setdefault((depth, kind), []).append(eqn)
         except TypeError:  # what cannot be hashed cannot be compared
