@@ -148,6 +148,9 @@ def open_subject(
     try:
         known = set(dwalign.files.names(network.params))
         spelled = dwalign.frontends.names_in_files(model) if any(set(one) - known for one in weights) else {}
+        for one in weights:
+            if _spells(one, spelled):
+                dwalign.frontends.check_layers(model, one)
         params = tuple(dwalign.files.bind(_respelled(one, spelled, own), network.params) for one in weights)
     except dwalign.files.FileError as error:
         if asked.data is None or data is None:
