@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import math
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,18 +94,13 @@ class Subject(NamedTuple):
             raise ValueError(f"{error} ({told})") from error
 
     def write(self, output: Path, params: Any, *, like: int, overwrite: bool) -> None:
-        """Write a network as the file of number `like` is laid out; a folder gets what else lies in that one."""
+        """Write a network as the file of number `like` is laid out."""
         files = [one.path for one in self.weights]
         tensors = dwalign.files.unbind(params)
         source = self.weights[like]
         if _spells(source, self.spelled):
             tensors = {there: tensors[name] for name, there in self.spelled.items() if name in tensors}
         dwalign.files.write_weights(output, tensors, like=source, overwrite=overwrite, inputs=files)
-        if output.is_dir() and source.path.is_dir() and source.format == "safetensors":
-            # config.json, the tokenizer and the like, without which nobody can load it
-            for file in source.path.iterdir():
-                if file.is_file() and file.suffix not in dwalign.files.SUFFIXES and not (output / file.name).exists():
-                    shutil.copy2(file, output / file.name)
 
 
 def open_subject(

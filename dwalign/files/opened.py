@@ -6,21 +6,10 @@ from pathlib import Path
 
 from dwalign.files import keras, msgpack, npz, orbax, safetensors, torch
 from dwalign.files.errors import FileError, said
+from dwalign.files.suffixes import LISTED, SUFFIXES, UNREAD
 from dwalign.files.tensors import Weights
 
 FORMATS = {"safetensors": safetensors, "npz": npz, "msgpack": msgpack, "orbax": orbax, "keras": keras, "torch": torch}
-SUFFIXES = {
-    ".safetensors": "safetensors",
-    ".npz": "npz",
-    ".msgpack": "msgpack",
-    ".orbax": "orbax",
-    **dict.fromkeys((".keras", ".h5", ".hdf5"), "keras"),
-    **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt"), "torch"),
-}
-"""The format that each suffix stands for; folders have none."""
-LISTED = ", ".join(SUFFIXES)
-# pickles run code, and what Equinox writes names nothing
-UNREAD = (".pkl", ".pickle", ".joblib", ".eqx")
 MSGPACK_TEXT = bytes((*range(0xA0, 0xC0), 0xD9))
 MAGIC: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
     ("an empty file", lambda head: not head),
