@@ -38,7 +38,7 @@ from dwalign.program import (
     outputs_of,
     spec_of,
 )
-from dwalign.symmetry import Alignment, PermutationSpec, SpecError, check_key, check_perms, is_traced
+from dwalign.symmetry import Alignment, PermutationSpec, SpecError, as_arrays, check_key, check_perms, is_traced
 
 PyTree = Any
 NEEDS = ("nothing", "weights", "inputs", "labels", "aligner")
@@ -238,7 +238,7 @@ class Method:
             raise ValueError(f"{self}: takes no features of single networks here; pass none, and they are computed")
         if not checked:
             self.check(network, a, b, data=data, task=task, start=start, key=key)
-        data = as_data(self.name, data)
+        data, start = as_data(self.name, data), as_arrays(start)
         spec = spec_of(self.name, network)
         if self.asks not in SIZED:
             power = 0
