@@ -15,6 +15,7 @@ from dwalign.cli.data import read_data, task_of
 from dwalign.cli.narrate import stage
 from dwalign.cli.options import Asked, Matched
 from dwalign.cli.recipe import check_beside
+from dwalign.cli.words import in_words
 
 # to check a spec takes several times the memory of a network
 MOST = 2**28
@@ -226,7 +227,10 @@ def choose_method(asked: Matched, subject: Subject) -> Any:
         return dwalign.choose_method(subject.network, data).method
     if name == "auto":
         name = "deep_align" if data is None or data.labels is None else "deep_align+refine"
-    method = dwalign.find_method(name)
+    try:
+        method = dwalign.find_method(name)
+    except ValueError as error:
+        raise ValueError(f"--method {name}: {in_words(error)}") from error
     asks = {part.asks for part in method.parts}
     lacking = data is None or (method.needs == "labels" and data.labels is None)
     if method.needs in DATA and lacking:
@@ -245,5 +249,8 @@ def choose_method(asked: Matched, subject: Subject) -> Any:
     folder = next((folder for folder in (best, asked.aligner) if folder.exists()), str(asked.aligner))
     # the others learned what they look at
     inputs = data.inputs if data is not None and folder == "any" else None
-    aligner = dwalign.load_aligner(folder, network=subject.network, inputs=inputs)
+    try:
+        aligner = dwalign.load_aligner(folder, network=subject.network, inputs=inputs)
+    except dwalign.SpecError as error:
+        raise ValueError(f"--aligner {asked.aligner} must be for this network, but {in_words(error)}") from error
     return dwalign.chain(*(one.using(aligner=aligner) if one.asks == "aligner" else one for one in method.parts))

@@ -116,7 +116,7 @@ class Method:
         while earliest.first is not None:
             earliest = earliest.first
         if "start" not in _parameters(earliest.function):
-            raise ValueError(f"{earliest.name}: cannot start from another method and must come first in a chain")
+            raise ValueError(f"chain: {earliest.name} cannot start from another method and must come first")
         before = first if self.first is None else self.first.after(first)
         return dataclasses.replace(self, first=before)
 

@@ -13,7 +13,10 @@ import pytest
 import yaml
 
 from dwalign import files
+from dwalign.bounds import bounded
 from dwalign.cli import main
+from dwalign.cli.train import Options as Train
+from dwalign.cli.words import in_words
 from dwalign.frontends import find_model
 from tests import drawn
 
@@ -98,7 +101,10 @@ THREE = MERGE.replace("b.npz", "b.npz c.npz")
 TRAIN = "train a.npz b.npz c.npz a.npz b.npz c.npz --network nets.py:mlp -o out"
 
 
-PYTHON = r"\b(Data|Task|Network)\(|\b(data|task|renew|key|params|network)=|lambda|\.using\("
+PYTHON = (
+    r"\b(Data|Task|Network)\(|\b(data|task|renew|key|params|network|overwrite|chunk)=|lambda|\.using\("
+    r"|^dwalign \w+: \w+: "
+)
 
 
 def of(file):
@@ -187,7 +193,15 @@ def named(network):
             "naive+refine needs --data, an .npz with inputs and labels, found inputs alone in data/unlabelled.npz",
         ),
         (MERGE.replace("weight_matching", "weight_maching"), "did you mean 'weight_matching'?"),
-        (MERGE.replace("out.npz", "there.npz"), "there.npz exists"),
+        (
+            MERGE.replace("weight_matching", "weight_matching+naive"),
+            "--method weight_matching+naive: naive cannot start from another method",
+        ),
+        (
+            MERGE.replace("weight_matching", "deep_align --aligner mnist"),
+            "--aligner mnist must be for this network inputs (784,), found (6,)",
+        ),
+        (MERGE.replace("out.npz", "there.npz"), "there.npz exists --overwrite"),
         (MERGE.replace("out.npz", "b.npz") + " --overwrite", "b.npz must not be an input"),
         (MERGE.replace("out.npz", "data") + " --overwrite", "data must end in one of"),
         (MERGE.replace("out.npz", "."), "must end in one of"),
@@ -272,6 +286,23 @@ def test_interrupted_while_writing(number, status, folder, monkeypatch):
         signal.signal(signal.SIGTERM, own)
         signal.signal(signal.SIGINT, interrupt)
     assert found == status and set(Path().iterdir()) == before
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_full_memory_is_said_in_options(wrapped, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+
+    def assess(*args, **options):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 17179869184 bytes.")
+
+    monkeypatch.setattr("dwalign.evaluation.assess", bounded(assess) if wrapped else assess)
+    assert main(["evaluate", "a.npz", "--network", "nets.py:mlp", "--data", "data/data.npz"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "dwalign evaluate: the memory of the device is full, 17,179,869,184 bytes more were needed; try fewer examples "
+        "in --data or the memory of the host (JAX_PLATFORMS=cpu)"
+    )
+    told = in_words(MemoryError("full"), Train(network="nets.py:mlp", output=Path("out")))
+    assert re.search("a smaller --recipe.batch-size, .*--training.batch-size.* or the memory of the host", told)
 
 
 def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
