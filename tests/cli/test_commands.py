@@ -242,6 +242,23 @@ def test_compare_and_evaluate(run):
     assert judged["0.npz"]["accuracy"] > 0.8
 
 
+def test_the_same_units_are_as_far_apart_after_alignment_in_all_kinds(folder, run):
+    """Aligned, the second network has the factors of the first, which are others."""
+    params = read(folder / "0.npz")
+    larger = {"params/layers_0/kernel": 9.0, "params/layers_0/bias": 9.0, "params/layers_2/kernel": 1 / 9}
+    dwalign.files.write_weights(
+        folder / "scaled.npz", {name: array * np.float32(larger.get(name, 1)) for name, array in params.items()}
+    )
+    for method in ("naive", "weight_matching"):
+        common = ["--kinds", "all", "--method", method]
+        (pair,) = run("compare", "scaled.npz", "2.npz", *common)["pairs"]
+        told = run("align", "scaled.npz", "2.npz", *common, "-o", f"scaled-{method}.npz")["distance"]
+        assert told == {"before": pair["distance"], "after": pair["aligned"]}
+        (plain,) = run("compare", "0.npz", "2.npz", *common)["pairs"]
+        assert pair["distance"] == pytest.approx(plain["distance"], rel=1e-4)
+        assert pair["aligned"] <= pair["distance"] * (1 + 1e-4)
+
+
 def test_train_and_align_with_it(run, folder):
     small = [
         "--start",
