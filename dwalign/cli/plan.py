@@ -68,7 +68,7 @@ def plan_text(found: dict[str, Any]) -> str:
     lines = [
         f"{found['weights']:,} numbers in {found['arrays']} arrays, {found['moving']:.1%} of them in units that can be "
         "permuted",
-        f"matched    {len(groups)} groups of units: {', '.join(shown + more) or 'none'}",
+        f"matched    {len(groups)} group{'s' * (len(groups) != 1)} of units: {', '.join(shown + more) or 'none'}",
     ]
     fixed = [f"{why} ({count})" for why, count in list(found["fixed"].items())[:5]]
     lines += [f"fixed      {line}" if k == 0 else f"           {line}" for k, line in enumerate(fixed)]

@@ -84,8 +84,10 @@ def _in_file(path: Path) -> str:
             f"{path} must be of a format that names its arrays and runs no code ({LISTED}), found {path.suffix}; "
             "load it with what wrote it, and write the params of dwalign.from_model with dwalign.save_params"
         )
-    if wanted is None or wanted == "orbax":
+    if wanted is None:
         raise FileError(f"{path} must end in one of {LISTED}; rename it to the format it has")
+    if wanted == "orbax":
+        raise FileError(f"{path} must be a folder, as Orbax writes one, found a file; rename it to the format it has")
     if not path.is_file():
         raise FileError(f"{path} must be a file of weights, found something else; check the name")
     found = _looks_like(path)

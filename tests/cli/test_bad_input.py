@@ -62,6 +62,7 @@ def folder(tmp_path_factory):
         whole = Path("b.npz").read_bytes()
         for name, content in {
             "cut.npz": whole[:300], "empty.npz": b"", "other.safetensors": whole, "one.msgpack": b"\x81", "b": whole,
+            "file.orbax": whole,
             "README.md": b"# mine\n", "there.npz": whole,
         }.items():  # fmt: skip
             Path(name).write_bytes(content)
@@ -135,6 +136,7 @@ def named(network):
         (of("other.safetensors"), "other.safetensors must be safetensors looks like npz rename"),
         (of("one.msgpack"), "one.msgpack must be a whole msgpack"),
         (of("b"), "b must end in one of"),
+        (of("file.orbax"), "file.orbax must be a folder, as Orbax writes one"),
         (of("data"), "data must be a folder of safetensors or Orbax"),
         (judged_on("gone.npz"), "data/gone.npz must be an .npz"),
         (judged_on("array.npy"), "data/array.npy must be an .npz np.savez"),

@@ -99,6 +99,11 @@ def test_merge_of_two_and_again_from_the_recipe(run, folder, capsys):
     assert set(judged) == {"0.npz", "2.npz", "average without matching", "merged"}
     assert judged["merged"]["loss"] < judged["average without matching"]["loss"]
     assert "two.npz" in (folder / "two.md").read_text()
+    assert found["seen"] and "data.npz, which it was matched on" in (folder / "two.md").read_text()
+    seen = run("merge", "0.npz", "2.npz", "--data", "data.npz", "--method", "weight_matching", "-o", "unseen.npz")[
+        "seen"
+    ]
+    assert not seen and "matched on" not in (folder / "unseen.md").read_text().split("Judged")[1]
     assert yaml.safe_load((folder / "two.recipe.yaml").read_text())["command"] == "merge"
     assert main(["rerun", "two.recipe.yaml", "-o", "again.npz", "--dry-run"]) == 0
     assert not (folder / "again.npz").exists()
