@@ -252,5 +252,8 @@ def choose_method(asked: Matched, subject: Subject) -> Any:
     try:
         aligner = dwalign.load_aligner(folder, network=subject.network, inputs=inputs)
     except dwalign.SpecError as error:
-        raise ValueError(f"--aligner {asked.aligner} must be for this network, but {in_words(error)}") from error
+        why = in_words(error).partition("; ")[0]
+        raise ValueError(
+            f"--aligner {asked.aligner} must be for networks like this one, but {why}; `dwalign train` makes one"
+        ) from error
     return dwalign.chain(*(one.using(aligner=aligner) if one.asks == "aligner" else one for one in method.parts))

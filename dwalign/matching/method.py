@@ -285,7 +285,9 @@ class Method:
         """
         if self.features is None or self.first is not None:
             able = [name for name, one in known_methods().items() if one.features is not None]
-            raise ValueError(f"{self}: does not compare features of single networks; those that do are {able}")
+            raise ValueError(
+                f"method: {str(self)!r} does not compare features of single networks; those that do are {able}"
+            )
         return _encoded(
             network, self, params, key, as_data(self.name, data) if "data" in _parameters(self.features) else None
         )

@@ -125,7 +125,7 @@ def named(network):
     [
         (of("none.npz"), "none.npz must be a file or folder"),
         (of("missing.npz"), f"missing.npz must hold missing {KERNEL} choose"),
-        (of("extra.npz"), "extra.npz must hold not in the tree are more choose"),
+        (of("extra.npz"), "extra.npz must hold not in the network are more choose"),
         (of("shape.npz"), f"shape.npz: {KERNEL} must have shape (6, 5), found (6, 4); choose"),
         (of("nan.npz"), "finite layers_0 kernel 30 NaN b is nan.npz"),
         (THREE.replace("c.npz", "nan.npz"), "finite networks[2] layers_0 kernel 30 NaN a.npz, b.npz, nan.npz"),
@@ -201,8 +201,9 @@ def named(network):
         ),
         (
             MERGE.replace("weight_matching", "deep_align --aligner mnist"),
-            "--aligner mnist must be for this network inputs (784,), found (6,)",
+            "--aligner mnist must be for networks like this one inputs (784,), found (6,) `dwalign train`",
         ),
+        (f"{THREE} --how features", "'weight_matching' does not compare features those that do are 'features'"),
         (MERGE.replace("out.npz", "there.npz"), "there.npz exists --overwrite"),
         (MERGE.replace("out.npz", "b.npz") + " --overwrite", "b.npz must not be an input"),
         (MERGE.replace("out.npz", "data") + " --overwrite", "data must end in one of"),
