@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from dwalign import symmetry
-from dwalign.deepalign import choose_method, deep_align, load_aligner
+from dwalign.deepalign import as_method, choose_method, deep_align, load_aligner
 from dwalign.kept import keep
 from dwalign.matching import Method, chain, common_power, find_method, known_methods
 from dwalign.merging import average
@@ -125,7 +125,7 @@ def align(
         `jit` and `vmap`).
     """
     spec, data = spec_of("align", network), as_data("align", data)
-    chosen = choose_method(network, data).method if method == "auto" else find_method(method)
+    chosen = as_method(network, method, data)
     if options and chosen.first is not None:
         raise ValueError(
             f"align: options of the parts of {str(chosen)!r} are set on these, found {sorted(options)}; pass a chain "

@@ -5,10 +5,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dwalign.symmetry import with_lists
+
 # of greedy matching before the first path: a few find most partners that nobody else wants
 ROUNDS = 8
 
 
+@with_lists
 @jax.jit
 def augmenting_paths(scores: jax.Array) -> jax.Array:
     """The permutation p that maximises sum_i scores[i, p[i]], by array operations alone.

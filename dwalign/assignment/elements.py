@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwalign.assignment.hard import hungarian
-from dwalign.symmetry import Monomial, PermutationSpec, identity, is_hard, namespace
+from dwalign.symmetry import Monomial, PermutationSpec, identity, is_hard, namespace, with_lists
 
 MATCHED = ("permutation", "sign", "orthogonal")
 """The kinds that are matched; the others are one of these once a gauge has been chosen (`symmetry.gauge`)."""
@@ -17,6 +17,7 @@ MATCHED = ("permutation", "sign", "orthogonal")
 TRIED = 3
 
 
+@with_lists
 def polar(scores: Any) -> Any:
     """The orthogonal matrices M that maximise sum(scores * M), `[..., n, n]` (Schoenemann 1966).
 

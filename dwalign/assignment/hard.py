@@ -17,7 +17,7 @@ from jax.interpreters import batching, mlir
 from scipy.optimize import linear_sum_assignment
 
 from dwalign.assignment.augment import augmenting_paths
-from dwalign.symmetry import count_values, is_traced
+from dwalign.symmetry import as_arrays, count_values, is_traced, with_lists
 
 PyTree = Any
 # the sum of n^3 that repays the start of a thread: some milliseconds of work
@@ -30,7 +30,8 @@ def hungarian(scores: PyTree) -> PyTree:
     """The permutation p that maximises sum_i scores[i, p[i]], for batches of square matrices.
 
     Args:
-      scores: `[..., n, n]`, or any tree of such arrays; must be finite. Gradients do not flow through the result.
+      scores: `[..., n, n]`, or any tree of such arrays (lists of numbers are some); must be finite. Gradients do not
+        flow through the result.
 
     Returns:
       `[..., n]` int32 for each array; among equally good permutations always the same one. Arrays are solved where
@@ -46,7 +47,7 @@ def hungarian(scores: PyTree) -> PyTree:
     [1, 0]
     """
     # most calls on the host are of one small matrix, and reading a tree takes as long as solving it
-    leaves, treedef = ([scores], None) if isinstance(scores, np.ndarray) else jax.tree.flatten(scores)
+    leaves, treedef = ([scores], None) if isinstance(scores, np.ndarray) else jax.tree.flatten(as_arrays(scores))
     for matrix in leaves:
         shape = np.shape(matrix)
         if len(shape) < 2 or shape[-1] != shape[-2]:
@@ -61,6 +62,7 @@ def hungarian(scores: PyTree) -> PyTree:
     return treedef.unflatten(perms)
 
 
+@with_lists
 def refuse_unsolved(perms: PyTree) -> None:
     """Raise for permutations of scores that were not finite, which programs on accelerators cannot.
 

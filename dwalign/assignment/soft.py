@@ -12,6 +12,7 @@ from jax.custom_batching import sequential_vmap
 
 from dwalign.bounds import Count, Positive, bounded, one_of
 from dwalign.extras import load
+from dwalign.symmetry import as_arrays, with_lists
 
 # of numbers: what a core keeps near while it works on it
 FILLS_A_CACHE = 2**17
@@ -24,6 +25,7 @@ def _check_square(caller: str, scores: jax.Array) -> None:
 
 
 @bounded
+@with_lists
 @partial(jax.jit, static_argnames=("iterations", "symmetric", "solver"))
 def sinkhorn(
     scores: jax.Array,
@@ -70,6 +72,7 @@ def _in_turn(n: int, function: Callable) -> Callable:
 
 def soft_assign(scores: dict[str, jax.Array], **options) -> dict[str, jax.Array]:
     """`sinkhorn` for every group, with the same options; groups of equal size are solved together where that pays."""
+    scores = {g: as_arrays(q) for g, q in scores.items()}
     for q in scores.values():
         _check_square("soft_assign", q)
     together: dict[Any, list[str]] = {}

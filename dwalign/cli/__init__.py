@@ -11,6 +11,8 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from dwalign.cli.words import in_words
+
 COMMANDS = {
     "spec": "what can be permuted in a network, what is fixed, and why",
     "align": "write one network in the order of another",
@@ -56,19 +58,23 @@ def usage() -> str:
 
 def run(name: str, args: Sequence[str]) -> int:
     """Run the command of this name; what can be expected to fail ends with one line."""
+    asked = None
     try:
         import tyro
+
+        from dwalign.memory import enough_memory
 
         command = importlib.import_module(f"dwalign.cli.{name}")
         asked = tyro.cli(command.Options, prog=f"dwalign {name}", args=list(args))
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"dwalign {name}: {message}", file=sys.stderr)
-            command.main(asked)
+            with enough_memory(name, {}):
+                command.main(asked)
     # what the library says is wrong with what it was given; with a traceback for who wants to know where
     except (ValueError, RuntimeError, ImportError, OSError, FloatingPointError, MemoryError) as error:
         if os.environ.get("DWALIGN_TRACEBACK"):
             raise
-        print(f"dwalign {name}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"dwalign {name}: {in_words(error, asked)}", file=sys.stderr)
         return 2
     # help has been printed, or what is wrong with the options, of a recipe's too
     except SystemExit as left:

@@ -4,6 +4,7 @@ import dataclasses
 
 import dwalign
 from dwalign.cli import options
+from dwalign.cli.distances import distances
 from dwalign.cli.narrate import answer, size, stage, weight_of
 from dwalign.cli.plan import UNCHECKED, plan, plan_text
 from dwalign.cli.recipe import write_recipe
@@ -51,7 +52,7 @@ def main(asked: Options) -> None:
     aligned = dwalign.permute(network.spec, b, perms)
     with stage(f"writing {asked.output}"):
         subject.write(asked.output, aligned, like=1, overwrite=asked.overwrite)
-    before, after = (float(dwalign.distance(network.spec, a, one)) for one in (b, aligned))
+    before, after = distances(network.spec, a, b, aligned)
     found |= {"output": str(asked.output), "distance": {"before": before, "after": after}}
     recipe = write_recipe("align", asked, (*asked.files, *filter(None, (asked.data,))), found)
     text = (

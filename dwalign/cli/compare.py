@@ -8,6 +8,7 @@ import numpy as np
 
 import dwalign
 from dwalign.cli import options
+from dwalign.cli.distances import distances
 from dwalign.cli.narrate import answer, stage, table
 from dwalign.cli.plan import plan, plan_text
 from dwalign.cli.subject import Subject, choose_method, of_kinds, open_subject
@@ -25,6 +26,8 @@ class Options(options.Matched):
     classifiers, with an interval for 9 of 10 cases: roughly from weights alone, well from inputs without labels.
     The chance is that of a unit to have the right partner if both networks went on from one: it is close to 1 for
     close relatives, and low for networks that were trained apart.
+    Distances are over all weights; with --kinds all in the gauge that makes weights smallest, in which the factors of
+    two networks are alike. Methods that compare weights bring networks nearer to one another; others need not.
     """
 
     files: options.Files
@@ -62,7 +65,8 @@ def _compared(asked: Options, subject: Subject, method: Any, a: Any, b: Any) -> 
         network, a, b, method, data=data, task=subject.task, key=subject.key, certified=subject.certified(asked)
     ).perms
     aligned = dwalign.permute(spec, b, perms)
-    found = {"distance": float(dwalign.distance(spec, a, b)), "aligned": float(dwalign.distance(spec, a, aligned))}
+    before, after = distances(spec, a, b, aligned)
+    found = {"distance": before, "aligned": after}
     # from weights, which tell it best whatever found the matching
     chances = list(dwalign.evaluation.confidence(spec, a, b, perms).chance.values())
     found["chance"] = float(sum(map(np.sum, chances)) / max(1, sum(map(np.size, chances))))

@@ -20,6 +20,7 @@ from dwalign.cli.report import check_page, write_page
 from dwalign.cli.subject import Subject, choose_method, of_kinds, open_subject
 
 PyTree = Any
+WITHOUT_DATA = ("nothing", "weights")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,8 @@ def main(asked: Options) -> None:
         "stale": stale,
         "output": str(asked.output),
         "judged": {name: one._asdict() for name, one in judged.items()},
+        # what it is judged on
+        "seen": asked.test is None and method.needs not in WITHOUT_DATA,
     }
     if asked.report is not None:
         found |= between(subject, params, merged.perms, test or subject.data)
@@ -128,7 +131,7 @@ def _merge(
         dwalign.certify(network.spec, network.apply, params[0], network.example)
     how = asked.how
     if how == "auto":
-        how = "universe" if method.needs in ("nothing", "weights") else "merge_many"
+        how = "universe" if method.needs in WITHOUT_DATA else "merge_many"
     weights = asked.weights or None
     settings = dict(how=how, weights=weights, keep=asked.keep, renew=renew)
     return dwalign.merging.merge_many(network, params, method, **settings, **common)
@@ -197,9 +200,7 @@ def _card(asked: Options, found: Mapping[str, Any], method: Any, judged: Mapping
     )
     lines = [f"| {name} | {one.loss:.4f} | {one.accuracy:.4f} |" for name, one in judged.items()]
     rows = "\n".join(["| network | loss | accuracy |", "| - | - | - |", *lines])
-    where = (
-        f"Judged on {(asked.test or asked.data)}{'' if asked.test else ', which it was matched on'}." if judged else ""
-    )
+    where = f"Judged on {asked.test or asked.data}{', which it was matched on' * found['seen']}." if judged else ""
     doubts = [] if found["certified"] else [f"Unchecked: {UNCHECKED}."]
     doubts += [f"Stale: {found['stale']}."] if found["stale"] else []
     return [about, *([rows, where] if judged else []), *doubts, f"Made by dwalign {dwalign.__version__}."]

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import math
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from dwalign.cli.data import read_data, task_of
 from dwalign.cli.narrate import stage
 from dwalign.cli.options import Asked, Matched
 from dwalign.cli.recipe import check_beside
+from dwalign.cli.words import in_words
 
 # to check a spec takes several times the memory of a network
 MOST = 2**28
@@ -95,18 +95,13 @@ class Subject(NamedTuple):
             raise ValueError(f"{error} ({told})") from error
 
     def write(self, output: Path, params: Any, *, like: int, overwrite: bool) -> None:
-        """Write a network as the file of number `like` is laid out; a folder gets what else lies in that one."""
+        """Write a network as the file of number `like` is laid out."""
         files = [one.path for one in self.weights]
         tensors = dwalign.files.unbind(params)
         source = self.weights[like]
         if _spells(source, self.spelled):
             tensors = {there: tensors[name] for name, there in self.spelled.items() if name in tensors}
         dwalign.files.write_weights(output, tensors, like=source, overwrite=overwrite, inputs=files)
-        if output.is_dir() and source.path.is_dir() and source.format == "safetensors":
-            # config.json, the tokenizer and the like, without which nobody can load it
-            for file in source.path.iterdir():
-                if file.is_file() and file.suffix not in dwalign.files.SUFFIXES and not (output / file.name).exists():
-                    shutil.copy2(file, output / file.name)
 
 
 def open_subject(
@@ -148,6 +143,9 @@ def open_subject(
     try:
         known = set(dwalign.files.names(network.params))
         spelled = dwalign.frontends.names_in_files(model) if any(set(one) - known for one in weights) else {}
+        for one in weights:
+            if _spells(one, spelled):
+                dwalign.frontends.check_layers(model, one)
         params = tuple(dwalign.files.bind(_respelled(one, spelled, own), network.params) for one in weights)
     except dwalign.files.FileError as error:
         if asked.data is None or data is None:
@@ -229,7 +227,10 @@ def choose_method(asked: Matched, subject: Subject) -> Any:
         return dwalign.choose_method(subject.network, data).method
     if name == "auto":
         name = "deep_align" if data is None or data.labels is None else "deep_align+refine"
-    method = dwalign.find_method(name)
+    try:
+        method = dwalign.find_method(name)
+    except ValueError as error:
+        raise ValueError(f"--method {name}: {in_words(error)}") from error
     asks = {part.asks for part in method.parts}
     lacking = data is None or (method.needs == "labels" and data.labels is None)
     if method.needs in DATA and lacking:
@@ -248,5 +249,11 @@ def choose_method(asked: Matched, subject: Subject) -> Any:
     folder = next((folder for folder in (best, asked.aligner) if folder.exists()), str(asked.aligner))
     # the others learned what they look at
     inputs = data.inputs if data is not None and folder == "any" else None
-    aligner = dwalign.load_aligner(folder, network=subject.network, inputs=inputs)
+    try:
+        aligner = dwalign.load_aligner(folder, network=subject.network, inputs=inputs)
+    except dwalign.SpecError as error:
+        why = in_words(error).partition("; ")[0]
+        raise ValueError(
+            f"--aligner {asked.aligner} must be for networks like this one, but {why}; `dwalign train` makes one"
+        ) from error
     return dwalign.chain(*(one.using(aligner=aligner) if one.asks == "aligner" else one for one in method.parts))

@@ -7,7 +7,12 @@ from dwalign.deepalign.build import (
     make_model as make_model,
 )
 from dwalign.deepalign.checkpoints import CheckpointError as CheckpointError, Checkpoints as Checkpoints
-from dwalign.deepalign.choice import Choice as Choice, choose_method as choose_method, why_unfit as why_unfit
+from dwalign.deepalign.choice import (
+    Choice as Choice,
+    as_method as as_method,
+    choose_method as choose_method,
+    why_unfit as why_unfit,
+)
 from dwalign.deepalign.model import DeepAlign as DeepAlign
 from dwalign.deepalign.search import (
     Untied as Untied,

@@ -13,7 +13,7 @@ from dwalign.deepalign.build import load_aligner
 from dwalign.deepalign.shipped import SHIPPED
 from dwalign.encoders import noise
 from dwalign.kept import keep
-from dwalign.matching import Method, activation_matching_correlation, chain, refine, weight_matching
+from dwalign.matching import Method, activation_matching_correlation, chain, find_method, refine, weight_matching
 from dwalign.program import Data, Network, as_data, take_examples
 from dwalign.symmetry import PermutationSpec
 
@@ -55,6 +55,11 @@ def choose_method(network: Network | PermutationSpec, data: Data | None = None) 
     ahead = "ahead of activation matching" if data is not None else "mostly ahead of weight matching"
     given = None if data is None else _Given(jax.device_get(take_examples(data[0], slice(MOST_INPUTS))))
     return Choice(_any(network, given), f"it is {ahead} on small classifiers that it never saw")
+
+
+def as_method(network: Network | PermutationSpec, method: str | Method, data: Data | None = None) -> Method:
+    """The method that is asked for: of "auto" that of `choose_method`, of all else that of `find_method`."""
+    return choose_method(network, data).method if method == "auto" else find_method(method)
 
 
 def why_unfit(network: Network) -> str | None:

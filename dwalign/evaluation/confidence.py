@@ -19,7 +19,7 @@ from dwalign.bounds import Count, bounded
 from dwalign.files import unsealed
 from dwalign.matching import correlations, unit_cosines
 from dwalign.program import Data, Network, check_data, check_network, compiled, spec_of
-from dwalign.symmetry import PermutationSpec, namespace, permute
+from dwalign.symmetry import PermutationSpec, namespace, permute, with_lists
 
 PyTree = Any
 NUMBERS = Path(__file__).with_suffix(".json")
@@ -107,6 +107,7 @@ def confidence(
     return Confidence(*({group: found[group][k] for group in spec.sizes} for k in range(3)))
 
 
+@with_lists
 def clues(alike: jax.Array) -> dict[str, jax.Array]:
     """What tells that partners are the right ones, `[*batch, n]` each.
 
@@ -142,6 +143,7 @@ def clues(alike: jax.Array) -> dict[str, jax.Array]:
     }
 
 
+@with_lists
 def predict_chance(clues: Mapping[str, jax.Array], numbers: Mapping[str, float]) -> jax.Array:
     """The probability that partners are the right ones, `[*batch, n]`, by a fitted curve.
 

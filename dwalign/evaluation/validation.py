@@ -47,7 +47,8 @@ def mean_barrier(
     data, renew = as_data("mean_barrier", data), as_arrays(renew)
     own, shared = ((a, b, data), None) if per_pair else ((a, b, None), data)
     # an index beyond the end would be the last one
-    if not all(counts := {len(leaf) for leaf in jax.tree.leaves(own)}) or len(counts) != 1:
+    counts = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(own)}
+    if len(counts) != 1 or not all(map(all, counts)) or () in counts:
         raise ValueError(
             f"mean_barrier: must get equally many a, b and data of pairs, at least one, found {sorted(counts)}"
         )

@@ -9,7 +9,7 @@ from dwalign.bounds import bounded
 from dwalign.extras import load
 from dwalign.matching import Method, find_method
 from dwalign.program import Data, Network, spec_of
-from dwalign.symmetry import PermutationSpec, count_networks, distance, permute, take_networks
+from dwalign.symmetry import PermutationSpec, count_networks, distance, permute, take_networks, with_lists
 
 PyTree = Any
 
@@ -51,6 +51,7 @@ def aligned_distances(
     return distances
 
 
+@with_lists
 def retrieval_precision(distances: np.ndarray, labels: np.ndarray) -> float:
     """R-precision: of the R nearest others of a network, R as many as share its label, the mean share that do.
 
@@ -76,6 +77,7 @@ def retrieval_precision(distances: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(shares))
 
 
+@with_lists
 def cluster_agreement(distances: np.ndarray, labels: np.ndarray) -> float:
     """Adjusted Rand index of average-linkage clusters, as many as there are labels, and the labels; 1 is perfect."""
     count = len(np.unique(labels))
@@ -83,6 +85,7 @@ def cluster_agreement(distances: np.ndarray, labels: np.ndarray) -> float:
     return float(load("sklearn.metrics").adjusted_rand_score(labels, clusters.fit_predict(distances)))
 
 
+@with_lists
 def planar_map(distances: np.ndarray) -> np.ndarray:
     """Points `[n, 2]` whose distances are near those given: classical multidimensional scaling (Torgerson 1952)."""
     centre = np.eye(len(distances)) - 1 / len(distances)

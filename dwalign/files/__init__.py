@@ -2,7 +2,8 @@ from dwalign.files.atomic import reserve, write_bytes
 from dwalign.files.checksums import checksum, checksum_json, sealed, unsealed
 from dwalign.files.errors import FileError, reading, said, unlogged, writing
 from dwalign.files.names import bind, names, unbind
-from dwalign.files.opened import SUFFIXES, open_weights
+from dwalign.files.opened import open_weights
+from dwalign.files.suffixes import SUFFIXES
 from dwalign.files.tensors import LazyArray, Weights, put_off, read_leaf
 from dwalign.files.weights import load_params, save_params
 from dwalign.files.written import check_output, write_weights

@@ -3,10 +3,12 @@
 HDF5 has no bfloat16: Keras stores the bytes, and the type in an attribute. What is no array, and
 what an optimizer keeps, is no weight: it is copied from the file that is written alike. Checksums
 of what is written are attributes as well: HDF5's own need chunks, and with these HDF5 crashes when a disk is full.
+Places are those of classes, `layers/dense_1`; what a layer is called is an attribute, and metadata here.
 """
 
 import contextlib
 import copy
+import json
 import shutil
 import tempfile
 import zipfile
@@ -25,15 +27,20 @@ from dwalign.files.tensors import MOST_PACKED, LazyArray, Weights, Writing, is_f
 from dwalign.files.zips import CHUNK
 
 MEMBER = "model.weights.h5"
+CONFIG = "config.json"
 OPTIMIZER = ("optimizer/", "optimizer_weights/")
 WHAT = "a whole file of Keras"
+VARIABLES = "/vars"
 
 
 def open(path: Path) -> Weights:
     h5py = load("h5py")
     arrays: dict[str, LazyArray] = {}
+    called: dict[str, str] = {}
 
     def visit(name: str, item: Any) -> None:
+        if name.endswith(VARIABLES) and isinstance(item.attrs.get("name"), str):
+            called[name.removesuffix(VARIABLES)] = item.attrs["name"]
         if not isinstance(item, h5py.Dataset) or name.startswith(OPTIMIZER):
             return
         if item.dtype.kind in "biufcV" and item.shape is not None:
@@ -49,7 +56,15 @@ def open(path: Path) -> Weights:
         _check_archive(path)
         with _h5(path) as content, h5py.File(content, "r") as file:
             file.visititems(visit)
-    return Weights(path, "keras", arrays, layout=path)
+    return Weights(path, "keras", arrays, called, layout=path)
+
+
+def read_config(path: Path) -> Any:
+    """What a `.keras` says of the model, as `model.to_json()` does; None of a file that holds weights alone."""
+    if path.suffix.lower() != ".keras":
+        return None
+    with reading(path, WHAT), zipfile.ZipFile(path) as archive:
+        return json.loads(archive.read(CONFIG))
 
 
 def write(file: Path, writing: Writing) -> None:

@@ -64,7 +64,7 @@ def bind(weights: Weights, params: PyTree) -> PyTree:
 
 def bound(weights: Weights, params: PyTree, fits: Callable[[tuple, tuple], bool], must: str) -> PyTree:
     leaves = unbind(params)
-    found = match(weights.path, weights, leaves, "the tree", weights.ties)
+    found = match(weights.path, weights, leaves, "the network", weights.ties)
     tensors = [weights[found[name]] for name in leaves]
     shapes = {name: jnp.shape(leaf) for name, leaf in leaves.items()}
     wrong = [

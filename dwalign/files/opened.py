@@ -6,21 +6,10 @@ from pathlib import Path
 
 from dwalign.files import keras, msgpack, npz, orbax, safetensors, torch
 from dwalign.files.errors import FileError, said
+from dwalign.files.suffixes import LISTED, SUFFIXES, UNREAD
 from dwalign.files.tensors import Weights
 
 FORMATS = {"safetensors": safetensors, "npz": npz, "msgpack": msgpack, "orbax": orbax, "keras": keras, "torch": torch}
-SUFFIXES = {
-    ".safetensors": "safetensors",
-    ".npz": "npz",
-    ".msgpack": "msgpack",
-    ".orbax": "orbax",
-    **dict.fromkeys((".keras", ".h5", ".hdf5"), "keras"),
-    **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt"), "torch"),
-}
-"""The format that each suffix stands for; folders have none."""
-LISTED = ", ".join(SUFFIXES)
-# pickles run code, and what Equinox writes names nothing
-UNREAD = (".pkl", ".pickle", ".joblib", ".eqx")
 MSGPACK_TEXT = bytes((*range(0xA0, 0xC0), 0xD9))
 MAGIC: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
     ("an empty file", lambda head: not head),
@@ -95,8 +84,10 @@ def _in_file(path: Path) -> str:
             f"{path} must be of a format that names its arrays and runs no code ({LISTED}), found {path.suffix}; "
             "load it with what wrote it, and write the params of dwalign.from_model with dwalign.save_params"
         )
-    if wanted is None or wanted == "orbax":
+    if wanted is None:
         raise FileError(f"{path} must end in one of {LISTED}; rename it to the format it has")
+    if wanted == "orbax":
+        raise FileError(f"{path} must be a folder, as Orbax writes one, found a file; rename it to the format it has")
     if not path.is_file():
         raise FileError(f"{path} must be a file of weights, found something else; check the name")
     found = _looks_like(path)

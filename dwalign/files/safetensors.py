@@ -8,6 +8,7 @@ that do not know it. In the metadata it would outlive the numbers, as people cop
 import dataclasses
 import json
 import math
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ import numpy as np
 
 from dwalign.files.checksums import SUM, checksum
 from dwalign.files.errors import FileError, few, reading
+from dwalign.files.suffixes import is_weights
 from dwalign.files.tensors import LazyArray, Weights, Writing
 
 TYPES = {
@@ -42,11 +44,14 @@ INDEX = ".safetensors.index.json"
 
 
 class Layout(NamedTuple):
-    """Which tensors lie in which file, and the index of a folder of several with what it says beside that."""
+    """Which tensors lie in which file, the index of a folder of several with what it says beside that, and what lies
+    beside them in a folder: config.json, the tokenizer and the like, without which nobody can load it.
+    """
 
     shards: dict[str, list[str]]
     listed: str | None = None
     about: dict[str, Any] = {}  # noqa: RUF012
+    beside: tuple[Path, ...] = ()
 
 
 def open(path: Path) -> Weights:
@@ -60,7 +65,8 @@ def open(path: Path) -> Weights:
             raise FileError(
                 f"{path} must hold one index or one file, found {few([f.name for f in found])}; name one of them"
             )
-        return dataclasses.replace(open(found[0]), path=path)
+        opened = open(found[0])
+        return dataclasses.replace(opened, path=path, layout=opened.layout._replace(beside=_beside(path)))
     if path.name.endswith(INDEX):
         return _open_shards(path)
     arrays, metadata = _header(path)
@@ -77,6 +83,8 @@ def write(file: Path, writing: Writing) -> None:
         _write_file(file, names, writing)
         return
     file.mkdir()
+    for other in layout.beside:
+        shutil.copy2(other, file)
     sizes = [_write_file(file / shard, names, writing) for shard, names in layout.shards.items()]
     if layout.listed is None:
         return
@@ -113,7 +121,13 @@ def _open_shards(index: Path) -> Weights:
         arrays |= found
         metadata |= said
         shards[file] = list(found)
-    return Weights(index.parent, "safetensors", arrays, metadata, layout=Layout(shards, index.name, about))
+    layout = Layout(shards, index.name, about, _beside(index.parent))
+    return Weights(index.parent, "safetensors", arrays, metadata, layout=layout)
+
+
+def _beside(folder: Path) -> tuple[Path, ...]:
+    """What is no weights, and speaks of none: an index of what is not written would name files that are missing."""
+    return tuple(file for file in sorted(folder.iterdir()) if file.is_file() and not is_weights(file))
 
 
 def _header(file: Path) -> tuple[dict[str, LazyArray], dict[str, str]]:

@@ -14,7 +14,8 @@ from dwalign.files import orbax, safetensors
 from dwalign.files.atomic import whole
 from dwalign.files.errors import FileError, few
 from dwalign.files.names import match
-from dwalign.files.opened import FORMATS, LISTED, SUFFIXES
+from dwalign.files.opened import FORMATS
+from dwalign.files.suffixes import LISTED, SUFFIXES
 from dwalign.files.tensors import LazyArray, Weights, Writing
 
 
@@ -139,18 +140,20 @@ def check_output(
         if here == there or here in there.parents or (file.exists() and path.exists() and path.samefile(file)):
             raise FileError(f"{path} must not be an input, which is never written over; choose another name")
     if os.path.lexists(path):
-        _check_replaceable(path, kind, overwrite)
+        beside = like.layout.beside if kind == "safetensors" and like is not None and like.format == kind else ()
+        _check_replaceable(path, kind, overwrite, {file.name for file in beside})
 
 
-def _check_replaceable(path: Path, kind: str, overwrite: bool) -> None:
-    """What is there may go, and is of the kind that will be there: nothing but weights."""
+def _check_replaceable(path: Path, kind: str, overwrite: bool, renewed: set[str]) -> None:
+    """What is there may go, and is of the kind that will be there: weights, and files that are `renewed` with them."""
     if not overwrite:
         raise FileError(f"{path} exists; choose another name, or say that it may be written over (overwrite=True)")
     folder = kind == "orbax" or path.suffix.lower() not in SUFFIXES
     if folder != path.is_dir():
         raise FileError(f"{path} must be a {'folder' if folder else 'file'} to be written over; choose another name")
     if folder and not orbax.is_checkpoint(path):
-        other = [file.name for file in path.iterdir() if not file.name.endswith((".safetensors", safetensors.INDEX))]
+        whole = (".safetensors", safetensors.INDEX)
+        other = [file.name for file in path.iterdir() if not (file.name.endswith(whole) or file.name in renewed)]
         if other:
             raise FileError(f"{path} must hold nothing but weights to be written over, found {few(other)}; move them")
 

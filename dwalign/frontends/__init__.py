@@ -6,6 +6,7 @@ in evaluation with batch normalisation switched to training: nothing is dropped,
 
 from dwalign.frontends.models import (
     Opened,
+    check_layers,
     check_model,
     example_inputs,
     from_model,
@@ -18,6 +19,7 @@ from dwalign.frontends.named import find_model
 
 __all__ = [
     "Opened",
+    "check_layers",
     "check_model",
     "example_inputs",
     "find_model",

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from dwalign.files import Weights
 from dwalign.program import Network, as_examples, network
 
 PyTree = Any
@@ -140,6 +141,13 @@ def names_in_files(model: Any) -> dict[str, str]:
     """For each parameter its name in files of the package, where these have names of their own; else nothing."""
     known = getattr(_frontend(model), "names_in_files", None)
     return {} if known is None else known(model)
+
+
+def check_layers(model: Any, weights: Weights) -> None:
+    """Raise `FileError` where a file of the package tells that layers of the model lie at places of others."""
+    known = getattr(_frontend(model), "check_layers", None)
+    if known is not None:
+        known(model, weights)
 
 
 def into_model(model: Any, params: PyTree) -> Any:

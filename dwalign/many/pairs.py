@@ -12,10 +12,11 @@ import numpy as np
 from dwalign import extras
 from dwalign.assignment import refuse_unsolved
 from dwalign.bounds import Count, bounded
+from dwalign.deepalign import as_method
 from dwalign.files.described import describe
 from dwalign.many.alignments import ABOUT, Alignments, open_alignments, write_part
 from dwalign.many.features import Features, stacked
-from dwalign.matching import Method, find_method
+from dwalign.matching import Method
 from dwalign.memory import enough_memory
 from dwalign.processes import apart, over_devices, wait_for_all
 from dwalign.program import CLASSIFICATION, Data, Network, Task, as_data, compiled, spec_of
@@ -75,7 +76,8 @@ def align_many(
     >>> perms["h0"].tolist(), columns["after"].tolist()
     ([[1, 0], [0, 1]], [3.0, 6.0])
     """
-    spec, chosen, data = spec_of("align_many", network), find_method(method), as_data("align_many", data)
+    spec, data = spec_of("align_many", network), as_data("align_many", data)
+    chosen = as_method(network, method, data)
     if spec.has_kinds:
         raise SpecError(
             f"align_many: orders alone are written, but the groups are of kinds {sorted(set(spec.kinds.values()))}; "

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dwalign.assignment import MATCHED, projected
+from dwalign.assignment import MATCHED, as_elements, projected
 from dwalign.program import Network
 from dwalign.symmetry import (
     Alignment,
@@ -84,7 +84,9 @@ def in_gauge(
         here = projected(signed, compose(spec, one, compose(spec, dict(start.perms), there)))
         start = start._replace(perms=here | {g: _narrowed(here[g], basis) for g, basis in free.items()})
     found = find(reduced, a, b, start)
-    perms = found.perms | {g: _widened(found.perms[g], basis) for g, basis in free.items()}
+    # of some methods the elements are orders, whatever the kinds
+    perms = as_elements(reduced, found.perms)
+    perms |= {g: _widened(perms[g], basis) for g, basis in free.items()}
     return found._replace(perms=compose(spec, back, compose(spec, perms, two)))
 
 

@@ -38,7 +38,7 @@ from dwalign.program import (
     outputs_of,
     spec_of,
 )
-from dwalign.symmetry import Alignment, PermutationSpec, SpecError, check_key, check_perms, is_traced
+from dwalign.symmetry import Alignment, PermutationSpec, SpecError, as_arrays, check_key, check_perms, is_traced
 
 PyTree = Any
 NEEDS = ("nothing", "weights", "inputs", "labels", "aligner")
@@ -116,7 +116,7 @@ class Method:
         while earliest.first is not None:
             earliest = earliest.first
         if "start" not in _parameters(earliest.function):
-            raise ValueError(f"{earliest.name}: cannot start from another method and must come first in a chain")
+            raise ValueError(f"chain: {earliest.name} cannot start from another method and must come first")
         before = first if self.first is None else self.first.after(first)
         return dataclasses.replace(self, first=before)
 
@@ -238,7 +238,7 @@ class Method:
             raise ValueError(f"{self}: takes no features of single networks here; pass none, and they are computed")
         if not checked:
             self.check(network, a, b, data=data, task=task, start=start, key=key)
-        data = as_data(self.name, data)
+        data, start = as_data(self.name, data), as_arrays(start)
         spec = spec_of(self.name, network)
         if self.asks not in SIZED:
             power = 0
@@ -285,7 +285,9 @@ class Method:
         """
         if self.features is None or self.first is not None:
             able = [name for name, one in known_methods().items() if one.features is not None]
-            raise ValueError(f"{self}: does not compare features of single networks; those that do are {able}")
+            raise ValueError(
+                f"method: {str(self)!r} does not compare features of single networks; those that do are {able}"
+            )
         return _encoded(
             network, self, params, key, as_data(self.name, data) if "data" in _parameters(self.features) else None
         )
@@ -406,8 +408,8 @@ def _find_one(text: str) -> Method:
     if name not in _DECLARED:
         if name == "auto":
             raise ValueError(
-                "method: 'auto' is known to align and merge, in place of a method; elsewhere pass "
-                "dwalign.choose_method(network, data).method"
+                "method: 'auto' is known to align, merge, merge_many and align_many, in place of a method; elsewhere "
+                "pass dwalign.choose_method(network, data).method"
             )
         near = difflib.get_close_matches(name, _DECLARED, 1)
         raise ValueError(

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import jax
 
 from dwalign.bounds import Names, bounded
-from dwalign.matching import Method, find_method
+from dwalign.deepalign import as_method
+from dwalign.matching import Method
 from dwalign.merging.statistics import renewed
 from dwalign.merging.universe import HOW, Given, in_order_of_first
 from dwalign.program import CLASSIFICATION, Data, Network, Task, as_data, spec_of
@@ -45,7 +46,7 @@ def merge_many(
     Args:
       network: what all are, or its spec, for methods that read weights alone.
       networks: parameters, a sequence of at least two.
-      method: of two networks, as for `align`; it is asked by all ways below.
+      method: of two networks, as for `align`, "auto" too; it is asked by all ways below.
       how: "first" aligns each to the first network; "running_mean" each in turn to the mean of those before it;
         "merge_many" each to the mean of all others, again and again until none moves (MergeMany of Git Re-Basin,
         Ainsworth et al. 2023); "universe" goes on from the running mean and moves all at once to where the sum over all
@@ -76,7 +77,8 @@ def merge_many(
     >>> merge_many(spec, [{"w": np.float32(w)} for w in ([0, 3], [6, 0], [0, 9])]).params["w"].tolist()
     [0.0, 6.0]
     """
-    spec, chosen, data = spec_of("merge_many", network), find_method(method), as_data("merge_many", data)
+    spec, data = spec_of("merge_many", network), as_data("merge_many", data)
+    chosen = as_method(network, method, data)
     key = jax.random.key(0) if key is None else key
     if how not in HOW:
         raise ValueError(f"merge_many: how must be one of {list(HOW)}, got {how!r}")

@@ -4,7 +4,6 @@ The first axis of every array in a tree holds the examples, and single numbers b
 share, such as the one graph of a data set, have no such axis: the function that reads the inputs holds them.
 """
 
-from numbers import Number
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwalign.shown import brief
-from dwalign.symmetry import count_values, kind, take_rows
+from dwalign.symmetry import as_arrays, count_values, kind, of_numbers, take_rows
 
 PyTree = Any
 
@@ -30,17 +29,6 @@ class Data(NamedTuple):
         return f"Data(inputs={brief(self.inputs)}, labels={brief(self.labels)})"
 
 
-def as_arrays(tree: PyTree) -> PyTree:
-    """What NumPy takes for an array (lists of numbers, tensors of torch, arrays in files) as one; all else stays.
-
-    A list of arrays is a tree of them, and so is a tuple of anything.
-
-    >>> as_arrays(([[1.0, 2.0], [3.0, 4.0]], 3))[0].shape
-    (2, 2)
-    """
-    return jax.tree.map(_array, tree, is_leaf=_is_numbers)
-
-
 def as_examples(inputs: PyTree) -> PyTree:
     """`as_arrays` of examples whose content does not matter; where there are but shapes and types, zeros."""
     # of random keys there are no zeros
@@ -53,7 +41,8 @@ def as_data(caller: str, data: Any) -> Any:
     """A pair (inputs, labels) as a `Data` of arrays, or None; raise `ValueError` for what is neither."""
     if data is None:
         return None
-    if not isinstance(data, tuple | list) or len(data) != 2:
+    # lists of numbers are one array, of two examples perhaps
+    if not isinstance(data, tuple | list) or len(data) != 2 or of_numbers(data):
         found = f"{type(data).__name__} of {len(data)}" if isinstance(data, tuple | list) else type(data).__name__
         raise ValueError(
             f"{caller}: data must be Data(inputs [m, ...], labels [m]) or such a pair, got {found}; inputs that are "
@@ -62,25 +51,9 @@ def as_data(caller: str, data: Any) -> Any:
     return Data(*map(as_arrays, data))
 
 
-def _array(leaf: Any) -> Any:
-    if isinstance(leaf, list):
-        try:
-            array = np.asarray(leaf)
-        except ValueError as error:
-            raise ValueError("lists of numbers must be as long as those beside them, found several lengths") from error
-        # JAX has 32 bits for these unless it is told otherwise
-        return array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
-    known = isinstance(leaf, jax.Array | np.ndarray | np.generic)
-    return np.asarray(leaf) if hasattr(leaf, "__array__") and not known else leaf
-
-
-def _is_numbers(node: Any) -> bool:
-    return isinstance(node, list) and bool(node) and all(isinstance(x, Number) for x in jax.tree.leaves(node))
-
-
 def count_examples(tree: PyTree) -> int | None:
     """How many examples the arrays of `tree` hold; None where they do not agree, or there is no array."""
-    counts = {jnp.shape(leaf)[0] for leaf in jax.tree.leaves(tree) if jnp.ndim(leaf)}
+    counts = {jnp.shape(leaf)[0] for leaf in jax.tree.leaves(as_arrays(tree)) if jnp.ndim(leaf)}
     return counts.pop() if len(counts) == 1 else None
 
 
@@ -92,7 +65,7 @@ def take_examples(tree: PyTree, index: Any) -> PyTree:
     >>> take_examples(data, [1]).inputs["tokens"].tolist()
     [[3, 4]]
     """
-    return jax.tree.map(lambda leaf: take_rows(leaf, index) if jnp.ndim(leaf) else leaf, tree)
+    return jax.tree.map(lambda leaf: take_rows(leaf, index) if jnp.ndim(leaf) else leaf, as_arrays(tree))
 
 
 def check_data(caller: str, data: Any, *, labels: bool = False) -> Data:

@@ -12,21 +12,24 @@ import optax
 
 from dwalign.program.capture import Units
 from dwalign.program.data import Data
-from dwalign.symmetry import dtype_of
+from dwalign.symmetry import dtype_of, with_lists
 
 PyTree = Any
 
 
+@with_lists
 def cross_entropy(outputs: jax.Array, labels: jax.Array) -> jax.Array:
     """Mean softmax cross-entropy in nats; outputs `[m, ..., classes]`, integer labels `[m, ...]`."""
     return optax.softmax_cross_entropy_with_integer_labels(outputs, labels).mean()
 
 
+@with_lists
 def mean_squared_error(outputs: jax.Array, labels: jax.Array) -> jax.Array:
     """Mean over examples and values; outputs and labels `[m, d]`."""
     return ((outputs - labels) ** 2).mean()
 
 
+@with_lists
 def correct(outputs: jax.Array, labels: jax.Array) -> jax.Array:
     """Which predictions are right, `[m]`; outputs `[m, ..., classes]`, integer labels `[m, ...]`.
 
@@ -36,6 +39,7 @@ def correct(outputs: jax.Array, labels: jax.Array) -> jax.Array:
     return right.mean(tuple(range(1, right.ndim)))
 
 
+@with_lists
 def within(outputs: jax.Array, labels: jax.Array, *, tolerance: float = 0.1) -> jax.Array:
     """Which examples are met to `tolerance` in every value, `[m]`; outputs and labels `[m, d]`."""
     return jnp.abs(outputs - labels).max(-1) <= tolerance

@@ -20,7 +20,8 @@ def recipe_story(recipe: Record) -> Story:
     """Of OUTPUT.recipe.yaml: the record in it, and what it was made from."""
     title, lead, sections = merge_story(recipe["found"])
     options = dict(recipe.get("options") or {})
-    if recipe["found"].get("judged") and not options.get("test"):
+    # recipes of earlier versions do not tell
+    if recipe["found"].get("judged") and recipe["found"].get("seen", not options.get("test")):
         lead += " Judged on the data that it was matched on, which flatters it."
     read = [[name, digest] for name, digest in dict(recipe.get("read") or {}).items()]
     made = section(

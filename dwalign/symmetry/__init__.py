@@ -23,6 +23,7 @@ from dwalign.symmetry.finite import count_values, square
 from dwalign.symmetry.gauge import canonical, free_signs, gauge
 from dwalign.symmetry.guards import check_key, check_perms, check_spec
 from dwalign.symmetry.layers import Weight, leaf_weights
+from dwalign.symmetry.lists import as_arrays, of_numbers, with_lists
 from dwalign.symmetry.parts import part_of
 from dwalign.symmetry.powers import KINDS
 from dwalign.symmetry.roles import as_read, block_roles, group_roles
@@ -59,6 +60,7 @@ __all__ = [
     "Turns",
     "Weight",
     "act_along",
+    "as_arrays",
     "as_read",
     "block_roles",
     "canonical",
@@ -93,6 +95,7 @@ __all__ = [
     "moving_share",
     "namespace",
     "numbers",
+    "of_numbers",
     "order_of",
     "part_of",
     "permute",
@@ -115,4 +118,5 @@ __all__ = [
     "weight_blocks",
     "wide",
     "widen",
+    "with_lists",
 ]

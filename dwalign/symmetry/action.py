@@ -28,6 +28,7 @@ from dwalign.symmetry.axes import SpecError, namespace
 from dwalign.symmetry.dtypes import is_traced
 from dwalign.symmetry.elements import INDEX, MAPS, act, adjoint, composed, drawn, inverted, is_hard, order_of
 from dwalign.symmetry.guards import check_key, check_perms, check_spec
+from dwalign.symmetry.lists import with_lists
 from dwalign.symmetry.powers import Power
 from dwalign.symmetry.spec import Block, PermutationSpec
 
@@ -67,7 +68,7 @@ def permute(spec: PermutationSpec, params: PyTree, perms: Mapping[str, jax.Array
     """
     check_spec("permute", spec)
     spec.check(params)
-    check_perms("permute", spec, perms)
+    perms = check_perms("permute", spec, perms)
     if is_traced(perms):
         # no number of a trace is there any more when a file is read
         params = jax.tree.map(read_leaf, params)
@@ -164,7 +165,7 @@ def inverse(spec: PermutationSpec, perms: Perms) -> Perms:
 
     Bit for bit where only the order changes; factors and maps are undone up to rounding.
     """
-    check_perms("inverse", spec, perms)
+    perms = check_perms("inverse", spec, perms)
     if soft := [g for g, e in perms.items() if not (is_hard(e) or spec.kinds[g] in MAPS)]:
         raise SpecError(f"inverse: soft alignments have none, found them for {soft}; hungarian(scores) gives hard ones")
     return {g: inverted(_move_batch(spec, g, e, perms), spec.kinds[g]) for g, e in perms.items()}
@@ -172,8 +173,8 @@ def inverse(spec: PermutationSpec, perms: Perms) -> Perms:
 
 def compose(spec: PermutationSpec, outer: Perms, inner: Perms) -> Perms:
     """The element that acts as `inner` first and `outer` second; both must name the same groups."""
-    check_perms("compose", spec, outer, "outer")
-    check_perms("compose", spec, inner, "inner")
+    outer = check_perms("compose", spec, outer, "outer")
+    inner = check_perms("compose", spec, inner, "inner")
     if set(outer) != set(inner):
         raise SpecError(f"compose: both elements must name the same groups, got {sorted(outer)} and {sorted(inner)}")
     # groups that others are batched over only change places
@@ -185,6 +186,7 @@ def _move_batch(spec: PermutationSpec, group: str, element: Any, perms: Perms) -
     return jax.tree.map(lambda array: permute_batch(spec, group, array, perms), element)
 
 
+@with_lists
 def to_matrices(perms: Perms) -> Perms:
     """Orders as matrices, `[*batch, n]` to `[*batch, n, n]`, factors left out; what is a matrix stays as it is."""
 
@@ -198,6 +200,7 @@ def to_matrices(perms: Perms) -> Perms:
     return {g: one(element) for g, element in perms.items()}
 
 
+@with_lists
 def transpose(spec: PermutationSpec, matrices: Perms, plans: Perms | None = None) -> Perms:
     """Swap the roles of a and b in soft alignments or scores.
 

@@ -25,10 +25,12 @@ def fitting(spec: "PermutationSpec", params: PyTree, name: str) -> list[Any]:
         found_paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
         missing = [p for p in spec.paths if p not in found_paths]
         extra = [p for p in found_paths if p not in spec.paths]
+        lists = missing and any(path.startswith(f"{missing[0]}[") for path in extra)
         containers = f" (containers: spec {spec.treedef}, found {treedef})"
         raise SpecError(
             f"{name} must have the structure of the spec: missing {first_few(missing)}, unexpected {first_few(extra)}"
             f"{'' if missing or extra else containers}"
+            f"{'; lists of numbers are trees here, make them arrays (np.asarray)' if lists else ''}"
         )
     if misfit := _misfit(spec, tuple(map(_shape, leaves))):
         raise SpecError(name + misfit)

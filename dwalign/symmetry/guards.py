@@ -11,6 +11,7 @@ from dwalign.symmetry.alignment import Alignment
 from dwalign.symmetry.axes import SpecError
 from dwalign.symmetry.dtypes import kind
 from dwalign.symmetry.elements import Monomial
+from dwalign.symmetry.lists import as_arrays
 from dwalign.symmetry.spec import PermutationSpec
 
 
@@ -34,10 +35,12 @@ def check_key(caller: str, key: Any) -> None:
         raise ValueError(f"{caller}: key must be a random key, jax.random.key(0), got {found}")
 
 
-def check_perms(caller: str, spec: PermutationSpec, perms: Any, name: str = "perms") -> None:
-    """Raise `SpecError` unless `perms` maps groups of the spec to permutations or to matrices of the right shapes.
+def check_perms(caller: str, spec: PermutationSpec, perms: Any, name: str = "perms") -> dict[str, Any]:
+    """The `perms`, lists of numbers as arrays.
 
-    That integers are permutations is seen where they are not traced; matrices need not be doubly stochastic.
+    Raises:
+      SpecError: they do not map groups of the spec to permutations or to matrices of the right shapes. That integers
+        are permutations is seen where they are not traced; matrices need not be doubly stochastic.
     """
     check_spec(caller, spec)
     if isinstance(perms, Alignment):
@@ -46,8 +49,10 @@ def check_perms(caller: str, spec: PermutationSpec, perms: Any, name: str = "per
         raise SpecError(f"{caller}: {name} must map groups to indices, got {type(perms).__name__}")
     if unknown := set(perms) - set(spec.sizes):
         raise SpecError(f"{caller}: {name} names groups {sorted(map(str, unknown))}, the spec has {sorted(spec.sizes)}")
+    perms = {group: element if hasattr(element, "dtype") else as_arrays(element) for group, element in perms.items()}
     for group, element in perms.items():
         _check_element(f"{caller}: {name}[{group!r}]", spec, group, element)
+    return perms
 
 
 def _check_element(what: str, spec: PermutationSpec, group: str, element: Any) -> None:

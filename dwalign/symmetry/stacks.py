@@ -32,8 +32,20 @@ def stack_networks(networks: Sequence[PyTree]) -> PyTree:
 
 
 def count_networks(stacked: PyTree) -> int:
-    """The number of networks in a stacked tree."""
-    return jax.tree.leaves(stacked)[0].shape[0]
+    """The number of networks in a stacked tree.
+
+    Raises:
+      ValueError: it is none, since its arrays hold unequally many along their first axis.
+    """
+    shapes = {path: np.shape(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(stacked)}
+    counts = {shape[:1] for shape in shapes.values()}
+    if len(counts) != 1 or () in counts:
+        found = ", ".join(f"{jax.tree_util.keystr(path)} {shape}" for path, shape in list(shapes.items())[:4])
+        raise ValueError(
+            f"networks must be stacked, as many along the first axis of every array, found {found or 'no array'}; "
+            "stack_networks([a, b]) does it, of trees of arrays"
+        )
+    return counts.pop()[0]
 
 
 def take_networks(stacked: PyTree, index: Any) -> PyTree:
@@ -41,12 +53,14 @@ def take_networks(stacked: PyTree, index: Any) -> PyTree:
 
     Raises:
       IndexError: there is no such network (of a traced index the last one is taken).
+      ValueError: the tree is not stacked.
 
     >>> import numpy as np
     >>> stacked = {"w": np.array([[1, 2], [3, 4], [5, 6]])}
     >>> count_networks(stacked), take_networks(stacked, 1)["w"].tolist(), take_networks(stacked, [0, 2])["w"].tolist()
     (3, [3, 4], [[1, 2], [5, 6]])
     """
+    count_networks(stacked)
     return jax.tree.map(lambda leaf: take_rows(leaf, index), stacked)
 
 

@@ -13,7 +13,10 @@ import pytest
 import yaml
 
 from dwalign import files
+from dwalign.bounds import bounded
 from dwalign.cli import main
+from dwalign.cli.train import Options as Train
+from dwalign.cli.words import in_words
 from dwalign.frontends import find_model
 from tests import drawn
 
@@ -59,6 +62,7 @@ def folder(tmp_path_factory):
         whole = Path("b.npz").read_bytes()
         for name, content in {
             "cut.npz": whole[:300], "empty.npz": b"", "other.safetensors": whole, "one.msgpack": b"\x81", "b": whole,
+            "file.orbax": whole,
             "README.md": b"# mine\n", "there.npz": whole,
         }.items():  # fmt: skip
             Path(name).write_bytes(content)
@@ -98,7 +102,10 @@ THREE = MERGE.replace("b.npz", "b.npz c.npz")
 TRAIN = "train a.npz b.npz c.npz a.npz b.npz c.npz --network nets.py:mlp -o out"
 
 
-PYTHON = r"\b(Data|Task|Network)\(|\b(data|task|renew|key|params|network)=|lambda|\.using\("
+PYTHON = (
+    r"\b(Data|Task|Network)\(|\b(data|task|renew|key|params|network|overwrite|chunk)=|lambda|\.using\("
+    r"|^dwalign \w+: \w+: "
+)
 
 
 def of(file):
@@ -118,7 +125,7 @@ def named(network):
     [
         (of("none.npz"), "none.npz must be a file or folder"),
         (of("missing.npz"), f"missing.npz must hold missing {KERNEL} choose"),
-        (of("extra.npz"), "extra.npz must hold not in the tree are more choose"),
+        (of("extra.npz"), "extra.npz must hold not in the network are more choose"),
         (of("shape.npz"), f"shape.npz: {KERNEL} must have shape (6, 5), found (6, 4); choose"),
         (of("nan.npz"), "finite layers_0 kernel 30 NaN b is nan.npz"),
         (THREE.replace("c.npz", "nan.npz"), "finite networks[2] layers_0 kernel 30 NaN a.npz, b.npz, nan.npz"),
@@ -129,6 +136,7 @@ def named(network):
         (of("other.safetensors"), "other.safetensors must be safetensors looks like npz rename"),
         (of("one.msgpack"), "one.msgpack must be a whole msgpack"),
         (of("b"), "b must end in one of"),
+        (of("file.orbax"), "file.orbax must be a folder, as Orbax writes one"),
         (of("data"), "data must be a folder of safetensors or Orbax"),
         (judged_on("gone.npz"), "data/gone.npz must be an .npz"),
         (judged_on("array.npy"), "data/array.npy must be an .npz np.savez"),
@@ -187,7 +195,16 @@ def named(network):
             "naive+refine needs --data, an .npz with inputs and labels, found inputs alone in data/unlabelled.npz",
         ),
         (MERGE.replace("weight_matching", "weight_maching"), "did you mean 'weight_matching'?"),
-        (MERGE.replace("out.npz", "there.npz"), "there.npz exists"),
+        (
+            MERGE.replace("weight_matching", "weight_matching+naive"),
+            "--method weight_matching+naive: naive cannot start from another method",
+        ),
+        (
+            MERGE.replace("weight_matching", "deep_align --aligner mnist"),
+            "--aligner mnist must be for networks like this one inputs (784,), found (6,) `dwalign train`",
+        ),
+        (f"{THREE} --how features", "'weight_matching' does not compare features those that do are 'features'"),
+        (MERGE.replace("out.npz", "there.npz"), "there.npz exists --overwrite"),
         (MERGE.replace("out.npz", "b.npz") + " --overwrite", "b.npz must not be an input"),
         (MERGE.replace("out.npz", "data") + " --overwrite", "data must end in one of"),
         (MERGE.replace("out.npz", "."), "must end in one of"),
@@ -272,6 +289,23 @@ def test_interrupted_while_writing(number, status, folder, monkeypatch):
         signal.signal(signal.SIGTERM, own)
         signal.signal(signal.SIGINT, interrupt)
     assert found == status and set(Path().iterdir()) == before
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_full_memory_is_said_in_options(wrapped, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+
+    def assess(*args, **options):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 17179869184 bytes.")
+
+    monkeypatch.setattr("dwalign.evaluation.assess", bounded(assess) if wrapped else assess)
+    assert main(["evaluate", "a.npz", "--network", "nets.py:mlp", "--data", "data/data.npz"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "dwalign evaluate: the memory of the device is full, 17,179,869,184 bytes more were needed; try fewer examples "
+        "in --data or the memory of the host (JAX_PLATFORMS=cpu)"
+    )
+    told = in_words(MemoryError("full"), Train(network="nets.py:mlp", output=Path("out")))
+    assert re.search("a smaller --recipe.batch-size, .*--training.batch-size.* or the memory of the host", told)
 
 
 def test_a_full_disk_names_the_file(tmp_path, monkeypatch):

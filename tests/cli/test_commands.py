@@ -99,6 +99,11 @@ def test_merge_of_two_and_again_from_the_recipe(run, folder, capsys):
     assert set(judged) == {"0.npz", "2.npz", "average without matching", "merged"}
     assert judged["merged"]["loss"] < judged["average without matching"]["loss"]
     assert "two.npz" in (folder / "two.md").read_text()
+    assert found["seen"] and "data.npz, which it was matched on" in (folder / "two.md").read_text()
+    seen = run("merge", "0.npz", "2.npz", "--data", "data.npz", "--method", "weight_matching", "-o", "unseen.npz")[
+        "seen"
+    ]
+    assert not seen and "matched on" not in (folder / "unseen.md").read_text().split("Judged")[1]
     assert yaml.safe_load((folder / "two.recipe.yaml").read_text())["command"] == "merge"
     assert main(["rerun", "two.recipe.yaml", "-o", "again.npz", "--dry-run"]) == 0
     assert not (folder / "again.npz").exists()
@@ -240,6 +245,23 @@ def test_compare_and_evaluate(run):
     judged = run("evaluate", "0.npz", "1.npz", "--data", "data.npz")
     assert judged["0.npz"]["loss"] == pytest.approx(judged["1.npz"]["loss"], rel=1e-5)
     assert judged["0.npz"]["accuracy"] > 0.8
+
+
+def test_the_same_units_are_as_far_apart_after_alignment_in_all_kinds(folder, run):
+    """Aligned, the second network has the factors of the first, which are others."""
+    params = read(folder / "0.npz")
+    larger = {"params/layers_0/kernel": 9.0, "params/layers_0/bias": 9.0, "params/layers_2/kernel": 1 / 9}
+    dwalign.files.write_weights(
+        folder / "scaled.npz", {name: array * np.float32(larger.get(name, 1)) for name, array in params.items()}
+    )
+    for method in ("naive", "weight_matching"):
+        common = ["--kinds", "all", "--method", method]
+        (pair,) = run("compare", "scaled.npz", "2.npz", *common)["pairs"]
+        told = run("align", "scaled.npz", "2.npz", *common, "-o", f"scaled-{method}.npz")["distance"]
+        assert told == {"before": pair["distance"], "after": pair["aligned"]}
+        (plain,) = run("compare", "0.npz", "2.npz", *common)["pairs"]
+        assert pair["distance"] == pytest.approx(plain["distance"], rel=1e-4)
+        assert pair["aligned"] <= pair["distance"] * (1 + 1e-4)
 
 
 def test_train_and_align_with_it(run, folder):

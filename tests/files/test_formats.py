@@ -112,6 +112,25 @@ def shards(folder):
     return tensors
 
 
+def test_a_folder_takes_along_what_is_no_weights_and_speaks_of_none(tmp_path):
+    """An index of files that are not written would send its reader to what is missing, or is of another network."""
+    tensors = shards(tmp_path / "model")
+    kept = ["config.json", "merges.txt"]
+    stale = ["model.safetensors.index.fp16.json", "other.safetensors.index.json", "pytorch_model.bin.index.json"]
+    for name in (*kept, *stale, "pytorch_model-00001-of-00002.bin", "model.onnx", "model.gguf", "other.safetensors"):
+        (tmp_path / "model" / name).write_text(name)
+    weights = open_weights(tmp_path / "model" / "model.safetensors.index.json")
+    for _ in range(2):  # the second takes the place of the first
+        write_weights(tmp_path / "out", tensors, like=weights, overwrite=True)
+        files = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"]
+        assert sorted(file.name for file in (tmp_path / "out").iterdir()) == sorted(kept + files)
+        written = open_weights(tmp_path / "out")
+        assert all(same(written[name], tensors[name]) for name in tensors)
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(FileError, match=r"notes\.txt"):
+        write_weights(tmp_path / "out", tensors, like=weights, overwrite=True)
+
+
 def test_shards_stay_shards(tmp_path):
     tensors = shards(tmp_path / "model")
     for path in (tmp_path / "model", tmp_path / "model" / "model.safetensors.index.json"):

@@ -53,7 +53,9 @@ def test_spellings_are_bridged_both_ways(spelling, tmp_path):
 
 def test_a_prefix_that_some_lack_is_part_of_the_names(tmp_path):
     found = weights(tmp_path, lambda name: f"model.{name}" if "0" in name else name)
-    with pytest.raises(FileError, match=r"missing are layer/0/bias, layer/0/weight; not in the tree are model\.layer"):
+    with pytest.raises(
+        FileError, match=r"missing are layer/0/bias, layer/0/weight; not in the network are model\.layer"
+    ):
         bind(found, TREE)
 
 
@@ -61,7 +63,7 @@ def test_names_that_would_be_one_are_kept_apart(tmp_path):
     write_weights(tmp_path / "w.npz", {"a.b": np.ones(1), "a/b": np.zeros(1)})
     found = open_weights(tmp_path / "w.npz")
     assert float(np.asarray(bind(found, {"a.b": np.ones(1), "a": {"b": np.ones(1)}})["a.b"])[0]) == 1
-    with pytest.raises(FileError, match=r"found 2: missing are a/c; not in the tree are a/b"):
+    with pytest.raises(FileError, match=r"found 2: missing are a/c; not in the network are a/b"):
         bind(found, {"a.b": np.ones(1), "a/c": np.ones(1)})
 
 
@@ -70,7 +72,7 @@ def test_names_that_would_be_one_are_kept_apart(tmp_path):
     [
         (
             {"layer": TREE["layer"][:1]},
-            r"not in the tree are layer/1/bias, layer/1/weight; choose the file of this model",
+            r"not in the network are layer/1/bias, layer/1/weight; choose the file of this model",
         ),
         (TREE | {str(k): np.ones(1) for k in range(5)}, r"found 4: missing are 0, 1, 2 and 2 more; choose"),
         (
@@ -94,7 +96,7 @@ def test_of_tied_tensors_one_name_is_enough(tmp_path):
         assert [lazy.name for lazy in jax.tree.leaves(bound)] == sorted(tree)
         write_weights(tmp_path / "w.npz", unbind(bound), like=tied, overwrite=True)
         assert list(open_weights(tmp_path / "w.npz")) == ["a", "b", "c"]
-    with pytest.raises(FileError, match="not in the tree are a, b; choose"):
+    with pytest.raises(FileError, match="not in the network are a, b; choose"):
         bind(tied, {"c": one})
 
 

@@ -146,3 +146,73 @@ def test_the_command_line_aligns_files_of_keras(ending, tmp_path, monkeypatch):
         np.testing.assert_allclose(np.asarray(models[1](inputs)), wanted, atol=1e-5)
     moved = [not np.array_equal(*pair) for pair in zip(before, models[1].get_weights(), strict=True)]
     assert any(moved), "units are in the order of the other network"
+
+
+def chain(*layers):
+    return keras.Sequential([keras.Input((4,)), *layers])
+
+
+def in_turn(first, second):
+    """The second layer is made before the first."""
+    layers = [keras.layers.Dense(4, kind) for kind in (second, first)][::-1]
+    return chain(*layers)
+
+
+def side_by_side(turned, names=("left", "right")):
+    entry = keras.Input((4,))
+    left, right = (keras.layers.Dense(4, "relu", name=name)(entry) for name in names)
+    return keras.Model(entry, right + left if turned else left + right)
+
+
+ORDERS = {
+    "names that somebody gave": (lambda: side_by_side(False), lambda: side_by_side(True), "both"),
+    "names by number, which may count layers in any order": (
+        lambda: side_by_side(False, (None, None)),
+        lambda: side_by_side(True, (None, None)),
+        ".weights.h5",
+    ),
+    "made in another order, but called in the same": (
+        lambda: chain(keras.layers.Dense(4, "relu"), keras.layers.Dense(4, "relu")),
+        lambda: in_turn("relu", "relu"),
+        ".weights.h5",
+    ),
+    "other activations, which the architecture tells alone": (
+        lambda: chain(keras.layers.Dense(4, "relu"), keras.layers.Dense(4, "tanh")),
+        lambda: chain(keras.layers.Dense(4, "tanh"), keras.layers.Dense(4, "relu")),
+        ".keras",
+    ),
+    "a head without its softmax": (
+        lambda: chain(keras.layers.Dense(4, "relu"), keras.layers.Dense(4, "softmax", name="head")),
+        lambda: chain(keras.layers.Dense(4, "relu"), keras.layers.Dense(4, name="head")),
+        "none",
+    ),
+}
+
+
+@pytest.mark.parametrize("ending", [".weights.h5", ".keras"])
+@pytest.mark.parametrize("name", ORDERS)
+def test_layers_in_another_order_are_refused_where_a_file_tells(name, ending, tmp_path):
+    saved, factory, refused = ORDERS[name]
+    model = saved()
+    model.save(tmp_path / f"w{ending}") if ending == ".keras" else model.save_weights(tmp_path / f"w{ending}")
+    weights = dwalign.files.open_weights(tmp_path / f"w{ending}")
+    for made in (saved, factory):
+        if made is factory and refused in ("both", ending):
+            with pytest.raises(dwalign.files.FileError, match="layers of the model in its order"):
+                dwalign.frontends.check_layers(made(), weights)
+        else:
+            dwalign.frontends.check_layers(made(), weights)
+
+
+def test_what_lies_at_the_place_of_another_layer_is_never_aligned(tmp_path, monkeypatch, capsys):
+    from dwalign.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        side_by_side(False).save_weights(f"{name}.weights.h5")
+    (tmp_path / "turned.py").write_text(
+        "from tests.frontends.test_keras import side_by_side as make\nturned = lambda: make(True)\n"
+    )
+    command = ["align", "a.weights.h5", "b.weights.h5", "--network", "turned.py:turned", "-o", "out.weights.h5"]
+    assert main(command) == 2 and not (tmp_path / "out.weights.h5").exists()
+    assert "found left at layers/dense that is layers/dense_1 in the model" in capsys.readouterr().err

@@ -264,6 +264,16 @@ def test_a_second_pair_compiles_nothing():
     assert not compiled
 
 
+def test_orders_are_elements_of_every_kind():
+    """A method that finds them alone gives what can be composed with signs."""
+    net = build(BUILT["sine"])
+    spec = network(net.apply, net.params, net.example, kinds="all").spec
+    a, b = (drawn.weights(net.params, seed) for seed in (0, 1))
+    assert "sign" in spec.kinds.values()
+    found = find_method("naive")(spec, a, b).perms
+    np.testing.assert_allclose(distance(spec, a, permute(spec, b, found)), distance(spec, a, b), rtol=1e-5)
+
+
 def test_chains_are_matched_in_one_gauge():
     net, a, b = planted("without_gains", 1)
     method = find_method("weight_matching@2+sinkhorn@2")

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-import dwalign.deepalign.aligner  # noqa: F401  declares a method that messages name
+from dwalign.deepalign import choose_method
 from dwalign.merging import merge_many, universe
 from dwalign.merging.frank_wolfe import climb
 from dwalign.networks import mlp, vgg
@@ -64,6 +64,17 @@ def test_copies_merge_to_the_network(how):
         chex.assert_trees_all_close(merged.params, networks[0], atol=1e-6)
         for params, perms in zip(networks, merged.perms, strict=True):
             chex.assert_trees_all_equal(permute(SHALLOW.spec, params, perms), networks[0])
+
+
+def test_the_method_may_be_left_to_what_is_there():
+    network = dataclasses.replace(SHALLOW, apply=lambda params, x: SHALLOW.apply(params, x)[:, None])  # no logits
+    networks = copies(network.spec, drawn.weights(network.params), 3)
+    for program, data in ((network.spec, None), (network, None), (network, Data(DATA.inputs))):
+        found, wanted = (
+            merge_many(program, networks, method, how="first", data=data).perms
+            for method in ("auto", choose_method(program, data).method)
+        )
+        chex.assert_trees_all_equal(found, wanted)
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -130,7 +141,7 @@ def test_statistics_are_renewed_or_warned_of():
 @pytest.mark.parametrize(
     "change, message",
     [
-        (dict(how="features"), "weight_matching: does not compare features.*those that do are.*'deep_align'"),
+        (dict(how="features"), "method: 'weight_matching' does not compare features.*those that do are.*'deep_align'"),
         (
             dict(how="universe", network=SCALED, networks=[drawn.weights(NET.params)] * 2),
             "knows orders alone.*'scale'.*how='first'",

@@ -120,7 +120,10 @@ def test_a_merge(merge_page):
 
 def test_a_merge_judged_on_what_it_was_matched_on(recipe, sketched):
     del recipe["options"]["test"]
-    assert "flatters" in "".join(Reader(page(recipe)).texts["p"])
+    told = lambda: "".join(Reader(page(recipe)).texts["p"])
+    assert "flatters" in told()
+    recipe["found"]["seen"] = False
+    assert "flatters" not in told(), "the method looked at weights"
 
 
 def test_a_merge_that_did_not_help_says_so(recipe, sketched):
