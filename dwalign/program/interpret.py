@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from dwalign.program.inference.walk import called, scan_parts
+from dwalign.program.inference.calls import branches, called, scan_parts
 from dwalign.symmetry import is_traced
 
 Equation = Callable[[Any, list], Sequence]
@@ -113,8 +113,8 @@ def _while(params, ins, run, eqn):
 
 
 def _cond(params, ins, run, eqn):
-    branches = [lambda *values, body=body: run(body, values) for body in params["branches"]]
-    return jax.lax.switch(ins[0], branches, *ins[1:])
+    bodies = [lambda *values, body=body: run(body, values) for body in branches(eqn)]
+    return jax.lax.switch(ins[0], bodies, *ins[1:])
 
 
 CONTROL = {"scan": _scan, "while": _while, "cond": _cond}

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.ad_checkpoint import checkpoint_name
+from jax.extend.core import Primitive
 
 from dwalign.program import CertificateError, InferenceError, certify, infer_spec
 from dwalign.program.inference import facts
@@ -17,6 +18,15 @@ from tests import drawn
 
 X = drawn.normal(3, 5)
 weights = drawn.named
+
+
+DOUBLED = Primitive("doubled")
+DOUBLED.def_impl(lambda x: jnp.tanh(x) * 2)
+DOUBLED.def_abstract_eval(lambda x: x)
+
+
+def refuse(total):
+    raise ValueError(f"must be small, found {total}")
 
 
 def ones(*shape):
@@ -54,6 +64,16 @@ FREE = {
     "stacked and averaged": lambda h: jnp.stack([h, jnp.tanh(h)]).mean(0),
     "stacked and taken apart": lambda h: sum(jnp.unstack(jnp.stack([h, jnp.tanh(h)], axis=1), axis=1)),
     "sum over the batch": lambda h: h - h.mean(0, keepdims=True),
+    "complex constants": lambda h: ((h + 1j) * (2 - 1j) - 3j).real,
+    "an infinite constant": lambda h: jnp.maximum(h - jnp.inf, h),
+    "a primitive of another library": lambda h: DOUBLED.bind(h),
+    "written whole, wherever that is": jax.vmap(
+        lambda h: jax.lax.dynamic_update_slice(0 * h, h, [h.max().astype(int)])
+    ),
+    "a branch that only ends in an error": lambda h: jax.lax.cond(
+        h.sum() > 1e6, lambda h: jax.pure_callback(refuse, h, h.sum()), jnp.tanh, h
+    ),
+    "a branch for each platform": lambda h: jax.lax.platform_dependent(h, cpu=jnp.tanh, default=jnp.tanh),
 }
 PINNED = {
     "cumsum": (lambda h: jnp.cumsum(h, -1), "cumsum"),
