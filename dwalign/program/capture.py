@@ -22,6 +22,8 @@ from dwalign.program.inference.facts import Choice, Index, Occurrence, Place
 from dwalign.program.inference.structure import beside, pieces, spans
 from dwalign.program.interpret import bind
 from dwalign.symmetry.axes import SpecError
+from dwalign.symmetry.compare import correspondence
+from dwalign.symmetry.spec import PermutationSpec
 
 PyTree = Any
 MOVES = {"slice", "pad", "concatenate", "reshape", "transpose", "squeeze", "broadcast_in_dim", "split", "rev", "gather"}
@@ -56,13 +58,17 @@ class Plan(NamedTuple):
     mixed: frozenset[str]
 
 
-def make_capture(apply: Callable, mixed: Collection[str] = ()) -> Callable[..., tuple[PyTree, Units]]:
+def make_capture(
+    apply: Callable, mixed: Collection[str] = (), spec: PermutationSpec | None = None
+) -> Callable[..., tuple[PyTree, Units]]:
     """The function `capture(params, inputs, readout=None) -> (outputs, Units)` for `apply(params, inputs)`.
 
     Args:
       apply: any JAX function; `inputs` is any tree, and the first axis of every array in it holds the
         examples.
       mixed: groups whose units may be flipped or mixed, so that their mean says nothing.
+      spec: what the groups are called; by default what `infer_spec` calls them for as many examples as there are, which
+        may take another order of computation.
 
     The result can be jitted, vmapped over params and differentiated. `readout(outputs)` is a scalar.
 
@@ -81,15 +87,17 @@ def make_capture(apply: Callable, mixed: Collection[str] = ()) -> Callable[..., 
         shapes = jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), (params, inputs))
         key = jax.tree.structure((params, inputs)), str(jax.tree.leaves(shapes, is_leaf=lambda x: isinstance(x, tuple)))
         if key not in plans:
-            plans[key] = _plan(apply, params, inputs, mixed)
+            plans[key] = _plan(apply, params, inputs, mixed, spec)
         return _run(plans[key], params, inputs, readout)
 
     return capture
 
 
-def _plan(apply: Callable, params: PyTree, inputs: PyTree, mixed: Collection[str]) -> Plan:
+def _plan(
+    apply: Callable, params: PyTree, inputs: PyTree, mixed: Collection[str], spec: PermutationSpec | None
+) -> Plan:
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), (params, inputs))
-    program = read_program(apply, abstract[0], abstract[1])
+    program = _called_as_in(spec, read_program(apply, abstract[0], abstract[1]))
     post = {program.groups.names[group]: _readings(program, group) for group in program.groups.batch}
     pre = {
         name: tuple({before.place: before for one in post[name] for before in [_before(program, one, group)]}.values())
@@ -97,6 +105,15 @@ def _plan(apply: Callable, params: PyTree, inputs: PyTree, mixed: Collection[str
         if group in program.groups.batch
     }
     return Plan(program, pre, post, frozenset(mixed))
+
+
+def _called_as_in(spec: PermutationSpec | None, program: Program) -> Program:
+    """With the names of a spec that describes the same."""
+    if spec is None:
+        return program
+    known = correspondence(program.spec.with_statistics(spec.statistics), spec.with_kinds()) or {}
+    names = {leaf: known.get(name, name) for leaf, name in program.groups.names.items()}
+    return program._replace(groups=program.groups._replace(names=names))
 
 
 def _constituents(program: Program, leaf: Atom) -> list[Atom]:

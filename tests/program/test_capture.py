@@ -181,6 +181,16 @@ def units_of(apply, params, x, group="h0"):
     return np.asarray(units.post[group])
 
 
+def test_groups_are_called_as_in_the_network_for_any_number_of_examples():
+    # what is multiplied first depends on how many there are
+    apply = lambda p, x: jnp.tanh(jnp.einsum("bij,ipr,rjq->bpq", x, p["one"], p["two"])).reshape(len(x), -1) @ p["down"]
+    params = drawn.named(one=(3, 4, 5), two=(5, 2, 3), down=(12, 2))
+    net = network(apply, params, drawn.normal(64, 3, 2))
+    for count in (2, 64):
+        units = net.capture(params, drawn.normal(count, 3, 2))[1].post
+        assert {group: answers.shape[-1] for group, answers in units.items()} == dict(net.spec.sizes)
+
+
 def test_units_that_no_example_reaches_are_the_same_for_each():
     filters = lambda p: jnp.sin(jnp.arange(5.0)[:, None] * p["frequency"][None]) @ p["mix"]
     params, x = drawn.named(frequency=(6,), mix=(6, 3)), drawn.normal(4, 5)
