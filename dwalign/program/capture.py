@@ -19,8 +19,9 @@ from dwalign.program.inference import Program, read_program
 from dwalign.program.inference.atoms import Atom, find, leaves
 from dwalign.program.inference.calls import called, scan_parts
 from dwalign.program.inference.facts import Choice, Index, Occurrence, Place
+from dwalign.program.inference.families import blocks
 from dwalign.program.inference.structure import beside, pieces, spans
-from dwalign.program.interpret import bind
+from dwalign.program.interpret import bind, going_on
 from dwalign.symmetry.axes import SpecError
 from dwalign.symmetry.compare import correspondence
 from dwalign.symmetry.spec import PermutationSpec
@@ -71,9 +72,6 @@ def make_capture(
         may take another order of computation.
 
     The result can be jitted, vmapped over params and differentiated. `readout(outputs)` is a scalar.
-
-    Raises (when called):
-      SpecError: a group of which no value that depends on the examples can be observed.
     """
     plans: dict[Any, Plan] = {}
 
@@ -156,10 +154,13 @@ EACH, LAST, ONCE, WEIGHTS = range(4)
 
 
 def _usable(program: Program, one: Occurrence, group: Atom, how: int) -> bool:
-    needed = [*_constituents(program, group)]
-    needed += [leaf for h in program.groups.batch[group] for leaf in _constituents(program, h)]
-    carried = [*_carried(one), *(leaf for choice, _ in _picked(program, one, group) for leaf in leaves(choice.source))]
-    return one.place is not None and _examples(program, one) <= how and all(leaf in carried for leaf in needed)
+    needed = [leaf for h in (group, *program.groups.batch[group]) for leaf in _constituents(program, h)]
+    picked = [leaf for choice, _ in _picked(program, one, group) for leaf in leaves(choice.source)]
+    if one.place is None or _examples(program, one) > how or not {*_carried(one), *picked}.issuperset(needed):
+        return False
+    # where units meet one another, as in attention, they are along two axes, and none answers by itself
+    every = blocks([atom for atom in (*one.dims, *one.loops) if atom is not None])
+    return any(all([*block, *picked].count(leaf) == 1 for leaf in needed) for block in every)
 
 
 def _examples(program: Program, one: Occurrence) -> int:
@@ -306,8 +307,6 @@ def _arranged(plan: Plan, group: Atom, dims: Sequence[Atom | None], array: jax.A
         # of units that may be mixed, beside others that may, nothing is told
         told = told or [jnp.zeros_like(x[:, :, 0])]
         out += [one.reshape(*one.shape[:2], *shape, math.prod(leaf.size for leaf in own)) for one in told]
-    if not out:
-        raise SpecError(f"capture: group {names[group]!r} occurs twice or never in a value that should hold its units")
     return out
 
 
@@ -386,14 +385,15 @@ def _evaluate_while(eqn, values, wanted, shifts, here: Place):
     tests, bodies = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
     test, fixed, state = values[:tests], values[tests : tests + bodies], values[tests + bodies :]
 
-    def turn(now):
-        return _evaluate(eqn.params["body_jaxpr"], [*fixed, *now[0]], wanted, shifts, here)
-
-    def go_on(now):
+    def asked(now):
         return _evaluate(eqn.params["cond_jaxpr"], [*test, *now[0]], set(), {}, here)[0][0]
 
+    def turn(now):
+        outs, found = _evaluate(eqn.params["body_jaxpr"], [*fixed, *now[0]], wanted, shifts, here)
+        return going_on(asked(now), outs, now[0]), found
+
     none = jax.tree.map(lambda one: jnp.zeros(one.shape, one.dtype), jax.eval_shape(turn, (state, {}))[1])
-    return jax.lax.while_loop(go_on, turn, (state, none))
+    return jax.lax.while_loop(lambda now: jnp.any(asked(now)), turn, (state, none))
 
 
 LOOPS = {"scan": _evaluate_scan, "while": _evaluate_while}

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
@@ -108,8 +109,20 @@ def _scan(params, ins, run, eqn):
 def _while(params, ins, run, eqn):
     tests, bodies = params["cond_nconsts"], params["body_nconsts"]
     test, fixed, state = ins[:tests], ins[tests : tests + bodies], ins[tests + bodies :]
-    go_on = lambda now: run(params["cond_jaxpr"], [*test, *now])[0]
-    return jax.lax.while_loop(go_on, lambda now: run(params["body_jaxpr"], [*fixed, *now]), state)
+    asked = lambda now: run(params["cond_jaxpr"], [*test, *now])[0]
+    return jax.lax.while_loop(
+        lambda now: jnp.any(asked(now)),
+        lambda now: going_on(asked(now), run(params["body_jaxpr"], [*fixed, *now]), now),
+        state,
+    )
+
+
+def going_on(where: jax.Array, after: Sequence, before: Sequence) -> list:
+    """What a turn leaves of a loop under `vmap`, each example of which stops by itself: `where` is for all of them."""
+    if not where.ndim:
+        return list(after)
+    spread = lambda one: jax.lax.broadcast_in_dim(where, one.shape, range(where.ndim))
+    return [jnp.where(spread(new), new, old) for new, old in zip(after, before, strict=True)]
 
 
 def _cond(params, ins, run, eqn):

@@ -181,6 +181,21 @@ def units_of(apply, params, x, group="h0"):
     return np.asarray(units.post[group])
 
 
+def test_tokens_that_attend_to_one_another_answer_with_what_they_hold():
+    def apply(p, x):
+        tokens = p["tokens"][None] + (x @ p["up"])[:, None]
+        weights = jax.nn.softmax(jnp.einsum("bid,bjd->bij", tokens, tokens))
+        return jnp.einsum("bij,bjd->bid", weights, tokens).sum(1) @ p["down"]
+
+    params, x = drawn.named(tokens=(6, 4), up=(5, 4), down=(4, 2)), drawn.normal(3, 5)
+    spec = infer_spec(apply, params, x)
+    (group,) = spec.axes["tokens"].names() - spec.axes["up"].names()
+    units = units_of(apply, params, x, group)
+    assert units.shape[0] == 3 and units.shape[2] == 6
+    held = params["tokens"] + (x @ params["up"])[:, None]
+    np.testing.assert_allclose(units[:, 0], held.mean(-1), atol=1e-5)
+
+
 def test_groups_are_called_as_in_the_network_for_any_number_of_examples():
     # what is multiplied first depends on how many there are
     apply = lambda p, x: jnp.tanh(jnp.einsum("bij,ipr,rjq->bpq", x, p["one"], p["two"])).reshape(len(x), -1) @ p["down"]

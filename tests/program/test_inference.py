@@ -57,6 +57,9 @@ FREE = {
     "a uniform constant": lambda h: h * jnp.full(6, 2.0)[None] + np.ones((1, 6), np.float32),
     "cond": lambda h: jax.lax.cond(h.sum() > 0, jnp.tanh, lambda z: z * 2, h),
     "while": lambda h: jax.lax.while_loop(lambda z: (z**2).sum() > 1, lambda z: z / 2, h),
+    "while, by each example": jax.vmap(
+        lambda h: jax.lax.while_loop(lambda z: (z**2).sum() > 1, lambda z: jnp.tanh(z / 2), h)
+    ),
     "scan": lambda h: jax.lax.scan(lambda c, _: (jnp.tanh(c), None), h, None, length=3)[0],
     "remat": jax.checkpoint(jnp.tanh),
     "jit": jax.jit(jnp.tanh),

@@ -264,8 +264,11 @@ def _while(facts: Facts, eqn, ins: Sequence[Occurrence], here, loops, observable
     tests, bodies = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
     body = eqn.params["body_jaxpr"]
     state = _carried(_entering(facts, eqn, ins[tests + bodies :], body, bodies), here, observable)
-    _walk(facts, eqn.params["cond_jaxpr"], [*ins[:tests], *state], here, loops, False)
+    (test,) = _walk(facts, eqn.params["cond_jaxpr"], [*ins[:tests], *state], here, loops, False)
     outs = _walk(facts, body, [*ins[tests : tests + bodies], *state], here, loops, observable)
+    for one in outs:
+        # under `vmap` each example stops by itself
+        facts.unify_all([test.dims, one.dims[: len(test.dims)]], eqn)
     facts.carried |= {one.place: out for one, out in zip(state, outs, strict=True) if one.place is not None}
     facts.endless.append(here)
     return _leaving(facts, eqn, state, outs)
