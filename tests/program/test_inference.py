@@ -447,6 +447,20 @@ def test_biases_that_are_put_side_by_side():
     assert str(infer_spec(mixed, params, x).axes["qkv"]) == "_, h0*h1 + h0*h1 + h0*h1"
 
 
+def test_norms_of_groups_over_streams_side_by_side():
+    def apply(p, x):
+        both = jnp.concatenate([x @ p["wide"], x @ p["narrow"]], -1)
+        means = jnp.repeat(both.reshape(3, 6, 4).mean(-1), 4, axis=-1)
+        return jnp.tanh(both - means) @ p["down"]
+
+    params = weights(wide=(5, 16), narrow=(5, 8), down=(24, 2))
+    spec = infer_spec(apply, params, X)
+    # units of one stream are not those of the other, and each group has its own
+    assert [str(axes) for axes in spec.leaves] == ["h0*h1 + h2*h3, _", "_, h2*h3", "_, h0*h1"]
+    assert spec.batch == {"h1": ("h0",), "h3": ("h2",)}
+    assert not certify(spec, apply, params, X, complete=True).missed
+
+
 def test_one_kernel_reads_two_streams():
     """Cross attention with a fused kernel: the rows of queries read one stream, those of keys and values another."""
     width = HEADS * UNITS
