@@ -5,7 +5,7 @@
 
 Only Flax comes with requirements.txt. The other packages are optional, and those that are missing are said so:
 
-    pip install 'transformers==4.57.*' keras dm-haiku equinox
+    pip install 'transformers==4.57.*' keras dm-haiku equinox diffrax
     pip install torch==2.14.1 torchvision==0.29.1 timm torchax==0.0.14.dev20261026
 
 With --kinds it says how much symmetry there is beyond permutations.

@@ -128,24 +128,22 @@ def _compare(spec, groups, a, b, capture, inputs, correlation, chunk) -> dict[st
     chunks = jnp.arange(count + -count % chunk).reshape(-1, chunk)
 
     units = functools.partial(_units, spec, groups, capture)
+    first = tuple(units(params, take_examples(inputs, slice(1))) for params in (a, b))
     # sums of deviations from the first response lose no digits where responses are large and vary little
-    center = jax.tree.map(
-        lambda u: u[0] if correlation else jnp.zeros_like(u[0]),
-        tuple(units(params, take_examples(inputs, slice(1))) for params in (a, b)),
-    )
+    center = jax.tree.map(lambda u: u[:1, :1] if correlation else jnp.zeros_like(u[:1, :1]), first)
 
     def moments(sums, index):
         mask = (index < count)[:, None, None, None]
         x = take_examples(inputs, jnp.minimum(index, count - 1))
-        deviate = lambda u, c: jnp.where(mask, u - c[None], 0.0)
+        deviate = lambda u, c: jnp.where(mask, u - c, 0.0)
         us, vs = (jax.tree.map(deviate, units(p, x), c) for p, c in zip((a, b), center, strict=True))
         return jax.tree.map(jnp.add, sums, {g: _sums(us[g], vs[g]) for g in groups}), None
 
-    zeros = jax.tree.map(lambda u, v: jax.tree.map(jnp.zeros_like, _sums(u[None], v[None])), *center)
+    zeros = jax.tree.map(lambda u, v: jax.tree.map(jnp.zeros_like, _sums(u, v)), *first)
     sums = loops.scan(moments, zeros, chunks)[0]
     scores = {}
     for g in groups:
-        total, together = float(count) * center[0][g].shape[0], spec.kinds[g] == "orthogonal"
+        total, together = float(count) * first[0][g].shape[1], spec.kinds[g] == "orthogonal"
         q = _correlation(sums[g], total, together) if correlation else sums[g][0] / count
         scores[g] = q.reshape(*spec.batch_shape(g), *q.shape[-2:])
     return scores

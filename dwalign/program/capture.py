@@ -17,11 +17,14 @@ from jax.extend.core import ClosedJaxpr, Literal
 from dwalign.program.data import as_arrays, count_examples, take_examples
 from dwalign.program.inference import Program, read_program
 from dwalign.program.inference.atoms import Atom, find, leaves
+from dwalign.program.inference.calls import called, scan_parts
 from dwalign.program.inference.facts import Choice, Index, Occurrence, Place
+from dwalign.program.inference.families import blocks
 from dwalign.program.inference.structure import beside, pieces, spans
-from dwalign.program.inference.walk import called, scan_parts
-from dwalign.program.interpret import bind
+from dwalign.program.interpret import bind, going_on
 from dwalign.symmetry.axes import SpecError
+from dwalign.symmetry.compare import correspondence
+from dwalign.symmetry.spec import PermutationSpec
 
 PyTree = Any
 MOVES = {"slice", "pad", "concatenate", "reshape", "transpose", "squeeze", "broadcast_in_dim", "split", "rev", "gather"}
@@ -38,7 +41,8 @@ class Units(NamedTuple):
     Positions are all other axes (places in an image, steps in time, several readers). Along axes of other groups, whose
     order means nothing, a unit answers with the mean and the root mean square; without the former where those units may
     be flipped or mixed, and without the latter, which does not flip or turn, where it may be itself. Units of an expert
-    that an index passed over answer with zero.
+    that an index passed over answer with zero. A complex number is two positions. Of a loop whose turns nothing counts
+    the last one is seen, and what does not depend on the examples is the same for each of them.
     """
 
     pre: dict[str, jax.Array]
@@ -55,18 +59,19 @@ class Plan(NamedTuple):
     mixed: frozenset[str]
 
 
-def make_capture(apply: Callable, mixed: Collection[str] = ()) -> Callable[..., tuple[PyTree, Units]]:
+def make_capture(
+    apply: Callable, mixed: Collection[str] = (), spec: PermutationSpec | None = None
+) -> Callable[..., tuple[PyTree, Units]]:
     """The function `capture(params, inputs, readout=None) -> (outputs, Units)` for `apply(params, inputs)`.
 
     Args:
       apply: any JAX function; `inputs` is any tree, and the first axis of every array in it holds the
         examples.
       mixed: groups whose units may be flipped or mixed, so that their mean says nothing.
+      spec: what the groups are called; by default what `infer_spec` calls them for as many examples as there are, which
+        may take another order of computation.
 
     The result can be jitted, vmapped over params and differentiated. `readout(outputs)` is a scalar.
-
-    Raises (when called):
-      SpecError: a group of which no value that depends on the examples can be observed.
     """
     plans: dict[Any, Plan] = {}
 
@@ -80,15 +85,17 @@ def make_capture(apply: Callable, mixed: Collection[str] = ()) -> Callable[..., 
         shapes = jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), (params, inputs))
         key = jax.tree.structure((params, inputs)), str(jax.tree.leaves(shapes, is_leaf=lambda x: isinstance(x, tuple)))
         if key not in plans:
-            plans[key] = _plan(apply, params, inputs, mixed)
+            plans[key] = _plan(apply, params, inputs, mixed, spec)
         return _run(plans[key], params, inputs, readout)
 
     return capture
 
 
-def _plan(apply: Callable, params: PyTree, inputs: PyTree, mixed: Collection[str]) -> Plan:
+def _plan(
+    apply: Callable, params: PyTree, inputs: PyTree, mixed: Collection[str], spec: PermutationSpec | None
+) -> Plan:
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), (params, inputs))
-    program = read_program(apply, abstract[0], abstract[1])
+    program = _called_as_in(spec, read_program(apply, abstract[0], abstract[1]))
     post = {program.groups.names[group]: _readings(program, group) for group in program.groups.batch}
     pre = {
         name: tuple({before.place: before for one in post[name] for before in [_before(program, one, group)]}.values())
@@ -96,6 +103,15 @@ def _plan(apply: Callable, params: PyTree, inputs: PyTree, mixed: Collection[str
         if group in program.groups.batch
     }
     return Plan(program, pre, post, frozenset(mixed))
+
+
+def _called_as_in(spec: PermutationSpec | None, program: Program) -> Program:
+    """With the names of a spec that describes the same."""
+    if spec is None:
+        return program
+    known = correspondence(program.spec.with_statistics(spec.statistics), spec.with_kinds()) or {}
+    names = {leaf: known.get(name, name) for leaf, name in program.groups.names.items()}
+    return program._replace(groups=program.groups._replace(names=names))
 
 
 def _constituents(program: Program, leaf: Atom) -> list[Atom]:
@@ -132,51 +148,71 @@ def _picked(program: Program, one: Occurrence, group: Atom) -> list[tuple[Choice
     ]
 
 
-def _usable(program: Program, one: Occurrence, group: Atom) -> bool:
-    needed = [*_constituents(program, group), _example_leaf(program)]
-    needed += [leaf for h in program.groups.batch[group] for leaf in _constituents(program, h)]
-    carried = [*_carried(one), *(leaf for choice, _ in _picked(program, one, group) for leaf in leaves(choice.source))]
-    return one.data and one.place is not None and all(leaf in carried for leaf in needed)
+# what is observed: values for each example, such values in the last turn of a loop that nothing counts, what is
+# computed once for all examples, weights themselves
+EACH, LAST, ONCE, WEIGHTS = range(4)
+
+
+def _usable(program: Program, one: Occurrence, group: Atom, how: int) -> bool:
+    needed = [leaf for h in (group, *program.groups.batch[group]) for leaf in _constituents(program, h)]
+    picked = [leaf for choice, _ in _picked(program, one, group) for leaf in leaves(choice.source)]
+    if one.place is None or _examples(program, one) > how or not {*_carried(one), *picked}.issuperset(needed):
+        return False
+    # where units meet one another, as in attention, they are along two axes, and none answers by itself
+    every = blocks([atom for atom in (*one.dims, *one.loops) if atom is not None])
+    return any(all([*block, *picked].count(leaf) == 1 for leaf in needed) for block in every)
+
+
+def _examples(program: Program, one: Occurrence) -> int:
+    place = one.place or ()
+    if len(place) == 2 and place[0] < 0:
+        return WEIGHTS
+    if not one.data or _example_leaf(program) not in _carried(one):
+        return ONCE
+    # the results of a loop lie one step below it, what a turn computes two
+    is_inside = any(place[: len(loop)] == loop and len(place) > len(loop) + 1 for loop in program.facts.endless)
+    return LAST if is_inside else EACH
 
 
 def _readings(program: Program, group: Atom) -> tuple[Occurrence, ...]:
     members = set(_constituents(program, group))
-    read = {
-        one.place: one
+    reads = [
+        operand
         for reading in program.facts.reads
         if members & {leaf for atom in reading.atoms for leaf in leaves(atom)}
         for operand in reading.operands
-        for one in [_source(program, program.facts.carried.get(operand.place or (), operand), group)]
-        if _usable(program, one, group)
-    }
-    if not read:
-        others = [one for one in program.facts.occurrences if _usable(program, one, group)]
-        if not others:
-            raise SpecError(
-                f"capture: no value that depends on the examples carries group {program.groups.names[group]!r}; "
-                "is the leading axis of the inputs the examples?"
-            )
-        read = {others[-1].place: others[-1]}
-    return tuple(one._replace(dims=tuple(one.dims)) for one in read.values())
+    ]
+
+    def seen(how):
+        sources = [_source(program, program.facts.carried.get(one.place or (), one), group, how) for one in reads]
+        found = {one.place: one for one in sources if _usable(program, one, group, how)}
+        others = [one for one in program.facts.occurrences if _usable(program, one, group, how)]
+        return list(found.values()) or others[-1:]
+
+    # the weights themselves carry every group
+    found = next(filter(None, map(seen, (EACH, LAST, ONCE, WEIGHTS))))
+    return tuple(one._replace(dims=tuple(one.dims)) for one in found)
 
 
-def _source(program: Program, one: Occurrence, group: Atom) -> Occurrence:
+def _source(program: Program, one: Occurrence, group: Atom, how: int) -> Occurrence:
     """The value of which this one holds copies, such as the picture of which a convolution gathers the patches."""
     origin = program.facts.origins.get(one.place or ())
     if origin is None or origin.primitive not in MOVES:
         return one
-    found = {other.place: other for part in origin.operands if part.data for other in [_source(program, part, group)]}
-    (source, *others) = found.values()
-    return one if others or source.loops != one.loops or not _usable(program, source, group) else source
+    parts = [_source(program, part, group, how) for part in origin.operands if part.data == one.data]
+    (source, *others) = {part.place: part for part in parts}.values()
+    return one if others or source.loops != one.loops or not _usable(program, source, group, how) else source
 
 
 def _before(program: Program, one: Occurrence, group: Atom) -> Occurrence:
+    how = _examples(program, one)
     while one.place in program.facts.origins:
         arrays = [other for other in program.facts.origins[one.place].operands if other.dims]
         if len(arrays) > 1 and all(other.data for other in arrays):
             # such as the maximum of two slices of one value
-            arrays = list({other.place: other for part in arrays for other in [_source(program, part, group)]}.values())
-        if len(arrays) != 1 or not _usable(program, arrays[0], group) or arrays[0].loops != one.loops:
+            sources = [_source(program, part, group, how) for part in arrays]
+            arrays = list({other.place: other for other in sources}.values())
+        if len(arrays) != 1 or not _usable(program, arrays[0], group, how) or arrays[0].loops != one.loops:
             break
         if arrays[0].place in program.facts.carried:
             break
@@ -192,6 +228,7 @@ def _run(plan: Plan, params, inputs, readout) -> tuple[PyTree, Units]:
         indices = _picked(plan.program, one, _group(plan.program, name))
         wanted |= {one.place, *(index.value.place for _, index in indices)}
     leaves_out, found = _evaluate(closed, arrays, wanted, {})
+    found |= {(-1 - k, 0): array for k, array in enumerate(arrays)}
     outputs = plan.program.outputs.unflatten(leaves_out)
     pre, post = ({g: _units(plan, g, ones, found) for g, ones in kind.items()} for kind in (plan.pre, plan.post))
     if readout is None:
@@ -202,6 +239,8 @@ def _run(plan: Plan, params, inputs, readout) -> tuple[PyTree, Units]:
         return readout(plan.program.outputs.unflatten(_evaluate(closed, arrays, set(), shifts)[0]))
 
     gradients = jax.grad(read)({place: jnp.zeros_like(found[place]) for place in sorted(places)})
+    # of a complex number JAX gives the conjugate of what its two parts have
+    gradients = jax.tree.map(jnp.conj, gradients)
     sensitivity = {g: _units(plan, g, ones, found | gradients) for g, ones in plan.pre.items()}
     return outputs, Units(pre, post, sensitivity)
 
@@ -210,7 +249,12 @@ def _units(plan: Plan, name: str, ones: Sequence[Occurrence], found: Mapping[Pla
     """`[m, positions, *batch, n]`."""
     group = _group(plan.program, name)
     arrays = [_spread(plan.program, group, one, found) for one in ones]
-    return jnp.concatenate([part for dims, array in arrays for part in _arranged(plan, group, dims, array)], axis=1)
+    real = [(dims, one) for dims, array in arrays for one in _real(array)]
+    return jnp.concatenate([part for dims, array in real for part in _arranged(plan, group, dims, array)], axis=1)
+
+
+def _real(array: jax.Array) -> list[jax.Array]:
+    return [array.real, array.imag] if jnp.iscomplexobj(array) else [array]
 
 
 def _group(program: Program, name: str) -> Atom:
@@ -229,6 +273,8 @@ def _spread(program: Program, group: Atom, one: Occurrence, found) -> tuple[list
         at = at.transpose(np.argsort(kept)).reshape([n if k in kept else 1 for k, n in enumerate(array.shape)])
         array = array[..., None] * jax.nn.one_hot(at, choice.source.size, dtype=array.dtype)
         dims.append(choice.source)
+    if (examples := _example_leaf(program)) not in _carried(one):
+        dims, array = [examples, *dims], jnp.broadcast_to(array, (examples.size, *array.shape))
     return dims, array
 
 
@@ -261,8 +307,6 @@ def _arranged(plan: Plan, group: Atom, dims: Sequence[Atom | None], array: jax.A
         # of units that may be mixed, beside others that may, nothing is told
         told = told or [jnp.zeros_like(x[:, :, 0])]
         out += [one.reshape(*one.shape[:2], *shape, math.prod(leaf.size for leaf in own)) for one in told]
-    if not out:
-        raise SpecError(f"capture: group {names[group]!r} occurs twice or never in a value that should hold its units")
     return out
 
 
@@ -308,8 +352,8 @@ def _evaluate(closed: ClosedJaxpr, args, wanted, shifts, prefix: Place = ()) -> 
             outs = bind(eqn, values)
         else:
             within = wanted & inside, {place: shifts[place] for place in inside & set(shifts)}
-            if eqn.primitive.name == "scan":
-                outs, more = _evaluate_scan(eqn, values, *within, here)
+            if eqn.primitive.name in LOOPS:
+                outs, more = LOOPS[eqn.primitive.name](eqn, values, *within, here)
             else:
                 outs, more = _evaluate(called(eqn), values, *within, here)
             found |= more
@@ -334,3 +378,22 @@ def _evaluate_scan(eqn, values, wanted, shifts, here: Place):
         body, list(carry), (list(xs), shifts), length=eqn.params["length"], reverse=eqn.params["reverse"]
     )
     return [*carry, *ys], found
+
+
+def _evaluate_while(eqn, values, wanted, shifts, here: Place):
+    """What is wanted is that of the last turn."""
+    tests, bodies = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
+    test, fixed, state = values[:tests], values[tests : tests + bodies], values[tests + bodies :]
+
+    def asked(now):
+        return _evaluate(eqn.params["cond_jaxpr"], [*test, *now[0]], set(), {}, here)[0][0]
+
+    def turn(now):
+        outs, found = _evaluate(eqn.params["body_jaxpr"], [*fixed, *now[0]], wanted, shifts, here)
+        return going_on(asked(now), outs, now[0]), found
+
+    none = jax.tree.map(lambda one: jnp.zeros(one.shape, one.dtype), jax.eval_shape(turn, (state, {}))[1])
+    return jax.lax.while_loop(lambda now: jnp.any(asked(now)), turn, (state, none))
+
+
+LOOPS = {"scan": _evaluate_scan, "while": _evaluate_while}

@@ -9,7 +9,7 @@ from typing import Any
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from dwalign.program.inference.walk import called, scan_parts
+from dwalign.program.inference.calls import branches, called, scan_parts
 
 ROOTS = {"log", "log1p", "sqrt", "rsqrt", "cbrt", "pow", "lgamma", "digamma"}
 # positive on positive operands
@@ -53,8 +53,8 @@ def _equation(eqn, ins: list[Origins], found: set[int]) -> Sequence[Origins]:
         tests, bodies = params["cond_nconsts"], params["body_nconsts"]
         return _walk(params["body_jaxpr"], [*ins[tests : tests + bodies], *[NONE] * len(eqn.outvars)], found)
     if name == "cond":
-        branches = [_walk(branch, ins[1:], found) for branch in params["branches"]]
-        return [NONE.union(*outs) for outs in zip(*branches, strict=True)]
+        found_in = [_walk(branch, ins[1:], found) for branch in branches(eqn)]
+        return [NONE.union(*outs) for outs in zip(*found_in, strict=True)]
     if (body := called(eqn)) is not None:
         return _walk(body, ins, found)
     if name in ROOTS:

@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from dwalign.program.inference.walk import called, scan_parts
+from dwalign.program.inference.calls import branches, called, scan_parts
 from dwalign.symmetry import is_traced
 
 Equation = Callable[[Any, list], Sequence]
@@ -108,13 +109,25 @@ def _scan(params, ins, run, eqn):
 def _while(params, ins, run, eqn):
     tests, bodies = params["cond_nconsts"], params["body_nconsts"]
     test, fixed, state = ins[:tests], ins[tests : tests + bodies], ins[tests + bodies :]
-    go_on = lambda now: run(params["cond_jaxpr"], [*test, *now])[0]
-    return jax.lax.while_loop(go_on, lambda now: run(params["body_jaxpr"], [*fixed, *now]), state)
+    asked = lambda now: run(params["cond_jaxpr"], [*test, *now])[0]
+    return jax.lax.while_loop(
+        lambda now: jnp.any(asked(now)),
+        lambda now: going_on(asked(now), run(params["body_jaxpr"], [*fixed, *now]), now),
+        state,
+    )
+
+
+def going_on(where: jax.Array, after: Sequence, before: Sequence) -> list:
+    """What a turn leaves of a loop under `vmap`, each example of which stops by itself: `where` is for all of them."""
+    if not where.ndim:
+        return list(after)
+    spread = lambda one: jax.lax.broadcast_in_dim(where, one.shape, range(where.ndim))
+    return [jnp.where(spread(new), new, old) for new, old in zip(after, before, strict=True)]
 
 
 def _cond(params, ins, run, eqn):
-    branches = [lambda *values, body=body: run(body, values) for body in params["branches"]]
-    return jax.lax.switch(ins[0], branches, *ins[1:])
+    bodies = [lambda *values, body=body: run(body, values) for body in branches(eqn)]
+    return jax.lax.switch(ins[0], bodies, *ins[1:])
 
 
 CONTROL = {"scan": _scan, "while": _while, "cond": _cond}

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 
+from dwalign.program.inference.calls import inside
 from dwalign.program.interpret import bind, interpret, trace
 
 PyTree = Any
@@ -69,6 +70,4 @@ def _convolves(program: ClosedJaxpr | Jaxpr) -> bool:
 
 def _holds(eqn: Any) -> bool:
     """Is there a convolution in a program inside this equation?"""
-    is_program = lambda value: isinstance(value, ClosedJaxpr | Jaxpr)
-    inner = jax.tree.leaves(list(eqn.params.values()), is_leaf=is_program)
-    return any(_convolves(one) for one in inner if is_program(one))
+    return any(_convolves(one) for one in inside(eqn))

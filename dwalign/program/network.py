@@ -188,4 +188,4 @@ class _OfOne:
 @keep
 def _capture_of(network: Network, mixed: frozenset[str]) -> Callable:
     # kept, for a capture keeps what it has read off the program
-    return make_capture(network.apply, mixed)
+    return make_capture(network.apply, mixed, network.spec)

@@ -14,6 +14,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from dwalign.program.data import as_arrays
 from dwalign.program.domain import positive_arguments
 from dwalign.program.double import widen, wider
+from dwalign.program.inference.calls import inside
 from dwalign.program.points import FRESH, point, points
 
 PyTree = Any
@@ -224,9 +225,4 @@ def _world(wide):
 
 def _equations(program: ClosedJaxpr | Jaxpr) -> int:
     jaxpr = program.jaxpr if isinstance(program, ClosedJaxpr) else program
-    inner = (value for eqn in jaxpr.eqns for value in jax.tree.leaves(list(eqn.params.values()), is_leaf=_program))
-    return len(jaxpr.eqns) + sum(_equations(one) for one in inner if _program(one))
-
-
-def _program(value) -> bool:
-    return isinstance(value, ClosedJaxpr | Jaxpr)
+    return len(jaxpr.eqns) + sum(_equations(one) for eqn in jaxpr.eqns for one in inside(eqn))

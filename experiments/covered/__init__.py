@@ -7,9 +7,11 @@ PACKAGES = {
     "linen": "flax.linen",
     "nnx_modules": "flax.nnx",
     "equinox_models": "Equinox",
+    "diffrax_models": "Diffrax",
     "haiku_models": "Haiku",
     "keras_models": "Keras",
     "hugging_face": "Hugging Face Flax",
     "torchvision_models": "torchvision through torchax",
     "timm_models": "timm through torchax",
+    "research": "research code",
 }

@@ -66,6 +66,17 @@ def test_scores_equal_numpy_for_any_chunk(chunk, correlation):
         np.testing.assert_allclose(found.scores[g], expected, atol=2e-4)
 
 
+def test_positions_count_as_examples():
+    # what is answered at one position all the time tells units apart as well as what changes from example to example
+    places = 3 * drawn.normal(1, 4, 6)
+    capture = lambda p, x: (None, Units({}, {"h0": x[:, None] + places}))
+    net, batch = mlp(6, (6,), 2), data()
+    a = drawn.weights(net.params)
+    scores = METHODS[True](seen_by(net.spec, a, capture), a, a, data=batch).scores["h0"]
+    expected = np.corrcoef((batch[0][:, None] + places).reshape(-1, 6), rowvar=False)
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("value", [0.0, 1e4])
 def test_units_that_never_change_have_no_correlation(value):
     def capture(params, x):

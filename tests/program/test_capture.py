@@ -11,7 +11,7 @@ import pytest
 
 from dwalign.networks.convolution import halve
 from dwalign.program import infer_spec, make_capture, network
-from dwalign.symmetry import SpecError, permute, permute_batch, random_perms
+from dwalign.symmetry import permute, permute_batch, random_perms
 from tests import drawn
 
 IMAGES = drawn.normal(3, 8, 8, 2)
@@ -176,8 +176,69 @@ def test_a_call_outside_of_a_program_observes_the_same():
     chex.assert_trees_all_close(capture(params, x, read), jax.jit(lambda p: capture(p, x, read))(params), atol=1e-6)
 
 
-def test_units_that_no_example_reaches():
-    apply = lambda p, x: x * jnp.sum(p["up"] @ p["down"])
-    params = {"up": np.ones((2, 3)), "down": np.ones((3, 2))}
-    with pytest.raises(SpecError, match="no value that depends on the examples carries group"):
-        make_capture(apply)(params, np.ones((4, 2)))
+def units_of(apply, params, x, group="h0"):
+    _, units = make_capture(apply)(params, x)
+    return np.asarray(units.post[group])
+
+
+def test_tokens_that_attend_to_one_another_answer_with_what_they_hold():
+    def apply(p, x):
+        tokens = p["tokens"][None] + (x @ p["up"])[:, None]
+        weights = jax.nn.softmax(jnp.einsum("bid,bjd->bij", tokens, tokens))
+        return jnp.einsum("bij,bjd->bid", weights, tokens).sum(1) @ p["down"]
+
+    params, x = drawn.named(tokens=(6, 4), up=(5, 4), down=(4, 2)), drawn.normal(3, 5)
+    spec = infer_spec(apply, params, x)
+    (group,) = spec.axes["tokens"].names() - spec.axes["up"].names()
+    units = units_of(apply, params, x, group)
+    assert units.shape[0] == 3 and units.shape[2] == 6
+    held = params["tokens"] + (x @ params["up"])[:, None]
+    np.testing.assert_allclose(units[:, 0], held.mean(-1), atol=1e-5)
+
+
+def test_groups_are_called_as_in_the_network_for_any_number_of_examples():
+    # what is multiplied first depends on how many there are
+    apply = lambda p, x: jnp.tanh(jnp.einsum("bij,ipr,rjq->bpq", x, p["one"], p["two"])).reshape(len(x), -1) @ p["down"]
+    params = drawn.named(one=(3, 4, 5), two=(5, 2, 3), down=(12, 2))
+    net = network(apply, params, drawn.normal(64, 3, 2))
+    for count in (2, 64):
+        units = net.capture(params, drawn.normal(count, 3, 2))[1].post
+        assert {group: answers.shape[-1] for group, answers in units.items()} == dict(net.spec.sizes)
+
+
+def test_units_that_no_example_reaches_are_the_same_for_each():
+    filters = lambda p: jnp.sin(jnp.arange(5.0)[:, None] * p["frequency"][None]) @ p["mix"]
+    params, x = drawn.named(frequency=(6,), mix=(6, 3)), drawn.normal(4, 5)
+    units = units_of(lambda p, x: x @ filters(p), params, x)
+    np.testing.assert_allclose(units, [np.sin(np.arange(5)[:, None] * params["frequency"])] * 4, rtol=1e-5)
+    # what the program computes nothing of but products with other weights is seen in these
+    low_rank = drawn.named(up=(5, 6), down=(6, 3))
+    units = units_of(lambda p, x: x @ (p["up"] @ p["down"]), low_rank, x)
+    np.testing.assert_allclose(units[0], np.concatenate([low_rank["up"], low_rank["down"].T]))
+
+
+def test_of_a_loop_without_a_count_the_last_turn_is_seen():
+    def settle(p, x):
+        turn = lambda now: (now[0] + 1, now[1] + jnp.tanh(now[1] @ p["up"]) @ p["down"])
+        return jax.lax.while_loop(lambda now: now[0] < 3, turn, (0, x))[1]
+
+    params, x = drawn.named(up=(5, 6), down=(6, 5)), drawn.normal(4, 5)
+    before = x
+    for _ in range(2):
+        before = before + np.tanh(before @ params["up"]) @ params["down"]
+    np.testing.assert_allclose(units_of(settle, params, x)[:, 0], np.tanh(before @ params["up"]), atol=1e-5)
+
+
+def test_complex_units_answer_with_both_parts():
+    params, x = drawn.named(real=(5, 6), imaginary=(5, 6), down=(6, 2)), drawn.normal(4, 5)
+    apply = lambda p, x: (jax.lax.complex(x @ p["real"], x @ p["imaginary"]) @ p["down"]).imag
+    units = units_of(apply, params, x)
+    np.testing.assert_allclose(units, np.stack([x @ params["real"], x @ params["imaginary"]], 1), atol=1e-5)
+
+
+def test_units_of_experts_that_rows_do_not_name_are_seen_in_their_weights():
+    sizes = np.int32([3, 1])
+    apply = lambda p, x: jax.lax.ragged_dot(jnp.tanh(jax.lax.ragged_dot(x, p["up"], sizes)), p["down"], sizes)
+    params = drawn.named(up=(2, 5, 6), down=(2, 6, 3))
+    units = units_of(apply, params, drawn.normal(4, 5))
+    np.testing.assert_allclose(units[0], params["down"].transpose(2, 0, 1))

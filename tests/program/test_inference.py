@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.ad_checkpoint import checkpoint_name
+from jax.extend.core import Primitive
 
 from dwalign.program import CertificateError, InferenceError, certify, infer_spec
 from dwalign.program.inference import facts
@@ -17,6 +18,15 @@ from tests import drawn
 
 X = drawn.normal(3, 5)
 weights = drawn.named
+
+
+DOUBLED = Primitive("doubled")
+DOUBLED.def_impl(lambda x: jnp.tanh(x) * 2)
+DOUBLED.def_abstract_eval(lambda x: x)
+
+
+def refuse(total):
+    raise ValueError(f"must be small, found {total}")
 
 
 def ones(*shape):
@@ -47,6 +57,9 @@ FREE = {
     "a uniform constant": lambda h: h * jnp.full(6, 2.0)[None] + np.ones((1, 6), np.float32),
     "cond": lambda h: jax.lax.cond(h.sum() > 0, jnp.tanh, lambda z: z * 2, h),
     "while": lambda h: jax.lax.while_loop(lambda z: (z**2).sum() > 1, lambda z: z / 2, h),
+    "while, by each example": jax.vmap(
+        lambda h: jax.lax.while_loop(lambda z: (z**2).sum() > 1, lambda z: jnp.tanh(z / 2), h)
+    ),
     "scan": lambda h: jax.lax.scan(lambda c, _: (jnp.tanh(c), None), h, None, length=3)[0],
     "remat": jax.checkpoint(jnp.tanh),
     "jit": jax.jit(jnp.tanh),
@@ -54,6 +67,16 @@ FREE = {
     "stacked and averaged": lambda h: jnp.stack([h, jnp.tanh(h)]).mean(0),
     "stacked and taken apart": lambda h: sum(jnp.unstack(jnp.stack([h, jnp.tanh(h)], axis=1), axis=1)),
     "sum over the batch": lambda h: h - h.mean(0, keepdims=True),
+    "complex constants": lambda h: ((h + 1j) * (2 - 1j) - 3j).real,
+    "an infinite constant": lambda h: jnp.maximum(h - jnp.inf, h),
+    "a primitive of another library": lambda h: DOUBLED.bind(h),
+    "written whole, wherever that is": jax.vmap(
+        lambda h: jax.lax.dynamic_update_slice(0 * h, h, [h.max().astype(int)])
+    ),
+    "a branch that only ends in an error": lambda h: jax.lax.cond(
+        h.sum() > 1e6, lambda h: jax.pure_callback(refuse, h, h.sum()), jnp.tanh, h
+    ),
+    "a branch for each platform": lambda h: jax.lax.platform_dependent(h, cpu=jnp.tanh, default=jnp.tanh),
 }
 PINNED = {
     "cumsum": (lambda h: jnp.cumsum(h, -1), "cumsum"),
@@ -422,6 +445,20 @@ def test_biases_that_are_put_side_by_side():
     certify(spec, apply, params, x)
     mixed = attention(lambda y: jnp.moveaxis(in_three(y) - in_three(y).mean(2, keepdims=True), 2, 0), project)
     assert str(infer_spec(mixed, params, x).axes["qkv"]) == "_, h0*h1 + h0*h1 + h0*h1"
+
+
+def test_norms_of_groups_over_streams_side_by_side():
+    def apply(p, x):
+        both = jnp.concatenate([x @ p["wide"], x @ p["narrow"]], -1)
+        means = jnp.repeat(both.reshape(3, 6, 4).mean(-1), 4, axis=-1)
+        return jnp.tanh(both - means) @ p["down"]
+
+    params = weights(wide=(5, 16), narrow=(5, 8), down=(24, 2))
+    spec = infer_spec(apply, params, X)
+    # units of one stream are not those of the other, and each group has its own
+    assert [str(axes) for axes in spec.leaves] == ["h0*h1 + h2*h3, _", "_, h2*h3", "_, h0*h1"]
+    assert spec.batch == {"h1": ("h0",), "h3": ("h2",)}
+    assert not certify(spec, apply, params, X, complete=True).missed
 
 
 def test_one_kernel_reads_two_streams():

@@ -273,6 +273,7 @@ COMPLEX = {
     "relu of both parts": (lambda h: lax.complex(jax.nn.relu(h.real), jax.nn.relu(h.imag)), "scale"),
     "tanh": (jnp.tanh, "sign"),
     "exp": (jnp.exp, "permutation"),
+    "complex power": (lambda h: h ** (0.5 + 1j), "permutation"),
 }
 
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwalign.program import loops
+from dwalign.program import interpret, loops
+from dwalign.program.interpret import bind
 from tests import drawn
 
 ORDERS = {
@@ -86,3 +87,10 @@ def test_jax_has_nothing_against_it():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         jax.make_jaxpr(loops.quick(f))(arguments(ORDERS["channels first"])[0])
+
+
+def test_under_vmap_each_example_stops_by_itself():
+    doubled = jax.vmap(lambda x: jax.lax.while_loop(lambda z: z < 10, lambda z: 2 * z, x))
+    starts = jnp.array([1.0, 3.0, 9.0, 50.0])
+    (found,) = interpret(jax.make_jaxpr(doubled)(starts), bind)(starts)
+    np.testing.assert_array_equal(found, doubled(starts))

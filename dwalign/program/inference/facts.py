@@ -131,7 +131,7 @@ class Facts:
 
     `operands` are those of the equation at hand, `origins` those of every value that can be observed;
     `calls` are the equations around it;
-    `carried` maps what enters a turn of a loop to what leaves it;
+    `carried` maps what enters a turn of a loop to what leaves it, `endless` are the loops of any number of turns;
     `used` are the dimensions of values with which something is computed;
     `steps` are all equations and what loops and branches hand on;
     `zeros` are the numbers of constants that are zero throughout, `gaps` of those that are zero somewhere;
@@ -151,6 +151,7 @@ class Facts:
         self.calls: list = []
         self.used: list[Dims] = []
         self.carried: dict[Place, Occurrence] = {}
+        self.endless: list[Place] = []
         self.origins: dict[Place, Origin] = {}
         self.steps: list[Step] = []
         self.zeros: set[int] = set()
@@ -241,7 +242,7 @@ class Facts:
 
     def read(self, atoms: Dims) -> None:
         kept = [atom for atom in atoms if atom is not None]
-        operands = [operand for operand in self.operands if operand.data and operand.place is not None]
+        operands = [operand for operand in self.operands if operand.place is not None]
         if kept and operands:
             self.reads.append(Read(kept, operands))
 

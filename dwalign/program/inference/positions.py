@@ -74,8 +74,8 @@ def _whole(one: Occurrence) -> bool:
     return one.positions is not None and one.positions.kind in ("at", "own", "each")
 
 
-def _literal(var) -> int | None:
-    return int(var.val) if isinstance(var, Literal) and np.ndim(var.val) == 0 else None
+def _literal(var) -> complex | None:
+    return var.val if isinstance(var, Literal) and np.ndim(var.val) == 0 else None
 
 
 @follow("iota")

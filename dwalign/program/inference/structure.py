@@ -306,9 +306,12 @@ def _unify_products(left: list[Atom], right: list[Atom]) -> None:
 
 
 def _unify_partly_uniform(x: Atom, y: Atom) -> Atom:
-    """As `unify` on copies in which what is uniform is not; what meets nothing there is uniform again."""
+    """As `unify` on copies in which what is uniform is not; what meets nothing there is uniform again.
+
+    Beside each part of a sum it may meet something else.
+    """
     known = [leaf for leaf in (*leaves(x), *leaves(y)) if leaf.reason is not UNIFORM]
-    both = unify(opened(x), opened(y))
+    both = unify(*(concatenation([opened(part) for part in parts(one)]) for one in (x, y)))
     met = {leaf for atom in known for leaf in leaves(atom)}
     return replace_leaves(both, lambda leaf: leaf if leaf in met else fresh(leaf.size, UNIFORM))
 

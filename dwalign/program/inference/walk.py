@@ -9,6 +9,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 from dwalign.program.inference.atoms import Atom, Reason, fresh, leaves, opened, pin, uniform
+from dwalign.program.inference.calls import branches, called, scan_parts
 from dwalign.program.inference.facts import CONSTANT, Dims, Facts, Occurrence, Origin, Place
 from dwalign.program.inference.families import families
 from dwalign.program.inference.known import constant_number, numbers
@@ -38,8 +39,7 @@ def walk_program(closed: ClosedJaxpr, arguments: int, outputs: Sequence[Reason])
     params = [_fresh_dims(var.aval.shape, owners=1 << k) for k, var in enumerate(jaxpr.invars[:arguments])]
     inputs = [_fresh_dims(var.aval.shape, INPUT) for var in jaxpr.invars[arguments:]]
     values = [
-        *(Occurrence(dims, (), None, False) for dims in params),
-        *(Occurrence(dims, (), (-1 - k, 0), True) for k, dims in enumerate(inputs)),
+        *(Occurrence(dims, (), (-1 - k, 0), k >= arguments) for k, dims in enumerate([*params, *inputs])),
     ]
     values = [
         value._replace(dtype=var.aval.dtype, number=facts.number())
@@ -171,32 +171,6 @@ def _apply(facts: Facts, eqn, ins, here: Place, loops, observable) -> list[Occur
     return outs
 
 
-def called(eqn) -> ClosedJaxpr | Jaxpr | None:
-    """The program that a call-like equation (jit, remat, custom derivatives, ...) runs on its operands, or None."""
-    high = eqn.params.get("_prim")
-    if high is not None and hasattr(high, "expand"):
-        # newer versions of JAX keep some functions whole, such as searchsorted
-        types = [jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype) for var in eqn.invars]
-        return jax.make_jaxpr(lambda *flat: jax.tree.leaves(high.expand(*high.in_tree.unflatten(flat))))(*types)
-    for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
-        body = eqn.params.get(key)
-        if isinstance(body, ClosedJaxpr | Jaxpr) and eqn.primitive.name not in (*CONTROL, "pallas_call"):
-            inner = body.jaxpr if isinstance(body, ClosedJaxpr) else body
-            # a combiner of scalars (reduce) or the part of one device (shard_map) is not the program on these operands
-            if shapes(inner.invars) == shapes(eqn.invars) and shapes(inner.outvars) == shapes(eqn.outvars):
-                return body
-    return None
-
-
-def scan_parts(eqn) -> tuple[int, int]:
-    """Numbers of constants and of carried values of a scan."""
-    params = eqn.params
-    if "num_consts" in params:
-        return params["num_consts"], params["num_carry"]
-    consts, carry, _ = params["ft_in"].unpack()
-    return len(list(consts)), len(list(carry))
-
-
 def _entering(facts: Facts, eqn, carry: Sequence[Occurrence], body, consts: int) -> list[Occurrence]:
     """What a loop carries, during any turn: uniform as it may be at first, it need not be so after a turn.
 
@@ -215,6 +189,11 @@ def _entering(facts: Facts, eqn, carry: Sequence[Occurrence], body, consts: int)
             facts.step(eqn, [first], [one])
         out.append(one)
     return out
+
+
+def _carried(state: Sequence[Occurrence], here: Place, observable: bool) -> list[Occurrence]:
+    """What is carried is data: it differs between turns; it is observed where the turn before computes it."""
+    return [one._replace(place=(*here, -1 - k) if observable else None, data=True) for k, one in enumerate(state)]
 
 
 def _leaving(facts: Facts, eqn, state: Sequence[Occurrence], outs: Sequence[Occurrence]) -> list[Occurrence]:
@@ -266,11 +245,7 @@ def _scan(facts: Facts, eqn, ins: Sequence[Occurrence], here, loops, observable)
     inner = loops if loop is None else (*loops, loop)
     turn = facts.number()
     rows = [_row(facts, eqn, x, inner, turn) for x in xs]
-    # what is carried is data: it differs between turns; it is observed where the turn before computes it
-    state = [
-        one._replace(place=(*here, -1 - k) if observable else None, data=True)
-        for k, one in enumerate(_entering(facts, eqn, carry, body, consts))
-    ]
+    state = _carried(_entering(facts, eqn, carry, body, consts), here, observable)
     # what does not change from turn to turn occurs inside without the loop: nothing may be permuted anew in each turn
     facts.occurrences += [one._replace(loops=inner, place=None) for one in fixed]
     outs = _walk(facts, body, [*fixed, *state, *rows], here, inner, observable)
@@ -288,17 +263,22 @@ def _scan(facts: Facts, eqn, ins: Sequence[Occurrence], here, loops, observable)
 def _while(facts: Facts, eqn, ins: Sequence[Occurrence], here, loops, observable) -> list[Occurrence]:
     tests, bodies = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
     body = eqn.params["body_jaxpr"]
-    state = _entering(facts, eqn, ins[tests + bodies :], body, bodies)
-    _walk(facts, eqn.params["cond_jaxpr"], [*ins[:tests], *state], here, loops, False)
-    outs = _walk(facts, body, [*ins[tests : tests + bodies], *state], here, loops, False)
+    state = _carried(_entering(facts, eqn, ins[tests + bodies :], body, bodies), here, observable)
+    (test,) = _walk(facts, eqn.params["cond_jaxpr"], [*ins[:tests], *state], here, loops, False)
+    outs = _walk(facts, body, [*ins[tests : tests + bodies], *state], here, loops, observable)
+    for one in outs:
+        # under `vmap` each example stops by itself
+        facts.unify_all([test.dims, one.dims[: len(test.dims)]], eqn)
+    facts.carried |= {one.place: out for one, out in zip(state, outs, strict=True) if one.place is not None}
+    facts.endless.append(here)
     return _leaving(facts, eqn, state, outs)
 
 
 def _cond(facts: Facts, eqn, ins: Sequence[Occurrence], here, loops, observable) -> list[Occurrence]:
     count(facts, eqn, ins[:1])
-    branches = [_walk(facts, body, ins[1:], here, loops, False) for body in eqn.params["branches"]]
+    bodies = {id(body): body for body in branches(eqn)}.values()
     outs = []
-    for cases in zip(*branches, strict=True):
+    for cases in zip(*(_walk(facts, body, ins[1:], here, loops, False) for body in bodies), strict=True):
         one = cases[0]._replace(
             dims=facts.unify_all([one.dims for one in cases], eqn),
             positions=together(facts, eqn, cases),

@@ -2,9 +2,10 @@
 
 from dwalign.program.inference.rules import contraction, elementwise, indexing, layout, order, pieces, sources
 from dwalign.program.inference.rules.registry import RULES, shapes
-from dwalign.program.inference.rules.unknown import unknown
+from dwalign.program.inference.rules.unknown import OPAQUE, unknown
 
 __all__ = [
+    "OPAQUE",
     "RULES",
     "contraction",
     "elementwise",

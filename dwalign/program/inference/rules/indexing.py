@@ -199,9 +199,7 @@ def scatter(facts, eqn, ins):
     sizes = [part[window[k]] if k in window else 1 for k in range(len(whole))]
     picked = _picked(facts, eqn, operand, at, sizes)
     moved = [
-        k
-        for k, size in enumerate(whole)
-        if k not in (*batching, *picked) and (k in at or k not in window or sizes[k] != size)
+        k for k, size in enumerate(whole) if k not in (*batching, *picked) and (k not in window or sizes[k] != size)
     ]
     facts.ordered(operand, moved, eqn, INDEXED)
     facts.ordered(updates, [window[k] for k in moved if k in window], eqn, INDEXED)

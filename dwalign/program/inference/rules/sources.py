@@ -30,7 +30,7 @@ def random(facts, eqn, ins):
     return [[facts.fresh_pinned(size, eqn) for size in shape] for shape in shapes(eqn.outvars)]
 
 
-@rule("eye", "empty", "empty2", "iota_2x32_shape")
+@rule("eye", "empty", "empty2", "iota_2x32_shape", "platform_index")
 def constant(facts, eqn, ins):
     return [[facts.fresh_pinned(size, eqn) for size in shape] for shape in shapes(eqn.outvars)]
 

@@ -212,7 +212,7 @@ def power(u, step):
 
 def _exponent(step: Step) -> Fraction | None:
     by = step.eqn.invars[1] if len(step.eqn.invars) > 1 else None
-    value = float(by.val) if isinstance(by, Literal) and np.ndim(by.val) == 0 else math.nan
+    value = float(by.val) if isinstance(by, Literal) and np.ndim(by.val) == 0 and np.isrealobj(by.val) else math.nan
     # a third or 0.7 is no number of a computer: what stands there would change with the unit factors by another power
     exact = Fraction(value) if math.isfinite(value) else None
     return exact if exact is not None and exact.denominator <= DENOMINATOR else None
