@@ -23,8 +23,6 @@ install: $(INSTALLED)
 run: $(INSTALLED)
 	$(BIN)/python experiments/train_mlp.py $(ARGS)
 
-# in memory that threads share JAX compiles in nine tenths of the time
-test nightly: export MALLOC_ARENA_MAX := 1
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 

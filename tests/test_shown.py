@@ -36,4 +36,4 @@ def test_aligners_in_the_wrong_place_are_told_where_they_belong():
     with pytest.raises(ValueError, match=r"deep_align\.using"):
         dwalign.align(NET, a, a, dwalign.load_aligner("any", network=NET))
     with pytest.raises(ValueError, match="choose_method"):
-        dwalign.merge_many(NET, [a, a, a], "auto")
+        dwalign.find_method("auto")
