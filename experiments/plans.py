@@ -74,7 +74,7 @@ def command(folder: Path, method: str, *more: str, limit: int) -> tuple[dict[str
 def measure(folder: Path, method: str, limit: int) -> float | None:
     """Seconds that matching took, None where a run takes longer than the limit."""
     try:
-        return float(TAKES.search(command(folder, method, limit=limit)[1])[1])
+        return float(TAKES.findall(command(folder, method, limit=limit)[1])[0])
     except subprocess.TimeoutExpired:
         return None
 

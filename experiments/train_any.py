@@ -1,6 +1,7 @@
 """One aligner for networks of any architecture: trained on a mixture, judged on architectures and data it never saw.
 
     python experiments/train_any.py                   as what ships was made; --tries 0 searches for nothing
+    python experiments/train_any.py --again           judges what ships, and searches for nothing
     python experiments/train_any.py --preset hour     fresh networks in every round, on 2 CPU cores
     python experiments/train_any.py --preset minutes  likewise, more at once: ten minutes on an accelerator, reckoned
     python experiments/train_any.py --preset hours    likewise, wider and deeper ones too: three hours, reckoned
@@ -179,6 +180,8 @@ class Config(study.Options):
 
     ship: bool = False
     """write the aligner and its card into the package."""
+    again: bool = False
+    """judge the aligner of the package, in place of one that is searched for."""
     unseen: tuple[str, ...] = FRESH
     """settings that it is judged on; MNIST asks for `--data-dir`."""
     mixture: tuple[str, ...] = tuple(MIXTURE)
@@ -276,6 +279,11 @@ class Found(NamedTuple):
 
     sees: PyTree
     blind: PyTree
+
+
+def shipped() -> Found:
+    """What the package holds."""
+    return Found(*(deepalign.read_shipped("any", blind=blind).variables for blind in (False, True)))
 
 
 def train(config: Config, folder: Path) -> Found:
@@ -446,7 +454,7 @@ def judge_all(config: Config, settings: dict[str, Any], found: Found, kinds: Kin
 def main(config: Config) -> dict[str, Any]:
     """Run the experiment; returns what results.json holds."""
     folder, settings = study.open_folder(config, "any")
-    found = train(config, folder / "search")
+    found = shipped() if config.again else train(config, folder / "search")
     save_params(folder / "aligner.safetensors", found._asdict())
     results = judge_all(config, settings, found, "permutation", folder / "results.json")
     judge_all(config, settings, found, "all", folder / "kinds.json")

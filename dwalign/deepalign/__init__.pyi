@@ -25,7 +25,12 @@ from dwalign.deepalign.settings import (
     LossWeights as LossWeights,
     Optimisation as Optimisation,
 )
-from dwalign.deepalign.shipped import SHIPPED as SHIPPED, Shipped as Shipped, write_shipped as write_shipped
+from dwalign.deepalign.shipped import (
+    SHIPPED as SHIPPED,
+    Shipped as Shipped,
+    read_shipped as read_shipped,
+    write_shipped as write_shipped,
+)
 from dwalign.deepalign.step import (
     METRICS as METRICS,
     Targets as Targets,

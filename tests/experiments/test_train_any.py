@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import train_any
 
-from dwalign import zoo
+from dwalign import deepalign, zoo
 from dwalign.networks import mlp
 from dwalign.program import Data
 from dwalign.symmetry import count_networks, take_networks
@@ -50,6 +50,14 @@ def test_what_ships_has_a_card(tmp_path, monkeypatch):
     assert sees.variables is found.sees and blind.variables is found.blind
     assert card["barrier"] == {"any": {"mixer": 0.25}} and card["licence"] == "MIT" and card["limits"]
     assert not set(card["trained_on"]) & set(card["chosen_on"])
+
+
+def test_what_ships_is_judged_again_as_it_is():
+    config, found = train_any.Config(), train_any.shipped()
+    for blind, variables in enumerate((found.sees, found.blind)):
+        ships = deepalign.read_shipped("any", blind=bool(blind))
+        assert ships.config == (config.aligner, config.blind)[blind]
+        chex.assert_trees_all_equal(variables, ships.variables)
 
 
 def rate(variables):
