@@ -117,14 +117,13 @@ def _drawn(draw: Draw, eqns: list, place: Callable[[Any], Place]) -> Iterator[tu
         keys, axis = _batched([place(eqn.invars[0]) for eqn in near])
         one = lambda key, size=size: function(key, shape=(size,), dtype=draw.dtype, **limits)
         with draw.settings.manager:
-            rows = one(keys)[None] if axis is None else jax.vmap(one)(keys)
-        begin = 0
+            drawn = one(keys) if axis is None else jax.vmap(one)(keys)
+        rows, begin = jnp.broadcast_to(drawn, (len(near), size)), 0
         for shape, same in groupby(near, _shape):
             alike = list(same)
-            count = len(alike) if axis == 0 else 1
-            held = rows[begin : begin + count, : math.prod(shape)].reshape(count, *shape)
-            begin += count if axis == 0 else 0
-            yield from ((eqn.outvars[0], Place(held, k % count)) for k, eqn in enumerate(alike))
+            held = rows[begin : begin + len(alike), : math.prod(shape)].reshape(len(alike), *shape)
+            begin += len(alike)
+            yield from ((eqn.outvars[0], Place(held, k)) for k, eqn in enumerate(alike))
 
 
 def _shape(eqn: Any) -> tuple[int, ...]:
