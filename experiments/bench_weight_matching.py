@@ -1,11 +1,12 @@
 """What weight matching on the host costs, beside the code that one would write in an afternoon.
 
-    python experiments/bench_weight_matching.py      some five minutes
+    python experiments/bench_weight_matching.py      some ten minutes, with nothing else to do
 
 Two randomly initialised networks of each kind are matched by `weight_matching` and by plain NumPy and scipy, from the
 same orders of the groups. A first call is the only one of its process, after everything is imported and the networks
 exist; later calls of both alternate in one process, as often as is wanted or there is time for. Memory is the peak of
-the process, beyond networks and result.
+the process, beyond networks and result. Batches are one compiled program for all pairs, by the clock, for it takes all
+processors, beside plain NumPy on one pair after the other, whose products do.
 Writes runs/bench-weight-matching/: config.json, results.json.
 """
 
@@ -47,6 +48,9 @@ class Config:
     repeats: Count = 51
     seconds: Positive = 10.0
     large: bool = True
+    widths: tuple[Count, ...] = (32, 64, 128, 256, 512, 1024)
+    """of MLPs of which pairs are matched in batches."""
+    batch: Count = 16
 
 
 def plain_mlp(a: Any, b: Any, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -172,6 +176,27 @@ def later_calls(name: str, repeats: int, most: float) -> dict[str, list[float]]:
     return found
 
 
+def batches(width: int, batch: int, repeats: int, most: float) -> dict[str, list[float]]:
+    """Seconds by the clock a pair of both ways by turns, likewise, of pairs in one program and one after the other."""
+    network = build(dict(kind="mlp", inputs=784, widths=[width] * 3, outputs=10))
+    drawn = jax.jit(jax.vmap(network.init))(jax.random.split(jax.random.key(0), 2 * batch))
+    a, b = (jax.tree.map(lambda leaf, k=k: leaf[k::2], drawn) for k in range(2))
+    pairs = [jax.tree.map(lambda leaf, k=k: np.asarray(leaf)[k], (a, b)) for k in range(batch)]
+    program = jax.jit(jax.vmap(lambda a, b: weight_matching(network.spec, a, b, key=None).perms)).lower(a, b).compile()
+    runs = {
+        "dwalign": lambda: jax.block_until_ready(program(a, b)),
+        "plain": lambda: [plain_mlp(*pair, np.random.default_rng(0)) for pair in pairs],
+    }
+    found: dict[str, list[float]] = {which: [] for which in runs}
+    begin = time.perf_counter()
+    while len(found["plain"]) < repeats and (not found["plain"] or time.perf_counter() - begin < most):
+        for which, run in runs.items():
+            start = time.perf_counter()
+            run()
+            found[which].append((time.perf_counter() - start) / batch)
+    return found
+
+
 def large_pair(name: str) -> dict[str, float]:
     """Seconds and memory of one pair of random weights, as large as those that an initialisation draws."""
     network = build(LARGE[name])
@@ -210,7 +235,7 @@ def alone(function: Callable, *args: Any) -> Any:
 
 def measure(config: Config) -> dict[str, Any]:
     """Medians of seconds of both ways, and what the large pairs took."""
-    found: dict[str, Any] = {"first": {}, "later": {}, "large": {}}
+    found: dict[str, Any] = {"first": {}, "later": {}, "batch": {}, "large": {}}
     for name in NETWORKS:
         firsts: dict[str, list[float]] = {"dwalign": [], "plain": []}
         for _ in range(config.processes):
@@ -221,6 +246,12 @@ def measure(config: Config) -> dict[str, Any]:
         found["later"][name] = {which: statistics.median(times) for which, times in later.items()}
         found["later"][name]["calls"] = len(later["plain"])
         print(name, {when: found[when][name] for when in ("first", "later")}, flush=True)
+    for width in config.widths:
+        batch = alone(batches, width, config.batch, config.repeats, 2 * config.seconds)
+        found["batch"][f"MLP 784-{width}-{width}-{width}-10"] = {
+            which: statistics.median(times) for which, times in batch.items()
+        } | {"runs": len(batch["plain"])}
+        print(width, [*found["batch"].values()][-1], flush=True)
     for name in LARGE if config.large else ():
         found["large"][name] = alone(large_pair, name)
         print(name, found["large"][name], flush=True)
@@ -231,9 +262,9 @@ def panels(found: Mapping[str, Any]) -> dict[str, Any]:
     """As `report.series_table` shows them."""
     of = lambda rows: {name: report.point([[value]]) for name, value in rows.items()}
     out: dict[str, Any] = {}
-    for when in ("first", "later"):
+    for when, title in {"first": "first call", "later": "later call", "batch": "a pair of a batch"}.items():
         rows = found[when]
-        out[f"{when} call"] = {
+        out[title] = {
             f"{which}, ms": of({name: 1000 * row[which] for name, row in rows.items()})
             for which in ("dwalign", "plain")
         } | {"ratio": of({name: row["dwalign"] / row["plain"] for name, row in rows.items()})}
@@ -248,15 +279,19 @@ def main(config: Config) -> dict[str, Any]:
     found = measure(config)
     results = {
         "experiment": "bench-weight-matching",
-        "config": {"processes": config.processes, "repeats": config.repeats, "networks": {**NETWORKS, **LARGE}},
+        "config": {
+            **{name: getattr(config, name) for name in ("processes", "repeats", "batch")},
+            "networks": {**NETWORKS, **LARGE},
+        },
         "environment": report.environment(),
         "axis": "network",
-        "settings": [*NETWORKS, *found["large"]],
+        "settings": list(dict.fromkeys([*NETWORKS, *found["batch"], *found["large"]])),
         "panels": panels(found),
         "measured": found,
         "caption": (
             f"bench-weight-matching: medians of {config.processes} first calls and of {config.repeats} later ones, or "
-            f"of as many as {config.seconds:g} s hold, on the processor; memory beyond the two networks and the result."
+            f"of as many as {config.seconds:g} s hold, on the processor; batches of {config.batch} pairs by the clock; "
+            "memory beyond the two networks and the result."
         ),
     }
     report.write_json(folder / "results.json", results)

@@ -1,6 +1,7 @@
 """What twenty networks of a setting make of the aligner that ships: fine-tuned, and trained from nothing on the same.
 
     python experiments/fine_tune_any.py                   after train_any.py, whose pairs and other methods it takes
+    python experiments/fine_tune_any.py --again           keeps its barriers, beside what train_any.py found last
     python experiments/fine_tune_any.py --preset smoke    a check in minutes
     python experiments/fine_tune_any.py --unseen "GRU, rotated digits" mixer
 
@@ -26,6 +27,7 @@ from dwalign.program import take_examples
 from dwalign.symmetry import take_networks
 
 BESIDE = (*map(report.display_name, map(str, BASELINES)), "any on inputs")
+TUNED = ("fine-tuned", "from nothing")
 
 
 @settings
@@ -91,8 +93,8 @@ def judge(config: Config, setting: Setting, folder: Path) -> dict[str, Measured]
         info=deepalign.describe(network, config.nothing, few.inputs),
         resume=config.resume,
     )
-    aligners = {"fine-tuned": tuned.aligner, "from nothing": nothing.aligner}
-    methods = [dataclasses.replace(deep_align.using(aligner=one), name=name) for name, one in aligners.items()]
+    made = zip(TUNED, (tuned.aligner, nothing.aligner), strict=True)
+    methods = [dataclasses.replace(deep_align.using(aligner=one), name=name) for name, one in made]
     return on_pairs(config, network, data, study.make_test_zoo(config, network, data).test, methods)
 
 
@@ -118,12 +120,12 @@ def write_along(
 
     Args:
       about: of the experiment; it says what the rest means.
-      series: by method what was measured before, which `judge` adds to: from a setting to barriers `[pairs]` by method.
+      series: by method what was measured before, which `judge` adds to: from a setting to `report.point` by method.
     """
     done: list[str] = []
     for name in config.unseen:
-        for method, barrier in judge(name).items():
-            series.setdefault(method, {})[name] = report.point([barrier])
+        for method, point in judge(name).items():
+            series.setdefault(method, {})[name] = point
         done.append(name)
         results = about | {
             "environment": report.environment(),
@@ -140,6 +142,8 @@ def write_along(
 
 def main(config: Config) -> dict[str, Any]:
     """Run the experiment; returns what results.json holds."""
+    before = Path(config.out) / "any-fine-tuned" / "results.json"
+    kept = report.read_json(before)["panels"]["barrier"] if config.again else {}
     folder, settings = study.open_folder(config, "any-fine-tuned")
     about = {
         "experiment": "any-fine-tuned",
@@ -152,8 +156,10 @@ def main(config: Config) -> dict[str, Any]:
     }
 
     def barriers(name):
+        if config.again:
+            return {method: kept[method][name] for method in TUNED}
         found = judge(config, UNSEEN[name], folder / name)
-        return {method: np.ravel(one.curve.barrier) for method, one in found.items()}
+        return {method: report.point([np.ravel(one.curve.barrier)]) for method, one in found.items()}
 
     return write_along(config, folder, about, measured_before(config, settings), barriers)
 

@@ -77,7 +77,8 @@ def main(config: Config) -> dict[str, Any]:
     def barriers(name):
         found = judge(config, UNSEEN[name]).items()
         shown = {report.display_name(method): np.ravel(one.curve.barrier) for method, one in found}
-        return shown | {LEAST: np.min([*shown.values()], 0)}
+        shown |= {LEAST: np.min([*shown.values()], 0)}
+        return {method: report.point([values]) for method, values in shown.items()}
 
     return write_along(config, folder, about, before, barriers)
 

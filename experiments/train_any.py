@@ -52,6 +52,7 @@ from dwalign.symmetry import count_networks, take_networks
 
 PyTree = Any
 Kinds = Literal["permutation", "all"]
+FILES: dict[Kinds, str] = {"permutation": "results.json", "all": "kinds.json"}
 # the mean over some pairs of networks, of the variables of an aligner
 Barrier = Callable[[PyTree], float]
 # a barrier so low that it hardly matters how low
@@ -182,6 +183,8 @@ class Config(study.Options):
     """write the aligner and its card into the package."""
     again: bool = False
     """judge the aligner of the package, in place of one that is searched for."""
+    kinds: tuple[Kinds, ...] = ("permutation", "all")
+    """of symmetry that are judged, each into a file of its own."""
     unseen: tuple[str, ...] = FRESH
     """settings that it is judged on; MNIST asks for `--data-dir`."""
     mixture: tuple[str, ...] = tuple(MIXTURE)
@@ -452,15 +455,16 @@ def judge_all(config: Config, settings: dict[str, Any], found: Found, kinds: Kin
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Run the experiment; returns what results.json holds."""
+    """Run the experiment; returns what its first file of results holds."""
+    if config.ship and "permutation" not in config.kinds:
+        raise report.RunError(f"options: with ship, kinds must hold permutation, found {config.kinds}")
     folder, settings = study.open_folder(config, "any")
     found = shipped() if config.again else train(config, folder / "search")
     save_params(folder / "aligner.safetensors", found._asdict())
-    results = judge_all(config, settings, found, "permutation", folder / "results.json")
-    judge_all(config, settings, found, "all", folder / "kinds.json")
+    results = {kinds: judge_all(config, settings, found, kinds, folder / FILES[kinds]) for kinds in config.kinds}
     if config.ship:
-        ship(config, found, results)
-    return results
+        ship(config, found, results["permutation"])
+    return results[config.kinds[0]]
 
 
 def made(config: Config) -> str:

@@ -13,6 +13,7 @@ from dwalign.assignment.elements import (
     signed,
 )
 from dwalign.assignment.hard import hungarian, plain_refusal, refuse_unsolved
+from dwalign.assignment.host import host_primitive, in_threads
 from dwalign.assignment.soft import sinkhorn, soft_assign
 
 __all__ = [
@@ -22,7 +23,9 @@ __all__ = [
     "best_element",
     "best_score",
     "best_signs",
+    "host_primitive",
     "hungarian",
+    "in_threads",
     "neutral",
     "plain_refusal",
     "polar",

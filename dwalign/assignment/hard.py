@@ -2,26 +2,20 @@
 
 import contextlib
 import math
-import os
 import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.buffer_callback import buffer_callback
-from jax.extend.core import Primitive
-from jax.interpreters import batching, mlir
 from scipy.optimize import linear_sum_assignment
 
 from dwalign.assignment.augment import augmenting_paths
+from dwalign.assignment.host import host_primitive, in_threads
 from dwalign.symmetry import as_arrays, count_values, is_traced, with_lists
 
 PyTree = Any
-# the sum of n^3 that repays the start of a thread: some milliseconds of work
-WORTH_A_THREAD = 2e7
 # smaller problems are solved before their means are known
 WORTH_CENTRING = 64
 
@@ -53,11 +47,11 @@ def hungarian(scores: PyTree) -> PyTree:
         if len(shape) < 2 or shape[-1] != shape[-2]:
             raise ValueError(f"hungarian: scores must be square matrices [..., n, n], found shape {shape}")
     if treedef is None:
-        return _assign(scores).astype(np.int32) if scores.ndim == 2 else _solve(leaves)[0]
+        return _assign(scores).astype(np.int32) if scores.ndim == 2 else _solve(scores)[0]
     if is_traced(leaves):
-        perms = _inside_a_program(jax.lax.stop_gradient(leaves))
+        perms = _inside_a_program(*jax.lax.stop_gradient(leaves))
     else:
-        solved = zip(leaves, _solve(leaves), strict=True)
+        solved = zip(leaves, _solve(*map(np.asarray, leaves)), strict=True)
         perms = [perm if isinstance(leaf, np.ndarray) else jax.device_put(perm) for leaf, perm in solved]
     return treedef.unflatten(perms)
 
@@ -89,19 +83,6 @@ def plain_refusal() -> Iterator[None]:
         raise
 
 
-def _inside_a_program(scores: list[jax.Array]) -> list[jax.Array]:
-    return assign_p.bind(*scores)
-
-
-def _on_the_host(*scores: jax.Array) -> list[jax.Array]:
-    def in_place(_, out, *buffers):
-        for place, perm in zip(out, _solve(buffers), strict=True):
-            np.asarray(place)[...] = perm
-
-    # pure_callback hands its operands to the device once more, and waits for a thread that on one core is its own
-    return buffer_callback(in_place, [jax.ShapeDtypeStruct(q.shape[:-1], jnp.int32) for q in scores])(*scores)
-
-
 def _on_the_device(*scores: jax.Array) -> list[jax.Array]:
     """Problems of one size in one loop."""
     perms: dict[int, jax.Array] = {}
@@ -114,43 +95,18 @@ def _on_the_device(*scores: jax.Array) -> list[jax.Array]:
     return [perms[k] for k in range(len(scores))]
 
 
-def _batched(scores: Sequence[jax.Array], axes: Sequence[int | None]) -> tuple[list[jax.Array], list[int]]:
+def _batched(bind, scores: Sequence[jax.Array], axes: Sequence[int | None]) -> tuple[list[jax.Array], list[int | None]]:
     """All problems of a batch at once, as for the batches that the arrays have of their own."""
-    size = next(q.shape[axis] for q, axis in zip(scores, axes, strict=True) if axis is not None)
-    whole = [
-        jnp.broadcast_to(q[None], (size, *q.shape)) if axis is None else jnp.moveaxis(q, axis, 0)
-        for q, axis in zip(scores, axes, strict=True)
-    ]
-    return assign_p.bind(*whole), [0] * len(whole)
+    in_front = [q if axis is None else jnp.moveaxis(q, axis, 0) for q, axis in zip(scores, axes, strict=True)]
+    return bind(*in_front), [None if axis is None else 0 for axis in axes]
 
 
-# a primitive, so that of its two programs only that of the platform is traced, and neither is where nothing is compiled
-assign_p = Primitive("hungarian")
-assign_p.multiple_results = True
-assign_p.def_abstract_eval(lambda *scores: [jax.core.ShapedArray(q.shape[:-1], jnp.int32) for q in scores])
-assign_p.def_impl(lambda *scores: [jax.device_put(perm) for perm in _solve(scores)])
-batching.primitive_batchers[assign_p] = _batched
-mlir.register_lowering(assign_p, mlir.lower_fun(_on_the_device))
-mlir.register_lowering(assign_p, mlir.lower_fun(_on_the_host), platform="cpu")
-
-
-def _solve(scores) -> list[np.ndarray]:
+def _solve(*scores: np.ndarray) -> list[np.ndarray]:
     """The permutations of arrays on the host, `[..., n, n]` to `[..., n]` each."""
-    arrays = [np.asarray(matrix) for matrix in scores]
-    solved = iter(_in_threads([matrix for array in arrays for matrix in array.reshape(-1, *array.shape[-2:])]))
-    shapes = [array.shape[:-1] for array in arrays]
+    problems = [matrix for array in scores for matrix in array.reshape(-1, *array.shape[-2:])]
+    solved = iter(in_threads(_assign, problems, sum(len(matrix) ** 3 for matrix in problems)))
+    shapes = [array.shape[:-1] for array in scores]
     return [np.array([next(solved) for _ in range(math.prod(s[:-1]))], np.int32).reshape(s) for s in shapes]
-
-
-def _in_threads(problems: list[np.ndarray]) -> list[np.ndarray]:
-    if len(problems) == 1:
-        return [_assign(problems[0])]
-    threads = min(len(problems), cores(), int(sum(len(matrix) ** 3 for matrix in problems) / WORTH_A_THREAD))
-    if threads < 2:
-        return [_assign(matrix) for matrix in problems]
-    # scipy releases the interpreter's lock
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(_assign, problems))
 
 
 def _assign(matrix: np.ndarray) -> np.ndarray:
@@ -165,6 +121,10 @@ def _assign(matrix: np.ndarray) -> np.ndarray:
     return linear_sum_assignment(costs)[1]
 
 
-def cores() -> int:
-    """The processors that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_inside_a_program = host_primitive(
+    "hungarian",
+    lambda *scores: [jax.ShapeDtypeStruct(q.shape[:-1], jnp.int32) for q in scores],
+    _solve,
+    _on_the_device,
+    _batched,
+)

@@ -163,7 +163,12 @@ class UnitNorm(nn.Module):
 
 def unit_scale(array: jax.Array) -> jax.Array:
     """The array divided by its root mean square; zeros stay zeros."""
-    return array * jax.lax.rsqrt(jnp.mean(array**2) + EPS)
+    return array * to_unit(array)
+
+
+def to_unit(array: jax.Array) -> jax.Array:
+    """The number that divides an array by its root mean square."""
+    return jax.lax.rsqrt(jnp.mean(array**2) + EPS)
 
 
 def writings(spec: PermutationSpec, axes: Names) -> Iterator[tuple[Names, View]]:

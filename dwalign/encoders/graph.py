@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dwalign.encoders.dws import unit_scale
+from dwalign.encoders.dws import to_unit
 from dwalign.encoders.parity import EPS, EVEN, MAPPED, by_character, own_axes, parities, parity, sizes
 from dwalign.encoders.registry import EncoderShape, encoder
 from dwalign.program import Network
@@ -69,17 +69,17 @@ class GraphEncoder(nn.Module):
     def _start(self, group, blocks, parts) -> States:
         found = {p: Gathered() for p in parities(self.spec, group)}
         for k, axis in occurrences(blocks, group):
-            block, place, own = blocks[k], (parts.blocks[k], axis), parity(self.spec, blocks[k], axis)
-            mean, size = _statistics(self.spec, block, axis)
+            block, place = blocks[k].block, (parts.blocks[k], axis)
+            own = parity(self.spec, block, axis)
+            mean, size = _statistics(self.spec, blocks[k], axis)
             found[EVEN].add((*place, "statistics", 2), size)
             # sums over odd axes would depend on signs and bases
             if any(parity(self.spec, block, i) for i in range(block.array.ndim) if i != axis):
                 continue
             found[own].add((*place, "statistics", 1), mean)
             if set(block.factors) & (set(self.spec.sizes) - {group}) == set(self.spec.batch.get(group, ())):
-                found[own].add(
-                    (*place, "message", 0), _message(self.spec, block, axis, {}, parts.embeddings[k], self.channels)
-                )
+                message = _message(self.spec, blocks[k], axis, {}, parts.embeddings[k], self.channels)
+                found[own].add((*place, "message", 0), message)
         role = parts.groups[group]
 
         def start(p):
@@ -109,10 +109,20 @@ class Parts(NamedTuple):
     norm: Callable
 
 
-def read_blocks(module: nn.Module, params: Any) -> list[Block]:
-    """The weights that `module` sends messages over, of one scale."""
+class Scaled(NamedTuple):
+    """A block as it is stored, and the number that brings its weights to one scale.
+
+    Sums over weights are scaled in place of the weights, of which there are many times more.
+    """
+
+    block: Block
+    scale: jax.Array
+
+
+def read_blocks(module: nn.Module, params: Any) -> list[Scaled]:
+    """The weights that `module` sends messages over."""
     blocks = as_read(module.spec, weight_blocks(module.spec, params), shared=module.shared)
-    return [block._replace(array=unit_scale(block.array)) for block in blocks]
+    return [Scaled(block, to_unit(block.array)) for block in blocks]
 
 
 def named(name: str, parity: str) -> str:
@@ -120,13 +130,13 @@ def named(name: str, parity: str) -> str:
     return f"{name}_odd_{parity}" if parity else name
 
 
-def make_parts(module: nn.Module, blocks: Sequence[Block], channels: int, *, outer: bool = True) -> Parts:
+def make_parts(module: nn.Module, blocks: Sequence[Scaled], channels: int, *, outer: bool = True) -> Parts:
     """The parts of `module`, from inside its compact method.
 
     `outer=False` gives no embeddings to blocks with fewer than two groups, which then send no messages.
     """
     spec, init = module.spec, nn.initializers.normal(1.0)
-    roles = block_roles(spec, blocks, shared=module.shared)
+    roles = block_roles(spec, [block for block, _ in blocks], shared=module.shared)
     positions = functools.cache(lambda name, length: module.param(name, init, (length, channels)))
     embeddings = [
         {
@@ -134,7 +144,7 @@ def make_parts(module: nn.Module, blocks: Sequence[Block], channels: int, *, out
             for axis, factor in enumerate(block.factors)
             if factor not in spec.sizes and (outer or sum(f in spec.sizes for f in block.factors) > 1)
         }
-        for role, block in zip(roles, blocks, strict=True)
+        for role, (block, _) in zip(roles, blocks, strict=True)
     ]
     dense = functools.cache(lambda name, width, parity: nn.Dense(width, use_bias=parity == EVEN, name=name))
     norm = functools.cache(
@@ -198,7 +208,7 @@ def message_round(name: str, spec, blocks, parts: Parts, hidden: States, extra: 
     for group in spec.sizes:
         received = {p: Gathered() for p in parities(spec, group)}
         for k, axis in occurrences(blocks, group):
-            block, role = blocks[k], parts.blocks[k]
+            block, role = blocks[k].block, parts.blocks[k]
             others = [i for i, f in enumerate(block.factors) if i != axis and f in spec.sizes]
             others = [i for i in others if block.factors[i] not in spec.batch.get(group, ())]
             sources = {(block.factors[i], parity(spec, block, i)): i for i in reversed(others)}
@@ -208,7 +218,7 @@ def message_round(name: str, spec, blocks, parts: Parts, hidden: States, extra: 
                 (f, p): parts.dense(named(f"{name}{role}_{axis}_{i}", p), channels, p)(hidden[f, p])
                 for (f, p), i in sources.items()
             }
-            message = _message(spec, block, axis, sent, parts.embeddings[k], channels)
+            message = _message(spec, blocks[k], axis, sent, parts.embeddings[k], channels)
             received[parity(spec, block, axis)].add((role, axis), message)
         new |= _renewed(name, spec, parts, group, received, hidden, extra, channels)
     return new
@@ -232,9 +242,11 @@ def _renewed(name, spec, parts: Parts, group, received, hidden: States, extra: S
     return {(group, p): leave(p, x * gate(p)) for p, x in odd.items()} | {(group, EVEN): even}
 
 
-def occurrences(blocks: Sequence[Block], group: str) -> list[tuple[int, int]]:
+def occurrences(blocks: Sequence[Scaled], group: str) -> list[tuple[int, int]]:
     """The blocks and their axes on which the group sits."""
-    return [(k, axis) for k, block in enumerate(blocks) for axis, factor in enumerate(block.factors) if factor == group]
+    return [
+        (k, axis) for k, (block, _) in enumerate(blocks) for axis, factor in enumerate(block.factors) if factor == group
+    ]
 
 
 def _batch_axes(spec: PermutationSpec, block: Block, axis: int) -> list[int]:
@@ -242,20 +254,22 @@ def _batch_axes(spec: PermutationSpec, block: Block, axis: int) -> list[int]:
     return [block.factors.index(h) for h in spec.batch.get(group or "", ())]
 
 
-def _statistics(spec, block: Block, axis: int) -> tuple[jax.Array, jax.Array]:
+def _statistics(spec, weights: Scaled, axis: int) -> tuple[jax.Array, jax.Array]:
     """Mean and size over all other axes, `[*batch, n, 1]`; the size is even, and so that of a whole rotated axis."""
+    block, scale = weights
     keep = [*_batch_axes(spec, block, axis), axis]
     others = tuple(k for k in range(block.array.ndim) if k not in keep)
     order = [sorted(keep).index(k) for k in keep]
-    mean = jnp.mean(block.array, others).transpose(order)
-    square = jnp.mean(block.array**2, others).transpose(order)[..., None]
+    mean = scale * jnp.mean(block.array, others).transpose(order)
+    square = scale**2 * jnp.mean(block.array**2, others).transpose(order)[..., None]
     if parity(spec, block, axis) == MAPPED:
         square = jnp.mean(square, -2, keepdims=True)
     return mean[..., None], jnp.sqrt(square + EPS)
 
 
-def _message(spec, block: Block, axis: int, sent: States, embedding, channels: int) -> jax.Array:
+def _message(spec, weights: Scaled, axis: int, sent: States, embedding, channels: int) -> jax.Array:
     """Weights times the features at their other ends, summed: `[*batch, n, channels]`, as odd as the place is."""
+    block, scale = weights
     letters = list(range(block.array.ndim))
     channel = block.array.ndim
     keep = [*_batch_axes(spec, block, axis), axis]
@@ -270,11 +284,11 @@ def _message(spec, block: Block, axis: int, sent: States, embedding, channels: i
             operands += [sent[source], [*batch, k, channel]]
         elif k in embedding:
             operands += [embedding[k], [k, channel]]
+    factor = scale / jnp.sqrt(summed)
     if len(operands) == 2:
-        return jnp.broadcast_to(
-            jnp.einsum(*operands, keep)[..., None], (*(block.array.shape[k] for k in keep), channels)
-        ) / jnp.sqrt(summed)
-    return jnp.einsum(*operands, [*keep, channel]) / jnp.sqrt(summed)
+        total = factor * jnp.einsum(*operands, keep)[..., None]
+        return jnp.broadcast_to(total, (*(block.array.shape[k] for k in keep), channels))
+    return factor * jnp.einsum(*operands, [*keep, channel])
 
 
 @encoder("graph")

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
 
 import chex
 import jax
@@ -91,8 +90,8 @@ def test_gradients_stop_at_the_assignment():
 def test_a_tree_of_scores_is_solved_in_one_call(monkeypatch):
     scores = drawn.named(a=(5, 5), heads=(2, 3, 3))
     expected = {group: hungarian(matrix) for group, matrix in scores.items()}
-    calls, solve = [], hard._solve
-    monkeypatch.setattr(hard, "_solve", lambda scores: calls.append(1) or solve(scores))
+    calls, solve = [], hard.in_threads
+    monkeypatch.setattr(hard, "in_threads", lambda *given: calls.append(1) or solve(*given))
     chex.assert_trees_all_equal(hungarian(scores), expected)
     chex.assert_trees_all_equal(jax.block_until_ready(jax.jit(hungarian)(scores)), expected)
     assert len(calls) == 2
@@ -141,17 +140,6 @@ def test_nothing_hangs_on_one_core():
     alone = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     done = subprocess.run([sys.executable, "-c", ONE_CORE], env=alone, capture_output=True, text=True, timeout=60)
     assert done.stdout == "done\n", done.stderr
-
-
-def test_large_problems_are_solved_side_by_side(monkeypatch):
-    scores = np.random.default_rng(0).standard_normal((6, 40, 40))
-    expected = hungarian(scores)
-    meeting = threading.Barrier(2, timeout=20)
-    monkeypatch.setattr(hard, "WORTH_A_THREAD", 40**3)
-    monkeypatch.setattr(hard, "cores", lambda: 2)
-    monkeypatch.setattr(hard, "_assign", lambda matrix, assign=hard._assign: meeting.wait() * 0 + assign(matrix))
-    # no problem is done before another has begun, and the order of results is that of the problems
-    chex.assert_trees_all_equal(hungarian(scores), expected)
 
 
 @pytest.mark.parametrize("mode", [lambda f: f, jax.jit, lambda f: lambda x: np.asarray(jax.vmap(f)(x[None]))[0]])

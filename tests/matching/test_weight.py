@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwalign.matching import match_scores, weight_matching
+from dwalign.matching import match_scores, weight, weight_matching
 from dwalign.matching.weight import objective
 from dwalign.networks import mlp
 from dwalign.symmetry import Alignment, identity, inverse, permute
 from tests import drawn
 
 DRAWS = 4
+FREE = 9  # of axes that no group moves, as `draw` makes them
 
 
 def at(tree, k):
@@ -33,38 +34,54 @@ def planted(spec, draw):
 
 
 class Matcher:
-    """Weight matching of `DRAWS` pairs, traced: a program for each spec."""
+    """Weight matching of `DRAWS` pairs, traced: a program for each spec, as CPUs or as accelerators have it."""
 
-    def __init__(self, spec):
+    def __init__(self, spec, elsewhere):
         self.spec, self.keys = spec, jax.random.split(jax.random.key(7), DRAWS)
-        run = lambda a, b, key, perms: weight_matching(spec, a, b, key=key, start=Alignment(perms))
-        self.run = jax.jit(jax.vmap(run))
+
+        def run(a, b, key, perms):
+            with pytest.MonkeyPatch.context() as patch:
+                if elsewhere:
+                    patch.setattr(weight, "_searched", weight._searched_on_device)
+                return weight_matching(spec, a, b, key=key, start=Alignment(perms))
+
+        self.run = jax.jit(
+            lambda *given: jax.lax.map(lambda one: run(*one), given) if elsewhere else jax.vmap(run)(*given)
+        )
 
     def __call__(self, a, b, start=None):
         start = stack([identity(self.spec)] * DRAWS) if start is None else start
         return jax.tree.map(np.asarray, self.run(a, b, self.keys, start))
 
 
-matcher = functools.cache(Matcher)
+@functools.cache
+def matcher(spec, elsewhere=False):
+    return Matcher(spec, elsewhere)
 
 
+both_programs = pytest.mark.parametrize("elsewhere", [False, True], ids=["CPU", "accelerator"])
+
+
+@both_programs
 @pytest.mark.parametrize("name", ["mlp", "stack", "recurrent"])
-def test_recovers_planted_permutations(specs, draw, name):
+def test_recovers_planted_permutations(specs, draw, name, elsewhere):
     a, b, answer = planted(specs[name], draw)
-    chex.assert_trees_all_equal(matcher(specs[name])(a, b).perms, answer)
+    chex.assert_trees_all_equal(matcher(specs[name], elsewhere)(a, b).perms, answer)
 
 
-def test_recovers_planted_units_inside_heads_that_are_known(specs, draw):
+@both_programs
+def test_recovers_planted_units_inside_heads_that_are_known(specs, draw, elsewhere):
     spec = specs["heads"]
     a, b, answer = planted(spec, draw)
     shuffled = stack([drawn.perms(spec, seed) for seed in range(9, 9 + DRAWS)])
-    found = matcher(spec)(a, b, {"head": answer["head"], "unit": shuffled["unit"]})
+    found = matcher(spec, elsewhere)(a, b, {"head": answer["head"], "unit": shuffled["unit"]})
     assert np.mean(np.all(found.perms["unit"] == answer["unit"], axis=-1)) > 0.9
 
 
-def test_never_lowers_its_objective_and_ends_where_no_group_improves(spec, draw):
+@both_programs
+def test_never_lowers_its_objective_and_ends_where_no_group_improves(spec, draw, elsewhere):
     a, b = draw(spec, *range(DRAWS)), draw(spec, *range(DRAWS, 2 * DRAWS))
-    found = matcher(spec)(a, b)
+    found = matcher(spec, elsewhere)(a, b)
     value = lambda k, perms: objective(spec, at(a, k), at(b, k), perms)
     start = np.array([value(k, identity(spec)) for k in range(DRAWS)])
     history = np.concatenate([start[:, None], found.history], axis=1)
@@ -73,7 +90,7 @@ def test_never_lowers_its_objective_and_ends_where_no_group_improves(spec, draw)
     chex.assert_trees_all_close(
         history[:, -1], np.array([value(k, at(found.perms, k)) for k in range(DRAWS)]), rtol=1e-4
     )
-    again = matcher(spec)(a, b, found.perms)
+    again = matcher(spec, elsewhere)(a, b, found.perms)
     chex.assert_trees_all_close(again.history[:, -1], history[:, -1], rtol=1e-4)
 
 
@@ -95,6 +112,34 @@ def test_eager_and_vmap_agree(spec, draw):
     chex.assert_trees_all_equal(batched.perms, eager.perms)
     chex.assert_trees_all_close((batched.scores, batched.history), (eager.scores, eager.history), rtol=1e-4, atol=1e-4)
     chex.assert_trees_all_close(eager.scores, match_scores(spec, at(a, 1), at(b, 1), eager.perms), atol=1e-4)
+
+
+def test_networks_that_are_not_batched_are_not_copied(draw):
+    """One network to many, and many to many by two vmaps: operands of the host's search stay as they are."""
+    spec = mlp(6, (24, 24), 3).spec
+    a, b = draw(spec, 0, 1), draw(spec, 2, 3, 4)
+    match = lambda a, b: weight_matching(spec, a, b, key=None).perms
+    program = jax.jit(jax.vmap(jax.vmap(match, in_axes=(None, 0)), in_axes=(0, None)))
+    shapes = [eqn for eqn in program.trace(a, b).jaxpr.eqns if eqn.primitive.name == "weight_matching"]
+    assert {x.aval.shape[:2] for x in shapes[0].invars} == {(2, 1), (1, 3)}
+    expected = stack([stack([match(at(a, i), at(b, j)) for j in range(3)]) for i in range(2)])
+    chex.assert_trees_all_equal(program(a, b), expected)
+
+
+def test_accelerators_match_without_the_host(draw):
+    """What is lowered for them holds no call to it, and goes through a batch pair by pair."""
+    spec = mlp(6, (24, 24), 3).spec
+    a, b, answer = planted(spec, draw)
+    program = jax.jit(jax.vmap(lambda a, b: weight_matching(spec, a, b, key=None).perms)).trace(a, b)
+    on_cpu, elsewhere = (program.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda"))
+    assert "callback" in on_cpu and "callback" not in elsewhere
+    (searched,) = [eqn for eqn in program.jaxpr.eqns if eqn.primitive.name == "weight_matching"]
+    search = jax.jit(functools.partial(weight._searched_on_device, **searched.params))
+    # the bias of the outputs has no say
+    voting = [leaf for tree in (a, b) for leaf in jax.tree.leaves(tree) if leaf.shape != (DRAWS, FREE)]
+    *perms, history = search(*voting)
+    chex.assert_trees_all_equal(dict(zip(sorted(answer), perms, strict=True)), answer)
+    assert history.shape == (DRAWS, 100)
 
 
 def test_a_network_matches_itself(spec, draw):
