@@ -185,7 +185,7 @@ def batches(width: int, batch: int, repeats: int, most: float) -> dict[str, list
     program = jax.jit(jax.vmap(lambda a, b: weight_matching(network.spec, a, b, key=None).perms)).lower(a, b).compile()
     runs = {
         "dwalign": lambda: jax.block_until_ready(program(a, b)),
-        "plain": lambda: [plain_mlp(*pair, np.random.default_rng(0)) for pair in pairs],
+        "plain": lambda: [plain_mlp(one, other, np.random.default_rng(0)) for one, other in pairs],
     }
     found: dict[str, list[float]] = {which: [] for which in runs}
     begin = time.perf_counter()
