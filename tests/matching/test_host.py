@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwalign.matching import match_scores, scores, weight, weight_matching
+from dwalign.matching import match_scores, scores, search, weight_matching
 from dwalign.matching.weight import objective
 from dwalign.networks import mlp, transformer
 from dwalign.symmetry import (
@@ -121,10 +121,10 @@ def test_both_ways_take_the_same_steps_where_there_is_one_group(specs):
         chex.assert_trees_all_close((traced.scores, traced.history), (here.scores, here.history), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("small", [weight.SMALL, 0])
+@pytest.mark.parametrize("small", [search.SMALL, 0])
 def test_history_is_the_objective_after_each_sweep_and_scores_are_those_of_the_result(spec, small, monkeypatch):
     # scores that are not small follow the units that have moved
-    monkeypatch.setattr(weight, "SMALL", small)
+    monkeypatch.setattr(search, "SMALL", small)
     a, b = random(spec, 0), random(spec, 1)
     whole = weight_matching(spec, a, b, key=None)
     for sweeps in (1, 2, 3, 100):

@@ -13,6 +13,7 @@ from dwalign.matching import (
     activation_matching_correlation,
     find_method,
     refine,
+    search_in_programs,
     sinkhorn_rebasin,
     straight_through,
     weight_matching,
@@ -224,8 +225,15 @@ def test_methods_that_descend_begin_at_the_signs_of_each_pair():
     assert np.abs(np.tanh(one)).min() > 0.9 and len(np.unique(np.sign(one))) == 2
 
 
+@pytest.fixture(params=[False, True], ids=["CPU", "accelerator"])
+def program(request, monkeypatch):
+    """Weight matching in programs, as CPUs or as accelerators have it."""
+    if request.param:
+        monkeypatch.setattr(search_in_programs, "_searched", search_in_programs._searched_on_device)
+
+
 @pytest.mark.parametrize("name", ["tanh", "gated", "without_gains"])
-def test_traced_networks_are_matched_as_others_are(name):
+def test_traced_networks_are_matched_as_others_are(name, program):
     net, a, b = planted(name, 0)
     traced = jax.jit(lambda a, b: weight_matching(net.spec, a, b))(a, b)
     assert_found(net, a, b, traced)
@@ -236,7 +244,7 @@ def test_traced_networks_are_matched_as_others_are(name):
 
 
 @pytest.mark.parametrize("run", [lambda f: f, jax.jit], ids=["eager", "jit"])
-def test_maps_settle_before_units_are_assigned(run):
+def test_maps_settle_before_units_are_assigned(run, program):
     """Of maps that all are far off one turn each is not enough, and units would be assigned by them."""
     net, a, b = planted("rms_grouped_folded", 0)
     spec = net.spec.with_kinds(*MATCHED)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwalign.matching import match_scores, weight, weight_matching
+from dwalign.matching import match_scores, search_in_programs, weight_matching
 from dwalign.matching.weight import objective
 from dwalign.networks import mlp
 from dwalign.symmetry import Alignment, identity, inverse, permute
@@ -42,7 +42,7 @@ class Matcher:
         def run(a, b, key, perms):
             with pytest.MonkeyPatch.context() as patch:
                 if elsewhere:
-                    patch.setattr(weight, "_searched", weight._searched_on_device)
+                    patch.setattr(search_in_programs, "_searched", search_in_programs._searched_on_device)
                 return weight_matching(spec, a, b, key=key, start=Alignment(perms))
 
         self.run = jax.jit(
@@ -127,19 +127,38 @@ def test_networks_that_are_not_batched_are_not_copied(draw):
 
 
 def test_accelerators_match_without_the_host(draw):
-    """What is lowered for them holds no call to it, and goes through a batch pair by pair."""
+    """What is lowered for them holds no call to it, and goes through all pairs of a batch side by side."""
     spec = mlp(6, (24, 24), 3).spec
     a, b, answer = planted(spec, draw)
     program = jax.jit(jax.vmap(lambda a, b: weight_matching(spec, a, b, key=None).perms)).trace(a, b)
     on_cpu, elsewhere = (program.lower(lowering_platforms=(name,)).as_text() for name in ("cpu", "cuda"))
     assert "callback" in on_cpu and "callback" not in elsewhere
     (searched,) = [eqn for eqn in program.jaxpr.eqns if eqn.primitive.name == "weight_matching"]
-    search = jax.jit(functools.partial(weight._searched_on_device, **searched.params))
+    search = jax.jit(functools.partial(search_in_programs._searched_on_device, **searched.params))
     # the bias of the outputs has no say
     voting = [leaf for tree in (a, b) for leaf in jax.tree.leaves(tree) if leaf.shape != (DRAWS, FREE)]
     *perms, history = search(*voting)
     chex.assert_trees_all_equal(dict(zip(sorted(answer), perms, strict=True)), answer)
     assert history.shape == (DRAWS, 100)
+    # which pairs are beside it changes nothing for a pair
+    *alone, _ = search(*(leaf[2:3] for leaf in voting))
+    chex.assert_trees_all_equal(alone, [perm[2:3] for perm in perms])
+
+
+def test_accelerators_keep_the_best_of_restarts(draw):
+    spec = mlp(6, (24, 24, 24), 3).spec
+    a, b = draw(spec, 0), draw(spec, 1)
+    program = jax.jit(lambda a, b: weight_matching(spec, a, b, key=None, restarts=8).perms).trace(a, b)
+    (searched,) = [eqn for eqn in program.jaxpr.eqns if eqn.primitive.name == "weight_matching"]
+    asked = searched.params["program"]
+    voting = [leaf for tree in (a, b) for leaf in jax.tree.leaves(tree) if leaf.shape != (FREE,)]
+    many, one = (
+        jax.jit(functools.partial(search_in_programs._searched_on_device, program=asked._replace(restarts=n)))(*voting)
+        for n in (8, 1)
+    )
+    assert many[-1][-1] > one[-1][-1]
+    perms = dict(zip(sorted(spec.sizes), many, strict=False))
+    chex.assert_trees_all_close(many[-1][-1], objective(spec, a, b, perms), rtol=1e-4)
 
 
 def test_a_network_matches_itself(spec, draw):
