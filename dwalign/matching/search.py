@@ -124,7 +124,7 @@ def is_mapped(spec: PermutationSpec) -> bool:
 def chosen(xp: Any, better: Any, new: Any, old: Any) -> Any:
     """Where it is better the new element, by the indices that it is batched over."""
     spread = lambda array: better.reshape(better.shape + (1,) * (array.ndim - better.ndim))
-    return jax.tree.map(lambda x, y: xp.where(spread(x), x, y), new, old)
+    return jax.tree.map(lambda x, y: xp.where(spread(x), x, y).astype(y.dtype), new, old)
 
 
 def own_where_small(spec: PermutationSpec, pair: Pair) -> Scores:

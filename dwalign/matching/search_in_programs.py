@@ -183,7 +183,8 @@ def _starts(program: Program, pair: Pair, words, start) -> tuple[Perms, jax.Arra
     key = jax.random.key(0) if words is None else jax.random.wrap_key_data(words, impl=program.key)
     drawn = jax.vmap(lambda k: as_elements(spec, random_perms(spec, k)))(jax.random.split(key, program.restarts - 1))
     starts = jax.tree.map(lambda x, y: jnp.concatenate([x, y.astype(x.dtype)]), first, drawn)
-    return starts, jax.vmap(lambda perms: jnp.asarray(aligned_product(spec, pair, perms)))(starts)
+    value = lambda perms: jnp.asarray(aligned_product(spec, pair, perms))
+    return starts, jax.vmap(value, axis_size=program.restarts)(starts)
 
 
 def _swept(program: Program, pair: Pair, own: Scores, state, order: jax.Array):
@@ -195,7 +196,7 @@ def _swept(program: Program, pair: Pair, own: Scores, state, order: jax.Array):
         perms, value = state
         _, new, gain, better = improve(spec, pair, own, perms, perms, group)
         kept = {g: chosen(jnp, better, one, perms[g]) for g, one in new.items()}
-        return {**perms, **kept}, value + (gain * better).sum()
+        return {**perms, **kept}, value + (gain * better).sum().astype(value.dtype)
 
     def turn(carry):
         state, last, _, count = carry

@@ -243,6 +243,15 @@ def test_traced_networks_are_matched_as_others_are(name, program):
         np.testing.assert_allclose(one, other, atol=1e-3)
 
 
+def test_signs_are_matched_in_double_precision(program):
+    net, *networks = planted("tanh", 0)
+    with jax.enable_x64(True):
+        a, b = jax.tree.map(np.float64, networks)
+        found = jax.jit(lambda a, b: weight_matching(net.spec, a, b))(a, b)
+        assert found.history.dtype == np.float64
+    assert_found(net, a, b, found)
+
+
 @pytest.mark.parametrize("run", [lambda f: f, jax.jit], ids=["eager", "jit"])
 def test_maps_settle_before_units_are_assigned(run, program):
     """Of maps that all are far off one turn each is not enough, and units would be assigned by them."""

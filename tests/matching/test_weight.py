@@ -11,7 +11,7 @@ import pytest
 from dwalign.matching import match_scores, search_in_programs, weight_matching
 from dwalign.matching.weight import objective
 from dwalign.networks import mlp
-from dwalign.symmetry import Alignment, identity, inverse, permute
+from dwalign.symmetry import Alignment, Axes, PermutationSpec, identity, inverse, permute
 from tests import drawn
 
 DRAWS = 4
@@ -143,6 +143,19 @@ def test_accelerators_match_without_the_host(draw):
     # which pairs are beside it changes nothing for a pair
     *alone, _ = search(*(leaf[2:3] for leaf in voting))
     chex.assert_trees_all_equal(alone, [perm[2:3] for perm in perms])
+
+
+@both_programs
+def test_there_may_be_no_pairs_and_no_units(elsewhere):
+    spec, nothing = mlp(6, (5, 7), 3).spec, PermutationSpec({"w": Axes(None, None)}, {})
+    with pytest.MonkeyPatch.context() as patch:
+        if elsewhere:
+            patch.setattr(search_in_programs, "_searched", search_in_programs._searched_on_device)
+        found = jax.jit(lambda a: weight_matching(nothing, a, a, key=None))({"w": np.ones((2, 2), np.float32)})
+        assert found.perms == {} and not found.history.any()
+        none = jax.tree.map(lambda leaf: leaf[:0], stack([drawn.weights(mlp(6, (5, 7), 3).params)]))
+        match = jax.jit(jax.vmap(lambda a, b: weight_matching(spec, a, b, key=None).perms))
+        assert match(none, none)["h1"].shape == (0, 7)
 
 
 def test_accelerators_keep_the_best_of_restarts(draw):
