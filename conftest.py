@@ -7,6 +7,8 @@ import os
 from importlib import metadata
 from pathlib import Path
 
+import pytest
+
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = " ".join(
     [
@@ -30,6 +32,13 @@ jax.config.update("jax_disable_most_optimizations", True)
 gc.set_threshold(20_000, 20, 20)
 
 ROOT = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True, scope="module")
+def look_at_new_objects_alone():
+    """What other modules left is millions of objects: to look through them takes seconds, each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collect_file(file_path):
