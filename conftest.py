@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+# in the environment, so that processes which tests start compile alike
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),
@@ -25,7 +27,6 @@ os.environ["XLA_FLAGS"] = " ".join(
 import jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_disable_most_optimizations", True)
 
 # traces are many small objects that live as long as their programs: looking through them again and again takes as long
 # as every fourteenth test
