@@ -7,7 +7,11 @@ import os
 from importlib import metadata
 from pathlib import Path
 
+import pytest
+
+# in the environment, so that processes which tests start compile alike
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),
@@ -23,13 +27,19 @@ os.environ["XLA_FLAGS"] = " ".join(
 import jax
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_disable_most_optimizations", True)
 
 # traces are many small objects that live as long as their programs: looking through them again and again takes as long
 # as every fourteenth test
 gc.set_threshold(20_000, 20, 20)
 
 ROOT = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True, scope="module")
+def look_at_new_objects_alone():
+    """What other modules left is millions of objects: to look through them takes seconds, each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collect_file(file_path):

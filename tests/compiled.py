@@ -22,3 +22,17 @@ def compilations() -> Iterator[list[str]]:
         yield seen
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
+
+
+# what is compiled for one value of it is not found with another
+_CACHES = jax.make_user_context(default_value=None)
+
+
+@contextlib.contextmanager
+def all_compilations() -> Iterator[list[str]]:
+    """`compilations` with empty caches, so that what was compiled before is seen as well.
+
+    The others stay as they are: to empty them takes seconds, and to fill them again longer.
+    """
+    with _CACHES(object()), compilations() as seen:
+        yield seen

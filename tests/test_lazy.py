@@ -9,6 +9,7 @@ from dwalign import Data, evaluation, program, symmetry
 from dwalign.files import LazyArray
 from dwalign.networks import build
 from tests import drawn
+from tests.nights import long
 
 NETWORKS = {
     "mlp": dict(kind="mlp", inputs=6, widths=[5, 4], outputs=3),
@@ -80,7 +81,11 @@ TAKERS = {
 }
 
 
-@pytest.mark.parametrize("name", TAKERS)
+# methods that descend read networks by the same functions
+LONG = ("sinkhorn", "straight_through")
+
+
+@pytest.mark.parametrize("name", [*(name for name in TAKERS if name not in LONG), *long(*LONG)])
 def test_networks_in_files_are_taken_for_what_they_are(name):
     values = lambda tree: jax.tree.map(np.asarray, tree)
     jax.tree.map(np.testing.assert_array_equal, values(TAKERS[name](A, B)), values(TAKERS[name](*IN_FILES)))

@@ -64,7 +64,7 @@ class Checkpoints:
           CheckpointError: it cannot be written; what was there is kept.
         """
         args = self._ocp.args
-        leaves = jax.tree.leaves(state)
+        leaves = list(map(_of_one_device, jax.tree.leaves(state)))
         tree = {str(k): leaf for k, leaf in enumerate(leaves)}
         info = {**info, "arrays": _arrays(state)}
         info[SUMS] = _checksums(info["arrays"], leaves)
@@ -221,6 +221,11 @@ class Checkpoints:
 
 def _kept(steps: list[int]) -> str:
     return f"The checkpoint of step {steps[-1]} is kept" if steps else "There is no checkpoint yet"
+
+
+def _of_one_device(leaf: Any) -> Any:
+    """Of an array that each device has whole Orbax would have every one write a part, cut by a program of its own."""
+    return leaf.addressable_data(0) if isinstance(leaf, jax.Array) and leaf.is_fully_replicated else leaf
 
 
 def _checksums(arrays: list[list[Any]], leaves: list[Any]) -> list[int]:

@@ -7,7 +7,6 @@ import signal
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 import yaml
@@ -94,7 +93,6 @@ def folder(tmp_path_factory):
         Path("broken.yaml").write_text('{"command": "me')
         Path("list.yaml").write_text(yaml.safe_dump({"command": "merge", "options": ["a"]}))
         yield folder
-        jax.clear_caches()
 
 
 MERGE = "merge a.npz b.npz --network nets.py:mlp --method weight_matching -o out.npz"

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from dwalign.deepalign import CheckpointError, Checkpoints, DeepAlign, TrainState, train_aligner
+from dwalign.deepalign.step import device_mesh
 from dwalign.files import unsealed
 from dwalign.networks import mlp
+from tests.compiled import all_compilations
 from tests.files.test_writing import full_disk
 
 MODEL = DeepAlign(mlp(2, (3,), 2).spec, None)
@@ -181,6 +183,18 @@ def test_checkpoints_without_names_are_read(tmp_path):
     assert checkpoints.restore({"w": jnp.zeros(3)})["w"].tolist() == [0, 1, 2]
     with pytest.raises(CheckpointError, match="shape"):
         checkpoints.restore({"w": jnp.zeros(4)})
+
+
+def test_what_every_device_has_is_saved_once_and_compiles_nothing(tmp_path):
+    everywhere = jax.NamedSharding(device_mesh(2), jax.P())
+    state = jax.device_put({"w": np.arange(6.0, dtype=np.float32).reshape(2, 3), "n": np.int32(7)}, everywhere)
+    assert len(state["w"].sharding.device_set) == 2
+    checkpoints = Checkpoints(tmp_path / "a")
+    with all_compilations() as compiled:
+        checkpoints.save(1, state, {})
+    assert not compiled
+    back = checkpoints.restore(state)
+    assert back["w"].tolist() == [[0, 1, 2], [3, 4, 5]] and back["n"] == 7 and back["w"].sharding == everywhere
 
 
 def flip(file, place=0.5):

@@ -82,13 +82,11 @@ def on_all_devices():
 
 def test_devices_change_nothing():
     program = "from tests.evaluation import test_validation as t; print(t.jax.device_count(), *t.on_all_devices())"
-    flags = {
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        # those of the suite, of which the last that says how many counts
-        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8",
-    }
+    # those of the suite, of which the last that says how many counts
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
+    environment = os.environ | {"XLA_FLAGS": flags}
     done = subprocess.run(
-        [sys.executable, "-c", program], env=os.environ | flags, capture_output=True, text=True, timeout=300, check=True
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300, check=True
     )
     number, *there = map(float, done.stdout.split())
     here = on_all_devices()

@@ -114,14 +114,10 @@ def by_processes(folder, count, devices):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    flags = {
-        "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        # those of the suite, of which the last that says how many counts
-        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
-    }
+    # those of the suite, of which the last that says how many counts
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     command = [sys.executable, str(Path(__file__).with_name("process.py")), str(folder), address, str(count)]
-    started = [subprocess.Popen([*command, str(k)], env=os.environ | flags) for k in range(count)]
+    started = [subprocess.Popen([*command, str(k)], env=os.environ | {"XLA_FLAGS": flags}) for k in range(count)]
     assert [one.wait(timeout=300) for one in started] == [0] * count
 
 

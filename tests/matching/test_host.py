@@ -28,25 +28,9 @@ from dwalign.symmetry import (
     transpose,
     weight_blocks,
 )
-from tests.compiled import compilations
+from tests.compiled import all_compilations
 
 TYPES = ["float32", "float64", "float16", "bfloat16", "float8_e4m3fn", "int8", "complex64"]
-
-
-@pytest.fixture
-def compiles_nothing():
-    """The test that asks for it compiles nothing from its call on."""
-    begun = []
-    with compilations() as compiled:
-
-        def begin():
-            # what another test compiled would not be seen
-            jax.clear_caches()
-            compiled.clear()
-            begun.append(True)
-
-        yield begin
-    assert begun and not compiled
 
 
 def on_host(tree):
@@ -66,13 +50,13 @@ def typed(tree, dtype):
 
 
 @pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])
-def test_compiles_nothing(spec, kind, compiles_nothing):
+def test_compiles_nothing(spec, kind):
     a, b = (jax.tree.map(kind, random(spec, seed)) for seed in (0, 1))
     start, key = Alignment({g: kind(p) for g, p in identity(spec).items()}), jax.random.key(3)
-    compiles_nothing()
-    found = weight_matching(spec, a, b, key=key, start=start, restarts=2)
-    weight_matching(spec, a, b, key=None)
-    assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(found))
+    with all_compilations() as compiled:
+        found = weight_matching(spec, a, b, key=key, start=start, restarts=2)
+        weight_matching(spec, a, b, key=None)
+    assert not compiled and all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(found))
     for group, n in spec.sizes.items():
         shape = (*spec.batch_shape(group), n)
         chex.assert_shape((found.perms[group], found.scores[group]), (shape, (*shape, n)))
@@ -80,12 +64,12 @@ def test_compiles_nothing(spec, kind, compiles_nothing):
     assert found.history.shape == (100,)
 
 
-def test_a_fused_transformer_compiles_nothing(compiles_nothing):
+def test_a_fused_transformer_compiles_nothing():
     net = transformer(vocabulary=11, length=5, dim=8, depth=1, heads=2, width=12, fused=True, tied=True)
     a, b = (jax.jit(net.init)(jax.random.key(seed)) for seed in (0, 1))
-    compiles_nothing()
-    found = weight_matching(net.spec, a, b, key=None)
-    assert found.history[-1] >= found.history[0]
+    with all_compilations() as compiled:
+        found = weight_matching(net.spec, a, b, key=None)
+    assert not compiled and found.history[-1] >= found.history[0]
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -197,7 +181,6 @@ def test_scores_are_the_same_in_numpy_and_in_jax(spec, kind):
 
 def test_the_action_and_the_arithmetic_keep_numpy_in_numpy(spec):
     a, b = random(spec, 0), random(spec, 1)
-    jax.clear_caches()
 
     def everything(a, b, g, h):
         moved, soft = permute(spec, b, g), {name: 0.5 * q + 0.1 for name, q in to_matrices(g).items()}
@@ -208,7 +191,7 @@ def test_the_action_and_the_arithmetic_keep_numpy_in_numpy(spec):
             "numbers": (distance(spec, a, b), interpolate(spec, a, b, 0.3), inner_product(*blocks)),
         }
 
-    with compilations() as compiled:
+    with all_compilations() as compiled:
         g, h = (random_perms(spec, np.random.default_rng(seed)) for seed in (2, 3))
         here = everything(a, b, g, h)
     assert not compiled and all(isinstance(leaf, np.ndarray | np.generic) for leaf in jax.tree.leaves(here))

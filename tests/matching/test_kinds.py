@@ -1,6 +1,7 @@
 """Elements of every kind that were planted are found: signs, scales, rotations and maps."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ from dwalign.program import REGRESSION, Data, fold_norms, network
 from dwalign.symmetry import Alignment, distance, interpolate, permute, random_perms
 from tests import drawn
 from tests.compiled import compilations
+from tests.nights import long
 
 X = drawn.normal(3, 5)
 IMAGES = dict(shape=[8, 8, 3])
@@ -156,6 +158,8 @@ def test_weight_matching_finds_what_is_planted(name):
 
 # one of each kind: scales, signs, both, rotations, maps
 SOME = ["leaky", "tanh", "gated", "without_gains", "low_rank"]
+FOLDED = ["transformer_folded", "rms_grouped_folded"]
+BY_ACTIVATIONS = [activation_matching, activation_matching_correlation]
 
 
 @functools.cache
@@ -170,8 +174,15 @@ def answers(name, examples=64):
     return Data(inputs, np.asarray(jax.jit(net.apply)(a, inputs)))
 
 
-@pytest.mark.parametrize("name", [*SOME, "transformer_folded", "rms_grouped_folded"])
-@pytest.mark.parametrize("method", [activation_matching, activation_matching_correlation], ids=str)
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        *itertools.product(SOME, BY_ACTIVATIONS),
+        *zip(FOLDED, BY_ACTIVATIONS, strict=True),
+        *long(*zip(FOLDED, reversed(BY_ACTIVATIONS), strict=True)),
+    ],
+    ids=str,
+)
 def test_activations_tell_elements_of_every_kind(name, method):
     """In a stream without a mean they cannot see one direction, which no reader needs: what they find still merges."""
     net, a, b = planted(name, 0)

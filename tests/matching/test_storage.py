@@ -11,6 +11,7 @@ import dwalign
 from dwalign import Data
 from dwalign.symmetry import permute
 from tests import drawn
+from tests.nights import long
 
 X = np.random.default_rng(0).standard_normal((24, 6)).astype(np.float32)
 Y = np.arange(24) % 3
@@ -57,7 +58,8 @@ def inferred(wide):
     "method, wide",
     [
         *((name, False) for name in METHODS),
-        *((name, True) for name in ("weight_matching", "straight_through", "refine")),
+        *((name, True) for name in ("weight_matching", "refine")),
+        *long(("straight_through", True)),
     ],
 )
 def test_methods_take_every_storage(method, wide):

@@ -13,6 +13,7 @@ import dwalign
 from dwalign import fold_norms, networks
 from dwalign.symmetry import SpecError, permute, random_perms
 from tests import drawn
+from tests.nights import long
 
 BLOCKS = dict(dim=12, depth=2, heads=3, width=7)
 VIT = dict(shape=(4, 6, 2), patch=2, outputs=3, **BLOCKS)
@@ -64,7 +65,11 @@ def rotated(spec, group, params, seed=5):
     return jax.tree.unflatten(jax.tree.structure(params), changed)
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+# other examples have what these two have
+LONG = ("vit_rms", "transformer")
+
+
+@pytest.fixture(scope="module", params=[*(name for name in NETWORKS if name not in LONG), *long(*LONG)])
 def case(request):
     network = NETWORKS[request.param]()
     params = drawn.weights(network.params, 3)
