@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwalign.files import read_leaf
-from dwalign.symmetry.dtypes import dtype_of
+from dwalign.symmetry.dtypes import dtype_of, is_traced
 from dwalign.symmetry.weights import wide
 
 PyTree = Any
@@ -60,8 +60,17 @@ def take_networks(stacked: PyTree, index: Any) -> PyTree:
     >>> count_networks(stacked), take_networks(stacked, 1)["w"].tolist(), take_networks(stacked, [0, 2])["w"].tolist()
     (3, [3, 4], [[1, 2], [5, 6]])
     """
-    count_networks(stacked)
-    return jax.tree.map(lambda leaf: take_rows(leaf, index), stacked)
+    count = count_networks(stacked)
+    leaves, treedef = jax.tree.flatten(stacked)
+    if is_traced((leaves, index)) or not all(isinstance(leaf, jax.Array) for leaf in leaves):
+        return treedef.unflatten([take_rows(leaf, index) for leaf in leaves])
+    # one by one each shape would have a program of its own
+    return treedef.unflatten(_taken(leaves, np.arange(count)[index]))
+
+
+@jax.jit
+def _taken(arrays: list[jax.Array], rows: jax.Array) -> list[jax.Array]:
+    return [array[rows] for array in arrays]
 
 
 def take_rows(array: Any, index: Any) -> Any:
