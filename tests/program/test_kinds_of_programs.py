@@ -239,6 +239,49 @@ def depthwise(p, x):
     return jax.nn.relu(convolve(h, p["g"], 6)).mean(1) @ p["down"]
 
 
+@program("scale scale", up=UP, skip=((5, 8), "_, h0 + h1"), down=((8, 2), "h0^-1 + h1^-1, _"))
+def padded_with_zeros(p, x):
+    return jax.nn.relu(jnp.pad(x @ p["up"], ((0, 0), (0, 2))) + x @ p["skip"]) @ p["down"]
+
+
+@program("scale permutation", up=UP, skip=((5, 8), "_, h0 + h1"), down=((8, 2), "h0^-1 + h1, _"))
+def padded_with_ones(p, x):
+    h = jnp.pad(x @ p["up"], ((0, 0), (0, 2)), constant_values=1)
+    return jax.nn.relu(h + x @ p["skip"]) @ p["down"]
+
+
+def automaton(change):
+    """Hidden channels that begin as zeros beside the inputs, which see their neighbours."""
+
+    def apply(p, x):
+        kernel = jnp.ones((3, 1, 11))
+        look = lambda x: lax.conv_general_dilated(
+            x, kernel, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"), feature_group_count=11
+        )
+        state = change(jnp.concatenate([jnp.stack([x, x[::-1]]), jnp.zeros((2, 3, 6))], -1))
+        for _ in range(2):
+            seen = jnp.concatenate([state, look(state)], -1)
+            state = state + jax.nn.relu(seen @ p["up"]) @ p["down"]
+        return state[..., :5]
+
+    return apply
+
+
+@program("scale linear", up=((22, 8), "5 + h1 + 5 + h1, h0"), down=((8, 11), "h0^-1, 5 + h1^-1"))
+def channels_that_begin_as_zeros(p, x):
+    return automaton(jnp.sin)(p, x)
+
+
+@program("permutation", up=UP, down=DOWN)
+def ones_around_the_batch(p, x):
+    return jax.nn.relu(jnp.pad(x @ p["up"], ((1, 1), (0, 0)), constant_values=1)) @ p["down"]
+
+
+@program("scale permutation", up=((22, 8), "5 + h1 + 5 + h1, h0"), down=((8, 11), "h0^-1, 5 + h1"))
+def channels_that_begin_as_ones(p, x):
+    return automaton(jnp.cos)(p, x)
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_programs(name):
     apply, kinds, arrays = PROGRAMS[name]

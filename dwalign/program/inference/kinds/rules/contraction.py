@@ -7,6 +7,7 @@ from dwalign.program.inference.kinds.rules.elementwise import multiplied
 from dwalign.program.inference.kinds.rules.order import summed
 from dwalign.program.inference.kinds.rules.registry import forbid, rule
 from dwalign.program.inference.kinds.unknowns import Slot, Unknowns, matched
+from dwalign.program.inference.kinds.zeros import outside, zeros
 
 Slots = Sequence[Sequence[Slot]]
 
@@ -48,8 +49,18 @@ def dot(u, step):
     free_r = [k for k in range(right) if k not in (*pairs_r, *batch_r)]
     first = dict(enumerate([*batch_l, *free_l]))
     second = dict(enumerate(batch_r)) | {len(batch_l) + len(free_l) + d: k for d, k in enumerate(free_r)}
-    both = u.slots(step.ins[0]), u.slots(step.ins[1])
-    _contracted(u, step, both, list(zip(pairs_l, pairs_r, strict=True)), (first, second))
+    pairs = list(zip(pairs_l, pairs_r, strict=True))
+    _contracted(u, step, _met(u, step, pairs), pairs, (first, second))
+
+
+def _met(u: Unknowns, step: Step, pairs: Sequence[tuple[int, int]]) -> tuple[list[list[Slot]], list[list[Slot]]]:
+    """The places of both operands; of what is summed over those where neither is zero."""
+    one, other = step.ins
+    left, right = list(u.slots(one)), list(u.slots(other))
+    for k, m in pairs:
+        if (gone := zeros(u, one, k) | zeros(u, other, m)).any():
+            left[k], right[m] = outside(u, one, k, gone), outside(u, other, m, gone)
+    return left, right
 
 
 @rule("conv_general_dilated")
@@ -61,7 +72,7 @@ def convolve(u, step):
     (out_batch, out_features, *out_space) = numbers.out_spec
     if params["batch_group_count"] > 1:
         return forbid(u, step)
-    left, right = list(u.slots(step.ins[0])), u.slots(step.ins[1])
+    left, right = _met(u, step, [(features, inputs)] if params["feature_group_count"] == 1 else [])
     channels, summed = left[features], {slot.group for slot in right[inputs]}
     if params["feature_group_count"] == 1:
         summed |= {slot.group for slot in channels}

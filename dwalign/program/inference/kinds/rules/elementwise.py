@@ -9,16 +9,17 @@ import numpy as np
 from jax.extend.core import Literal
 
 from dwalign.program.inference.facts import Occurrence, Step
-from dwalign.program.inference.kinds.places import nothing
 from dwalign.program.inference.kinds.rules.registry import forbid, hand_on, rule
 from dwalign.program.inference.kinds.unknowns import Slot, Unknowns, all_slots, matched
+from dwalign.program.inference.kinds.zeros import outside, zeros
 
 HALF = Fraction(1, 2)
 # of exponents: others would make powers of thousands
 DENOMINATOR = 64
 Line = tuple[Slot, list[Slot | None]]
-SUMS = ("add", "sub", "add_any")
-# stands for the places where an operand of a sum is zero
+# all operands of these change alike, and zeros change with all of them
+ALIKE = ("add", "add_any", "select_n", "sub")
+# stands for the places where an operand is zero
 NOTHING = Slot("", 0)
 
 
@@ -28,12 +29,13 @@ def places(u: Unknowns, step: Step, operands: Sequence[Occurrence] | None = None
     operands = step.ins if operands is None else operands
     found: dict[Slot, list[Slot | None]] = {slot: [] for slot in all_slots(u.slots(out))}
     for operand in operands:
-        dims = u.slots(operand) if len(operand.dims) == len(out.dims) else [[] for _ in out.dims]
         rows: dict[Slot, Slot | None] = {}
-        for d, along in enumerate(u.slots(out)):
-            empty = nothing(u, operand, out, d) if step.name in SUMS and dims[d] else set()
-            rows |= dict.fromkeys(empty, NOTHING)
-            rows |= dict(matched(u, step, dims[d], [slot for slot in along if slot not in empty]))
+        for d, along in enumerate(u.slots(out) if len(operand.dims) == len(out.dims) else ()):
+            before, after = u.slots(operand)[d], along
+            if step.name in ALIKE and (gone := zeros(u, operand, d)).any():
+                before, after = (outside(u, one, d, gone) for one in (operand, out))
+                rows |= dict.fromkeys(along, NOTHING)
+            rows |= dict(matched(u, step, before, after))
         for slot, ins in found.items():
             ins.append(rows.get(slot))
     return list(found.items())
