@@ -59,7 +59,7 @@ def find_missed_kinds(
 
     Groups that would take more than `patience` seconds are left out, and those that others are batched over.
     """
-    if limit > SHARP or not spec.has_kinds:
+    if limit > SHARP or not (spec.has_kinds or spec.bounds):
         return
     for group, n in spec.sizes.items():
         places = _places(spec, group, trial)

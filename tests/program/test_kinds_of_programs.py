@@ -97,9 +97,24 @@ def gram(p, x):
     return x @ p["a"] @ (p["c"] @ p["c"].T) @ p["b"]
 
 
-@program("permutation", a=((5, 4), "_, h0"), b=((4, 2), "h0, _"), c=((4, 4), "h0, h0"))
+@program("linear", a=((5, 4), "_, h0"), b=((4, 2), "h0^-1, _"), c=((4, 4), "h0^-1, h0"))
 def beside_the_identity(p, x):
     return x @ p["a"] @ (jnp.eye(4) + p["c"]) @ p["b"]
+
+
+@program("orthogonal orthogonal", a=((5, 4), "_, h0"), b=((4, 2), "h0, _"), c=((4, 3), "h0, h1"))
+def beside_the_identity_symmetric(p, x):
+    return x @ p["a"] @ (jnp.eye(4) + p["c"] @ p["c"].T) @ p["b"]
+
+
+@program("permutation permutation", a=((5, 4), "_, h0"), b=((4, 2), "h1, _"), c=((4, 4), "h0, h1"))
+def beside_ones(p, x):
+    return x @ p["a"] @ (jnp.ones((4, 4)) + p["c"]) @ p["b"]
+
+
+@program("monomial", a=((5, 4), "_, h0^1:0"), b=((4, 2), "h0^0:-1, _"), c=((4, 4), "h0^-1:0, h0^0:1"))
+def without_the_diagonal(p, x):
+    return x @ p["a"] @ jnp.where(jnp.eye(4, dtype=bool), 0, p["c"]) @ p["b"]
 
 
 @program("orthogonal", up=((5, 6), "_, h0"), down=DOWN)
@@ -280,6 +295,53 @@ def ones_around_the_batch(p, x):
 @program("scale permutation", up=((22, 8), "5 + h1 + 5 + h1, h0"), down=((8, 11), "h0^-1, 5 + h1"))
 def channels_that_begin_as_ones(p, x):
     return automaton(jnp.cos)(p, x)
+
+
+def collected(change, fill=jnp.inf, turns=4):
+    """States of a loop, written where nothing is yet, as solvers do."""
+
+    def apply(p, x):
+        def turn(n, carry):
+            h, states = carry
+            h = h + change(h @ p["rec"])
+            return h, states.at[n].set(h)
+
+        h = x @ p["up"]
+        _, states = lax.fori_loop(0, turns, turn, (h, jnp.full((4, *h.shape), fill)))
+        return states[1:] @ p["down"]
+
+    return apply
+
+
+REC = (6, 6)
+
+
+@program("sign", up=UP, rec=(REC, "h0, h0"), down=DOWN)
+def states_where_infinities_were(p, x):
+    return collected(jnp.tanh)(p, x)
+
+
+@program("linear", up=UP, rec=(REC, "h0^-1, h0"), down=READ)
+def linear_states_where_no_numbers_were(p, x):
+    return collected(lambda h: h, jnp.nan)(p, x)
+
+
+@program("permutation", up=UP, rec=(REC, "h0, h0"), down=DOWN)
+def states_beside_ones(p, x):
+    return collected(jnp.tanh, 1.0, 3)(p, x)
+
+
+@program("permutation", up=UP, rec=(REC, "h0, h0"), down=DOWN)
+def infinities_of_which_numbers_are_made(p, x):
+    h = x @ p["up"]
+    return lax.fori_loop(0, 3, lambda _, z: jnp.tanh(z + h) @ p["rec"], jnp.full_like(h, jnp.inf)) @ p["down"]
+
+
+@program("scale", up=UP, down=READ)
+def running_maximum(p, x):
+    h = x @ p["up"]
+    turn = lambda most, row: (jnp.maximum(most, row), jnp.maximum(most, row))
+    return lax.scan(turn, jnp.full(6, -jnp.inf), h)[1] @ p["down"]
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

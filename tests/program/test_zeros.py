@@ -37,6 +37,8 @@ FUNCTIONS = {
     "over": (lambda v: v / jnp.cosh(v), 1, [4, 5]),
     "under": (lambda v: jnp.cosh(v) / (1 + v), 1, None),
     "sum": (lambda v: v + v[::-1], 1, [4, 5]),
+    "a row for all": (lambda v: v[:1] * jnp.cosh(v), 1, [4, 5]),
+    "a column for all": (lambda v: v[:, 4:5] * jnp.cosh(v), 1, [0, 1, 2, 3, 4, 5]),
     "choice": (lambda v: jnp.where(v > 1, v, jnp.sin(v)), 1, [4, 5]),
     "relu": (jax.nn.relu, 1, [4, 5]),
     "transpose": (lambda v: v.T, 0, [4, 5]),

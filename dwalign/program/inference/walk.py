@@ -166,8 +166,9 @@ def _apply(facts: Facts, eqn, ins, here: Place, loops, observable) -> list[Occur
         one._replace(dims=d, positions=p, number=n, choices=c) for one, d, p, n, c in zip(made, *found, strict=True)
     ]
     facts.step(eqn, ins, outs, name)
-    if name in MOVES and ins[0].number in facts.zeros:
-        facts.zeros.update(one.number for one in outs)
+    for constants in (facts.zeros, facts.fills) if name in MOVES else ():
+        if ins[0].number in constants:
+            constants.update(one.number for one in outs)
     return outs
 
 

@@ -98,6 +98,10 @@ class Unknowns:
             return True
         return any(mask.all() for mask in self.vanishing.get(one.number, {}).values())
 
+    def is_blank(self, one: Occurrence) -> bool:
+        """Zeros, or what is filled in before something is written (`fills`): factors leave it what it is."""
+        return one.number in self.facts.fills or self.is_zero(one)
+
     def same(self, one: Slot, other: Slot, *, sign: bool = True) -> None:
         self.scale.same(one.unknown, other.unknown)
         if sign:

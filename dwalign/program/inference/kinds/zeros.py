@@ -46,6 +46,12 @@ def zeros(u: Unknowns, one: Occurrence, d: int) -> np.ndarray:
     return u.vanishing.get(one.number, {}).get(d, np.zeros(size, bool))
 
 
+def shown(u: Unknowns, one: Occurrence, out: Occurrence, d: int) -> np.ndarray:
+    """Those of an operand at the positions of the result; scalars are zero or not."""
+    own = zeros(u, one, d) if len(one.dims) == len(out.dims) else np.array([u.is_zero(one)])
+    return np.broadcast_to(own, _size(out, d))
+
+
 def outside(u: Unknowns, one: Occurrence, d: int, gone: np.ndarray) -> list[Slot]:
     """The places along a dimension that are not all among these positions."""
     atom = one.dims[d]
@@ -63,15 +69,8 @@ def _moved(u: Unknowns, one: Occurrence, dims: Mapping[int, int]) -> Masks:
 
 
 def _same_rank(u: Unknowns, step: Step, operands: Sequence[Occurrence]) -> list[Masks]:
-    """Those of all operands in the shape of the result; scalars are zero or not."""
-    shape = [_size(step.outs[0], d) for d in range(len(step.outs[0].dims))]
-    return [
-        {
-            d: zeros(u, one, d) if len(one.dims) == len(shape) else np.full(size, u.is_zero(one))
-            for d, size in enumerate(shape)
-        }
-        for one in operands
-    ]
+    """Those of all operands in the shape of the result."""
+    return [{d: shown(u, one, step.outs[0], d) for d in range(len(step.outs[0].dims))} for one in operands]
 
 
 def _together(found: Sequence[Masks], how: np.ufunc) -> Masks:
@@ -135,9 +134,10 @@ def reversed_(u, step):
 
 @rule("concatenate")
 def concatenated(u, step):
-    axis, found = step.eqn.params["dimension"], _same_rank(u, step, step.ins)
-    beside = [{d: mask for d, mask in masks.items() if d != axis} for masks in found]
-    return [_together(beside, np.logical_and) | {axis: np.concatenate([masks[axis] for masks in found])}]
+    axis, rank = step.eqn.params["dimension"], len(step.outs[0].dims)
+    along = np.concatenate([zeros(u, one, axis) for one in step.ins])
+    beside = [_moved(u, one, {d: d for d in range(rank) if d != axis}) for one in step.ins]
+    return [_together(beside, np.logical_and) | {axis: along}]
 
 
 @rule("pad")
