@@ -4,8 +4,8 @@ Continuous symmetries are null vectors. Each place of a group, a block and an ax
 results move when one unit is made larger at that place alone, or when a little of another unit is added to it there. A
 combination of columns that moves nothing is a scale or a map, and what is declared gives some. It has to be the same
 combination for all units at all points, so points are added until only declared ones are left, or so many agree that
-the others are symmetries too; far steps show what a branch that is not taken hides from derivatives. Signs are
-discrete and are tried: at every place, at every two, at all. The inference takes no part in this.
+the others are symmetries too; far steps, and large weights, show what a branch that is not taken hides from
+derivatives. Signs are discrete and are tried: at every place, at every two, at all. The inference takes no part in this.
 """
 
 import itertools
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import expm, qr
 
-from dwalign.program.trial import Trial, trials, typical
+from dwalign.program.trial import ROUNDED, Trial, large_trials, trials, typical
 from dwalign.symmetry.powers import Power
 from dwalign.symmetry.spec import Note, PermutationSpec
 
@@ -32,6 +32,8 @@ NOTHING = 1e-9
 FAR = 1.5
 # points that agree
 POINTS = 8
+# at last with weights so many times larger
+LARGE = 4.0
 # what two places cost, in runs: most groups need two points
 RUNS = 12
 
@@ -126,6 +128,18 @@ def _points(trial: Trial, rng: np.random.Generator) -> Iterator[Trial]:
         yield from itertools.islice(trials(trial.of, rng), 1)
 
 
+def _everywhere(trial: Trial, limit: float, rng: np.random.Generator) -> Iterator[tuple[Trial, float]]:
+    """Points with what passes as rounding there; at last those at which programs do what small numbers never ask for.
+
+    A solver of differential equations takes smaller steps there, and a clip shows its bounds.
+    """
+    for at in _points(trial, rng):
+        yield at, limit
+    for _ in range(POINTS):
+        for at in large_trials(trial.of, LARGE, rng):
+            yield at, max(limit, ROUNDED * at.rounding())
+
+
 def _beside(
     declared: np.ndarray, places: Sequence[Place], trial: Trial, limit: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -177,10 +191,10 @@ def _columns(pairs: Sequence[tuple[int, int]], places: Sequence[Place], at: Tria
 
 def _holds(vector: np.ndarray, places: Sequence[Place], trial: Trial, limit: float, rng: np.random.Generator) -> bool:
     """Whether nothing changes when it is followed far."""
-    for at in _points(trial, rng):
+    for at, least in _everywhere(trial, limit, rng):
         pairs, far = _pairs(vector, places, rng), FAR * (0.5 + abs(rng.standard_normal()))
         # which of two pieces of a function a step reaches may depend on its sign
-        if any(at.change(_followed(step * vector, pairs, places, at)) > limit for step in (far, -far)):
+        if any(at.change(_followed(step * vector, pairs, places, at)) > least for step in (far, -far)):
             return False
     return True
 
@@ -233,9 +247,9 @@ def _signs(
     for vector in declared:
         _joined(basis, np.flatnonzero(vector * seen))
     tried = [one for one in (*([k] for k in on), *itertools.combinations(on, 2), on) if _joined(list(basis), one)]
-    for at in _points(trial, rng) if tried else ():
+    for at, least in _everywhere(trial, limit, rng) if tried else ():
         unit = rng.integers(len(places[0].units))
-        tried = [one for one in tried if at.change(_turned(at, [places[k] for k in one], unit)) <= limit]
+        tried = [one for one in tried if at.change(_turned(at, [places[k] for k in one], unit)) <= least]
         if not tried:
             break
     found = [one for one in tried if _joined(basis, one)]

@@ -15,7 +15,7 @@ from dwalign.program.data import as_arrays
 from dwalign.program.domain import positive_arguments
 from dwalign.program.double import widen, wider
 from dwalign.program.inference.calls import inside
-from dwalign.program.points import FRESH, point, points
+from dwalign.program.points import FRESH, GENERIC, point, points
 
 PyTree = Any
 # what optimising a program that runs a few dozen times would gain is less than what it costs; so is what splitting it
@@ -27,6 +27,8 @@ QUICK = {
 }
 if jax.__version_info__ < (0, 11):  # later ones have no other emitters, and refuse the option
     QUICK["xla_cpu_use_fusion_emitters"] = False
+# changes of so many times what rounding does are rounding
+ROUNDED = 30.0
 # operations of a program that is worth optimising where it runs hundreds of times
 LONG = 2e7
 # beyond so many parameters double precision asks for too much memory
@@ -122,6 +124,17 @@ def trials(examined: Examined, rng: np.random.Generator) -> Iterator[Trial]:
 def fresh_trials(examined: Examined, rng: np.random.Generator) -> Iterator[Trial]:
     """One trial with weights that were drawn anew, or none."""
     yield from _finite(examined, point(examined.leaves, examined.weights, examined.positive, rng, FRESH))
+
+
+def large_trials(examined: Examined, times: float, rng: np.random.Generator) -> Iterator[Trial]:
+    """One trial whose weights are so many times those of a generic point, or none."""
+    leaves = point(examined.leaves, examined.weights, examined.positive, rng, GENERIC)
+    for k, leaf in enumerate(leaves[: examined.weights]):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            leaves[k] = (leaf * times).astype(leaf.dtype)
+    # programs may refuse numbers
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+        yield from _finite(examined, leaves)
 
 
 def _finite(examined: Examined, leaves: list) -> Iterator[Trial]:

@@ -237,6 +237,17 @@ def experts(p, x):
     return jnp.einsum("beh,eho,be->bo", h, p["d"], gates)
 
 
+@program("sign scale", a=((5, 4), "_, h0"), e=((2, 4, 6), "f0, h0, h1"), d=((2, 6, 2), "f0, h1^-1, _"))
+def experts_by_ragged_products(p, x):
+    rows = jnp.array([2, 1])
+    return lax.ragged_dot(jax.nn.relu(lax.ragged_dot(jnp.tanh(x @ p["a"]), p["e"], rows)), p["d"], rows)
+
+
+@program("linear", a=UP, b=READ)
+def solved_by_triangles(p, x):
+    return lax.linalg.triangular_solve(x[:, :3] + 5 * jnp.eye(3), x @ p["a"], left_side=True) @ p["b"]
+
+
 @program("orthogonal permutation", a=((5, 6), "_, h0"), codes=((4, 6), "h1, h0"), down=((6, 2), "h0, _"))
 def nearest_code(p, x):
     h = x @ p["a"]

@@ -58,6 +58,14 @@ def test_numbers_show_what_a_declared_kind_misses(middle, spec, missed):
     )
 
 
+def test_what_only_large_weights_show():
+    """As solvers take smaller steps for them."""
+    most = lambda p: jnp.min(jnp.sum(p["up"] ** 2, 0))
+    apply = lambda p, x: (lambda h: jnp.where(most(p) > 25, jnp.tanh(h), h) @ p["down"])(x @ p["up"])
+    spec, certificate = inferred(apply, weights(up=(5, 6), down=(6, 2)), X)
+    assert dict(spec.kinds) == {"h0": "sign"} and not certificate.missed
+
+
 def test_one_of_two_directions_is_missed():
     axes = {"one": Axes(None, "h"), "two": Axes(None, "h^0"), "down": Axes("h^-1", None)}
     spec = PermutationSpec(axes, {"h": 6}, kinds={"h": "monomial"})

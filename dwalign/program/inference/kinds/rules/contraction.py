@@ -43,10 +43,25 @@ def _contracted(
 
 @rule("dot_general")
 def dot(u, step):
-    (pairs_l, pairs_r), (batch_l, batch_r) = step.eqn.params["dimension_numbers"]
-    left, right = (len(one.dims) for one in step.ins)
+    _dot(u, step, step.eqn.params["dimension_numbers"])
+
+
+@rule("ragged_dot_general")
+def ragged_dot(u, step):
+    """Rows of the first with the matrices, in the second, of the stretches that they lie in; both are numbered."""
+    numbers = step.eqn.params["ragged_dot_dimension_numbers"]
+    (pairs, _), (batch, _) = numbers.dot_dimension_numbers
+    if {*numbers.lhs_ragged_dimensions} & {*pairs, *batch}:
+        return forbid(u, step)
+    u.fix(step, *(slot for k in numbers.rhs_group_dimensions for slot in u.slots(step.ins[1])[k]))
+    return _dot(u, step, numbers.dot_dimension_numbers, numbers.rhs_group_dimensions)
+
+
+def _dot(u: Unknowns, step: Step, numbers, picked: Sequence[int] = ()) -> None:
+    (pairs_l, pairs_r), (batch_l, batch_r) = numbers
+    left, right = (len(one.dims) for one in step.ins[:2])
     free_l = [k for k in range(left) if k not in (*pairs_l, *batch_l)]
-    free_r = [k for k in range(right) if k not in (*pairs_r, *batch_r)]
+    free_r = [k for k in range(right) if k not in (*pairs_r, *batch_r, *picked)]
     first = dict(enumerate([*batch_l, *free_l]))
     second = dict(enumerate(batch_r)) | {len(batch_l) + len(free_l) + d: k for d, k in enumerate(free_r)}
     pairs = list(zip(pairs_l, pairs_r, strict=True))
@@ -55,7 +70,7 @@ def dot(u, step):
 
 def _met(u: Unknowns, step: Step, pairs: Sequence[tuple[int, int]]) -> tuple[list[list[Slot]], list[list[Slot]]]:
     """The places of both operands; of what is summed over those where neither is zero."""
-    one, other = step.ins
+    one, other, *_ = step.ins
     left, right = list(u.slots(one)), list(u.slots(other))
     for k, m in pairs:
         if (gone := zeros(u, one, k) | zeros(u, other, m)).any():
