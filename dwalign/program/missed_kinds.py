@@ -5,7 +5,7 @@ results move when one unit is made larger at that place alone, or when a little 
 combination of columns that moves nothing is a scale or a map, and what is declared gives some. It has to be the same
 combination for all units at all points, so points are added until only declared ones are left, or so many agree that
 the others are symmetries too; far steps, and large weights, show what a branch that is not taken hides from
-derivatives. Signs are discrete and are tried: at every place, at every two, at all. The inference takes no part in this.
+derivatives. Signs are discrete and are tried: at every place, at every two, at all. The inference takes no part.
 """
 
 import itertools
