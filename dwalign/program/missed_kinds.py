@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import expm, qr
 
-from dwalign.program.trial import ROUNDED, Trial, large_trials, trials, typical
+from dwalign.program.trial import ROUNDED, Trial, difference, large_trials, trials, typical
 from dwalign.symmetry.powers import Power
 from dwalign.symmetry.spec import Note, PermutationSpec
 
@@ -69,8 +69,11 @@ def find_missed_kinds(
             continue
         kind = spec.kinds[group]
         seen, scales = _beside(_scales(places), places, trial, limit, rng)
-        _, maps = _beside(_maps(kind, places), places, trial, limit, rng) if n > 1 else (seen, scales[:0])
-        signs = _signs(_odd(kind, places), seen, places, trial, limit, rng)
+        odd = _odd(kind, places)
+        signs = _signs(odd, seen, places, trial, limit, rng)
+        # where two units can be turned into one another they can be exchanged, and the one or the other has a sign
+        turns = n > 1 and len(odd) + len(signs) > 0
+        _, maps = _beside(_maps(kind, places), places, trial, limit, rng) if turns else (seen, scales[:0])
         for what, found in (("scales", scales), ("maps of its units", maps), ("signs", signs)):
             on = [places[k % len(places)] for k in np.flatnonzero(np.any(np.abs(found) > 0.01, axis=0))]
             if on:
@@ -246,7 +249,7 @@ def _signs(
     basis: list[int] = []
     for vector in declared:
         _joined(basis, np.flatnonzero(vector * seen))
-    tried = [one for one in (*([k] for k in on), *itertools.combinations(on, 2), on) if _joined(list(basis), one)]
+    tried = [one for one in (*_alike(on, places, trial, limit, rng), on) if _joined(list(basis), one)]
     for at, least in _everywhere(trial, limit, rng) if tried else ():
         unit = rng.integers(len(places[0].units))
         tried = [one for one in tried if at.change(_turned(at, [places[k] for k in one], unit)) <= least]
@@ -254,6 +257,16 @@ def _signs(
             break
     found = [one for one in tried if _joined(basis, one)]
     return np.array([[k in one for k in range(len(places))] for one in found], float).reshape(-1, len(places))
+
+
+def _alike(
+    on: Sequence[int], places: Sequence[Place], trial: Trial, limit: float, rng: np.random.Generator
+) -> list[list[int]]:
+    """One place or two at which a sign may be turned: to turn it at the one is what to turn it at the other is."""
+    unit = rng.integers(len(places[0].units))
+    results = [([], trial.reference), *(([k], trial.run(_turned(trial, [places[k]], unit))) for k in on)]
+    pairs = itertools.combinations(results, 2)
+    return [[*one, *other] for (one, x), (other, y) in pairs if difference(x, y, trial.scales) <= limit]
 
 
 def _turned(at: Trial, places: Sequence[Place], unit: int):

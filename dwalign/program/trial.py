@@ -19,7 +19,8 @@ from dwalign.program.points import FRESH, GENERIC, point, points
 
 PyTree = Any
 # what optimising a program that runs a few dozen times would gain is less than what it costs; so is what splitting it
-# for many cores would
+# for many cores would. One that runs hundreds of times is optimised a little, which makes convolutions faster by far
+# and takes a fraction of the time of all that can be done, which would gain no more
 QUICK = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
@@ -29,8 +30,8 @@ if jax.__version_info__ < (0, 11):  # later ones have no other emitters, and ref
     QUICK["xla_cpu_use_fusion_emitters"] = False
 # changes of so many times what rounding does are rounding
 ROUNDED = 30.0
-# operations of a program that is worth optimising where it runs hundreds of times
-LONG = 2e7
+# operations of a program that is worth that
+LONG = 2e5
 # beyond so many parameters double precision asks for too much memory
 MOST_DOUBLE = 2**28
 
@@ -211,10 +212,11 @@ def _compiled(closed, leaves, wide, narrow, often):
         lowered = jax.jit(widen(closed, wide, narrow), keep_unused=True).lower(*arguments)
         # some devices do not count
         flops = (lowered.cost_analysis() or {}).get("flops", 0.0)
-        if jax.default_backend() == "cpu" and not (often and flops > LONG):
+        if jax.default_backend() == "cpu":
+            options = QUICK | {"xla_backend_optimization_level": int(often and flops > LONG)}
             # another version of XLA may know other options
             with contextlib.suppress(jax.errors.JaxRuntimeError):
-                return lowered.compile(compiler_options=QUICK), flops
+                return lowered.compile(compiler_options=options), flops
         return lowered.compile(), flops
 
 
