@@ -107,6 +107,18 @@ def beside_the_identity_symmetric(p, x):
     return x @ p["a"] @ (jnp.eye(4) + p["c"] @ p["c"].T) @ p["b"]
 
 
+@program(
+    "scale sign",
+    a=((5, 4), "_, h0"),
+    b=((5, 3), "_, h1"),
+    c=((7, 7), "h0^-1 + h1, h0 + h1"),
+    d=((7, 2), "h0^-1 + h1, _"),
+)
+def groups_beside_the_identity(p, x):
+    h = jnp.concatenate([jax.nn.relu(x @ p["a"]), jnp.tanh(x @ p["b"])], -1)
+    return h @ (jnp.eye(7) + p["c"]) @ p["d"]
+
+
 @program("permutation permutation", a=((5, 4), "_, h0"), b=((4, 2), "h1, _"), c=((4, 4), "h0, h1"))
 def beside_ones(p, x):
     return x @ p["a"] @ (jnp.ones((4, 4)) + p["c"]) @ p["b"]

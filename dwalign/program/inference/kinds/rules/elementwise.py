@@ -66,12 +66,20 @@ def several(u, step):
 @rule("convert_element_type")
 def convert(u, step):
     """Numbers of any kind to floats are the same; floats to whole numbers are rounded."""
-    slots = all_slots(u.slots(step.outs[0]))
-    if is_identity(step.ins[0]) and len(slots) == 2 and slots[0].group == slots[1].group:
-        # the identity of vectors and their duals
-        return u.add(step, (slots[0], 1), (slots[1], 1))
+    if is_identity(step.ins[0]):
+        return _identity(u, step)
     exact = jnp.issubdtype(step.outs[0].dtype, jnp.inexact)
     return (linear if exact else forbid)(u, step)
+
+
+def _identity(u: Unknowns, step: Step) -> None:
+    """Of vectors and their duals."""
+    sides = [along for along in u.slots(step.outs[0]) if along]
+    if len(sides) == 2 and [slot.group for slot in sides[0]] == [slot.group for slot in sides[1]]:
+        for one, other in zip(*sides, strict=True):
+            u.add(step, (one, 1), (other, 1))
+    else:
+        forbid(u, step)
 
 
 @rule("select_n")
