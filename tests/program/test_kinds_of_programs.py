@@ -360,6 +360,12 @@ def infinities_of_which_numbers_are_made(p, x):
     return lax.fori_loop(0, 3, lambda _, z: jnp.tanh(z + h) @ p["rec"], jnp.full_like(h, jnp.inf)) @ p["down"]
 
 
+@program("permutation", up=UP, down=DOWN)
+def infinities_that_are_added_to(p, x):
+    most = jnp.full((4, 6), jnp.inf).at[:3].add(x @ p["up"])
+    return jnp.tanh(most) @ p["down"]
+
+
 @program("scale", up=UP, down=READ)
 def running_maximum(p, x):
     h = x @ p["up"]

@@ -34,18 +34,17 @@ def fix_fills(u: Unknowns, steps: Sequence[Step]) -> None:
 
 def _held(u: Unknowns, steps: Sequence[Step]) -> Held:
     held: Held = set()
-    passed = [step for step in steps if step.name in HANDING_ON] if u.facts.fills else []
     before = -1
     # what a turn of a loop leaves enters the next
-    while before < len(held):
+    while u.facts.fills and before < len(held):
         before = len(held)
-        for step in passed:
-            ends = (*step.outs, *step.ins[:-1]) if step.name == "link" else step.outs
-            for end in ends:
+        for step in steps:
+            for end in (*step.outs, *step.ins[:-1]) if step.name == "link" else step.outs:
                 groups = {slot.group for slot in _of(u, end)}
-                for one in step.ins:
-                    missing = groups - {slot.group for slot in _of(u, one)} if one.number in u.facts.fills else ()
-                    held |= {(end.number, group) for group in groups if (one.number, group) in held or group in missing}
+                for one in step.ins if groups else ():
+                    entered = one.number in u.facts.fills and groups - {slot.group for slot in _of(u, one)}
+                    handed = step.name in HANDING_ON and {group for group in groups if (one.number, group) in held}
+                    held |= {(end.number, group) for group in (*(entered or ()), *(handed or ()))}
     return held
 
 
