@@ -40,6 +40,8 @@ UNUSED = Reason("not used by the program")
 MOVES = {"broadcast_in_dim", "convert_element_type", "copy", "copy_p", "reshape", "slice", "split", "squeeze"}
 MOVES |= {"stop_gradient", "transpose", "unstack"}
 EMPTY = Reason("an array without entries")
+# of a constant; what has more of them is no mask of units
+MOST_PIECES = 64
 
 
 def walk_program(closed: ClosedJaxpr, arguments: int, outputs: Sequence[Reason]) -> tuple[Facts, list[Dims]]:
@@ -111,22 +113,21 @@ def _constant_dim(rows: np.ndarray) -> Atom | None:
         # of these indices are made
         return fresh(count, CONSTANT)
     starts = np.flatnonzero([True, *(rows[1:] != rows[:-1]).reshape(count - 1, -1).any(1)])
-    sizes = np.diff([*starts, count])
+    sizes = np.diff([*starts, count]).tolist()
     if len(sizes) == count:
-        periods = (size for size in range(2, count // 2 + 1) if count % size == 0)
+        periods = (
+            size for size in range(2, count // 2 + 1) if count % size == 0 and np.array_equal(rows[size], rows[0])
+        )
         period = next((size for size in periods if np.array_equal(rows[size:], rows[:-size])), count)
         return product([fresh(count // period, UNIFORM), fresh(period, CONSTANT)])
-    if len(set(sizes.tolist())) == 1:
-        return product([fresh(len(sizes), CONSTANT), fresh(int(sizes[0]), UNIFORM)])
-    # single rows one after the other are one piece
-    pieces = itertools.groupby(sizes.tolist(), key=lambda size: size if size > 1 else 0)
-    return concatenation(
-        [
-            piece
-            for size, found in pieces
-            for piece in ([fresh(size, UNIFORM) for _ in found] if size else [fresh(len(list(found)), CONSTANT)])
-        ]
-    )
+    if len(set(sizes)) == 1:
+        return product([fresh(len(sizes), CONSTANT), fresh(sizes[0], UNIFORM)])
+    pieces: list[Atom] = []
+    for alone, found in itertools.groupby(sizes, key=lambda size: size == 1):
+        run = list(found)
+        # single rows one after the other are one piece
+        pieces += [fresh(len(run), CONSTANT)] if alone else [fresh(size, UNIFORM) for size in run]
+    return concatenation(pieces) if len(pieces) <= MOST_PIECES else fresh(count, CONSTANT)
 
 
 def _walk(facts: Facts, closed, values, place: Place, loops: tuple[Atom, ...], observable: bool) -> list[Occurrence]:
