@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwalign.bounds import Count, Points, bounded
+from dwalign.deepalign import as_method
 from dwalign.evaluation.interpolation import Curve, curve
 from dwalign.extras import progress
-from dwalign.matching import Method, find_method
+from dwalign.matching import Method
 from dwalign.matching.gauged import is_matched
 from dwalign.program import CLASSIFICATION, Data, Network, Task
 from dwalign.symmetry import Alignment, permute
@@ -57,7 +58,7 @@ def benchmark(
 
     Args:
       network: what is aligned.
-      methods: or their names; evaluation never asks which one it got.
+      methods: or their names, "auto" for what `choose_method` chooses; evaluation never asks which one it got.
       a, b: stacked pairs, leaves `[p, ...]`.
       test: the full test set, inputs `[m, ...]` and labels `[m, ...]`.
       key: for methods that draw at random; each pair has its own.
@@ -74,13 +75,15 @@ def benchmark(
     Raises:
       ValueError: `chunk` does not divide p, or `per_pair` and `test` does not hold p data sets.
     """
-    methods, pairs = [find_method(one) for one in methods], jax.tree.leaves(a)[0].shape[0]
+    pairs = jax.tree.leaves(a)[0].shape[0]
     if pairs % chunk:
         raise ValueError(f"benchmark: chunk must divide the number of pairs, got {chunk} and {pairs} pairs")
     keys = jax.random.split(key, pairs)
     own = {"data": Data(*test)} if per_pair else {}
     if counts := {jnp.shape(leaf)[0] for leaf in jax.tree.leaves(own)} - {pairs}:
         raise ValueError(f"benchmark: test must hold a data set for each of the {pairs} pairs, found {min(counts)}")
+    given = jax.tree.map(lambda leaf: leaf[0], own).get("data", data)
+    methods = [as_method(network, one, given) for one in methods]
     parts = jax.block_until_ready(
         [jax.tree.map(lambda leaf, k=k: leaf[k : k + chunk], (a, b, own)) for k in range(0, pairs, chunk)]
     )

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from dwalign.bounds import Strength, bounded
-from dwalign.matching import Method, find_method
+from dwalign.deepalign import as_method
+from dwalign.matching import Method
 from dwalign.program import CLASSIFICATION, Data, Network, Task, spec_of
 from dwalign.symmetry import PermutationSpec, check_key, inverse, permute, perturb, random_perms
 
@@ -42,7 +43,7 @@ def planted_recovery(
 
     Args:
       network: or its spec, for methods that read weights alone.
-      method: what is asked to find it, or its name.
+      method: what is asked to find it, or its name, or "auto" for what `choose_method` chooses.
       params: one network. Units that are exactly alike cannot be told apart and count as missed when swapped.
       key: draws the permutation, the noise and the key that the method gets.
       noise: standard deviation of the Gaussian noise on the copy, relative to the root mean square of each array;
@@ -57,7 +58,7 @@ def planted_recovery(
     hidden, noisy, solve = jax.random.split(key, 3)
     perms = random_perms(spec, hidden)
     copy = perturb(spec, permute(spec, params, perms), noisy, noise)
-    found = find_method(method)(network, params, copy, key=solve, data=data, task=task).perms
+    found = as_method(network, method, data)(network, params, copy, key=solve, data=data, task=task).perms
     right = {g: found[g] == truth for g, truth in inverse(spec, perms).items()}
     groups = {g: jnp.all(hit) for g, hit in right.items()}
     return Recovery(

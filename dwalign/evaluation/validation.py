@@ -8,8 +8,9 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from dwalign.bounds import Count, bounded
+from dwalign.deepalign import as_method
 from dwalign.evaluation.interpolation import curve
-from dwalign.matching import Method, find_method
+from dwalign.matching import Method
 from dwalign.processes import apart, over_devices
 from dwalign.program import CLASSIFICATION, Data, Network, Task, as_arrays, as_data, compiled
 from dwalign.symmetry import count_networks, permute, take_networks
@@ -64,7 +65,7 @@ def mean_barrier(
     shared, renew = jax.device_put((shared, renew), everywhere)
 
     def mean(method):
-        method = jax.device_put(find_method(method), everywhere)
+        method = jax.device_put(as_method(network, method), everywhere)
         # one after the other: a program that waits for the host may wait forever beside another
         found = [np.asarray(_judge(network, task, method, part, shared, renew)) for part in parts]
         return float(np.concatenate(found)[:count].mean())

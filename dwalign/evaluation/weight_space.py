@@ -6,8 +6,9 @@ import jax
 import numpy as np
 
 from dwalign.bounds import bounded
+from dwalign.deepalign import as_method
 from dwalign.extras import load
-from dwalign.matching import Method, find_method
+from dwalign.matching import Method
 from dwalign.program import Data, Network, spec_of
 from dwalign.symmetry import PermutationSpec, count_networks, distance, permute, take_networks, with_lists
 
@@ -30,12 +31,12 @@ def aligned_distances(
     Args:
       network: what they are, or its spec for methods that read weights alone.
       networks: stacked, leaves `[n, ...]`.
-      method: by which they are aligned, or its name.
+      method: by which they are aligned, or its name, or "auto" for what `choose_method` chooses.
       key: for methods that draw at random; each pair has its own. `jax.random.key(0)` by default.
       data: training data, for methods that need them.
     """
     spec, count = spec_of("aligned_distances", network), count_networks(networks)
-    chosen, key = find_method(method), jax.random.key(0) if key is None else key
+    chosen, key = as_method(network, method, data), jax.random.key(0) if key is None else key
     first, second = np.triu_indices(count, 1)
 
     def one(item):

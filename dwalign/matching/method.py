@@ -408,8 +408,8 @@ def _find_one(text: str) -> Method:
     if name not in _DECLARED:
         if name == "auto":
             raise ValueError(
-                "method: 'auto' is known to align, merge, merge_many and align_many, in place of a method; elsewhere "
-                "pass dwalign.choose_method(network, data).method"
+                "method: 'auto' stands for a whole method, where the network is known that is to be aligned; here pass "
+                "dwalign.choose_method(network, data).method"
             )
         near = difflib.get_close_matches(name, _DECLARED, 1)
         raise ValueError(

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwalign.matching import Method, find_method
+from dwalign.deepalign import as_method
+from dwalign.matching import Method
 from dwalign.program import CLASSIFICATION, Data, Network, Task, count_examples, examine, spec_of, trials
 from dwalign.program.trial import difference
 from dwalign.symmetry import Alignment, Block, PermutationSpec, SpecError, leaf_roles, namespace, wide as widened
@@ -72,7 +73,7 @@ def align_unequal(
     Args:
       wide, narrow: as for `embed`.
       a, b: parameters of the wide and of the narrow network.
-      method, data, task, key: as for `align`.
+      method, data, task, key: as for `align`; "auto" is what `choose_method` chooses for the wide network.
 
     Returns:
       perms with `permute(spec, embed(wide, narrow, b), perms)` in the order of a; units beyond those of the narrow
@@ -87,7 +88,7 @@ def align_unequal(
     >>> align_unequal(spec(3), spec(2), a, b).perms["h"].tolist()
     [2, 1, 0]
     """
-    chosen, spec = find_method(method), spec_of("align_unequal", wide)
+    chosen, spec = as_method(wide, method, data), spec_of("align_unequal", wide)
     padded = embed(wide, narrow, b)
     spec.check(a, "a")
     if chosen.needs != "weights":

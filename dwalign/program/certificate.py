@@ -10,7 +10,7 @@ import numpy as np
 from dwalign.program.completeness import CLEAR, find_missed
 from dwalign.program.inference import Program, read_program
 from dwalign.program.missed_kinds import find_missed_kinds
-from dwalign.program.trial import Examined, Trial, examine, fresh_trials, trials
+from dwalign.program.trial import ROUNDED, Examined, Trial, examine, fresh_trials, trials
 from dwalign.symmetry.action import inverse, permute, permute_block, random_perms
 from dwalign.symmetry.axes import SpecError
 from dwalign.symmetry.elements import Monomial
@@ -182,7 +182,7 @@ def accepts(
     limit = trial.floor if tolerance is None else tolerance
     error = float(np.max(errors, initial=0.0))
     if tolerance is None and not error <= limit:
-        limit = max(limit, 30 * trial.rounding())
+        limit = max(limit, ROUNDED * trial.rounding())
     return error <= limit, error, limit
 
 

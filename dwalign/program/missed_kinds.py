@@ -4,8 +4,8 @@ Continuous symmetries are null vectors. Each place of a group, a block and an ax
 results move when one unit is made larger at that place alone, or when a little of another unit is added to it there. A
 combination of columns that moves nothing is a scale or a map, and what is declared gives some. It has to be the same
 combination for all units at all points, so points are added until only declared ones are left, or so many agree that
-the others are symmetries too; far steps show what a branch that is not taken hides from derivatives. Signs are
-discrete and are tried: at every place, at every two, at all. The inference takes no part in this.
+the others are symmetries too; far steps, and large weights, show what a branch that is not taken hides from
+derivatives. Signs are discrete and are tried: at every place, at every two, at all. The inference takes no part.
 """
 
 import itertools
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import expm, qr
 
-from dwalign.program.trial import Trial, trials, typical
+from dwalign.program.trial import ROUNDED, Trial, difference, large_trials, trials, typical
 from dwalign.symmetry.powers import Power
 from dwalign.symmetry.spec import Note, PermutationSpec
 
@@ -32,6 +32,8 @@ NOTHING = 1e-9
 FAR = 1.5
 # points that agree
 POINTS = 8
+# at last with weights so many times larger
+LARGE = 4.0
 # what two places cost, in runs: most groups need two points
 RUNS = 12
 
@@ -59,7 +61,7 @@ def find_missed_kinds(
 
     Groups that would take more than `patience` seconds are left out, and those that others are batched over.
     """
-    if limit > SHARP or not spec.has_kinds:
+    if limit > SHARP or not (spec.has_kinds or spec.bounds):
         return
     for group, n in spec.sizes.items():
         places = _places(spec, group, trial)
@@ -67,8 +69,11 @@ def find_missed_kinds(
             continue
         kind = spec.kinds[group]
         seen, scales = _beside(_scales(places), places, trial, limit, rng)
-        _, maps = _beside(_maps(kind, places), places, trial, limit, rng) if n > 1 else (seen, scales[:0])
-        signs = _signs(_odd(kind, places), seen, places, trial, limit, rng)
+        odd = _odd(kind, places)
+        signs = _signs(odd, seen, places, trial, limit, rng)
+        # where two units can be turned into one another they can be exchanged, and the one or the other has a sign
+        turns = n > 1 and len(odd) + len(signs) > 0
+        _, maps = _beside(_maps(kind, places), places, trial, limit, rng) if turns else (seen, scales[:0])
         for what, found in (("scales", scales), ("maps of its units", maps), ("signs", signs)):
             on = [places[k % len(places)] for k in np.flatnonzero(np.any(np.abs(found) > 0.01, axis=0))]
             if on:
@@ -126,6 +131,18 @@ def _points(trial: Trial, rng: np.random.Generator) -> Iterator[Trial]:
         yield from itertools.islice(trials(trial.of, rng), 1)
 
 
+def _everywhere(trial: Trial, limit: float, rng: np.random.Generator) -> Iterator[tuple[Trial, float]]:
+    """Points with what passes as rounding there; at last those at which programs do what small numbers never ask for.
+
+    A solver of differential equations takes smaller steps there, and a clip shows its bounds.
+    """
+    for at in _points(trial, rng):
+        yield at, limit
+    for _ in range(POINTS):
+        for at in large_trials(trial.of, LARGE, rng):
+            yield at, max(limit, ROUNDED * at.rounding())
+
+
 def _beside(
     declared: np.ndarray, places: Sequence[Place], trial: Trial, limit: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -177,10 +194,10 @@ def _columns(pairs: Sequence[tuple[int, int]], places: Sequence[Place], at: Tria
 
 def _holds(vector: np.ndarray, places: Sequence[Place], trial: Trial, limit: float, rng: np.random.Generator) -> bool:
     """Whether nothing changes when it is followed far."""
-    for at in _points(trial, rng):
+    for at, least in _everywhere(trial, limit, rng):
         pairs, far = _pairs(vector, places, rng), FAR * (0.5 + abs(rng.standard_normal()))
         # which of two pieces of a function a step reaches may depend on its sign
-        if any(at.change(_followed(step * vector, pairs, places, at)) > limit for step in (far, -far)):
+        if any(at.change(_followed(step * vector, pairs, places, at)) > least for step in (far, -far)):
             return False
     return True
 
@@ -232,14 +249,24 @@ def _signs(
     basis: list[int] = []
     for vector in declared:
         _joined(basis, np.flatnonzero(vector * seen))
-    tried = [one for one in (*([k] for k in on), *itertools.combinations(on, 2), on) if _joined(list(basis), one)]
-    for at in _points(trial, rng) if tried else ():
+    tried = [one for one in (*_alike(on, places, trial, limit, rng), on) if _joined(list(basis), one)]
+    for at, least in _everywhere(trial, limit, rng) if tried else ():
         unit = rng.integers(len(places[0].units))
-        tried = [one for one in tried if at.change(_turned(at, [places[k] for k in one], unit)) <= limit]
+        tried = [one for one in tried if at.change(_turned(at, [places[k] for k in one], unit)) <= least]
         if not tried:
             break
     found = [one for one in tried if _joined(basis, one)]
     return np.array([[k in one for k in range(len(places))] for one in found], float).reshape(-1, len(places))
+
+
+def _alike(
+    on: Sequence[int], places: Sequence[Place], trial: Trial, limit: float, rng: np.random.Generator
+) -> list[list[int]]:
+    """One place or two at which a sign may be turned: to turn it at the one is what to turn it at the other is."""
+    unit = rng.integers(len(places[0].units))
+    results = [([], trial.reference), *(([k], trial.run(_turned(trial, [places[k]], unit))) for k in on)]
+    pairs = itertools.combinations(results, 2)
+    return [[*one, *other] for (one, x), (other, y) in pairs if difference(x, y, trial.scales) <= limit]
 
 
 def _turned(at: Trial, places: Sequence[Place], unit: int):

@@ -15,11 +15,12 @@ from dwalign.program.data import as_arrays
 from dwalign.program.domain import positive_arguments
 from dwalign.program.double import widen, wider
 from dwalign.program.inference.calls import inside
-from dwalign.program.points import FRESH, point, points
+from dwalign.program.points import FRESH, GENERIC, point, points
 
 PyTree = Any
 # what optimising a program that runs a few dozen times would gain is less than what it costs; so is what splitting it
-# for many cores would
+# for many cores would. One that runs hundreds of times is optimised a little, which makes convolutions faster by far
+# and takes a fraction of the time of all that can be done, which would gain no more
 QUICK = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
@@ -27,8 +28,10 @@ QUICK = {
 }
 if jax.__version_info__ < (0, 11):  # later ones have no other emitters, and refuse the option
     QUICK["xla_cpu_use_fusion_emitters"] = False
-# operations of a program that is worth optimising where it runs hundreds of times
-LONG = 2e7
+# changes of so many times what rounding does are rounding
+ROUNDED = 30.0
+# operations of a program that is worth that
+LONG = 2e5
 # beyond so many parameters double precision asks for too much memory
 MOST_DOUBLE = 2**28
 
@@ -124,6 +127,17 @@ def fresh_trials(examined: Examined, rng: np.random.Generator) -> Iterator[Trial
     yield from _finite(examined, point(examined.leaves, examined.weights, examined.positive, rng, FRESH))
 
 
+def large_trials(examined: Examined, times: float, rng: np.random.Generator) -> Iterator[Trial]:
+    """One trial whose weights are so many times those of a generic point, or none."""
+    leaves = point(examined.leaves, examined.weights, examined.positive, rng, GENERIC)
+    for k, leaf in enumerate(leaves[: examined.weights]):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            leaves[k] = (leaf * times).astype(leaf.dtype)
+    # programs may refuse numbers
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+        yield from _finite(examined, leaves)
+
+
 def _finite(examined: Examined, leaves: list) -> Iterator[Trial]:
     reference = examined.run(leaves)
     if all(np.isfinite(one).all() for one in reference):
@@ -198,10 +212,11 @@ def _compiled(closed, leaves, wide, narrow, often):
         lowered = jax.jit(widen(closed, wide, narrow), keep_unused=True).lower(*arguments)
         # some devices do not count
         flops = (lowered.cost_analysis() or {}).get("flops", 0.0)
-        if jax.default_backend() == "cpu" and not (often and flops > LONG):
+        if jax.default_backend() == "cpu":
+            options = QUICK | {"xla_backend_optimization_level": int(often and flops > LONG)}
             # another version of XLA may know other options
             with contextlib.suppress(jax.errors.JaxRuntimeError):
-                return lowered.compile(compiler_options=QUICK), flops
+                return lowered.compile(compiler_options=options), flops
         return lowered.compile(), flops
 
 

@@ -97,9 +97,36 @@ def gram(p, x):
     return x @ p["a"] @ (p["c"] @ p["c"].T) @ p["b"]
 
 
-@program("permutation", a=((5, 4), "_, h0"), b=((4, 2), "h0, _"), c=((4, 4), "h0, h0"))
+@program("linear", a=((5, 4), "_, h0"), b=((4, 2), "h0^-1, _"), c=((4, 4), "h0^-1, h0"))
 def beside_the_identity(p, x):
     return x @ p["a"] @ (jnp.eye(4) + p["c"]) @ p["b"]
+
+
+@program("orthogonal orthogonal", a=((5, 4), "_, h0"), b=((4, 2), "h0, _"), c=((4, 3), "h0, h1"))
+def beside_the_identity_symmetric(p, x):
+    return x @ p["a"] @ (jnp.eye(4) + p["c"] @ p["c"].T) @ p["b"]
+
+
+@program(
+    "scale sign",
+    a=((5, 4), "_, h0"),
+    b=((5, 3), "_, h1"),
+    c=((7, 7), "h0^-1 + h1, h0 + h1"),
+    d=((7, 2), "h0^-1 + h1, _"),
+)
+def groups_beside_the_identity(p, x):
+    h = jnp.concatenate([jax.nn.relu(x @ p["a"]), jnp.tanh(x @ p["b"])], -1)
+    return h @ (jnp.eye(7) + p["c"]) @ p["d"]
+
+
+@program("permutation permutation", a=((5, 4), "_, h0"), b=((4, 2), "h1, _"), c=((4, 4), "h0, h1"))
+def beside_ones(p, x):
+    return x @ p["a"] @ (jnp.ones((4, 4)) + p["c"]) @ p["b"]
+
+
+@program("monomial", a=((5, 4), "_, h0^1:0"), b=((4, 2), "h0^0:-1, _"), c=((4, 4), "h0^-1:0, h0^0:1"))
+def without_the_diagonal(p, x):
+    return x @ p["a"] @ jnp.where(jnp.eye(4, dtype=bool), 0, p["c"]) @ p["b"]
 
 
 @program("orthogonal", up=((5, 6), "_, h0"), down=DOWN)
@@ -222,6 +249,17 @@ def experts(p, x):
     return jnp.einsum("beh,eho,be->bo", h, p["d"], gates)
 
 
+@program("sign scale", a=((5, 4), "_, h0"), e=((2, 4, 6), "f0, h0, h1"), d=((2, 6, 2), "f0, h1^-1, _"))
+def experts_by_ragged_products(p, x):
+    rows = jnp.array([2, 1])
+    return lax.ragged_dot(jax.nn.relu(lax.ragged_dot(jnp.tanh(x @ p["a"]), p["e"], rows)), p["d"], rows)
+
+
+@program("linear", a=UP, b=READ)
+def solved_by_triangles(p, x):
+    return lax.linalg.triangular_solve(x[:, :3] + 5 * jnp.eye(3), x @ p["a"], left_side=True) @ p["b"]
+
+
 @program("orthogonal permutation", a=((5, 6), "_, h0"), codes=((4, 6), "h1, h0"), down=((6, 2), "h0, _"))
 def nearest_code(p, x):
     h = x @ p["a"]
@@ -237,6 +275,102 @@ def depthwise(p, x):
 
     h = jax.nn.relu(convolve(jnp.stack([x, 2 * x[::-1]]), p["f"]))
     return jax.nn.relu(convolve(h, p["g"], 6)).mean(1) @ p["down"]
+
+
+@program("scale scale", up=UP, skip=((5, 8), "_, h0 + h1"), down=((8, 2), "h0^-1 + h1^-1, _"))
+def padded_with_zeros(p, x):
+    return jax.nn.relu(jnp.pad(x @ p["up"], ((0, 0), (0, 2))) + x @ p["skip"]) @ p["down"]
+
+
+@program("scale permutation", up=UP, skip=((5, 8), "_, h0 + h1"), down=((8, 2), "h0^-1 + h1, _"))
+def padded_with_ones(p, x):
+    h = jnp.pad(x @ p["up"], ((0, 0), (0, 2)), constant_values=1)
+    return jax.nn.relu(h + x @ p["skip"]) @ p["down"]
+
+
+def automaton(change):
+    """Hidden channels that begin as zeros beside the inputs, which see their neighbours."""
+
+    def apply(p, x):
+        kernel = jnp.ones((3, 1, 11))
+        look = lambda x: lax.conv_general_dilated(
+            x, kernel, (1,), "SAME", dimension_numbers=("NWC", "WIO", "NWC"), feature_group_count=11
+        )
+        state = change(jnp.concatenate([jnp.stack([x, x[::-1]]), jnp.zeros((2, 3, 6))], -1))
+        for _ in range(2):
+            seen = jnp.concatenate([state, look(state)], -1)
+            state = state + jax.nn.relu(seen @ p["up"]) @ p["down"]
+        return state[..., :5]
+
+    return apply
+
+
+@program("scale linear", up=((22, 8), "5 + h1 + 5 + h1, h0"), down=((8, 11), "h0^-1, 5 + h1^-1"))
+def channels_that_begin_as_zeros(p, x):
+    return automaton(jnp.sin)(p, x)
+
+
+@program("permutation", up=UP, down=DOWN)
+def ones_around_the_batch(p, x):
+    return jax.nn.relu(jnp.pad(x @ p["up"], ((1, 1), (0, 0)), constant_values=1)) @ p["down"]
+
+
+@program("scale permutation", up=((22, 8), "5 + h1 + 5 + h1, h0"), down=((8, 11), "h0^-1, 5 + h1"))
+def channels_that_begin_as_ones(p, x):
+    return automaton(jnp.cos)(p, x)
+
+
+def collected(change, fill=jnp.inf, turns=4):
+    """States of a loop, written where nothing is yet, as solvers do."""
+
+    def apply(p, x):
+        def turn(n, carry):
+            h, states = carry
+            h = h + change(h @ p["rec"])
+            return h, states.at[n].set(h)
+
+        h = x @ p["up"]
+        _, states = lax.fori_loop(0, turns, turn, (h, jnp.full((4, *h.shape), fill)))
+        return states[1:] @ p["down"]
+
+    return apply
+
+
+REC = (6, 6)
+
+
+@program("sign", up=UP, rec=(REC, "h0, h0"), down=DOWN)
+def states_where_infinities_were(p, x):
+    return collected(jnp.tanh)(p, x)
+
+
+@program("linear", up=UP, rec=(REC, "h0^-1, h0"), down=READ)
+def linear_states_where_no_numbers_were(p, x):
+    return collected(lambda h: h, jnp.nan)(p, x)
+
+
+@program("permutation", up=UP, rec=(REC, "h0, h0"), down=DOWN)
+def states_beside_ones(p, x):
+    return collected(jnp.tanh, 1.0, 3)(p, x)
+
+
+@program("permutation", up=UP, rec=(REC, "h0, h0"), down=DOWN)
+def infinities_of_which_numbers_are_made(p, x):
+    h = x @ p["up"]
+    return lax.fori_loop(0, 3, lambda _, z: jnp.tanh(z + h) @ p["rec"], jnp.full_like(h, jnp.inf)) @ p["down"]
+
+
+@program("permutation", up=UP, down=DOWN)
+def infinities_that_are_added_to(p, x):
+    most = jnp.full((4, 6), jnp.inf).at[:3].add(x @ p["up"])
+    return jnp.tanh(most) @ p["down"]
+
+
+@program("scale", up=UP, down=READ)
+def running_maximum(p, x):
+    h = x @ p["up"]
+    turn = lambda most, row: (jnp.maximum(most, row), jnp.maximum(most, row))
+    return lax.scan(turn, jnp.full(6, -jnp.inf), h)[1] @ p["down"]
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

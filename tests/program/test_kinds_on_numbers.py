@@ -58,6 +58,14 @@ def test_numbers_show_what_a_declared_kind_misses(middle, spec, missed):
     )
 
 
+def test_what_only_large_weights_show():
+    """As solvers take smaller steps for them."""
+    most = lambda p: jnp.min(jnp.sum(p["up"] ** 2, 0))
+    apply = lambda p, x: (lambda h: jnp.where(most(p) > 25, jnp.tanh(h), h) @ p["down"])(x @ p["up"])
+    spec, certificate = inferred(apply, weights(up=(5, 6), down=(6, 2)), X)
+    assert dict(spec.kinds) == {"h0": "sign"} and not certificate.missed
+
+
 def test_one_of_two_directions_is_missed():
     axes = {"one": Axes(None, "h"), "two": Axes(None, "h^0"), "down": Axes("h^-1", None)}
     spec = PermutationSpec(axes, {"h": 6}, kinds={"h": "monomial"})
@@ -71,13 +79,12 @@ def test_one_of_two_directions_is_missed():
 
 
 def test_what_the_rules_do_not_know_is_found_on_numbers():
-    """Padding with zeros leaves the units that it adds to as free as they were."""
-    params = weights(up=(5, 6), skip=(5, 8), down=(8, 2))
-    apply = lambda p, x: jax.nn.relu(jnp.pad(x @ p["up"], ((0, 0), (0, 2))) + x @ p["skip"]) @ p["down"]
-    spec, certificate = inferred(apply, params, X)
-    assert dict(spec.kinds) == {"h0": "scale", "h1": "permutation"}
+    """Factors are sums in logarithms, and factors again after them."""
+    apply = lambda p, x: jnp.exp(jnp.log(jnp.abs(x @ p["up"])) / 2) @ p["down"]
+    spec, certificate = inferred(apply, weights(up=(5, 6), down=(6, 2)), X)
+    assert dict(spec.kinds) == {"h0": "sign"}
     (note,) = certificate.missed
-    assert "group 'h1'" in note.why and "scales are (1), on ['down'], ['skip']" in note.why
+    assert "group 'h0'" in note.why and "scales are (1), on ['down'], ['up']" in note.why
 
 
 def test_a_batched_group_is_probed_at_one_index():

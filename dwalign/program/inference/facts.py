@@ -134,7 +134,8 @@ class Facts:
     `carried` maps what enters a turn of a loop to what leaves it, `endless` are the loops of any number of turns;
     `used` are the dimensions of values with which something is computed;
     `steps` are all equations and what loops and branches hand on;
-    `zeros` are the numbers of constants that are zero throughout, `gaps` of those that are zero somewhere;
+    `zeros` are the numbers of constants that are zero throughout, `gaps` of those that are zero somewhere, `fills` of
+    those that are infinite or no numbers throughout;
     `held` are the numbers of values that are others in another shape, `orders` say by what the positions are sorted,
     `stretches` by what rows are (`stretches`), `vanishing` of the values with which they are zero (`ties`);
     `numbers` are those of the values that are known to be the same when computed again, `indexed` for indices what
@@ -156,6 +157,7 @@ class Facts:
         self.steps: list[Step] = []
         self.zeros: set[int] = set()
         self.gaps: set[int] = set()
+        self.fills: set[int] = set()
         self.numbers: dict[Any, int] = {}
         self.held: dict[int, int] = {}
         self.orders: dict[int, int] = {}

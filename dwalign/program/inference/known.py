@@ -42,6 +42,8 @@ def constant_number(facts: Facts, value: Any) -> int:
         facts.zeros.add(number)
     if not array.all():
         facts.gaps.add(number)
+    if jnp.issubdtype(array.dtype, jnp.inexact) and not np.isfinite(array).any():
+        facts.fills.add(number)
     if array.ndim == 0 and not np.iscomplexobj(array):
         facts.scalars[number] = float(array)
     _keep(facts, number, array)

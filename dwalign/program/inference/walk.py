@@ -1,5 +1,6 @@
 """The walk over a jaxpr, into everything that it calls."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from dwalign.program.inference.atoms import Atom, Reason, fresh, leaves, opened, pin, uniform
+from dwalign.program.inference.atoms import (
+    UNIFORM,
+    Atom,
+    Reason,
+    concatenation,
+    fresh,
+    leaves,
+    opened,
+    pin,
+    product,
+    uniform,
+)
 from dwalign.program.inference.calls import branches, called, scan_parts
 from dwalign.program.inference.facts import CONSTANT, Dims, Facts, Occurrence, Origin, Place
 from dwalign.program.inference.families import families
@@ -28,6 +40,8 @@ UNUSED = Reason("not used by the program")
 MOVES = {"broadcast_in_dim", "convert_element_type", "copy", "copy_p", "reshape", "slice", "split", "squeeze"}
 MOVES |= {"stop_gradient", "transpose", "unstack"}
 EMPTY = Reason("an array without entries")
+# of a constant; what has more of them is no mask of units
+MOST_PIECES = 64
 
 
 def walk_program(closed: ClosedJaxpr, arguments: int, outputs: Sequence[Reason]) -> tuple[Facts, list[Dims]]:
@@ -87,10 +101,33 @@ def _constant_dims(value: Any) -> Dims:
     if not hasattr(value, "shape") or jnp.issubdtype(value.dtype, jax.dtypes.extended):
         return _fresh_dims(np.shape(value), CONSTANT)
     array = np.asarray(value)
-    return [
-        uniform(n) if array.size == 0 or np.all(array == array.take([0], d)) else fresh(n, CONSTANT)
-        for d, n in enumerate(array.shape)
-    ]
+    return [_constant_dim(np.moveaxis(array, d, 0)) for d in range(array.ndim)]
+
+
+def _constant_dim(rows: np.ndarray) -> Atom | None:
+    """Of a mask or the like: rows that are alike may lie side by side, or come again in every period."""
+    count = len(rows)
+    if rows.size == 0 or np.all(rows == rows[:1]):
+        return uniform(count)
+    if jnp.issubdtype(rows.dtype, jnp.integer):
+        # of these indices are made
+        return fresh(count, CONSTANT)
+    starts = np.flatnonzero([True, *(rows[1:] != rows[:-1]).reshape(count - 1, -1).any(1)])
+    sizes = np.diff([*starts, count]).tolist()
+    if len(sizes) == count:
+        periods = (
+            size for size in range(2, count // 2 + 1) if count % size == 0 and np.array_equal(rows[size], rows[0])
+        )
+        period = next((size for size in periods if np.array_equal(rows[size:], rows[:-size])), count)
+        return product([fresh(count // period, UNIFORM), fresh(period, CONSTANT)])
+    if len(set(sizes)) == 1:
+        return product([fresh(len(sizes), CONSTANT), fresh(sizes[0], UNIFORM)])
+    pieces: list[Atom] = []
+    for alone, found in itertools.groupby(sizes, key=lambda size: size == 1):
+        run = list(found)
+        # single rows one after the other are one piece
+        pieces += [fresh(len(run), CONSTANT)] if alone else [fresh(size, UNIFORM) for size in run]
+    return concatenation(pieces) if len(pieces) <= MOST_PIECES else fresh(count, CONSTANT)
 
 
 def _walk(facts: Facts, closed, values, place: Place, loops: tuple[Atom, ...], observable: bool) -> list[Occurrence]:
@@ -166,8 +203,9 @@ def _apply(facts: Facts, eqn, ins, here: Place, loops, observable) -> list[Occur
         one._replace(dims=d, positions=p, number=n, choices=c) for one, d, p, n, c in zip(made, *found, strict=True)
     ]
     facts.step(eqn, ins, outs, name)
-    if name in MOVES and ins[0].number in facts.zeros:
-        facts.zeros.update(one.number for one in outs)
+    for constants in (facts.zeros, facts.fills) if name in MOVES else ():
+        if ins[0].number in constants:
+            constants.update(one.number for one in outs)
     return outs
 
 

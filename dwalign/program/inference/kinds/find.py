@@ -7,9 +7,11 @@ from dwalign.program.inference.atoms import Atom
 from dwalign.program.inference.facts import Facts, Occurrence, Step, reason_of
 from dwalign.program.inference.groups import Groups
 from dwalign.program.inference.kinds.clips import with_clips
+from dwalign.program.inference.kinds.fills import fix_fills
 from dwalign.program.inference.kinds.rules import apply_rule
 from dwalign.program.inference.kinds.solve import BINARY, RATIONAL, Vector, all_ones, first_without, null_space
 from dwalign.program.inference.kinds.unknowns import Unknowns
+from dwalign.program.inference.kinds.zeros import note_zeros
 from dwalign.program.inference.walk import MOVES
 from dwalign.symmetry.axes import Axes
 from dwalign.symmetry.powers import Power, power_text
@@ -35,8 +37,11 @@ def find_kinds(facts: Facts, groups: Groups, axes: Sequence[Axes]) -> Kinds:
     u = Unknowns(facts, dict(_standing_for(groups)))
     # the parameters are the first values of all
     places = [_places(u, one, written) for one, written in zip(facts.occurrences, axes, strict=False)]
-    for step in with_clips(facts):
+    steps = with_clips(facts)
+    for step in steps:
         apply_rule(u, step)
+        note_zeros(u, step)
+    fix_fills(u, steps)
     # the factors of a group are those of what is batched over it
     inner = {h: [groups.names[g] for g, batch in groups.batch.items() if h in batch] for h in groups.batch}
     kinds, bounds, powers = {}, {}, {}

@@ -1,4 +1,4 @@
-"""Where along a dimension each of its parts lies: what a cut leaves of them, and where a value is zero."""
+"""Where along a dimension each of its parts lies, and what a cut leaves of them."""
 
 from collections.abc import Mapping
 
@@ -8,14 +8,11 @@ from dwalign.program.inference.atoms import Atom, find, leaves
 from dwalign.program.inference.facts import Occurrence
 from dwalign.program.inference.kinds.unknowns import Slot, Unknowns
 
-# entries move, and dimensions stay what they are
-MOVED = ("broadcast_in_dim", "convert_element_type", "copy", "expand_dims", "reshape", "squeeze", "transpose")
-
 
 def within(u: Unknowns, one: Occurrence, bound: Mapping[int, slice]) -> list[list[Slot]]:
     """Of every dimension the places of which something is left, and beside what is left of others."""
     left = [
-        [(leaf, bool(on[bound.get(d, slice(None))].any())) for leaf, on in ([] if atom is None else _positions(atom))]
+        [(leaf, bool(on[bound.get(d, slice(None))].any())) for leaf, on in ([] if atom is None else positions(atom))]
         for d, atom in enumerate(one.dims)
     ]
     gone = {leaf for along in left for leaf, kept in along if not kept}
@@ -28,13 +25,13 @@ def within(u: Unknowns, one: Occurrence, bound: Mapping[int, slice]) -> list[lis
     return out
 
 
-def _positions(atom: Atom) -> list[tuple[Atom, np.ndarray]]:
+def positions(atom: Atom) -> list[tuple[Atom, np.ndarray]]:
     """The leaves of a dimension, and for each whether it is at a position."""
     atom, at, out = find(atom), 0, []
     if atom.kind == "leaf":
         return [(atom, np.ones(atom.size, bool))]
     for child in atom.children:
-        for leaf, on in _positions(child):
+        for leaf, on in positions(child):
             if atom.kind == "product":
                 on = np.tile(np.repeat(on, atom.size // (at or 1) // child.size), at or 1)
             elif atom.kind == "sum":
@@ -53,28 +50,3 @@ def _kept_beside(atom: Atom, gone: set[Atom]) -> list[bool]:
     lost = [gone.issuperset(leaves(key)) for key in atom.keys] or [False] * len(atom.children)
     pairs = zip(lost, atom.children, strict=True)
     return [kept and not no for no, child in pairs for kept in _kept_beside(child, gone)]
-
-
-def nothing(u: Unknowns, operand: Occurrence, out: Occurrence, d: int) -> set[Slot]:
-    """The places along a dimension of a sum at which an operand is zero, such as keys without a bias of their own."""
-    zero, atom = _zero_pieces(u, operand, d), out.dims[d]
-    if zero is None or atom is None:
-        return set()
-    places = [on for leaf, on in _positions(atom) if u.groups.get(leaf)]
-    return {slot for slot, on in zip(u.slots(out)[d], places, strict=True) if zero[on].all()}
-
-
-def _zero_pieces(u: Unknowns, one: Occurrence, d: int) -> np.ndarray | None:
-    """Which positions of a dimension that was put together are pieces of zeros."""
-    if (atom := one.dims[d]) is None:
-        return None
-    while one.origin is not None:
-        name, operands = one.origin
-        along = [k for k, other in enumerate(one.dims) if other is not None and find(other) is find(atom)]
-        if len(along) != 1 or name not in (*MOVED, "concatenate"):
-            return None
-        if name == "concatenate":
-            sizes = [getattr(piece.dims[along[0]], "size", 1) for piece in operands]
-            return np.repeat([u.is_zero(piece) for piece in operands], sizes) if sum(sizes) == atom.size else None
-        one = operands[0]
-    return None

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
+import numpy as np
+
 from dwalign.program.inference.atoms import Atom, leaves
 from dwalign.program.inference.facts import Facts, Occurrence, Step
 
@@ -59,6 +61,7 @@ class Unknowns:
     `groups` maps leaves to the name of the group that they stand for, None for those that another stands for.
     `products` are the unknowns of values that are products of two vectors, unit by unit, with what made them: they may
     be summed.
+    `vanishing` says for values along which dimensions they are zero, and where (`zeros`);
     `touched` says for groups that are no vector spaces by which step they are treated unit by unit.
     """
 
@@ -67,6 +70,7 @@ class Unknowns:
         self.scale, self.sign = Equations(), Equations()
         self.products: dict[int, Step] = {}
         self.touched: dict[str, Step] = {}
+        self.vanishing: dict[int, dict[int, np.ndarray]] = {}
         self._numbers: dict[tuple[int, int, str, int], int] = {}
         self._slots: dict[int, list[list[Slot]]] = {}
 
@@ -90,7 +94,13 @@ class Unknowns:
 
     def is_zero(self, one: Occurrence) -> bool:
         """Without entries there is nothing that is not."""
-        return one.number in self.facts.zeros or any(atom is not None and atom.size == 0 for atom in one.dims)
+        if one.number in self.facts.zeros or any(atom is not None and atom.size == 0 for atom in one.dims):
+            return True
+        return any(mask.all() for mask in self.vanishing.get(one.number, {}).values())
+
+    def is_blank(self, one: Occurrence) -> bool:
+        """Zeros, or what is filled in before something is written (`fills`): factors leave it what it is."""
+        return one.number in self.facts.fills or self.is_zero(one)
 
     def same(self, one: Slot, other: Slot, *, sign: bool = True) -> None:
         self.scale.same(one.unknown, other.unknown)

@@ -7,6 +7,7 @@ from dwalign.program.inference.kinds.rules.elementwise import multiplied
 from dwalign.program.inference.kinds.rules.order import summed
 from dwalign.program.inference.kinds.rules.registry import forbid, rule
 from dwalign.program.inference.kinds.unknowns import Slot, Unknowns, matched
+from dwalign.program.inference.kinds.zeros import outside, zeros
 
 Slots = Sequence[Sequence[Slot]]
 
@@ -42,14 +43,39 @@ def _contracted(
 
 @rule("dot_general")
 def dot(u, step):
-    (pairs_l, pairs_r), (batch_l, batch_r) = step.eqn.params["dimension_numbers"]
-    left, right = (len(one.dims) for one in step.ins)
+    _dot(u, step, step.eqn.params["dimension_numbers"])
+
+
+@rule("ragged_dot_general")
+def ragged_dot(u, step):
+    """Rows of the first with the matrices, in the second, of the stretches that they lie in; both are numbered."""
+    numbers = step.eqn.params["ragged_dot_dimension_numbers"]
+    (pairs, _), (batch, _) = numbers.dot_dimension_numbers
+    if {*numbers.lhs_ragged_dimensions} & {*pairs, *batch}:
+        return forbid(u, step)
+    u.fix(step, *(slot for k in numbers.rhs_group_dimensions for slot in u.slots(step.ins[1])[k]))
+    return _dot(u, step, numbers.dot_dimension_numbers, numbers.rhs_group_dimensions)
+
+
+def _dot(u: Unknowns, step: Step, numbers, picked: Sequence[int] = ()) -> None:
+    (pairs_l, pairs_r), (batch_l, batch_r) = numbers
+    left, right = (len(one.dims) for one in step.ins[:2])
     free_l = [k for k in range(left) if k not in (*pairs_l, *batch_l)]
-    free_r = [k for k in range(right) if k not in (*pairs_r, *batch_r)]
+    free_r = [k for k in range(right) if k not in (*pairs_r, *batch_r, *picked)]
     first = dict(enumerate([*batch_l, *free_l]))
     second = dict(enumerate(batch_r)) | {len(batch_l) + len(free_l) + d: k for d, k in enumerate(free_r)}
-    both = u.slots(step.ins[0]), u.slots(step.ins[1])
-    _contracted(u, step, both, list(zip(pairs_l, pairs_r, strict=True)), (first, second))
+    pairs = list(zip(pairs_l, pairs_r, strict=True))
+    _contracted(u, step, _met(u, step, pairs), pairs, (first, second))
+
+
+def _met(u: Unknowns, step: Step, pairs: Sequence[tuple[int, int]]) -> tuple[list[list[Slot]], list[list[Slot]]]:
+    """The places of both operands; of what is summed over those where neither is zero."""
+    one, other, *_ = step.ins
+    left, right = list(u.slots(one)), list(u.slots(other))
+    for k, m in pairs:
+        if (gone := zeros(u, one, k) | zeros(u, other, m)).any():
+            left[k], right[m] = outside(u, one, k, gone), outside(u, other, m, gone)
+    return left, right
 
 
 @rule("conv_general_dilated")
@@ -61,7 +87,7 @@ def convolve(u, step):
     (out_batch, out_features, *out_space) = numbers.out_spec
     if params["batch_group_count"] > 1:
         return forbid(u, step)
-    left, right = list(u.slots(step.ins[0])), u.slots(step.ins[1])
+    left, right = _met(u, step, [(features, inputs)] if params["feature_group_count"] == 1 else [])
     channels, summed = left[features], {slot.group for slot in right[inputs]}
     if params["feature_group_count"] == 1:
         summed |= {slot.group for slot in channels}

@@ -9,16 +9,17 @@ import numpy as np
 from jax.extend.core import Literal
 
 from dwalign.program.inference.facts import Occurrence, Step
-from dwalign.program.inference.kinds.places import nothing
-from dwalign.program.inference.kinds.rules.registry import forbid, hand_on, rule
+from dwalign.program.inference.kinds.rules.registry import forbid, hand_on, is_identity, rule
 from dwalign.program.inference.kinds.unknowns import Slot, Unknowns, all_slots, matched
+from dwalign.program.inference.kinds.zeros import outside, shown
 
 HALF = Fraction(1, 2)
 # of exponents: others would make powers of thousands
 DENOMINATOR = 64
 Line = tuple[Slot, list[Slot | None]]
-SUMS = ("add", "sub", "add_any")
-# stands for the places where an operand of a sum is zero
+# all operands of these change alike, and zeros change with all of them
+ALIKE = ("add", "add_any", "select_n", "sub")
+# stands for the places where an operand is zero
 NOTHING = Slot("", 0)
 
 
@@ -28,24 +29,25 @@ def places(u: Unknowns, step: Step, operands: Sequence[Occurrence] | None = None
     operands = step.ins if operands is None else operands
     found: dict[Slot, list[Slot | None]] = {slot: [] for slot in all_slots(u.slots(out))}
     for operand in operands:
-        dims = u.slots(operand) if len(operand.dims) == len(out.dims) else [[] for _ in out.dims]
         rows: dict[Slot, Slot | None] = {}
-        for d, along in enumerate(u.slots(out)):
-            empty = nothing(u, operand, out, d) if step.name in SUMS and dims[d] else set()
-            rows |= dict.fromkeys(empty, NOTHING)
-            rows |= dict(matched(u, step, dims[d], [slot for slot in along if slot not in empty]))
+        for d, along in enumerate(u.slots(out) if len(operand.dims) == len(out.dims) else ()):
+            before, after = u.slots(operand)[d], along
+            if step.name in ALIKE and (gone := shown(u, operand, out, d)).any():
+                before, after = (outside(u, one, d, gone) for one in (operand, out))
+                rows |= dict.fromkeys(along, NOTHING)
+            rows |= dict(matched(u, step, before, after))
         for slot, ins in found.items():
             ins.append(rows.get(slot))
     return list(found.items())
 
 
 def equal(u: Unknowns, step: Step, lines: Sequence[Line], operands: Sequence[Occurrence], *, sign=True) -> None:
-    """All change alike; what does not carry the group must be zero."""
+    """All change alike; what does not carry the group must be blank."""
     for out, ins in lines:
         present = [slot for slot in ins if slot is not None and slot is not NOTHING]
         for slot in present:
             u.same(out, slot, sign=sign)
-        if any(slot is None and not u.is_zero(one) for slot, one in zip(ins, operands, strict=True)):
+        if any(slot is None and not u.is_blank(one) for slot, one in zip(ins, operands, strict=True)):
             u.fix(step, out)
         hand_on(u, step, out, present)
 
@@ -64,8 +66,20 @@ def several(u, step):
 @rule("convert_element_type")
 def convert(u, step):
     """Numbers of any kind to floats are the same; floats to whole numbers are rounded."""
+    if is_identity(step.ins[0]):
+        return _identity(u, step)
     exact = jnp.issubdtype(step.outs[0].dtype, jnp.inexact)
-    (linear if exact else forbid)(u, step)
+    return (linear if exact else forbid)(u, step)
+
+
+def _identity(u: Unknowns, step: Step) -> None:
+    """Of vectors and their duals."""
+    sides = [along for along in u.slots(step.outs[0]) if along]
+    if len(sides) == 2 and [slot.group for slot in sides[0]] == [slot.group for slot in sides[1]]:
+        for one, other in zip(*sides, strict=True):
+            u.add(step, (one, 1), (other, 1))
+    else:
+        forbid(u, step)
 
 
 @rule("select_n")
@@ -106,16 +120,18 @@ def _of_one_size(u: Unknowns, step: Step, lines: Sequence[Line]) -> None:
 
 @rule("gt ge lt le eq ne atan2")
 def compare(u, step):
-    """Factors that both sides share change nothing."""
+    """Factors that both sides share change nothing, but that signs turn what is larger into what is smaller."""
+    ordered = step.name not in ("eq", "ne")
     for out, ins in places(u, step):
         u.touch(step, out)
         present = [slot for slot in ins if slot is not None]
-        u.zero(step, out, *present, scale=False)
-        u.zero(step, out, sign=False)
+        u.zero(step, out)
+        if ordered:
+            u.zero(step, *present, scale=False)
         for slot in present[1:]:
-            u.same(present[0], slot, sign=False)
+            u.same(present[0], slot, sign=not ordered)
         if any(slot is None and not u.is_zero(one) for slot, one in zip(ins, step.ins, strict=True)):
-            u.zero(step, *present, sign=False)
+            u.zero(step, *present)
 
 
 @rule("sin tan tanh asin atan sinh asinh atanh erf erf_inv bessel_i1e cbrt round")

@@ -24,7 +24,7 @@ def pair(u: Unknowns, step: Step, operand: Occurrence, ins: Sequence[Slot], outs
         if before is not None:
             u.same(after, before)
             hand_on(u, step, after, [before])
-        elif not u.is_zero(operand):
+        elif not u.is_blank(operand):
             u.fix(step, after)
 
 

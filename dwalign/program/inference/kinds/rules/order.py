@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from dwalign.program.inference.facts import Step
-from dwalign.program.inference.kinds.rules.layout import pair
+from dwalign.program.inference.kinds.rules.layout import moved, pair
 from dwalign.program.inference.kinds.rules.registry import forbid, rule
 from dwalign.program.inference.kinds.unknowns import Slot, Unknowns, all_slots, matched
 
@@ -70,3 +70,12 @@ def where_largest(u, step):
     for m, along in enumerate(before):
         u.touch(step, *along)
         u.zero(step, *along, scale=m not in dims.values())
+
+
+@rule("triangular_solve")
+def solved(u, step):
+    """Linear in every right-hand side; the matrix and its unknowns have an order."""
+    (matrix, right), (out,) = step.ins, step.outs
+    free = len(out.dims) - (1 if step.eqn.params["left_side"] else 2)
+    u.fix(step, *all_slots(u.slots(matrix)))
+    moved(u, step, out, [(right, {free: free})])

@@ -15,10 +15,11 @@ from dwalign.program.inference.kinds.unknowns import Unknowns
 @rule("pad")
 def pad(u, step):
     operand, filling = step.ins
-    for before, after in zip(u.slots(operand), u.slots(step.outs[0]), strict=True):
-        # places that the operand lacks are filled
+    padded = [d for d, around in enumerate(step.eqn.params["padding_config"]) if around != (0, 0, 0)]
+    for d, (before, after) in enumerate(zip(u.slots(operand), u.slots(step.outs[0]), strict=True)):
+        # places that the operand lacks are filled; so is what lies beside those that it has
         pair(u, step, filling, before, after)
-        if not u.is_zero(filling):
+        if not u.is_zero(filling) and padded not in ([], [d]):
             u.fix(step, *after)
 
 

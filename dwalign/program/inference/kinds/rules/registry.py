@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 
-from dwalign.program.inference.facts import Step
+from dwalign.program.inference.atoms import is_uniform
+from dwalign.program.inference.facts import Occurrence, Step
 from dwalign.program.inference.kinds.unknowns import Slot, Unknowns, all_slots
 
 Rule = Callable[[Unknowns, Step], None]
@@ -23,12 +24,28 @@ def rule(names: str) -> Callable[[Rule], Rule]:
 
 
 def apply_rule(u: Unknowns, step: Step) -> None:
+    if any(map(is_identity, step.outs)):
+        # each use of it counts
+        return
     for one in step.ins:
-        if one.dtype is not None and not jnp.issubdtype(one.dtype, jnp.inexact):
+        shown = step.name == "convert_element_type" and is_identity(one)
+        if one.dtype is not None and not jnp.issubdtype(one.dtype, jnp.inexact) and not shown:
             # whole numbers and truth values would not stay what they are
             u.fix(step, *all_slots(u.slots(one)))
     if any(any(u.slots(one)) for one in (*step.ins, *step.outs)):
         RULES.get(step.name, forbid)(u, step)
+
+
+def is_identity(one: Occurrence) -> bool:
+    """Whether a truth value says that two positions are the same one, those of its two dimensions."""
+    if one.origin is None or one.origin.primitive != "eq":
+        return False
+    along = [
+        [d for d, atom in enumerate(side.dims) if atom is not None and not is_uniform(atom)]
+        for side in one.origin.operands
+        if side.positions is not None and side.positions.kind == "own"
+    ]
+    return len(along) == 2 and along[0] != along[1] and all(len(dims) == 1 for dims in along)
 
 
 def forbid(u: Unknowns, step: Step) -> None:

@@ -1,0 +1,62 @@
+"""Units whose rows of a mask are alike can be exchanged among themselves, where these lie side by side or in turns."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dwalign.program import certify, infer_spec
+from tests import drawn
+
+X = drawn.normal(3, 5)
+ROWS = {
+    "in turns": ([1, 2, 3, 1, 2, 3], "_, h0*f0"),
+    "side by side": ([1, 1, 2, 2, 3, 3], "_, f0*h0"),
+    "beside single ones": ([1, 1, 1, 2, 3, 3], "_, h0 + 1 + h1"),
+    "single ones beside one another": ([2, 3, 1, 1, 1, 1], "_, 2 + h0"),
+    "again, out of turn": ([1, 2, 1, 3, 1, 2], "_, _"),
+    "all others": ([1, 2, 3, 4, 5, 6], "_, _"),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_units_that_a_constant_treats_alike_are_free(name):
+    row, axes = ROWS[name]
+    apply = lambda p, x: jnp.tanh(x @ p["up"] * np.float32(row)[None]) @ p["down"]
+    params = drawn.named(up=(5, 6), down=(6, 2))
+    spec = infer_spec(apply, params, X)
+    assert str(spec.axes["up"]) == axes
+    assert not certify(spec, apply, params, X, complete=True).missed
+
+
+MADE = {
+    "h0*f0 h1*f1": np.arange(8) % 4,
+    "f0*h0 f1*h1": np.arange(8) // 2,
+    "h0 + h1 + 1 + h2 h3 + h4 + 1 + h5": [0, 0, 0, 1, 1, 2, 3, 3],
+}
+
+
+@pytest.mark.parametrize("axes", MADE)
+def test_units_of_one_degree_in_a_masked_autoregressive_network(axes):
+    inputs, units = np.arange(5), np.asarray(MADE[axes])
+    read = lambda one, other: (one[:, None] <= other[None]).astype(np.float32)
+
+    def apply(p, x):
+        h = jax.nn.relu(x @ (p["in"] * read(inputs, units)) + p["b"][None])
+        h = jax.nn.relu(h @ (p["up"] * read(units, units)))
+        return h @ (p["down"] * (units[:, None] < inputs[None]))
+
+    params = drawn.named(b=(8,), up=(8, 8), down=(8, 5), **{"in": (5, 8)})
+    spec = infer_spec(apply, params, X)
+    assert f"{spec.axes['b']} {str(spec.axes['up']).split(', ')[1]}" == axes
+    assert not certify(spec, apply, params, X, complete=True).missed
+
+
+def test_blocks_that_a_mask_keeps_apart():
+    """Each of three blocks reads units of its own; which block it is cannot change, for inputs tell them apart."""
+    mask = np.kron(np.eye(3), np.ones((2, 4)))
+    apply = lambda p, x: jnp.tanh(jnp.tanh(x @ p["in"]) @ jnp.where(mask, p["up"], 0)) @ p["down"]
+    params = drawn.named(up=(6, 12), down=(12, 2), **{"in": (5, 6)})
+    spec = infer_spec(apply, params, X)
+    assert str(spec.axes["up"]) == "f0*h0, f1*h1" and (spec.batch["h0"], spec.batch["h1"]) == (("f0",), ("f1",))
+    certify(spec, apply, params, X)
