@@ -283,7 +283,7 @@ INPUTS = {
     "pairs in chunks": (lambda: compared(chunk=3), "chunk must divide the number of pairs, got 3 and 2 pairs"),
     "pairs in no chunks": (lambda: compared(chunk=0), rf"benchmark: chunk {WHOLE} 1; got 0"),
     "a method of another name": (lambda: compared(methods=["naiv"], chunk=2), "did you mean 'naive'"),
-    "a number for a method": (lambda: compared(methods=[3]), "must be a method or its name.*got int"),
+    "a number for a method": (lambda: compared(methods=[3], chunk=2), "must be a method or its name.*got int"),
     "a number for a method, planted": (lambda: planted(method=3), "must be a method or its name.*got int"),
     "planted noise": (lambda: planted(noise=-1.0), "noise must be a finite number of at least 0; got -1.0"),
     "a level": (lambda: evaluation.interval([1.0, 2.0], level=1.0), "level must be .*between 0 and 1.*; got 1.0"),
