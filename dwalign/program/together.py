@@ -1,14 +1,15 @@
 """Programs in which equal equations are one: what draws a hundred arrays is compiled as a draw or two."""
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
+from jax.extend.random import define_prng_impl
 from jax.interpreters.partial_eval import dce_jaxpr
 
 from dwalign.program.interpret import bind
@@ -19,8 +20,6 @@ DRAWS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "_uniform": (jax.random.uniform, ("minval", "maxval")),
 }
 """What JAX calls the programs of its draws, and the names of what they take beside keys, shapes and types."""
-# how much larger a draw may become to be one with others: numbers cost little, and programs of draws long to compile
-LARGER = 16
 
 
 class Place(NamedTuple):
@@ -37,7 +36,7 @@ class Place(NamedTuple):
 def together(f: Callable) -> Callable:
     """The pure function, with equal equations that do not wait for one another as one, over a batch of operands.
 
-    Draws that differ in shape alone are one as well, as large as the largest, of which the others are parts. Values
+    Draws that differ in shape alone are one as well, which for each of its numbers has the key of its array. Values
     stay the same but for rounding; what is drawn stays so with generators whose draws are the same under vmap, as those
     of JAX's default one are. Types that are weak may become strong. What initialises an encoder draws a hundred arrays,
     and nearly all of its time is compilation, draw by draw.
@@ -92,7 +91,7 @@ class Draw(NamedTuple):
 
 
 def _draw(eqn: Any) -> Draw | None:
-    """Of an equation whose numbers are the first ones of any larger draw by the same key."""
+    """Of an equation each of whose numbers depends on the key and its place alone."""
     name = eqn.params.get("name")
     if name not in DRAWS:
         return None
@@ -100,34 +99,73 @@ def _draw(eqn: Any) -> Draw | None:
     if len(limits) != len(DRAWS[name][1]) or not all(isinstance(x, Literal) for x in limits):
         return None
     by_place = eqn.ctx.threefry_partitionable and key.aval.dtype == jax.random.key(0, impl="threefry2x32").dtype
-    if key.aval.shape or not by_place:
+    dtype = eqn.outvars[0].aval.dtype
+    # complex ones split their key
+    if key.aval.shape or not by_place or not jnp.issubdtype(dtype, jnp.floating):
         return None
-    return Draw(name, tuple(x.val for x in limits), eqn.outvars[0].aval.dtype, eqn.ctx)
+    return Draw(name, tuple(x.val for x in limits), dtype, eqn.ctx)
 
 
 def _drawn(draw: Draw, eqns: list, place: Callable[[Any], Place]) -> Iterator[tuple[Any, Place]]:
     """What equations that are such draws are for, and its places."""
     function, names = DRAWS[draw.name]
     limits = dict(zip(names, draw.limits, strict=True))
-    left = sorted(eqns, key=lambda eqn: (math.prod(_shape(eqn)), _shape(eqn)), reverse=True)
-    while left:
-        size = math.prod(_shape(left[0]))
-        near = [eqn for eqn in left if math.prod(_shape(eqn)) * LARGER >= size]
-        left = left[len(near) :]
-        keys, axis = _batched([place(eqn.invars[0]) for eqn in near])
-        one = lambda key, size=size: function(key, shape=(size,), dtype=draw.dtype, **limits)
-        with draw.settings.manager:
-            drawn = one(keys) if axis is None else jax.vmap(one)(keys)
-        rows, begin = jnp.broadcast_to(drawn, (len(near), size)), 0
-        for shape, same in groupby(near, _shape):
-            alike = list(same)
-            held = rows[begin : begin + len(alike), : math.prod(shape)].reshape(len(alike), *shape)
-            begin += len(alike)
-            yield from ((eqn.outvars[0], Place(held, k)) for k, eqn in enumerate(alike))
+    by_shape: dict[tuple[int, ...], list[Any]] = {}
+    for eqn in eqns:
+        by_shape.setdefault(eqn.outvars[0].aval.shape, []).append(eqn)
+    parts = []
+    for shape, same in by_shape.items():
+        keys, _ = _batched([place(eqn.invars[0]) for eqn in same])
+        whole = (len(same), math.prod(shape))
+        words = jnp.broadcast_to(jax.random.key_data(keys), (len(same), 2))
+        index = jax.lax.broadcasted_iota(words.dtype, whole, 1)
+        parts.append(jnp.stack([*(jnp.broadcast_to(word[:, None], whole) for word in words.T), index]).reshape(3, -1))
+    data = jnp.concatenate(parts, 1)
+    count = data.shape[1]
+    with draw.settings.manager:
+        key = jax.random.wrap_key_data(data, impl=_of_each_place(count))
+        drawn, begin = function(key, shape=(count,), dtype=draw.dtype, **limits), 0
+    for shape, same in by_shape.items():
+        end = begin + len(same) * math.prod(shape)
+        held, begin = drawn[begin:end].reshape(len(same), *shape), end
+        yield from ((eqn.outvars[0], Place(held, k)) for k, eqn in enumerate(same))
 
 
-def _shape(eqn: Any) -> tuple[int, ...]:
-    return eqn.outvars[0].aval.shape
+@functools.cache
+def _of_each_place(count: int) -> Any:
+    """A generator whose key holds, for each number, both words of a threefry key and which of its numbers it is."""
+
+    def random_bits(data, width, shape):
+        first, second, index = data
+        high, low = _threefry(first, second, jnp.zeros_like(index), index)
+        if width == 64:
+            return high.astype(jnp.uint64) << 32 | low.astype(jnp.uint64)
+        return (high ^ low).astype(f"uint{width}")
+
+    def none(*_):
+        raise NotImplementedError("a key of each place draws numbers, and nothing else")
+
+    return define_prng_impl(
+        key_shape=(3, count),
+        seed=none,
+        split=none,
+        random_bits=random_bits,
+        fold_in=none,
+        name=f"threefry of each of {count} places",
+        tag=f"places{count}",
+    )
+
+
+def _threefry(first, second, high, low):
+    """Threefry-2x32 of 20 rounds (Salmon et al. 2011) in one pass; that of JAX takes five over all numbers on CPUs."""
+    words = [first, second, first ^ second ^ np.uint32(0x1BD11BDA)]
+    high, low = high + first, low + second
+    for block in range(5):
+        for turn in ((13, 15, 26, 6), (17, 29, 16, 24))[block % 2]:
+            high = high + low
+            low = high ^ (low << np.uint32(turn) | low >> np.uint32(32 - turn))
+        high, low = high + words[(block + 1) % 3], low + words[(block + 2) % 3] + np.uint32(block + 1)
+    return high, low
 
 
 def _batched(places: list[Place]) -> tuple[Any, int | None]:
