@@ -89,6 +89,8 @@ def search_in_program(
     given = [block.array for block in pair.a], [block.array for block in pair.b], words, start
     # the search ends in integers, and cannot be linearised
     arrays, structure = jax.tree.flatten(jax.lax.stop_gradient(given))
+    # of numbers of 8 bits JAX knows no wider ones
+    types = [np.empty(0, x.dtype).real.dtype for x in given[0] if x.dtype.itemsize > 1]
     bare = lambda blocks: tuple(block._replace(array=None) for block in blocks)
     program = Program(
         spec,
@@ -99,7 +101,7 @@ def search_in_program(
         key=str(jax.random.key_impl(key)) if key is not None and kind(key) == "a random key" else None,
         restarts=restarts,
         sweeps=sweeps,
-        history=functools.reduce(jnp.promote_types, (np.empty(0, x.dtype).real.dtype for x in given[0]), np.float32),
+        history=functools.reduce(jnp.promote_types, types, np.float32),
     )
     *leaves, history = _searched(*arrays, program=program)
     return jax.tree.unflatten(jax.tree.structure(neutral(spec)), leaves), history

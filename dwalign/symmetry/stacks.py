@@ -62,10 +62,15 @@ def take_networks(stacked: PyTree, index: Any) -> PyTree:
     """
     count = count_networks(stacked)
     leaves, treedef = jax.tree.flatten(stacked)
-    if is_traced((leaves, index)) or not all(isinstance(leaf, jax.Array) for leaf in leaves):
+    if is_traced((leaves, index)) or not _on_one_device(leaves):
         return treedef.unflatten([take_rows(leaf, index) for leaf in leaves])
     # one by one each shape would have a program of its own
     return treedef.unflatten(_taken(leaves, np.arange(count)[index]))
+
+
+def _on_one_device(arrays: list[Any]) -> bool:
+    """A program takes no arrays that lie on different devices."""
+    return all(isinstance(x, jax.Array) for x in arrays) and len(set().union(*(x.devices() for x in arrays))) == 1
 
 
 @jax.jit

@@ -82,7 +82,9 @@ def test_ends_at_the_planted_permutation_in_every_type(dtype):
 
 
 # types of few bits go one way
-@pytest.mark.parametrize("dtype, restarts", [("float32", 3), ("bfloat16", 1), ("int8", 1), ("complex64", 3)])
+@pytest.mark.parametrize(
+    "dtype, restarts", [("float32", 3), ("bfloat16", 1), ("float8_e4m3fn", 1), ("int8", 1), ("complex64", 3)]
+)
 def test_both_ways_end_at_the_planted_permutation(dtype, restarts):
     spec = mlp(9, (7, 6), 9).spec
     a = typed(random(spec, 0), dtype)

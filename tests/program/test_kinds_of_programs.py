@@ -373,6 +373,15 @@ def running_maximum(p, x):
     return lax.scan(turn, jnp.full(6, -jnp.inf), h)[1] @ p["down"]
 
 
+HALF = np.arange(3)[:, None] < 2
+
+
+@program("orthogonal", up=UP, down=DOWN)
+def norms_of_infinities(p, x):
+    h = jnp.where(HALF, x @ p["up"], jnp.inf)
+    return x @ p["up"] @ p["down"] + jnp.exp(-jnp.sqrt(jnp.sum(h * h, -1, keepdims=True)))
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_programs(name):
     apply, kinds, arrays = PROGRAMS[name]
@@ -381,6 +390,29 @@ def test_programs(name):
     assert written(spec) == {f"['{name}']": axes for name, (_, axes) in arrays.items()}
     assert " ".join(spec.kinds.values()) == kinds
     assert not certificate.missed
+
+
+def weighted_heads(p, x):
+    """A mask before a sum over heads."""
+    scores = jnp.einsum("qd,hd,kd->hqk", x, p["up"].T, x)
+    return jax.nn.softmax(jnp.where(np.tri(len(x), dtype=bool), scores, -jnp.inf).T @ p["down"], 0)
+
+
+@pytest.mark.parametrize(
+    "apply",
+    [
+        weighted_heads,
+        lambda p, x: jnp.tanh(jnp.where(HALF, x @ p["up"], jnp.inf) @ p["down"]),
+        lambda p, x: 1 / (jnp.where(HALF, x @ p["up"], jnp.inf) @ p["down"]),
+    ],
+    ids=["heads", "tanh", "under"],
+)
+def test_infinities_summed_over_units(apply):
+    """They are infinite where all signs agree, and no number where they do not."""
+    params = jax.tree.map(np.abs, weights(up=(5, 6), down=(6, 2)))
+    spec = infer_spec(apply, params, X, kinds="all")
+    assert spec.kinds == {"h0": "scale"}
+    certify(spec, apply, params, X)
 
 
 @pytest.mark.parametrize("dtype", [np.int8, bool])

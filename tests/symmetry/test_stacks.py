@@ -41,3 +41,12 @@ def test_what_is_not_there(xp, index):
 def test_traced():
     taken = jax.jit(lambda index: take_networks({"w": ROWS}, index)["w"])(jnp.array([2, 0]))
     np.testing.assert_array_equal(taken, ROWS[[2, 0]])
+
+
+@pytest.mark.parametrize("index", [1, [0, 2], slice(1, 3)])
+def test_arrays_on_different_devices_stay_there(index):
+    stacked = {name: jax.device_put(ROWS, at) for name, at in zip("ab", jax.devices(), strict=False)}
+    taken = take_networks(stacked, index)
+    for name, at in zip("ab", jax.devices(), strict=False):
+        np.testing.assert_array_equal(taken[name], ROWS[index])
+        assert taken[name].devices() == {at}
