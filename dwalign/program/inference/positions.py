@@ -16,17 +16,11 @@ from dwalign.program.inference.atoms import Atom, find, fresh, leaves, partly_un
 from dwalign.program.inference.distinct import EVER, ZERO, equal
 from dwalign.program.inference.facts import Dims, Facts, Largest, Occurrence, Positions
 from dwalign.program.inference.known import numbers
+from dwalign.program.inference.tables import register_in
 
 Follow = Callable[..., list[Positions | None]]
 FOLLOW: dict[str, Follow] = {}
-
-
-def follow(*names: str) -> Callable[[Follow], Follow]:
-    def register(function):
-        FOLLOW.update(dict.fromkeys(names, function))
-        return function
-
-    return register
+follow = register_in(FOLLOW)
 
 
 def numbered(facts: Facts, eqn, operands: Sequence[Occurrence], outs: Sequence[Dims]) -> list[Positions | None]:

@@ -9,6 +9,7 @@ import numpy as np
 from dwalign.program.inference.facts import Occurrence, Step
 from dwalign.program.inference.kinds.places import positions
 from dwalign.program.inference.kinds.unknowns import Slot, Unknowns
+from dwalign.program.inference.tables import register_in
 
 # for some dimensions which of their positions are zero, whatever the positions of the others are
 Masks = dict[int, np.ndarray]
@@ -20,14 +21,7 @@ KEPT = """
     stop_gradient sub tan tanh
 """
 RULES: dict[str, Rule] = {}
-
-
-def rule(names: str) -> Callable[[Rule], Rule]:
-    def register(function):
-        RULES.update(dict.fromkeys(names.split(), function))
-        return function
-
-    return register
+rule = register_in(RULES)
 
 
 def note_zeros(u: Unknowns, step: Step) -> None:

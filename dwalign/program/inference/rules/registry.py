@@ -8,17 +8,11 @@ from collections.abc import Callable
 
 from dwalign.program.inference.atoms import Atom, product
 from dwalign.program.inference.facts import Dims
+from dwalign.program.inference.tables import register_in
 
 Rule = Callable[..., list[Dims]]
 RULES: dict[str, Rule] = {}
-
-
-def rule(*names: str) -> Callable[[Rule], Rule]:
-    def register(function):
-        RULES.update(dict.fromkeys(names, function))
-        return function
-
-    return register
+rule = register_in(RULES)
 
 
 def shapes(variables) -> list[tuple[int, ...]]:

@@ -10,17 +10,11 @@ import jax.numpy as jnp
 from dwalign.program.inference.atoms import is_uniform
 from dwalign.program.inference.facts import Occurrence, Step
 from dwalign.program.inference.kinds.unknowns import Slot, Unknowns, all_slots
+from dwalign.program.inference.tables import register_in
 
 Rule = Callable[[Unknowns, Step], None]
 RULES: dict[str, Rule] = {}
-
-
-def rule(names: str) -> Callable[[Rule], Rule]:
-    def register(function):
-        RULES.update(dict.fromkeys(names.split(), function))
-        return function
-
-    return register
+rule = register_in(RULES)
 
 
 def apply_rule(u: Unknowns, step: Step) -> None:
