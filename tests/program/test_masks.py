@@ -29,6 +29,18 @@ def test_units_that_a_constant_treats_alike_are_free(name):
     assert not certify(spec, apply, params, X, complete=True).missed
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_zeros_of_two_signs_are_two_numbers(dtype):
+    """What is computed of them, such as an angle, may differ."""
+    row = np.array([0, 0, -0.0, -0.0], jnp.dtype(dtype))
+    angle = lambda: jnp.arctan2(jnp.asarray(row), jnp.asarray(-1, row.dtype)).astype(np.float32)
+    apply = lambda p, x: jnp.tanh(x @ p["up"] * angle()[None]) @ p["down"]
+    params = drawn.named(up=(5, 4), down=(4, 2))
+    spec = infer_spec(apply, params, X)
+    assert str(spec.axes["up"]) == "_, f0*h0"
+    certify(spec, apply, params, X)
+
+
 MADE = {
     "h0*f0 h1*f1": np.arange(8) % 4,
     "f0*h0 f1*h1": np.arange(8) // 2,

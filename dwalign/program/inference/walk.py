@@ -101,16 +101,22 @@ def _constant_dims(value: Any) -> Dims:
     if not hasattr(value, "shape") or jnp.issubdtype(value.dtype, jax.dtypes.extended):
         return _fresh_dims(np.shape(value), CONSTANT)
     array = np.asarray(value)
-    return [_constant_dim(np.moveaxis(array, d, 0)) for d in range(array.ndim)]
+    # zeros of two signs are equal, but not what is computed of them
+    word = min(array.dtype.itemsize, 8)
+    bits = np.ascontiguousarray(array)[..., None].view(f"u{word}")
+    counts = jnp.issubdtype(array.dtype, jnp.integer)
+    return [_constant_dim(np.moveaxis(bits, d, 0), counts) for d in range(array.ndim)]
 
 
-def _constant_dim(rows: np.ndarray) -> Atom | None:
-    """Of a mask or the like: rows that are alike may lie side by side, or come again in every period."""
+def _constant_dim(rows: np.ndarray, counts: bool) -> Atom | None:
+    """Of a mask or the like: rows that are alike may lie side by side, or come again in every period.
+
+    Of whole numbers indices are made.
+    """
     count = len(rows)
     if rows.size == 0 or np.all(rows == rows[:1]):
         return uniform(count)
-    if jnp.issubdtype(rows.dtype, jnp.integer):
-        # of these indices are made
+    if counts:
         return fresh(count, CONSTANT)
     starts = np.flatnonzero([True, *(rows[1:] != rows[:-1]).reshape(count - 1, -1).any(1)])
     sizes = np.diff([*starts, count]).tolist()
