@@ -176,17 +176,22 @@ def later_calls(name: str, repeats: int, most: float) -> dict[str, list[float]]:
     return found
 
 
-def batches(width: int, batch: int, repeats: int, most: float) -> dict[str, list[float]]:
-    """Seconds by the clock a pair of both ways by turns, likewise, of pairs in one program and one after the other."""
+def runs_of_batch(width: int, batch: int) -> dict[str, Callable[[], Any]]:
+    """Both ways to match pairs of MLPs: in one program, and one after the other."""
     network = build(dict(kind="mlp", inputs=784, widths=[width] * 3, outputs=10))
     drawn = jax.jit(jax.vmap(network.init))(jax.random.split(jax.random.key(0), 2 * batch))
     a, b = (jax.tree.map(lambda leaf, k=k: leaf[k::2], drawn) for k in range(2))
     pairs = [jax.tree.map(lambda leaf, k=k: np.asarray(leaf)[k], (a, b)) for k in range(batch)]
     program = jax.jit(jax.vmap(lambda a, b: weight_matching(network.spec, a, b, key=None).perms)).lower(a, b).compile()
-    runs = {
+    return {
         "dwalign": lambda: jax.block_until_ready(program(a, b)),
         "plain": lambda: [plain_mlp(one, other, np.random.default_rng(0)) for one, other in pairs],
     }
+
+
+def batches(width: int, batch: int, repeats: int, most: float) -> dict[str, list[float]]:
+    """Seconds by the clock a pair of both ways by turns, as for `later_calls`."""
+    runs = runs_of_batch(width, batch)
     found: dict[str, list[float]] = {which: [] for which in runs}
     begin = time.perf_counter()
     while len(found["plain"]) < repeats and (not found["plain"] or time.perf_counter() - begin < most):

@@ -109,6 +109,17 @@ def measured_before(config: Config, settings: dict[str, Any]) -> dict[str, dict[
     return {name: before["panels"]["barrier"][name] for name in BESIDE}
 
 
+def kept_barriers(config: Config) -> dict[str, dict[str, Any]]:
+    """What aligners that learned from the settings left, by the run in OUT/any-fine-tuned."""
+    before = report.read_json(Path(config.out) / "any-fine-tuned" / "results.json")
+    if missing := sorted(set(config.unseen) - set(before["settings"])):
+        raise report.RunError(
+            f"{config.out}/any-fine-tuned must hold {missing} to keep what they left, found {before['settings']}; run it "
+            "on these without again, or name others by unseen"
+        )
+    return {method: before["panels"]["barrier"][method] for method in TUNED}
+
+
 def write_along(
     config: train_any.Config,
     folder: Path,
@@ -142,8 +153,7 @@ def write_along(
 
 def main(config: Config) -> dict[str, Any]:
     """Run the experiment; returns what results.json holds."""
-    before = Path(config.out) / "any-fine-tuned" / "results.json"
-    kept = report.read_json(before)["panels"]["barrier"] if config.again else {}
+    kept = kept_barriers(config) if config.again else {}
     folder, settings = study.open_folder(config, "any-fine-tuned")
     about = {
         "experiment": "any-fine-tuned",
@@ -157,7 +167,7 @@ def main(config: Config) -> dict[str, Any]:
 
     def barriers(name):
         if config.again:
-            return {method: kept[method][name] for method in TUNED}
+            return {method: points[name] for method, points in kept.items()}
         found = judge(config, UNSEEN[name], folder / name)
         return {method: report.point([np.ravel(one.curve.barrier)]) for method, one in found.items()}
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import train_any
 
-from dwalign import deepalign, zoo
+from dwalign import deepalign, report, zoo
 from dwalign.networks import mlp
 from dwalign.program import Data
 from dwalign.symmetry import count_networks, take_networks
@@ -50,6 +50,20 @@ def test_what_ships_has_a_card(tmp_path, monkeypatch):
     assert sees.variables is found.sees and blind.variables is found.blind
     assert card["barrier"] == {"any": {"mixer": 0.25}} and card["licence"] == "MIT" and card["limits"]
     assert not set(card["trained_on"]) & set(card["chosen_on"])
+
+
+def test_kinds_are_judged_into_files_of_their_own(tmp_path, monkeypatch):
+    judged = lambda config, settings, found, kinds, file: written.append((kinds, file.name)) or {"of": kinds}
+    monkeypatch.setattr(train_any, "judge_all", judged)
+    asked = lambda *args: train_any.read_config(["--again", "--out", str(tmp_path), *args])
+    for args, expected in {
+        (): [("permutation", "results.json"), ("all", "kinds.json")],
+        ("--kinds", "all"): [("all", "kinds.json")],
+    }.items():
+        written: list = []
+        assert train_any.main(asked(*args))["of"] == expected[0][0] and written == expected
+    with pytest.raises(report.RunError, match="with ship, kinds must hold permutation"):
+        train_any.main(asked("--kinds", "all", "--ship"))
 
 
 def test_what_ships_is_judged_again_as_it_is():
