@@ -114,8 +114,8 @@ def kept_barriers(config: Config) -> dict[str, dict[str, Any]]:
     before = report.read_json(Path(config.out) / "any-fine-tuned" / "results.json")
     if missing := sorted(set(config.unseen) - set(before["settings"])):
         raise report.RunError(
-            f"{config.out}/any-fine-tuned must hold {missing} to keep what they left, found {before['settings']}; run it "
-            "on these without again, or name others by unseen"
+            f"{config.out}/any-fine-tuned must hold {missing} to keep what they left, found {before['settings']}; run "
+            "it on these without again, or name others by unseen"
         )
     return {method: before["panels"]["barrier"][method] for method in TUNED}
 
