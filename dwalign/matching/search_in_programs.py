@@ -154,7 +154,7 @@ def _searched_on_device(*arrays, program: Program) -> list[jax.Array]:
         swept = lambda pair, _, __, own, runs: jax.vmap(lambda state: _swept(program, pair, own, state, order))(runs)
         new = chosen(jnp, active, of_each(swept, own, states), states)
         history = jnp.where(jnp.arange(sweeps) >= done, new[1][..., None], history)
-        return new, history, done + 1, active & (new[1] - states[1] > least(spec) * jnp.abs(new[1]))
+        return new, history, done + 1, new[1] - states[1] > least(spec) * jnp.abs(new[1])
 
     own = of_each(lambda pair, *_: own_where_small(spec, pair))
     states = of_each(functools.partial(_starts, program))
@@ -183,7 +183,9 @@ def _starts(program: Program, pair: Pair, words, start) -> tuple[Perms, jax.Arra
         start = anchored(spec, pair, own_where_small(spec, pair)) if is_mapped(spec) else neutral(spec)
     first = jax.tree.map(lambda x: jnp.asarray(x)[None], start)
     key = jax.random.key(0) if words is None else jax.random.wrap_key_data(words, impl=program.key)
-    drawn = jax.vmap(lambda k: as_elements(spec, random_perms(spec, k)))(jax.random.split(key, program.restarts - 1))
+    # not vmapped: of no keys, or of several, generators such as rbg take the first
+    draw = lambda key: as_elements(spec, random_perms(spec, key))
+    drawn = jax.lax.map(draw, jax.random.split(key, program.restarts - 1))
     starts = jax.tree.map(lambda x, y: jnp.concatenate([x, y.astype(x.dtype)]), first, drawn)
     value = lambda perms: jnp.asarray(aligned_product(spec, pair, perms))
     return starts, jax.vmap(value, axis_size=program.restarts)(starts)

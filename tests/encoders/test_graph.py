@@ -84,3 +84,11 @@ def test_units_get_different_features(name, shared):
         flat = np.asarray(x).reshape(-1, x.shape[-1])
         distances = np.linalg.norm(flat[:, None, :] - flat[None, :, :], axis=-1) + np.eye(len(flat))
         assert distances.min() > 1e-3
+
+
+@on_every_case
+def test_features_do_not_depend_on_the_scale_of_an_array(name, shared):
+    _, params, _, variables, encode = make(name, shared)
+    factors = iter(np.linspace(2, 5, len(jax.tree.leaves(params)), dtype=np.float32))
+    scaled = jax.tree.map(lambda leaf: leaf * next(factors), params)
+    chex.assert_trees_all_close(encode(variables, scaled), encode(variables, params), atol=1e-3)

@@ -14,12 +14,14 @@ from dwalign.matching import (
     activation_matching_correlation,
     find_method,
     refine,
+    search,
     search_in_programs,
     sinkhorn_rebasin,
     straight_through,
     weight_matching,
 )
 from dwalign.matching.latents import begin
+from dwalign.matching.search_in_programs import search_in_program
 from dwalign.networks import build
 from dwalign.program import REGRESSION, Data, fold_norms, network
 from dwalign.symmetry import Alignment, distance, interpolate, permute, random_perms
@@ -252,6 +254,27 @@ def test_traced_networks_are_matched_as_others_are(name, program):
     # the element from b to a is one: nothing of it depends on where it is computed
     for one, other in zip(jax.tree.leaves(traced.perms), jax.tree.leaves(eager.perms), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-3)
+
+
+def test_pairs_beside_one_another_on_accelerators_have_no_say(monkeypatch):
+    """A pair that is done waits for the others as it is, though it could go on a little."""
+    spec, shapes = declared("without_gains")[0].spec.with_kinds(*MATCHED), WRITTEN["without_gains"][1]
+    on_device, given = search_in_programs._searched_on_device, []
+
+    def searched(*arrays, program):
+        given.append((arrays, program))
+        return on_device(*arrays, program=program)
+
+    monkeypatch.setattr(search_in_programs, "_searched", searched)
+    monkeypatch.setattr(search, "LEAST", 0.2)
+    pairs = [[jax.tree.map(jnp.asarray, drawn.named(2 * seed + k, **shapes)) for k in range(2)] for seed in range(4)]
+    alone = [search_in_program(spec, *pair, key=None, start=None, restarts=1, sweeps=100) for pair in pairs]
+    sweeps = {int(np.argmax(history == history[-1])) for _, history in alone}
+    assert len(sweeps) > 1
+    stacked = [jnp.stack(arrays) for arrays in zip(*(arrays for arrays, _ in given), strict=True)]
+    together = on_device(*stacked, program=given[0][1])
+    for found, expected in zip(together, zip(*map(jax.tree.leaves, alone), strict=True), strict=True):
+        np.testing.assert_allclose(found, np.stack(expected), rtol=1e-4, atol=1e-4)
 
 
 def test_signs_are_matched_in_double_precision(program):
