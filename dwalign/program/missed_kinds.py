@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import expm, qr
 
-from dwalign.program.trial import ROUNDED, Trial, difference, large_trials, trials, typical
+from dwalign.program.trial import ROUNDED, Trial, difference, fresh_trials, large_trials, trials, typical
 from dwalign.symmetry.powers import Power
 from dwalign.symmetry.spec import Note, PermutationSpec
 
@@ -33,7 +33,7 @@ FAR = 1.5
 # points that agree
 POINTS = 8
 # at last with weights so many times larger
-LARGE = 4.0
+LARGE = np.geomspace(4.0, 64.0, POINTS)
 # what two places cost, in runs: most groups need two points
 RUNS = 12
 
@@ -132,15 +132,16 @@ def _points(trial: Trial, rng: np.random.Generator) -> Iterator[Trial]:
 
 
 def _everywhere(trial: Trial, limit: float, rng: np.random.Generator) -> Iterator[tuple[Trial, float]]:
-    """Points with what passes as rounding there; at last those at which programs do what small numbers never ask for.
+    """Points with what passes as rounding there; at last those at which programs do what they do not do otherwise.
 
-    A solver of differential equations takes smaller steps there, and a clip shows its bounds.
+    Weights that have nothing of the given ones take other branches. Where they are large a solver of differential
+    equations takes smaller steps, and a clip shows its bounds.
     """
     for at in _points(trial, rng):
         yield at, limit
-    for _ in range(POINTS):
-        for at in large_trials(trial.of, LARGE, rng):
-            yield at, max(limit, ROUNDED * at.rounding())
+    others = (fresh_trials(trial.of, rng) for _ in range(POINTS))
+    for at in itertools.chain(*others, *(large_trials(trial.of, times, rng) for times in LARGE)):
+        yield at, max(limit, ROUNDED * at.rounding())
 
 
 def _beside(

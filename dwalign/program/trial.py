@@ -124,7 +124,7 @@ def trials(examined: Examined, rng: np.random.Generator) -> Iterator[Trial]:
 
 def fresh_trials(examined: Examined, rng: np.random.Generator) -> Iterator[Trial]:
     """One trial with weights that were drawn anew, or none."""
-    yield from _finite(examined, point(examined.leaves, examined.weights, examined.positive, rng, FRESH))
+    yield from _accepted(examined, point(examined.leaves, examined.weights, examined.positive, rng, FRESH))
 
 
 def large_trials(examined: Examined, times: float, rng: np.random.Generator) -> Iterator[Trial]:
@@ -133,7 +133,11 @@ def large_trials(examined: Examined, times: float, rng: np.random.Generator) -> 
     for k, leaf in enumerate(leaves[: examined.weights]):
         if jnp.issubdtype(leaf.dtype, jnp.inexact):
             leaves[k] = (leaf * times).astype(leaf.dtype)
-    # programs may refuse numbers
+    yield from _accepted(examined, leaves)
+
+
+def _accepted(examined: Examined, leaves: list) -> Iterator[Trial]:
+    # programs may refuse numbers that they were not made for
     with contextlib.suppress(jax.errors.JaxRuntimeError):
         yield from _finite(examined, leaves)
 
