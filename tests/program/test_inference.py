@@ -76,6 +76,7 @@ FREE = {
     "a branch that only ends in an error": lambda h: jax.lax.cond(
         h.sum() > 1e6, lambda h: jax.pure_callback(refuse, h, h.sum()), jnp.tanh, h
     ),
+    "a branch that is never taken": lambda h: jax.lax.cond(True, jnp.tanh, lambda z: z[:, ::-1], h),
     "a branch for each platform": lambda h: jax.lax.platform_dependent(h, cpu=jnp.tanh, default=jnp.tanh),
 }
 PINNED = {

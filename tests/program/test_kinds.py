@@ -104,6 +104,7 @@ BETWEEN = {
     "relu gate": (gated(jax.nn.relu), "monomial", "h0^1:0~0 + h0^0:1~1", "h0^-1:-1~1"),
     "quotient": (lambda h: jnp.divide(*halves(h)), "monomial", "h0^1:0 + h0^0:1", "h0^-1:1"),
     "maxout": (lambda h: jnp.maximum(*halves(h)), "scale", "h0 + h0", "h0^-1"),
+    "the larger of a value and itself": (lambda h: jnp.maximum(h, h), "linear", "h0", "h0^-1"),
     # along other dimensions, and in loops
     "sums in order": (lambda h: jnp.cumsum(h, 0), "linear", "h0", "h0^-1"),
     "spectrum": (lambda h: jnp.abs(jnp.fft.fft(h, axis=0)), "monomial", "h0", "h0^-1~0"),
@@ -132,6 +133,7 @@ BETWEEN = {
         "h0",
         "h0^-1",
     ),
+    "a branch that is never taken": (lambda h: lax.cond(False, jnp.exp, jax.nn.relu, h), "scale", "h0", "h0^-1"),
     "a branch is zero": (
         lambda h: jnp.abs(h) + lax.cond(X.sum() > 99, lambda z: jnp.zeros_like(z), jax.nn.relu, h),
         "scale",
@@ -215,10 +217,15 @@ def test_where_nothing_but_the_order_is_free(name):
     assert not certificate.missed
 
 
-def test_what_one_piece_of_a_function_allows_is_not_free():
-    """Of steps to one side alone some stay where the sum has one sign, at every point."""
+@pytest.mark.parametrize(
+    "middle",
+    [PERMUTED["the sum decides"], lambda h: lax.cond(h[0].sum() > 30, jax.nn.relu, jnp.tanh, h)],
+    ids=["nearby", "rarely"],
+)
+def test_what_one_piece_of_a_function_allows_is_not_free(middle):
+    """Of steps to one side alone some stay where the sum has one sign, at every point; some points take one branch."""
     params = weights(up=(5, 6), down=(6, 2), one=(5, 4), two=(4, 2))
-    apply = lambda p, x: (PERMUTED["the sum decides"](x @ p["up"]) @ p["down"], jax.nn.relu(x @ p["one"]) @ p["two"])
+    apply = lambda p, x: (middle(x @ p["up"]) @ p["down"], jax.nn.relu(x @ p["one"]) @ p["two"])
     spec, found = infer_spec(apply, params, X, kinds="all"), examine(apply, params, X)
     for seed in (14, 17, 30, 35):
         rng = np.random.default_rng(seed)

@@ -320,9 +320,13 @@ def _while(facts: Facts, eqn, ins: Sequence[Occurrence], here, loops, observable
 
 def _cond(facts: Facts, eqn, ins: Sequence[Occurrence], here, loops, observable) -> list[Occurrence]:
     count(facts, eqn, ins[:1])
-    bodies = {id(body): body for body in branches(eqn)}.values()
+    bodies, which = branches(eqn), facts.known.get(ins[0].number)
+    if which is not None:
+        # the others are never taken
+        bodies = [bodies[int(np.clip(which, 0, len(bodies) - 1))]]
+    different = {id(body): body for body in bodies}.values()
     outs = []
-    for cases in zip(*(_walk(facts, body, ins[1:], here, loops, False) for body in bodies), strict=True):
+    for cases in zip(*(_walk(facts, body, ins[1:], here, loops, False) for body in different), strict=True):
         one = cases[0]._replace(
             dims=facts.unify_all([one.dims for one in cases], eqn),
             positions=together(facts, eqn, cases),

@@ -90,10 +90,13 @@ def select(u, step):
 
 @rule("max min clamp")
 def homogeneous(u, step):
+    if len({one.number for one in step.ins}) == 1:
+        # of a value and itself
+        return linear(u, step)
     for out, ins in (lines := places(u, step)):
         u.touch(step, out)
         u.zero(step, out, *(slot for slot in ins if slot is not None), scale=False)
-    _of_one_size(u, step, lines)
+    return _of_one_size(u, step, lines)
 
 
 @rule("clip")
