@@ -39,6 +39,7 @@ FOLLOWED = {
     "scattered": lambda h, t: kept(jax.nn.relu(h)) @ t,
     "replaced": lambda h, t: jnp.put_along_axis(h, largest(h)[:, None], 0.0, axis=-1, inplace=False) @ t,
     "threshold": lambda h, t: jnp.where(h >= jax.lax.top_k(h, 3)[0][:, -1:], h, 0) @ t,
+    "by the largest of others": lambda h, t: t[largest(jax.lax.top_k(h[:, :, None] * X[:, None], 2)[0].sum(-1))],
     "median": lambda h, t: (h - jnp.median(h, -1, keepdims=True)) @ t,
     "sorted positions": lambda h, t: t[jnp.argsort(h, -1)[:, -2:]].sum(1),
     "the second": lambda h, t: t[largest(h - 1e3 * jax.nn.one_hot(largest(h), 6))],
@@ -68,6 +69,9 @@ COUNTED = {
     "rows beside zeros": lambda h, t: t[largest(jnp.concatenate([h[1:], jnp.zeros_like(h[:1])]))],
     "rows put into zeros": lambda h, t: t[largest(jax.lax.dynamic_update_slice(jnp.zeros_like(h), h[1:], (0, 0)))],
     "the least of many zeros": lambda h, t: t[jnp.argmin(jax.nn.relu(h), -1)],
+    "sorted beside others": lambda h, t: t[
+        largest(jax.lax.sort([h[:, :, None] * X[:, None], jnp.broadcast_to(X[:, None], (4, 6, 5))])[1][..., 0])
+    ],
     "ranks of truth values": lambda h, t: (h * (ranks(h > 0) > 2)) @ t,
     "ranks of ranks of a part": lambda h, t: (h[:, :4] * jnp.argsort(jnp.argsort(h, -1)[:, :4], -1)) @ t[:4],
     "put back along another axis": lambda h, t: h.T @ h @ jnp.argsort(jnp.argsort(h.T @ h, 1), 0) @ t,
@@ -82,6 +86,8 @@ COUNTED = {
     "from a state of zeros": lambda h, t: t[
         jax.lax.scan(lambda c, row: (jnp.tanh(c @ (t @ t.T) + row), largest(c @ (t @ t.T))), jnp.zeros(6), h)[1]
     ],
+    "the least of pairs": lambda h, t: t[jnp.argmin((h.T @ h).min(-1))],
+    "the first of sorted pairs": lambda h, t: t[jnp.argmin(jnp.sort(h.T @ h, -1)[:, 0])],
     "symmetric pairs": lambda h, t: t[largest((h[:, :, None] * h[:, None]).reshape(len(h), 36)) // 6],
 }
 

@@ -16,7 +16,10 @@ from dwalign.program.inference.facts import Facts, Occurrence, Origin
 
 # how often entries are the same: almost never, also where one of them alone is replaced; only where they are zero; ever
 NEVER, REPLACED, ZERO, EVER = range(4)
-STEPS = {"sign", "floor", "ceil", "round", "clamp", "sort", "top_k", "carry"}
+STEPS = {"sign", "floor", "ceil", "round", "clamp", "carry"}
+# of one operand these are as different as it is along the other dimensions
+RANKED = {"sort", "top_k"}
+LARGEST = RANKED | {"reduce_max", "reduce_min"}
 MOVES = set("broadcast_in_dim convert_element_type copy expand_dims reshape rev slice squeeze transpose".split())
 MOVES |= {"stop_gradient", "reduce_precision"}
 # zero of zero
@@ -44,13 +47,13 @@ def equal(facts: Facts, one: Occurrence, atom: Atom) -> int:
     return EVER if often is None else often
 
 
-def _is_along(one: Occurrence, along: Along) -> bool:
-    return any(along & set(leaves(atom)) for atom in one.dims if atom is not None)
+def _dims_along(one: Occurrence, along: Along) -> list[Atom]:
+    return [atom for atom in one.dims if atom is not None and along & set(leaves(atom))]
 
 
 def _equal(facts: Facts, one: Occurrence, along: Along, seen: dict[int, int | None], depth: int) -> int | None:
     """As `equal`; None for a value that does not change along these."""
-    if not _is_along(one, along):
+    if not _dims_along(one, along):
         return None
     if depth > FURTHEST or one.dtype is None or not jnp.issubdtype(one.dtype, jnp.inexact):
         return EVER
@@ -71,9 +74,12 @@ def _values(name: str, operands):
 
 def _combined(facts: Facts, one: Occurrence, origin: Origin, along: Along, seen, depth: int) -> int:
     name, operands = origin
-    if name in STEPS:
+    if name in STEPS or (name in RANKED and len(operands) > 1):
         return EVER
     values = _values(name, operands)
+    if name in LARGEST and any(len(_dims_along(value, along)) > 1 for value in values):
+        # two units may have the same pair for their largest
+        return EVER
     each = [_equal(facts, value, along, seen, depth) for value in values]
     found = [often for often in each if often is not None]
     if not found:
@@ -123,9 +129,9 @@ def _summed(one: Occurrence, operand: Occurrence) -> Along:
 
 def _is_code(one: Occurrence, along: Along) -> bool:
     """Whether all entries along the dimension are the same but for one, that at a position."""
-    while one.origin is not None and _is_along(one, along):
+    while one.origin is not None and _dims_along(one, along):
         name, operands = one.origin.primitive, one.origin.operands
-        changing = [value for value in operands if _is_along(value, along)]
+        changing = [value for value in operands if _dims_along(value, along)]
         if len(changing) != 1:
             return False
         if name in ("eq", "ne"):
@@ -154,12 +160,12 @@ def _is_silent(facts: Facts, one: Occurrence, along: Along, seen: dict[int, bool
 
 def _all_zero(facts: Facts, one: Occurrence, origin: Origin, along: Along, seen, depth: int) -> bool:
     name, operands = origin
-    if name in STEPS - {"carry"}:
+    if name in STEPS - {"carry"} | RANKED:
         return True
     values = _values(name, operands)[: 1 if name == "div" else None]
     summed = {id(value): _summed(one, value) if name in SUMMED else frozenset() for value in values}
     silent = [_is_silent(facts, value, along | summed[id(value)], seen, depth) for value in values]
-    if name in ("max", "min") or (name == "select_n" and _is_along(operands[0], along)):
+    if name in ("max", "min") or (name == "select_n" and _dims_along(operands[0], along)):
         # each unit by itself
         count = math.prod(leaf.size for atom in one.dims if atom is not None for leaf in {*leaves(atom)} & along)
         return any(silent) if count < MANY else all(silent)
