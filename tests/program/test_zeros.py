@@ -39,6 +39,8 @@ FUNCTIONS = {
     "sum": (lambda v: v + v[::-1], 1, [4, 5]),
     "a row for all": (lambda v: v[:1] * jnp.cosh(v), 1, [4, 5]),
     "a column for all": (lambda v: v[:, 4:5] * jnp.cosh(v), 1, [0, 1, 2, 3, 4, 5]),
+    "one of several": (lambda v: jax.device_put((jnp.cos(v), jnp.sin(v)))[1], 1, [4, 5]),
+    "another of several": (lambda v: lax.optimization_barrier((v, jnp.cos(v)))[1], 1, None),
     "choice": (lambda v: jnp.where(v > 1, v, jnp.sin(v)), 1, [4, 5]),
     "relu": (jax.nn.relu, 1, [4, 5]),
     "transpose": (lambda v: v.T, 0, [4, 5]),

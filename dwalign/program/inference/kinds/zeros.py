@@ -16,8 +16,8 @@ Masks = dict[int, np.ndarray]
 Rule = Callable[[Unknowns, Step], Sequence[Masks]]
 # of zeros these make zeros
 KEPT = """
-    abs add add_any asin asinh atan atanh cbrt ceil complex conj convert_element_type copy copy_p device_put erf erf_inv
-    expm1 floor imag log1p max min name neg pvary real reduce_precision round select_n sign sin sinh sqrt square
+    abs add add_any asin asinh atan atanh cbrt ceil complex conj convert_element_type copy copy_p erf erf_inv expm1
+    floor imag log1p max min name neg pvary real reduce_precision round select_n sign sin sinh sqrt square
     stop_gradient sub tan tanh
 """
 RULES: dict[str, Rule] = {}
@@ -75,6 +75,12 @@ def _together(found: Sequence[Masks], how: np.ufunc) -> Masks:
 def kept(u, step):
     operands = step.ins[1:] if step.name == "select_n" else step.ins
     return [_together(_same_rank(u, step, operands), np.logical_and)]
+
+
+@rule("device_put sharding_constraint optimization_barrier")
+def several(u, step):
+    pairs = zip(step.ins, step.outs, strict=True)
+    return [masks for one, out in pairs for masks in kept(u, step._replace(ins=[one], outs=[out]))]
 
 
 @rule("integer_pow")

@@ -52,12 +52,12 @@ def equal(u: Unknowns, step: Step, lines: Sequence[Line], operands: Sequence[Occ
         hand_on(u, step, out, present)
 
 
-@rule("add sub add_any neg real imag conj complex copy copy_p stop_gradient name reduce_precision pvary device_put")
+@rule("add sub add_any neg real imag conj complex copy copy_p stop_gradient name reduce_precision pvary")
 def linear(u, step):
     equal(u, step, places(u, step), step.ins)
 
 
-@rule("sharding_constraint optimization_barrier")
+@rule("device_put sharding_constraint optimization_barrier")
 def several(u, step):
     for before, after in zip(step.ins, step.outs, strict=True):
         linear(u, step._replace(ins=[before], outs=[after]))
