@@ -260,6 +260,36 @@ def solved_by_triangles(p, x):
     return lax.linalg.triangular_solve(x[:, :3] + 5 * jnp.eye(3), x @ p["a"], left_side=True) @ p["b"]
 
 
+@program("linear", a=UP, c=((6, 6), "h0, h0^-1"), b=READ)
+def solved(p, x):
+    return jnp.linalg.solve(jnp.eye(6) + p["c"], (x @ p["a"]).T).T @ p["b"]
+
+
+@program("orthogonal", a=UP, c=((6, 6), "h0, h0"), b=DOWN)
+def cayley(p, x):
+    skew = p["c"] - p["c"].T
+    return x @ p["a"] @ jnp.linalg.inv(jnp.eye(6) + skew) @ (jnp.eye(6) - skew) @ p["b"]
+
+
+@program("orthogonal", a=UP)
+def ridge_regression(p, x):
+    h = x @ p["a"]
+    return h @ jnp.linalg.solve(h.T @ h + jnp.eye(6), h.T @ x)
+
+
+@program("linear sign", a=UP, c=((6, 6), "h0, h1"), b=((6, 2), "h1, _"))
+def solved_for_what_is_odd(p, x):
+    return jnp.tanh(jnp.linalg.solve(p["c"], (x @ p["a"]).T)).T @ p["b"]
+
+
+@program("orthogonal orthogonal", a=UP, c=((6, 6), "h0, h1"), b=DOWN)
+def solved_round_by_round(p, x):
+    """Where it stops depends on the coordinates."""
+    gram = p["c"] @ p["c"].T
+    rows = jax.vmap(lambda h: jax.scipy.sparse.linalg.cg(lambda v: gram @ v, h, maxiter=2)[0])(x @ p["a"])
+    return rows @ p["b"]
+
+
 @program("orthogonal permutation", a=((5, 6), "_, h0"), codes=((4, 6), "h1, h0"), down=((6, 2), "h0, _"))
 def nearest_code(p, x):
     h = x @ p["a"]

@@ -2,7 +2,7 @@
 
 import contextlib
 import dis
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -87,6 +87,29 @@ def _may_return(callback: Any) -> bool:
     """Whether a function of Python has a way out that is no error."""
     code = getattr(getattr(callback, "callback_func", callback), "__code__", None)
     return code is None or any(one.opname.startswith(("RETURN", "YIELD")) for one in dis.get_instructions(code))
+
+
+def solved_map(eqn) -> ClosedJaxpr | None:
+    """The map that takes the results of a `custom_linear_solve` to its right-hand sides.
+
+    None where the solver goes round by round: it may stop before it is there. So where it says more than the results.
+    """
+    bodies = eqn.params["jaxprs"]
+    more = len(eqn.outvars) > len(bodies.matvec.out_avals)
+    return None if more or _iterates(bodies.solve) else bodies.matvec
+
+
+def _iterates(program: ClosedJaxpr | Jaxpr) -> bool:
+    jaxpr = program.jaxpr if isinstance(program, ClosedJaxpr) else program
+    return any(eqn.primitive.name in ("scan", "while") or any(map(_iterates, inside(eqn))) for eqn in jaxpr.eqns)
+
+
+def needed(eqn) -> Sequence:
+    """The operands on which results depend; how a linear map was factorised to solve it says nothing new of them."""
+    if eqn.primitive.name != "custom_linear_solve" or solved_map(eqn) is None:
+        return eqn.invars
+    lengths = eqn.params["const_lengths"]
+    return [*eqn.invars[: lengths.matvec], *eqn.invars[sum(lengths) :]]
 
 
 def scan_parts(eqn) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from dwalign.program.inference.atoms import (
     product,
     uniform,
 )
-from dwalign.program.inference.calls import branches, called, scan_parts
+from dwalign.program.inference.calls import branches, called, needed, scan_parts, solved_map
 from dwalign.program.inference.facts import CONSTANT, Dims, Facts, Occurrence, Origin, Place
 from dwalign.program.inference.families import families
 from dwalign.program.inference.known import constant_number, numbers
@@ -151,7 +151,7 @@ def _walk(facts: Facts, closed, values, place: Place, loops: tuple[Atom, ...], o
         return again(env[var])
 
     for number, eqn in _live(jaxpr):
-        ins = [read(var) for var in eqn.invars]
+        ins = [read(var) for var in needed(eqn)]
         here = (*place, number)
         outs = _apply(facts, eqn, ins, here, loops, observable)
         data = any(operand.data for operand in ins)
@@ -167,10 +167,10 @@ def _walk(facts: Facts, closed, values, place: Place, loops: tuple[Atom, ...], o
 
 def _live(jaxpr: Jaxpr) -> list[tuple[int, Any]]:
     """The equations on which a result or an effect depends, with their numbers; tracing keeps the others too."""
-    needed, out = {var for var in jaxpr.outvars if not isinstance(var, Literal)}, []
+    alive, out = {var for var in jaxpr.outvars if not isinstance(var, Literal)}, []
     for number, eqn in reversed(list(enumerate(jaxpr.eqns))):
-        if eqn.effects or not needed.isdisjoint(eqn.outvars):
-            needed.update(var for var in eqn.invars if not isinstance(var, Literal))
+        if eqn.effects or not alive.isdisjoint(eqn.outvars):
+            alive.update(var for var in needed(eqn) if not isinstance(var, Literal))
             out.append((number, eqn))
     return out[::-1]
 
@@ -340,11 +340,23 @@ def _cond(facts: Facts, eqn, ins: Sequence[Occurrence], here, loops, observable)
 
 
 def _linear_solve(facts: Facts, eqn, ins: Sequence[Occurrence], here, loops, observable) -> list[Occurrence]:
-    """The program that solves; the others are for derivatives."""
+    """What a map takes to the right-hand sides, however it is found; or the program that finds it round by round."""
     lengths, bodies = eqn.params["const_lengths"], eqn.params["jaxprs"]
-    start, total = lengths.matvec + lengths.vecmat, sum(lengths)
-    consts = ins[start : start + lengths.solve]
-    return _walk(facts, bodies.solve, [*consts, *ins[total:]], here, loops, False)
+    if (body := solved_map(eqn)) is None:
+        start, total = lengths.matvec + lengths.vecmat, sum(lengths)
+        return _walk(facts, bodies.solve, [*ins[start : start + lengths.solve], *ins[total:]], here, loops, False)
+    consts, right = ins[: lengths.matvec], ins[lengths.matvec :]
+    data = any(one.data for one in ins)
+    found = [
+        Occurrence(_fresh_dims(var.aval.shape), loops, None, data, var.aval.dtype, number=facts.number())
+        for var in eqn.outvars
+    ]
+    facts.occurrences += found
+    made = _walk(facts, body, [*consts, *found], here, loops, False)
+    for one, other in zip(right, made, strict=True):
+        facts.unify_all([one.dims, other.dims], eqn)
+        facts.step(eqn, [one, other], [other])
+    return found
 
 
 CONTROL = {"scan": _scan, "while": _while, "cond": _cond, "custom_linear_solve": _linear_solve}
