@@ -105,6 +105,22 @@ BETWEEN = {
     "quotient": (lambda h: jnp.divide(*halves(h)), "monomial", "h0^1:0 + h0^0:1", "h0^-1:1"),
     "maxout": (lambda h: jnp.maximum(*halves(h)), "scale", "h0 + h0", "h0^-1"),
     "the larger of a value and itself": (lambda h: jnp.maximum(h, h), "linear", "h0", "h0^-1"),
+    # slopes
+    "slope of tanh": (jax.vmap(jax.vmap(jax.grad(jnp.tanh))), "sign", "h0", "h0^0"),
+    "slope of tanh, forwards": (lambda h: jax.jvp(jnp.tanh, (h,), (h[::-1],))[1], "sign", "h0", "h0"),
+    "slope of the slope of tanh": (jax.vmap(jax.vmap(jax.grad(jax.grad(jnp.tanh)))), "sign", "h0", "h0"),
+    "third slope of tanh": (
+        jax.vmap(jax.vmap(jax.jacfwd(jax.grad(jax.grad(jnp.tanh))))),
+        "sign",
+        "h0",
+        "h0^0",
+    ),
+    "rounded, with the slope of what it rounds": (
+        lambda h: h + lax.stop_gradient(jnp.sign(h) - h),
+        "monomial",
+        "h0",
+        "h0^0~1",
+    ),
     # along other dimensions, and in loops
     "sums in order": (lambda h: jnp.cumsum(h, 0), "linear", "h0", "h0^-1"),
     "spectrum": (lambda h: jnp.abs(jnp.fft.fft(h, axis=0)), "monomial", "h0", "h0^-1~0"),
@@ -188,6 +204,8 @@ PERMUTED = {
     "another value of a hard tanh": lambda h: jnp.where(h > 0.5, 0.5, jnp.where(2 * h < -0.5, -0.5, h)),
     "a hard tanh the wrong way around": lambda h: jnp.where(h > -0.5, -0.5, jnp.where(h < 0.5, 0.5, h)) * h + h,
     "threshold": lambda h: jnp.where(h > 1, h, 0),
+    "half of a slope": lambda h: (lambda a: (h + h * a) * (1 - a) + jnp.exp(1 - a))(jnp.tanh(h)),
+    "factors of two slopes": lambda h: (h + h * jnp.tanh(h)) * (1 - jnp.tanh(2 * h)),
     "whole numbers": lambda h: h.astype(int).astype(float),
     "relu of a norm": lambda h: jax.nn.relu(norm(h)),
     "sum over units": lambda h: h + h.sum(-1, keepdims=True),

@@ -260,6 +260,24 @@ def solved_by_triangles(p, x):
     return lax.linalg.triangular_solve(x[:, :3] + 5 * jnp.eye(3), x @ p["a"], left_side=True) @ p["b"]
 
 
+def density(p, h):
+    """The velocity of a flow, and how fast it spreads."""
+    velocity = lambda h: jnp.tanh(h @ p["up"] + p["b"]) @ p["down"]
+    return velocity(h), jnp.trace(jax.jacfwd(velocity)(h))
+
+
+@program("sign", up=UP, b=((6,), "h0"), down=((6, 5), "h0, _"))
+def continuous_flow(p, x):
+    turn = lambda h, _: (h + density(p, h)[0], density(p, h)[1])
+    return jax.vmap(lambda h: lax.scan(turn, h, None, length=2))(x)
+
+
+@program("sign", up=UP, b=((6,), "h0"), down=((6, 1), "h0, _"))
+def residual_of_a_differential_equation(p, x):
+    solution = lambda h: (jnp.tanh(h @ p["up"] + p["b"]) @ p["down"])[0]
+    return jax.vmap(lambda h: jnp.trace(jax.hessian(solution)(h)) + jax.grad(solution)(h)[0] * solution(h))(x)
+
+
 @program("linear", a=UP, c=((6, 6), "h0, h0^-1"), b=READ)
 def solved(p, x):
     return jnp.linalg.solve(jnp.eye(6) + p["c"], (x @ p["a"]).T).T @ p["b"]

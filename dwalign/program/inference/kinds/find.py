@@ -8,6 +8,7 @@ from dwalign.program.inference.facts import Facts, Occurrence, Step, reason_of
 from dwalign.program.inference.groups import Groups
 from dwalign.program.inference.kinds.clips import with_clips
 from dwalign.program.inference.kinds.fills import fix_fills
+from dwalign.program.inference.kinds.polynomials import multiplied_out
 from dwalign.program.inference.kinds.rules import apply_rule
 from dwalign.program.inference.kinds.solve import BINARY, RATIONAL, Vector, all_ones, first_without, null_space
 from dwalign.program.inference.kinds.unknowns import Unknowns
@@ -37,7 +38,7 @@ def find_kinds(facts: Facts, groups: Groups, axes: Sequence[Axes]) -> Kinds:
     u = Unknowns(facts, dict(_standing_for(groups)))
     # the parameters are the first values of all
     places = [_places(u, one, written) for one, written in zip(facts.occurrences, axes, strict=False)]
-    steps = with_clips(facts)
+    steps = multiplied_out(facts, with_clips(facts))
     for step in steps:
         apply_rule(u, step)
         note_zeros(u, step)

@@ -1,0 +1,176 @@
+"""Sums and products of entries at one place, multiplied out: what cancels says nothing of what is left.
+
+JAX writes the slope of a = tanh(x) as `(g + g a) (1 - a)`, or as `z + z a` with `z = g (1 - a)`. Both are `g - g a^2`,
+which has no mind for the sign of a, though the steps in between have; so programs with derivatives in them keep the
+signs of the functions that they differentiate. Where terms of a polynomial cancel, and nobody else looks at what it was
+made of, the terms that are left stand in its place.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import jax.numpy as jnp
+
+from dwalign.program.inference.facts import Facts, Occurrence, Step
+
+# a value, by its number, and for each dimension of what is made of it the one of the value
+Base = tuple[int, tuple[int | None, ...]]
+Terms = dict[tuple[Base, ...], float]
+# terms, and whether some have cancelled
+Polynomial = tuple[Terms, bool]
+
+SAME = {"broadcast_in_dim", "convert_element_type", "copy", "name", "stop_gradient"}
+SUMS = {"add": 1.0, "add_any": 1.0, "sub": -1.0}
+POWERS = {"square", "integer_pow"}
+MADE = {*SAME, *SUMS, *POWERS, "mul", "neg"}
+# of a polynomial with more terms, or factors in one, nobody needs to know
+MOST_TERMS, MOST_FACTORS = 64, 12
+
+
+def multiplied_out(facts: Facts, steps: Sequence[Step]) -> list[Step]:
+    """The steps of a program, those that make a polynomial in which terms cancel replaced by those that are left."""
+    used = {one.number for step in steps for one in step.ins}
+    looked_at = {one.number for step in steps if not _makes(step) for one in step.ins}
+    hidden = {step.outs[0].number for step in steps if _makes(step)} & used - looked_at
+    found = Polynomials(facts)
+    out: list[Step] = []
+    for step in steps:
+        polynomial = found.of_step(step) if _makes(step) else None
+        if polynomial is not None and (step.name in SAME or step.outs[0].number in hidden):
+            found.known[step.outs[0].number] = polynomial
+        elif polynomial is not None and polynomial[1]:
+            out += found.written(step, polynomial[0])
+            continue
+        out.append(step)
+    return _without(out, hidden)
+
+
+def _makes(step: Step) -> bool:
+    """Whether the result is a polynomial of the operands: no whole number, and not rounded to one."""
+    kinds = (step.outs[0].dtype, step.ins[0].dtype) if step.name == "convert_element_type" else (step.outs[0].dtype,)
+    return step.name in MADE and all(kind is not None and jnp.issubdtype(kind, jnp.inexact) for kind in kinds)
+
+
+def _without(steps: Sequence[Step], hidden: set[int]) -> list[Step]:
+    """The steps but those that make what nobody uses any more."""
+    used: set[int] = set()
+    out = []
+    for step in reversed(steps):
+        if any(one.number in used or one.number not in hidden for one in step.outs):
+            used.update(one.number for one in step.ins)
+            out.append(step)
+    return out[::-1]
+
+
+class Polynomials:
+    """Attributes:
+    known: of values, by number, that are taken for what they are made of; others are bases.
+    values: of the bases, in the shapes in which they are multiplied.
+    moves: how bases that have no value yet come to theirs, by a step and of which base.
+    constant: some number.
+    """
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self.known: dict[int, Polynomial] = {}
+        self.values: dict[Base, Occurrence] = {}
+        self.moves: dict[Base, tuple[Step, Base]] = {}
+        self.constant: list[Occurrence] = []
+
+    def of(self, one: Occurrence, rank: int) -> Polynomial:
+        """That of an operand beside others of so many dimensions; scalars have none of these."""
+        if math.isfinite(constant := self.facts.scalars.get(one.number, math.nan)):
+            self.constant = self.constant or [one]
+            return ({(): constant} if constant else {}), False
+        if one.number in self.known and len(one.dims) == rank:
+            return self.known[one.number]
+        base = one.number, tuple(range(rank)) if len(one.dims) == rank else (None,) * rank
+        self.values.setdefault(base, one)
+        return {(base,): 1.0}, False
+
+    def of_step(self, step: Step) -> Polynomial | None:
+        """That of the result; None where it is too large."""
+        rank = max(len(one.dims) for one in step.ins)
+        (terms, cancelled), *others = (self.of(one, rank) for one in step.ins)
+        if step.name == "broadcast_in_dim":
+            terms = self._broadcast(step, terms)
+        elif step.name == "neg":
+            terms = {term: -value for term, value in terms.items()}
+        elif step.name in SUMS:
+            ((more, also),) = others
+            factor = SUMS[step.name]
+            total = terms | {term: terms.get(term, 0.0) + factor * value for term, value in more.items()}
+            terms, cancelled = _left(total, cancelled or also)
+        elif step.name in POWERS:
+            exponent = 2 if step.name == "square" else step.eqn.params["y"]
+            if not 0 < exponent <= MOST_FACTORS:
+                return None
+            once = terms
+            for _ in range(exponent - 1):
+                terms, cancelled = _product(terms, once, cancelled)
+                if len(terms) > MOST_TERMS:
+                    return None
+        elif step.name == "mul":
+            ((more, also),) = others
+            terms, cancelled = _product(terms, more, cancelled or also)
+        small = len(terms) <= MOST_TERMS and all(len(term) <= MOST_FACTORS for term in terms)
+        return (terms, cancelled) if small else None
+
+    def _broadcast(self, step: Step, terms: Terms) -> Terms:
+        """The same in another shape."""
+        at, rank = _along(step), len(step.outs[0].dims)
+
+        def moved(base: Base) -> Base:
+            number, dims = base
+            out = number, tuple(dims[at[d]] if d in at else None for d in range(rank))
+            if base in self.values and not self.values[base].dims:
+                self.values[out] = self.values[base]
+            self.moves[out] = step, base
+            return out
+
+        return {_ordered(map(moved, term)): value for term, value in terms.items()}
+
+    def written(self, step: Step, terms: Terms) -> list[Step]:
+        """Steps that make the result of one from the terms."""
+        (result,), steps, parts = step.outs, [], []
+        for term in terms:
+            factors = [self._value(base, steps) for base in term] or self.constant
+            while len(factors) > 1:
+                first, second, *rest = factors
+                product = result._replace(number=self.facts.number(), origin=None)
+                steps.append(step._replace(name="mul", ins=[first, second], outs=[product]))
+                factors = [product, *rest]
+            parts += factors
+        return [*steps, step._replace(name="add", ins=parts)]
+
+    def _value(self, base: Base, steps: list[Step]) -> Occurrence:
+        if base not in self.values:
+            step, before = self.moves[base]
+            one, at = self._value(before, steps), _along(step)
+            dims = [one.dims[at[d]] if d in at else None for d in range(len(step.outs[0].dims))]
+            self.values[base] = step.outs[0]._replace(dims=dims, number=self.facts.number(), origin=None)
+            steps.append(step._replace(ins=[one], outs=[self.values[base]]))
+        return self.values[base]
+
+
+def _along(step: Step) -> dict[int, int]:
+    """Of which dimension of the operand each of a result is."""
+    return {d: k for k, d in enumerate(step.eqn.params["broadcast_dimensions"])}
+
+
+def _product(terms: Terms, others: Terms, cancelled: bool) -> Polynomial:
+    total: Terms = {}
+    for one, value in terms.items():
+        for two, other in others.items():
+            both = _ordered((*one, *two))
+            total[both] = total.get(both, 0.0) + value * other
+    return _left(total, cancelled)
+
+
+def _left(total: Terms, cancelled: bool) -> Polynomial:
+    terms = {term: value for term, value in total.items() if value}
+    return terms, cancelled or len(terms) < len(total)
+
+
+def _ordered(bases: Iterable[Base]) -> tuple[Base, ...]:
+    return tuple(sorted(bases, key=lambda base: (base[0], [-1 if d is None else d for d in base[1]])))
