@@ -322,6 +322,10 @@ def _unfold(array: jax.Array, dims: Sequence[Atom | None]) -> Iterator[tuple[lis
                 *array.shape[:axis], *(child.size for child in atom.children), *array.shape[axis + 1 :]
             )
             yield from _unfold(split, (*before, *atom.children, *after))
+        elif atom.kind == "turns":
+            for k, child in enumerate(atom.children):
+                own = jax.lax.slice_in_dim(array, k, None, len(atom.children), axis)
+                yield from _unfold(own, (*before, child, *after))
         else:
             start = 0
             for child, on in zip(atom.children, spans(atom, [child.size for child in atom.children]), strict=True):

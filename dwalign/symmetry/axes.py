@@ -29,9 +29,10 @@ class Sum(tuple):
 
 
 class Turns(tuple):
-    """Products of one length whose positions take turns along one dimension, `Turns("h0", "h0", "h1")`.
+    """Products whose positions take turns along one dimension, `Turns("h0", "h0", "h1")`.
 
-    What `Sum` puts one after the other stands here side by side: the number of the part varies fastest.
+    What `Sum` puts one after the other stands here side by side: the number of the part varies fastest. All have one
+    length, or the first ones one more than the others: the last turn need not be whole.
     """
 
     def __new__(cls, *parts):
@@ -240,8 +241,11 @@ def length(dim: tuple, size: Sizes) -> int:
     if not isinstance(dim, tuple):
         return dim if isinstance(dim, int) else size(dim)
     lengths = [math.prod(length(factor, size) for factor in part) for part in dim]
-    if isinstance(dim, Turns) and len(set(lengths)) > 1:
-        raise SpecError(f"Axes: what takes turns must have one length, found {lengths} in {_dim_text(dim)!r}")
+    if isinstance(dim, Turns) and lengths != [-(-(sum(lengths) - k) // len(dim)) for k in range(len(dim))]:
+        raise SpecError(
+            "Axes: what takes turns must have one length, or the first of them one more, found "
+            f"{lengths} in {_dim_text(dim)!r}"
+        )
     return sum(lengths)
 
 
@@ -381,9 +385,13 @@ def _side_by_side(total: Sequence, parts: Sequence, axis: int):
     """The inverse of `_apart`."""
     if not isinstance(total, Turns):
         return namespace(*parts).concatenate(parts, axis=axis)
-    shape = parts[0].shape
-    stacked = namespace(*parts).stack(parts, axis=axis + 1)
-    return stacked.reshape(*shape[:axis], len(parts) * shape[axis], *shape[axis + 1 :])
+    # the last turn need not be whole
+    turns, shape = parts[-1].shape[axis], parts[0].shape
+    at = lambda start, stop: (slice(None),) * axis + (slice(start, stop),)
+    stacked = namespace(*parts).stack([part[at(0, turns)] for part in parts], axis=axis + 1)
+    whole = stacked.reshape(*shape[:axis], len(parts) * turns, *shape[axis + 1 :])
+    rest = [part[at(turns, None)] for part in parts if part.shape[axis] > turns]
+    return namespace(*parts).concatenate([whole, *rest], axis=axis) if rest else whole
 
 
 def _merge(array, counts):

@@ -11,10 +11,11 @@ from tests import drawn
 X = drawn.normal(3, 5)
 ROWS = {
     "in turns": ([1, 2, 3, 1, 2, 3], "_, h0*f0"),
+    "in turns of which the last is not whole": ([1, 2, 3, 4, 1, 2], "_, (h0 & h1 & 1 & 1)"),
     "side by side": ([1, 1, 2, 2, 3, 3], "_, f0*h0"),
     "beside single ones": ([1, 1, 1, 2, 3, 3], "_, h0 + 1 + h1"),
     "single ones beside one another": ([2, 3, 1, 1, 1, 1], "_, 2 + h0"),
-    "again, out of turn": ([1, 2, 1, 3, 1, 2], "_, _"),
+    "again, out of turn": ([1, 2, 3, 1, 3, 2], "_, _"),
     "all others": ([1, 2, 3, 4, 5, 6], "_, _"),
 }
 
@@ -44,6 +45,7 @@ def test_zeros_of_two_signs_are_two_numbers(dtype):
 MADE = {
     "h0*f0 h1*f1": np.arange(8) % 4,
     "f0*h0 f1*h1": np.arange(8) // 2,
+    "(h0 & h1 & h2) (h3 & h4 & h5)": np.arange(8) % 3,
     "h0 + h1 + 1 + h2 h3 + h4 + 1 + h5": [0, 0, 0, 1, 1, 2, 3, 3],
 }
 

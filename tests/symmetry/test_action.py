@@ -33,6 +33,7 @@ SPECS = {
     "inner": PermutationSpec([Axes(("a", 3), ("b", "a", 2))], {"a": 3, "b": 2}),
     "sum": PermutationSpec({"k": Axes(Sum("a", ("b", 4), 2), Sum("b", 5)), "a": Axes("a")}, {"a": 3, "b": 4}),
     "turns": PermutationSpec({"k": Axes(("b", Turns("a", "a", 3)), "b"), "a": Axes("a")}, {"a": 3, "b": 4}),
+    "turns, not whole": PermutationSpec({"k": Axes("b", Turns("a", "b", 3)), "a": Axes("a")}, {"a": 4, "b": 4}),
     "twice": PermutationSpec({"w": Axes("h", "h"), "b": Axes("h")}, {"h": 5}),
     "heads": PermutationSpec(
         {"w": Axes("head", "qk", None), "o": Axes("head", "qk", None), "flat": Axes(("head", "qk"))},

@@ -148,8 +148,18 @@ def test_what_takes_turns_lies_side_by_side():
     spec = PermutationSpec([Axes((2, Turns("a", "b")))], {"a": 3, "b": 3})
     first, second = spec.blocks([np.arange(12)])
     assert first.array.tolist() == [[0, 2, 4], [6, 8, 10]] and second.array.tolist() == [[1, 3, 5], [7, 9, 11]]
-    with pytest.raises(SpecError, match="one length, found"):
-        PermutationSpec([Axes(Turns("a", "b"))], {"a": 3, "b": 2}).check([np.ones(5)])
+    with pytest.raises(SpecError, match="one length, or the first of them one more, found"):
+        PermutationSpec([Axes(Turns("a", "b"))], {"a": 2, "b": 3}).check([np.ones(5)])
+
+
+def test_the_last_turn_need_not_be_whole():
+    spec = PermutationSpec([Axes(None, Turns("a", 2, "b"))], {"a": 3, "b": 2})
+    array = np.arange(14).reshape(2, 7)
+    found = [one.array.tolist() for one in spec.blocks([array])]
+    assert found == [[[0, 3, 6], [7, 10, 13]], [[1, 4], [8, 11]], [[2, 5], [9, 12]]]
+    assert np.array_equal(
+        permute(spec, [array], {"a": np.array([2, 1, 0]), "b": np.array([1, 0])})[0][0], [6, 1, 5, 3, 4, 2, 0]
+    )
 
 
 def test_parts_of_a_concatenation():

@@ -1,10 +1,11 @@
 """Atoms: what a dimension is made of, found out step by step.
 
 Every dimension of every value is one atom. An atom is a leaf, or it has turned out to be an ordered product of atoms
-(a reshape took it apart), an ordered sum (a split did), or a family: the units of queries, keys and values that lie
-side by side along a dimension of three are three dimensions, once that one is cut. Two atoms that a program combines
-position by position are one and the same: `unify`. What order-dependent operations see is pinned: its positions may not
-be exchanged. Refinements go into all values that share the atom, earlier ones too.
+(a reshape took it apart), an ordered sum (a split did), atoms that take turns (those of a mask do), or a family: the
+units of queries, keys and values that lie side by side along a dimension of three are three dimensions, once that one
+is cut. Two atoms that a program combines position by position are one and the same: `unify`. What order-dependent
+operations see is pinned: its positions may not be exchanged. Refinements go into all values that share the atom,
+earlier ones too.
 
 A dimension along which a value is the same everywhere, such as those of a mask of ones, has no units to exchange: it is
 uniform, and ties nothing that it meets. The result of `unify` tells what is left of two dimensions that met.
@@ -126,7 +127,7 @@ def concatenation(atoms: Sequence[Atom]) -> Atom:
 
 
 def turns(atoms: Sequence[Atom]) -> Atom:
-    """The atom in which the positions of these take turns; only in what is written (`families.layout`)."""
+    """The atom in which the positions of these take turns, of the first ones once more where the last is not whole."""
     out = concatenation(atoms)
     out.kind = "turns"
     return out

@@ -154,7 +154,7 @@ def _expand(atom: Atom, keys: set[Atom]) -> list[Choice]:
     if atom.kind in ("leaf", "family"):
         return [((atom,), frozenset())]
     options = [_expand(child, keys) for child in atom.children]
-    if atom.kind == "sum":
+    if atom.kind in ("sum", "turns"):
         for child, found in zip(atom.children, options, strict=True):
             if find(child) in keys:
                 found[:] = [(inside, chosen | {find(child)}) for inside, chosen in found]

@@ -154,6 +154,8 @@ def split_product(atom: Atom, tail: int) -> tuple[Atom, Atom]:
         head_atom, tail_atom = (family({key: both[side] for key, both in split.items()}) for side in (0, 1))
         atom.kind, atom.keys, atom.children = "product", (), (head_atom, tail_atom)
         return head_atom, tail_atom
+    if atom.kind == "turns":
+        raise Mismatch
     if atom.kind == "product":
         heads, tails = divide(factors(atom), tail)
         return product(heads), product(tails)
@@ -209,6 +211,8 @@ def split_sum(atom: Atom, sizes: Sequence[int]) -> list[Atom]:
         atom.children = tuple(family({key: cut[k] for key, cut in split.items()}) for k in range(len(sizes)))
         atom.kind, atom.keys = "sum", ()
         return list(atom.children)
+    if atom.kind == "turns":
+        raise Mismatch
     if atom.kind == "product":
         first, *rest = factors(atom)
         tail = math.prod(factor.size for factor in rest)
@@ -259,6 +263,8 @@ def unify(x: Atom, y: Atom) -> Atom:
         return y
     if x.kind == y.kind == "family":
         return _unify_families(x, y)
+    if "turns" in (x.kind, y.kind):
+        return _unify_turns(x, y)
     for one, other in ((x, y), (y, x)):
         if one.kind == "family" and other.kind == "product":
             split_product(one, factors(other)[-1].size)
@@ -284,6 +290,20 @@ def _unify_families(x: Atom, y: Atom) -> Atom:
     y.kind, y.link, y.keys, y.children = "leaf", x, (), ()
     for key, member in first.items():
         unify(member, second[key])
+    return x
+
+
+def _unify_turns(x: Atom, y: Atom) -> Atom:
+    for one in (x, y):
+        tie(one)
+    x, y = find(x), find(y)
+    if "leaf" in (x.kind, y.kind):
+        return unify(x, y)
+    if (x.kind, len(x.children)) != (y.kind, len(y.children)):
+        raise Mismatch
+    y.kind, y.link, children, y.children = "leaf", x, y.children, ()
+    for one, other in zip(x.children, children, strict=True):
+        unify(one, other)
     return x
 
 

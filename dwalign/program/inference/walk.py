@@ -19,6 +19,7 @@ from dwalign.program.inference.atoms import (
     opened,
     pin,
     product,
+    turns,
     uniform,
 )
 from dwalign.program.inference.calls import branches, called, needed, scan_parts, solved_map
@@ -121,11 +122,12 @@ def _constant_dim(rows: np.ndarray, counts: bool) -> Atom | None:
     starts = np.flatnonzero([True, *(rows[1:] != rows[:-1]).reshape(count - 1, -1).any(1)])
     sizes = np.diff([*starts, count]).tolist()
     if len(sizes) == count:
-        periods = (
-            size for size in range(2, count // 2 + 1) if count % size == 0 and np.array_equal(rows[size], rows[0])
-        )
-        period = next((size for size in periods if np.array_equal(rows[size:], rows[:-size])), count)
-        return product([fresh(count // period, UNIFORM), fresh(period, CONSTANT)])
+        again = (size for size in range(2, count) if np.array_equal(rows[size], rows[0]))
+        period = next((size for size in again if np.array_equal(rows[size:], rows[:-size])), count)
+        if count % period == 0:
+            return product([fresh(count // period, UNIFORM), fresh(period, CONSTANT)])
+        apart = turns([fresh(-(-(count - k) // period), UNIFORM) for k in range(period)])
+        return apart if period <= MOST_PIECES else fresh(count, CONSTANT)
     if len(set(sizes)) == 1:
         return product([fresh(len(sizes), CONSTANT), fresh(sizes[0], UNIFORM)])
     pieces: list[Atom] = []

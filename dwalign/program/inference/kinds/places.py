@@ -30,12 +30,15 @@ def positions(atom: Atom) -> list[tuple[Atom, np.ndarray]]:
     atom, at, out = find(atom), 0, []
     if atom.kind == "leaf":
         return [(atom, np.ones(atom.size, bool))]
-    for child in atom.children:
+    for k, child in enumerate(atom.children):
         for leaf, on in positions(child):
             if atom.kind == "product":
                 on = np.tile(np.repeat(on, atom.size // (at or 1) // child.size), at or 1)
             elif atom.kind == "sum":
                 on = np.pad(on, (at, atom.size - at - child.size))
+            elif atom.kind == "turns":
+                on, own = np.zeros(atom.size, bool), on
+                on[k :: len(atom.children)] = own
             out.append((leaf, on))
         at = (at or 1) * child.size if atom.kind == "product" else at + child.size
     return out
