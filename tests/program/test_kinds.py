@@ -142,6 +142,13 @@ BETWEEN = {
     "largest so far": (lambda h: lax.cummax(h, 0), "scale", "h0", "h0^-1"),
     "summed as a tree": (lambda h: lax.associative_scan(jnp.add, h), "linear", "h0", "h0^-1"),
     "rows added": (lambda h: jnp.zeros_like(h).at[jnp.array([0, 0, 1])].add(h), "linear", "h0", "h0^-1"),
+    "largest by segments": (
+        lambda h: jax.ops.segment_max(h[jnp.array([0, 2, 1, 1])], jnp.array([0, 1, 1, 2]), 3),
+        "scale",
+        "h0",
+        "h0^-1",
+    ),
+    "largest, if there is any": (lambda h: h - h.max(0, keepdims=True, initial=-np.inf), "scale", "h0", "h0^-1"),
     "rows replaced": (lambda h: lax.dynamic_update_slice(h, 3 * h[:1], (2, 0)), "linear", "h0", "h0^-1"),
     "cond": (
         lambda h: lax.cond(X.sum() > 1, jax.nn.relu, lambda z: jnp.minimum(z, 0), h),
@@ -218,6 +225,7 @@ PERMUTED = {
     "padded with ones": lambda h: jnp.pad(h[1:], ((1, 0), (0, 0)), constant_values=1.0),
     "rows past the end are one": lambda h: h.at[jnp.array([0, 5, 1])].get(mode="fill", fill_value=1),
     "added to ones": lambda h: jnp.ones_like(h).at[jnp.array([0, 0, 1])].add(h),
+    "the larger of ones": lambda h: jnp.ones_like(h).at[jnp.array([0, 0, 1])].max(h),
     "a branch is one": lambda h: lax.cond(X.sum() > 1, lambda z: jnp.ones_like(z), lambda z: z, h) * h + h,
     "sum of powers": lambda h: h / jnp.sum(h**3, -1, keepdims=True),
 }

@@ -117,7 +117,7 @@ def _of_one_size(u: Unknowns, step: Step, lines: Sequence[Line]) -> None:
     for out, ins in lines:
         for slot in (slot for slot in ins if slot is not None):
             u.same(out, slot, sign=False)
-        if any(slot is None and not u.is_zero(one) for slot, one in zip(ins, step.ins, strict=True)):
+        if any(slot is None and not u.is_blank(one) for slot, one in zip(ins, step.ins, strict=True)):
             u.zero(step, out, sign=False)
 
 

@@ -29,3 +29,12 @@ def pick(u, step):
     if fill and fill == fill:
         u.fix(step, *all_slots(u.slots(out)))
     return None
+
+
+@rule("scatter-max scatter-min")
+def largest_at(u, step):
+    """As `pick`, of units that all have the same positive factor."""
+    pick(u, step)
+    slots = all_slots(u.slots(step.outs[0]))
+    u.touch(step, *slots)
+    u.zero(step, *slots, scale=False)
