@@ -106,6 +106,26 @@ def test_counting_with_positions_pins(name):
     assert not infer_spec(apply, params, X).sizes
 
 
+# scores of pairs, each of one unit of either kind
+PAIRS = {
+    "sum": (lambda a, b: a[:, :, None] + b[:, None], "h0*h1, _"),
+    "normalised in each": (lambda a, b: jax.nn.softmax(a[:, :, None] * b[:, None]), "h0*h1, _"),
+    "the larger": (lambda a, b: jnp.maximum(a[:, :, None], b[:, None]), "_, _"),
+    "beside a code": (lambda a, b: a[:, :, None] + jax.nn.one_hot(largest(b), 3)[:, None], "_, _"),
+    "of one alone": (lambda a, b: a[:, :, None] + 0 * b[:, None], "_, _"),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_positions_of_pairs(name):
+    scores, axes = PAIRS[name]
+    params = weights(a=(5, 2), b=(5, 3), down=(6, 2))
+    apply = lambda p, x: p["down"][largest(scores(x @ p["a"], x @ p["b"]).reshape(len(x), 6))]
+    spec = infer_spec(apply, params, X)
+    assert str(spec.axes["down"]) == axes
+    certify(spec, apply, params, X)
+
+
 def put(values=lambda v: v, at=lambda at: at, zeros=jnp.zeros_like, scores=jax.nn.relu):
     def apply(h, t):
         found, places = jax.lax.top_k(scores(h), 2)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
-from dwalign.program.inference.atoms import Atom, find, fresh, leaves, partly_uniform, pinned
+from dwalign.program.inference.atoms import Atom, factors, find, fresh, leaves, partly_uniform, pinned
 from dwalign.program.inference.distinct import EVER, ZERO, equal
 from dwalign.program.inference.facts import Dims, Facts, Largest, Occurrence, Positions
 from dwalign.program.inference.known import numbers
@@ -89,8 +89,9 @@ def _largest(facts, eqn, one: Occurrence, axis: int, ties: Largest | None = None
     if atom is None or pinned(atom):
         return None
     name, units = eqn.primitive.name, leaves(atom)
-    apart = find(atom).kind != "product" and len(set(units)) == len(units) and not partly_uniform(atom)
-    often = equal(facts, one, atom) if apart else EVER
+    apart = len(set(units)) == len(units) and not partly_uniform(atom)
+    # those that differ in one factor alone
+    often = max(equal(facts, one, factor) for factor in factors(atom)) if apart else EVER
     tied = ties if often == ZERO else None
     return Positions((atom,), "at" if tied or often < ZERO else "moved", name, ties=tied)
 
