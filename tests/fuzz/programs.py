@@ -210,7 +210,7 @@ def cond(w, h, g, how):
     return (
         lax.cond(h.sum() > 0, *branches, h)
         if how % 2
-        else lax.switch((how + (h[0, 0] > 9)) % 3, [*branches, jnp.cos], h)
+        else lax.switch((how + (h[0, 0] > 0.5)) % 3, [*branches, jnp.cos], h)
     )
 
 

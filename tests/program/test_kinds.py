@@ -139,6 +139,14 @@ BETWEEN = {
         "h0^-1",
     ),
     "sorted rows": (lambda h: jnp.sort(h, 0), "scale", "h0", "h0^-1"),
+    "ranks of rows": (lambda h: jnp.argsort(h, 0) * h, "scale", "h0", "h0^-1"),
+    "sorted by others": (
+        lambda h: lax.sort([jnp.abs(h), jax.nn.relu(h)], dimension=0)[1],
+        "scale",
+        "h0",
+        "h0^-1",
+    ),
+    "largest rows": (lambda h: lax.top_k(h.T, 3)[0].T, "scale", "h0", "h0^-1"),
     "largest so far": (lambda h: lax.cummax(h, 0), "scale", "h0", "h0^-1"),
     "summed as a tree": (lambda h: lax.associative_scan(jnp.add, h), "linear", "h0", "h0^-1"),
     "rows added": (lambda h: jnp.zeros_like(h).at[jnp.array([0, 0, 1])].add(h), "linear", "h0", "h0^-1"),
@@ -227,6 +235,7 @@ PERMUTED = {
     "added to ones": lambda h: jnp.ones_like(h).at[jnp.array([0, 0, 1])].add(h),
     "the larger of ones": lambda h: jnp.ones_like(h).at[jnp.array([0, 0, 1])].max(h),
     "a branch is one": lambda h: lax.cond(X.sum() > 1, lambda z: jnp.ones_like(z), lambda z: z, h) * h + h,
+    "places of the largest": lambda h: h + lax.top_k(h.T, 3)[1].T,
     "sum of powers": lambda h: h / jnp.sum(h**3, -1, keepdims=True),
 }
 

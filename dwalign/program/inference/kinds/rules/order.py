@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from dwalign.program.inference.facts import Step
 from dwalign.program.inference.kinds.rules.layout import moved, pair
-from dwalign.program.inference.kinds.rules.registry import forbid, rule
+from dwalign.program.inference.kinds.rules.registry import rule
 from dwalign.program.inference.kinds.unknowns import Slot, Unknowns, all_slots, matched
 
 
@@ -41,12 +41,18 @@ def largest(u, step):
 
 @rule("sort cummax cummin")
 def ranked(u, step):
-    """What is sorted by others changes places with them."""
+    """What is sorted by others changes places with them, as they do among themselves."""
     axis = step.eqn.params["dimension" if step.name == "sort" else "axis"]
-    if len(step.ins) > 1:
-        forbid(u, step)
-    else:
-        _order_kept(u, step, {d: d for d in range(len(step.outs[0].dims)) if d != axis})
+    for one, out in zip(step.ins, step.outs, strict=True):
+        _order_kept(u, step._replace(ins=[one], outs=[out]), {d: d for d in range(len(out.dims)) if d != axis})
+
+
+@rule("top_k")
+def largest_few(u, step):
+    values, places = step.outs
+    axis = step.eqn.params.get("axis", -1) % len(values.dims)
+    _order_kept(u, step._replace(outs=[values]), {d: d for d in range(len(values.dims)) if d != axis})
+    u.fix(step, *all_slots(u.slots(places)))
 
 
 def _order_kept(u: Unknowns, step: Step, dims: dict[int, int]) -> None:
