@@ -109,6 +109,12 @@ BETWEEN = {
     "slope of tanh": (jax.vmap(jax.vmap(jax.grad(jnp.tanh))), "sign", "h0", "h0^0"),
     "slope of tanh, forwards": (lambda h: jax.jvp(jnp.tanh, (h,), (h[::-1],))[1], "sign", "h0", "h0"),
     "slope of the slope of tanh": (jax.vmap(jax.vmap(jax.grad(jax.grad(jnp.tanh)))), "sign", "h0", "h0"),
+    "slope of the slope of a scaled tanh": (
+        jax.vmap(jax.vmap(jax.grad(jax.grad(lambda h: 1.7159 * jnp.tanh(h * 2 / 3))))),
+        "sign",
+        "h0",
+        "h0",
+    ),
     "third slope of tanh": (
         jax.vmap(jax.vmap(jax.jacfwd(jax.grad(jax.grad(jnp.tanh))))),
         "sign",

@@ -8,6 +8,7 @@ made of, the terms that are left stand in its place.
 
 import math
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 
 import jax.numpy as jnp
 
@@ -15,12 +16,12 @@ from dwalign.program.inference.facts import Facts, Occurrence, Step
 
 # a value, by its number, and for each dimension of what is made of it the one of the value
 Base = tuple[int, tuple[int | None, ...]]
-Terms = dict[tuple[Base, ...], float]
+Terms = dict[tuple[Base, ...], Fraction]
 # terms, and whether some have cancelled
 Polynomial = tuple[Terms, bool]
 
 SAME = {"broadcast_in_dim", "convert_element_type", "copy", "name", "stop_gradient"}
-SUMS = {"add": 1.0, "add_any": 1.0, "sub": -1.0}
+SUMS = {"add": 1, "add_any": 1, "sub": -1}
 POWERS = {"square", "integer_pow"}
 MADE = {*SAME, *SUMS, *POWERS, "mul", "neg"}
 # of a polynomial with more terms, or factors in one, nobody needs to know
@@ -81,12 +82,12 @@ class Polynomials:
         """That of an operand beside others of so many dimensions; scalars have none of these."""
         if math.isfinite(constant := self.facts.scalars.get(one.number, math.nan)):
             self.constant = self.constant or [one]
-            return ({(): constant} if constant else {}), False
+            return ({(): Fraction(constant)} if constant else {}), False
         if one.number in self.known and len(one.dims) == rank:
             return self.known[one.number]
         base = one.number, tuple(range(rank)) if len(one.dims) == rank else (None,) * rank
         self.values.setdefault(base, one)
-        return {(base,): 1.0}, False
+        return {(base,): Fraction(1)}, False
 
     def of_step(self, step: Step) -> Polynomial | None:
         """That of the result; None where it is too large."""
@@ -99,7 +100,7 @@ class Polynomials:
         elif step.name in SUMS:
             ((more, also),) = others
             factor = SUMS[step.name]
-            total = terms | {term: terms.get(term, 0.0) + factor * value for term, value in more.items()}
+            total = terms | {term: terms.get(term, Fraction(0)) + factor * value for term, value in more.items()}
             terms, cancelled = _left(total, cancelled or also)
         elif step.name in POWERS:
             exponent = 2 if step.name == "square" else step.eqn.params["y"]
@@ -163,7 +164,7 @@ def _product(terms: Terms, others: Terms, cancelled: bool) -> Polynomial:
     for one, value in terms.items():
         for two, other in others.items():
             both = _ordered((*one, *two))
-            total[both] = total.get(both, 0.0) + value * other
+            total[both] = total.get(both, Fraction(0)) + value * other
     return _left(total, cancelled)
 
 
