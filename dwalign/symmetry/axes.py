@@ -385,13 +385,15 @@ def _side_by_side(total: Sequence, parts: Sequence, axis: int):
     """The inverse of `_apart`."""
     if not isinstance(total, Turns):
         return namespace(*parts).concatenate(parts, axis=axis)
-    # the last turn need not be whole
-    turns, shape = parts[-1].shape[axis], parts[0].shape
-    at = lambda start, stop: (slice(None),) * axis + (slice(start, stop),)
-    stacked = namespace(*parts).stack([part[at(0, turns)] for part in parts], axis=axis + 1)
-    whole = stacked.reshape(*shape[:axis], len(parts) * turns, *shape[axis + 1 :])
-    rest = [part[at(turns, None)] for part in parts if part.shape[axis] > turns]
-    return namespace(*parts).concatenate([whole, *rest], axis=axis) if rest else whole
+    turns = parts[-1].shape[axis]
+    if longer := [part for part in parts if part.shape[axis] > turns]:
+        # the last turn is not whole
+        cut = lambda part, *ends: part[(slice(None),) * axis + (slice(*ends),)]
+        whole = _side_by_side(total, [cut(part, 0, turns) for part in parts], axis)
+        return namespace(*parts).concatenate([whole, *(cut(part, turns, None) for part in longer)], axis=axis)
+    shape = parts[0].shape
+    stacked = namespace(*parts).stack(parts, axis=axis + 1)
+    return stacked.reshape(*shape[:axis], len(parts) * shape[axis], *shape[axis + 1 :])
 
 
 def _merge(array, counts):
