@@ -27,6 +27,9 @@ class Sum(tuple):
     def __new__(cls, *parts):
         return super().__new__(cls, parts)
 
+    def __getnewargs__(self):
+        return tuple(self)
+
 
 class Turns(tuple):
     """Products whose positions take turns along one dimension, `Turns("h0", "h0", "h1")`.
@@ -37,6 +40,9 @@ class Turns(tuple):
 
     def __new__(cls, *parts):
         return super().__new__(cls, parts)
+
+    def __getnewargs__(self):
+        return tuple(self)
 
     def __eq__(self, other):
         return isinstance(other, Turns) and super().__eq__(other)

@@ -119,6 +119,14 @@ class PermutationSpec:
         )
         self._hash = hash(self._key)
 
+    def __reduce__(self):
+        # for pickle and copy: read-only mappings are neither
+        names = ("batch", "fixed", "kinds", "bounds", "unknown", "reading")
+        options = {name: dict(getattr(self, name)) for name in names}
+        more = dict(statistics=self.statistics, notes=self.notes)
+        axes = self.treedef.unflatten(self.written)
+        return functools.partial(PermutationSpec, **options, **more), (axes, dict(self.sizes))
+
     @functools.cached_property
     def outer(self) -> frozenset[str]:
         """The groups that others are batched over."""

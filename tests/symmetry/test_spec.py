@@ -1,7 +1,9 @@
 """Specs: notation, blocks, validation, JSON, hashing."""
 
+import copy
 import itertools
 import json
+import pickle
 import random
 
 import chex
@@ -11,6 +13,7 @@ import pytest
 
 from dwalign.networks import mlp
 from dwalign.symmetry import Axes, PermutationSpec, SpecError, Sum, Turns, permute
+from dwalign.symmetry.spec import Note
 from tests import drawn
 
 HEADS = PermutationSpec(
@@ -219,6 +222,17 @@ def test_json_hash_and_static_argument(spec):
     chex.assert_trees_all_equal(jitted(spec, params), params)
     jitted(again, params)
     assert len(traces) == 1, "an equal spec must hit the same compiled program"
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda spec: pickle.loads(pickle.dumps(spec))])
+def test_specs_go_to_other_processes(again):
+    notes = [Note("['w']", 1, 3, "an output")]
+    axes = {"w": Axes.parse("h0, _"), "v": Axes("h0^-1")}
+    spec = PermutationSpec(axes, {"h0": 2}, kinds={"h0": "scale"}, notes=notes, bounds={"h0": "why"})
+    for one in (spec, *SPECS.values()):
+        other = again(one)
+        assert other == one and hash(other) == hash(one) and other.to_json() == one.to_json()
+    assert again(spec).notes == tuple(notes) and again(spec).bounds == {"h0": "why"}
 
 
 def test_different_specs_differ():
