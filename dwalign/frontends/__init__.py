@@ -14,6 +14,7 @@ from dwalign.frontends.models import (
     names_in_files,
     open_model,
     shapes_of,
+    ties,
 )
 from dwalign.frontends.named import find_model
 
@@ -28,4 +29,5 @@ __all__ = [
     "names_in_files",
     "open_model",
     "shapes_of",
+    "ties",
 ]

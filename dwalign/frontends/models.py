@@ -143,6 +143,12 @@ def names_in_files(model: Any) -> dict[str, str]:
     return {} if known is None else known(model)
 
 
+def ties(model: Any) -> dict[str, str]:
+    """For each name that a state dict gives a tied tensor beside the first, that first, which is the one in params."""
+    known = getattr(_frontend(model), "ties", None)
+    return {} if known is None else known(model)
+
+
 def check_layers(model: Any, weights: Weights) -> None:
     """Raise `FileError` where a file of the package tells that layers of the model lie at places of others."""
     known = getattr(_frontend(model), "check_layers", None)

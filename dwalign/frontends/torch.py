@@ -9,7 +9,7 @@ import copy
 import functools
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -18,6 +18,7 @@ import numpy as np
 
 from dwalign.extras import load
 from dwalign.frontends.models import Opened, check_shapes
+from dwalign.symmetry.fitting import first_few
 
 PyTree = Any
 
@@ -33,7 +34,8 @@ def open_model(
     """`around()` is entered for each call, where modules of a package cannot be traced without."""
     torch = load("torch")
     names = _names(module)
-    own = {name: _array(tensor) for name, tensor in names.items()} if params is None else params
+    given = names if params is None else _own(module, names, params)
+    own = {name: _array(value) if isinstance(value, torch.Tensor) else value for name, value in given.items()}
     # tables of positions and the like, which a state dict leaves out
     kept = {id(tensor) for tensor in names.values()}
     buffers = [name for name, _ in module.named_buffers() if name in names]
@@ -52,7 +54,7 @@ def open_model(
         known, args, kwargs = environment.j2t_iso(jax.tree.map(jnp.asarray, (params | tables, args, kwargs)))
         # some modules remember what they computed
         fresh = copy.deepcopy(skeleton)
-        with environment, around(), warnings.catch_warnings():
+        with environment.anew(), around(), warnings.catch_warnings():
             # torch counts in int64, whoever wrote the module
             warnings.filterwarnings("ignore", "Explicitly requested dtype")
             outputs = torch.func.functional_call(fresh, known, args, {**kwargs, **call})
@@ -77,11 +79,7 @@ def shapes_of(module: Any, *inputs: PyTree) -> PyTree:
 def into_model(module: Any, params: PyTree) -> Any:
     """The module itself, which now holds these arrays; tied tensors stay tied, and all keep their types."""
     torch, names = load("torch"), _names(module)
-    if names.keys() != params.keys():
-        raise ValueError(
-            f"params must hold the arrays {sorted(names)} of this module, found {sorted(params)}; load its state dict "
-            "with load_state_dict if it is not from from_model"
-        )
+    params = _own(module, names, params)
     check_shapes(names, params)
     with torch.no_grad():
         for name, tensor in names.items():
@@ -89,14 +87,35 @@ def into_model(module: Any, params: PyTree) -> Any:
     return module
 
 
+def ties(module: Any) -> dict[str, str]:
+    """For all other names of tied tensors the first."""
+    first = {id(tensor): name for name, tensor in _names(module).items()}
+    return {name: first[id(x)] for name, x in _tensors(module).items() if first[id(x)] != name}
+
+
+def _own(module: Any, names: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Of params, or of a whole state dict, the arrays of this module, of tied tensors the first."""
+    missing, more = names.keys() - params.keys(), params.keys() - names.keys() - ties(module).keys()
+    if missing or more:
+        raise ValueError(
+            f"params must hold the arrays of this module: missing {first_few(sorted(missing))}, unexpected "
+            f"{first_few(sorted(more))}; choose the params or the state dict of such a module"
+        )
+    return {name: params[name] for name in names}
+
+
 def _names(module: Any) -> dict[str, Any]:
     """The state dict, of tied tensors the first name."""
     first: dict[int, tuple[str, Any]] = {}
-    for name, value in module.state_dict(keep_vars=True).items():
-        # a state dict may hold anything else, too
-        if isinstance(value, load("torch").Tensor):
-            first.setdefault(id(value), (name, value))
+    for name, value in _tensors(module).items():
+        first.setdefault(id(value), (name, value))
     return dict(first.values())
+
+
+def _tensors(module: Any) -> dict[str, Any]:
+    # a state dict may hold anything else, too
+    kind = load("torch").Tensor
+    return {name: value for name, value in module.state_dict(keep_vars=True).items() if isinstance(value, kind)}
 
 
 def _skeleton(module: Any) -> Any:
@@ -136,10 +155,43 @@ def _outputs(outputs: PyTree) -> PyTree:
 
 @functools.cache
 def _environment() -> Any:
-    """An environment of torchax with two corrections, which nobody else sees."""
-    torch, tensor = load("torch"), load("torchax.tensor")
+    """An environment of torchax with corrections, which nobody else sees."""
+    torch, tensor, view = load("torch"), load("torchax.tensor"), load("torchax.view")
+    pytree = load("torch.utils._pytree")
     functional, linear_of = torch.nn.functional, load("torchax.ops.jtorch").functional_linear
-    environment = tensor.Environment()
+
+    class Environment(tensor.Environment):
+        """One in which what a module makes of numbers, or holds, is a constant, whether or not it names a device."""
+
+        def anew(self):
+            """The environment, which will draw what it drew the last time."""
+            self.prng_key = jax.random.key(0)
+            return self
+
+        def dispatch(self, func, types, args, kwargs):
+            arrays = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+            source = lambda x: x.source_jax() if isinstance(x, view.View) else getattr(x, "_elem", None)
+            constant = bool(arrays) and not any(isinstance(source(x), jax.core.Tracer) for x in arrays)
+            with _at_once(constant):
+                return super().dispatch(func, types, args, kwargs)
+
+        def _handle_tensor_constructor(self, func, args, kwargs):
+            with _at_once(kwargs.get("device") is None):
+                return super()._handle_tensor_constructor(func, args, kwargs)
+
+        def _should_use_torchax_tensor(self, device):
+            return device is None or super()._should_use_torchax_tensor(device)
+
+        def t2j_iso(self, torchtensors):
+            is_ours = lambda x: isinstance(x, tensor.Tensor | view.View)
+            ours = lambda x: x if is_ours(x) else tensor.Tensor(self.t2j_copy(x), self)
+            return super().t2j_iso(pytree.tree_map_only(torch.Tensor, ours, torchtensors))
+
+        def get_and_rotate_prng_key(self, generator=None):
+            with _at_once():
+                return super().get_and_rotate_prng_key(generator)
+
+    environment = Environment()
 
     def linear(input, weight, bias=None):
         # torchax has other names for these arguments
@@ -156,6 +208,11 @@ def _environment() -> Any:
     environment.override_op_definition(functional.linear, linear)
     environment.override_op_definition(functional.batch_norm, batch_norm)
     return environment
+
+
+def _at_once(whether: bool = True) -> contextlib.AbstractContextManager:
+    """Whether what is computed has values while the program is traced, for a module may ask for those of constants."""
+    return jax.ensure_compile_time_eval() if whether else contextlib.nullcontext()
 
 
 def _array(tensor: Any) -> np.ndarray:

@@ -73,6 +73,11 @@ def names_in_files(model: Any) -> dict[str, str]:
     return {name: names.get(id(tensor), name) for name, tensor in own.items()}
 
 
+def ties(model: Any) -> dict[str, str]:
+    """As those of torch; Flax has each array once."""
+    return {} if is_flax(model) else torch_modules.ties(model)
+
+
 def is_flax(model: Any) -> bool:
     return any(base.__name__ == "FlaxPreTrainedModel" for base in type(model).__mro__)
 

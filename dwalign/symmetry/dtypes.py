@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from dwalign.symmetry.axes import SpecError
+
 
 def kind(leaf: Any) -> str:
     """Which kind of numbers a leaf holds: float, complex, integer or bool; or "a random key"."""
@@ -27,4 +29,10 @@ def is_traced(tree: Any) -> bool:
 def kind_of(dtype: Any) -> str:
     """`kind` of arrays of this type."""
     kinds = {"float": jnp.floating, "complex": jnp.complexfloating, "integer": jnp.integer, "bool": jnp.bool_}
-    return next((name for name, of in kinds.items() if jnp.issubdtype(dtype, of)), "a random key")
+    try:
+        return next((name for name, of in kinds.items() if jnp.issubdtype(dtype, of)), "a random key")
+    except TypeError as error:
+        raise SpecError(
+            f"params must be arrays of NumPy or JAX, found one of type {dtype}; those of a model are "
+            "dwalign.frontends.open_model(model).params"
+        ) from error

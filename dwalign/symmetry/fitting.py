@@ -26,10 +26,12 @@ def fitting(spec: "PermutationSpec", params: PyTree, name: str) -> list[Any]:
         missing = [p for p in spec.paths if p not in found_paths]
         extra = [p for p in found_paths if p not in spec.paths]
         lists = missing and any(path.startswith(f"{missing[0]}[") for path in extra)
-        containers = f" (containers: spec {spec.treedef}, found {treedef})"
+        # a state dict of torch is told by its tensors
+        [kind(leaf) for leaf in leaves if hasattr(leaf, "dtype")]
+        containers = f" (containers: spec {spec.treedef}, found {treedef}); use those of the spec"
         raise SpecError(
             f"{name} must have the structure of the spec: missing {first_few(missing)}, unexpected {first_few(extra)}"
-            f"{'' if missing or extra else containers}"
+            f"{'; give params of this network' if missing or extra else containers}"
             f"{'; lists of numbers are trees here, make them arrays (np.asarray)' if lists else ''}"
         )
     if misfit := _misfit(spec, tuple(map(_shape, leaves))):

@@ -136,6 +136,80 @@ def test_torch_counts_in_int64_without_a_warning():
         dwalign.from_model(Counting(), drawn.normal(8, 5))
 
 
+def places(module, x):
+    return module.up(x) + module.embed(torch.arange(len(x)))
+
+
+def written_into(module, x):
+    made = torch.zeros(len(x), 6)
+    for k in range(6):
+        made[:, k] = module.up(x)[:, 5 - k]
+    return made
+
+
+def held(module, x):
+    return module.up(x) * module.scale + torch.from_numpy(np.ones(6, np.float32))
+
+
+def asked_for(module, x):
+    return module.up(x) * torch.tensor(3.0).item() * sum(int(k) for k in torch.arange(3)) if torch.ones(1) > 0 else x
+
+
+@pytest.mark.parametrize("constants", [places, written_into, held, asked_for])
+def test_constants_need_no_device(constants):
+    class Module(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.up, self.embed, self.down = nn.Linear(5, 6), nn.Embedding(9, 6), nn.Linear(6, 2)
+            self.scale = torch.ones(6)
+
+        def forward(self, x):
+            return self.down(torch.relu(constants(self, x)))
+
+    module, x = Module().eval(), drawn.normal(4, 5)
+    net, params = dwalign.from_model(module, x)
+    assert dict(net.spec.sizes) == ({} if constants is written_into else {"h0": 6})
+    np.testing.assert_allclose(net.apply(params, x), module(torch.tensor(x)).detach(), atol=1e-6)
+
+
+def test_what_is_drawn_is_drawn_again():
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.out = nn.Linear(5, 2)
+
+        def forward(self, x):
+            return self.out(x + torch.randn_like(x) + torch.randn(4, 5))
+
+    x = drawn.normal(4, 5)
+    net, params = dwalign.from_model(Noisy(), x)
+    np.testing.assert_allclose(net.apply(params, x), jax.jit(net.apply)(params, x), rtol=1e-5)
+
+
+def test_errors_name_the_line_of_the_model():
+    class Wrong(nn.Module):
+        def forward(self, x):
+            return torch.zeros(3) + x @ x
+
+    line = Wrong.forward.__code__.co_firstlineno + 1
+    with pytest.raises(dwalign.InferenceError, match=rf"\(at test_torch\.py:{line}\)"):
+        dwalign.from_model(Wrong(), drawn.normal(4, 5))
+
+
+def test_a_state_dict_may_be_given():
+    model, other = made(), made()
+    with torch.no_grad():
+        other.out.bias += 1
+    (net, params), own = dwalign.from_model(model, X, params=other.state_dict()), dwalign.from_model(other, X)[1]
+    assert params.keys() == own.keys() and all(np.array_equal(params[name], own[name]) for name in own)
+    assert dwalign.frontends.ties(model) == {"two.weight": "one.weight"}
+    with pytest.raises(ValueError, match=r"arrays of this module: missing nothing, unexpected \['more'\]; choose"):
+        dwalign.from_model(model, X, params={**other.state_dict(), "more": torch.ones(1)})
+    for given in (other.state_dict(), {name: other.state_dict()[name] for name in own}):
+        with pytest.raises(dwalign.SpecError, match=r"found one of type torch\..*those of a model are .*open_model"):
+            dwalign.align(net, params, given)
+
+
 def test_shapes_are_those_of_the_params():
     module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4)).bfloat16()
     _, params = dwalign.from_model(module, jax.numpy.zeros((2, 3), jax.numpy.bfloat16))

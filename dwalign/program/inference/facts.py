@@ -18,8 +18,12 @@ Place = tuple[int, ...]
 CONSTANT = Reason("a constant of the program that differs from position to position")
 
 # packages that models are written in, and text, which is in none
-TRACED_BY = {"", "dwalign", "equinox", "flax", "haiku", "jax", "jaxlib", "keras", "numpy", "torch", "torchax"}
+TRACED_BY = {"", "dwalign", "equinox", "flax", "haiku", "jax", "jaxlib", "keras", "numpy", "opt_einsum"} | {
+    "torch",
+    "torchax",
+}
 _STANDARD = sysconfig.get_paths()["stdlib"]
+_READERS = tuple(str(Path(__file__).parents[2] / part) for part in ("program", "frontends"))
 
 
 class Largest(NamedTuple):
@@ -286,5 +290,6 @@ def installed(name: str) -> bool:
 
     Environments can be stacked, so that packages lie elsewhere than `sysconfig` says.
     """
-    ours = name.startswith((_STANDARD, str(Path(__file__).parents[1])))
-    return ours or not {"site-packages", "dist-packages"}.isdisjoint(Path(name).parts)
+    return name.startswith((_STANDARD, *_READERS)) or not {"site-packages", "dist-packages"}.isdisjoint(
+        Path(name).parts
+    )
