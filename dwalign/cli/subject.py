@@ -32,7 +32,7 @@ class Subject(NamedTuple):
     data: what is matched on, or None.
     task: what the networks are for, told by the labels.
     key: of all that is drawn at random.
-    spelled: names in files of the model's package, by those of the network, where they are others.
+    places: for each file the names of its tensors, and where each lies in the network.
     """
 
     network: Any
@@ -41,7 +41,7 @@ class Subject(NamedTuple):
     data: Any
     task: Any
     key: Any
-    spelled: Mapping[str, str] = {}
+    places: tuple[Mapping[str, str], ...] = ()
 
     def in_memory(self, method: Any) -> tuple[Any, ...]:
         """The networks as `method` needs them: arrays, unless it reads weights on the host, one array at a time."""
@@ -97,10 +97,8 @@ class Subject(NamedTuple):
     def write(self, output: Path, params: Any, *, like: int, overwrite: bool) -> None:
         """Write a network as the file of number `like` is laid out."""
         files = [one.path for one in self.weights]
-        tensors = dwalign.files.unbind(params)
-        source = self.weights[like]
-        if _spells(source, self.spelled):
-            tensors = {there: tensors[name] for name, there in self.spelled.items() if name in tensors}
+        tensors, source = dwalign.files.unbind(params), self.weights[like]
+        tensors = {there: tensors[name] for there, name in self.places[like].items() if there in source}
         dwalign.files.write_weights(output, tensors, like=source, overwrite=overwrite, inputs=files)
 
 
@@ -146,7 +144,10 @@ def open_subject(
         for one in weights:
             if _spells(one, spelled):
                 dwalign.frontends.check_layers(model, one)
-        params = tuple(dwalign.files.bind(_respelled(one, spelled, own), network.params) for one in weights)
+        named = [_respelled(one, spelled, own) for one in weights]
+        ties = dwalign.frontends.ties(model)
+        bound = [dwalign.files.bind(one, network.params, ties=ties) for one in named]
+        placed = [dwalign.files.places(one, network.params, ties=ties) for one in named]
     except dwalign.files.FileError as error:
         if asked.data is None or data is None:
             raise
@@ -154,7 +155,12 @@ def open_subject(
         raise dwalign.files.FileError(
             f"{error}, or other inputs than {_shapes(data.inputs)} in {asked.data}"
         ) from error
-    subject = Subject(network, weights, params, data, task, jax.random.key(asked.seed), spelled)
+    params = tuple(jax.tree.map(_widened, one, network.params) for one in bound)
+    back = [spelled if _spells(one, spelled) else {} for one in weights]
+    places = tuple(
+        {file.get(name, name): leaf for name, leaf in one.items()} for file, one in zip(back, placed, strict=True)
+    )
+    subject = Subject(network, weights, params, data, task, jax.random.key(asked.seed), places)
     if asked.data is not None:
         subject.check_data(asked.data, data)
     return subject
@@ -183,6 +189,15 @@ def of_kinds(subject: Subject, kinds: str) -> Subject:
     return subject._replace(network=dataclasses.replace(network, apply=first.apply, spec=first.spec), params=folded)
 
 
+def _widened(tensor: Any, own: Any) -> Any:
+    """A tensor of fewer bits than the model holds, as its package would load it; of more it stays as it is."""
+    floats = dwalign.symmetry.kind(tensor) == dwalign.symmetry.kind(own) == "float"
+    if tensor.dtype == own.dtype or not floats or not np.can_cast(tensor.dtype, own.dtype):
+        return tensor
+    read = lambda: np.asarray(tensor, own.dtype)
+    return dwalign.files.LazyArray(tensor.shape, own.dtype, read, tensor.name)
+
+
 def _respelled(weights: Any, spelled: Mapping[str, str], own: Any) -> Any:
     """A file with the names of the network; what the package keeps in no file, as Keras does seeds, is the model's."""
     if not _spells(weights, spelled):
@@ -204,6 +219,8 @@ def _naming(must: str) -> Iterator[None]:
     """Whatever a program that is not ours raises, said as what it must do; what is said in our words stays."""
     try:
         yield
+    except dwalign.InferenceError as error:
+        raise ValueError(f"{must}, but {in_words(error)}") from error
     except (dwalign.symmetry.SpecError, dwalign.files.FileError, ImportError):
         raise
     except Exception as error:
@@ -213,7 +230,7 @@ def _naming(must: str) -> Iterator[None]:
 def _shapes(inputs: Any) -> str:
     import jax
 
-    return ", ".join(str(np.shape(leaf)) for leaf in jax.tree.leaves(inputs))
+    return ", ".join(f"{dwalign.symmetry.dtype_of(leaf)} {np.shape(leaf)}" for leaf in jax.tree.leaves(inputs))
 
 
 def _from(data: Path | None) -> str:

@@ -1,7 +1,7 @@
 from dwalign.files.atomic import reserve, write_bytes
 from dwalign.files.checksums import checksum, checksum_json, sealed, unsealed
 from dwalign.files.errors import FileError, reading, said, unlogged, writing
-from dwalign.files.names import bind, names, unbind
+from dwalign.files.names import bind, names, places, unbind
 from dwalign.files.opened import open_weights
 from dwalign.files.suffixes import SUFFIXES
 from dwalign.files.tensors import LazyArray, Weights, put_off, read_leaf
@@ -20,6 +20,7 @@ __all__ = [
     "load_params",
     "names",
     "open_weights",
+    "places",
     "put_off",
     "read_leaf",
     "reading",

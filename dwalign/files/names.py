@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dwalign.files.errors import FileError, few
 from dwalign.files.tensors import Weights
@@ -46,25 +47,49 @@ def unbind(tree: PyTree) -> dict[str, Any]:
     return leaves
 
 
-def bind(weights: Weights, params: PyTree) -> PyTree:
+def bind(weights: Weights, params: PyTree, *, ties: Mapping[str, str] | None = None) -> PyTree:
     """The tensors of a file in the place of the leaves of `params` that they are named for; nothing is read.
 
     Names may differ by "." for "/", and by a prefix `module.`, `_orig_mod.` or `model.`, or an ending `.value`, that
-    all names of the file, or all of the tree, carry. Of tied tensors the tree may hold one or all.
+    all names of the file, or all of the tree, carry. Of tied tensors the tree may hold one or all, and so may the file;
+    of those that a file holds as copies the numbers are compared.
 
     Args:
       weights: what `open_weights` gives.
       params: arrays or `jax.ShapeDtypeStruct`s; only their shapes are used.
+      ties: names that a file may hold beside those of the tree, or in their place, and the leaf whose tensor each of
+        them is; `dwalign.frontends.ties(model)` knows those of a model.
 
     Raises:
-      FileError: names are missing in the file or in the tree, or shapes differ.
+      FileError: names are missing in the file or in the tree, shapes differ, or copies of what is tied.
     """
-    return bound(weights, params, lambda found, wanted: found == wanted, "have")
+    bound_ = bound(weights, params, lambda found, wanted: found == wanted, "have", ties)
+    if ties:
+        _check_copies(weights, places(weights, params, ties=ties))
+    return bound_
 
 
-def bound(weights: Weights, params: PyTree, fits: Callable[[tuple, tuple], bool], must: str) -> PyTree:
+def places(weights: Weights, params: PyTree, *, ties: Mapping[str, str] | None = None) -> dict[str, str]:
+    """For each tensor of a file the name of the leaf that `bind` puts it at; of what is tied, of one leaf.
+
+    >>> from dwalign.files import LazyArray
+    >>> one = LazyArray((1,), "f4", lambda: np.ones(1, "f4"))
+    >>> tied = Weights(Path("w.safetensors"), "safetensors", {"module.head": one, "module.embed": one})
+    >>> places(tied, {"embed": np.ones(1)}, ties={"head": "embed"})
+    {'module.head': 'embed', 'module.embed': 'embed'}
+    """
+    return _match(weights.path, weights, unbind(params), "the network", weights.ties, ties)[1]
+
+
+def bound(
+    weights: Weights,
+    params: PyTree,
+    fits: Callable[[tuple, tuple], bool],
+    must: str,
+    ties: Mapping[str, str] | None = None,
+) -> PyTree:
     leaves = unbind(params)
-    found = match(weights.path, weights, leaves, "the network", weights.ties)
+    found = match(weights.path, weights, leaves, "the network", weights.ties, ties)
     tensors = [weights[found[name]] for name in leaves]
     shapes = {name: jnp.shape(leaf) for name, leaf in leaves.items()}
     wrong = [
@@ -78,30 +103,74 @@ def bound(weights: Weights, params: PyTree, fits: Callable[[tuple, tuple], bool]
 
 
 def match(
-    path: Path, there: Iterable[str], wanted: Iterable[str], whose: str, ties: Mapping[str, str] | None = None
+    path: Path, there: Iterable[str], wanted: Iterable[str], whose: str, *ties: Mapping[str, str] | None
 ) -> dict[str, str]:
     """For each wanted name the name that is there for it; there must be one for each, and no others.
 
-    Of names that are tied one is enough.
+    Of names that are tied one is enough. Ties of names on neither side are spelled as those wanted.
 
     Raises:
       FileError: the names on both sides are not the same.
     """
-    a, b = ({name: name for name in side} for side in (there, wanted))
-    if a.keys() != b.keys():
-        a, b = _bare(a), _bare(b)
-    one = lambda name: (ties or {}).get(name, name)
-    matched = {b[key]: a[key] for key in b if key in a}
-    tied = {one(name): found for pair in matched.items() for name in pair for found in pair[1:]}
-    missing = [name for name in b.values() if one(name) not in tied]
-    extra = [name for name in a.values() if one(name) not in tied]
+    return _match(path, there, wanted, whose, *ties)[0]
+
+
+def _match(
+    path: Path, there: Iterable[str], wanted: Iterable[str], whose: str, *ties: Mapping[str, str] | None
+) -> tuple[dict[str, str], dict[str, str]]:
+    """`match`, and the same the other way round."""
+    here, asked = dict.fromkeys(there), dict.fromkeys(wanted)
+    pairs = [pair for known in ties for pair in (known or {}).items()]
+    more = {name: None for pair in pairs for name in pair if name not in here}
+    a, b = ({name: name for name in side} for side in (here, asked | more))
+    if here.keys() != asked.keys():
+        a, b = _bare(here), _bare(asked | more)
+    spelled = {name: key for side in (b, a) for key, name in side.items()}
+    one = _classes((spelled[name] for name in pair) for pair in pairs)
+    first = lambda side: {one(key): name for key, name in reversed(side.items())}
+    b = {key: name for key, name in b.items() if name in asked}
+    found, back = first(a), first(b)
+    missing = [name for key, name in b.items() if one(key) not in found]
+    extra = [name for key, name in a.items() if one(key) not in back]
     if missing or extra:
         faults = [f"missing are {few(missing)}"] * bool(missing) + [f"not in {whose} are {few(extra)}"] * bool(extra)
         raise FileError(
             f"{path} must hold the arrays of {whose}, {len(b)} in number, found {len(a)}: {'; '.join(faults)}; "
             "choose the file of this model"
         )
-    return {name: matched.get(name, tied[one(name)]) for name in b.values()}
+    from_to = lambda names, known, classes: {name: known.get(key, classes[one(key)]) for key, name in names.items()}
+    return from_to(b, a, found), from_to(a, b, back)
+
+
+def _classes(pairs: Iterable[Iterable[str]]) -> Callable[[str], str]:
+    """What stands for all that pairs connect, of any one of them."""
+    onward: dict[str, str] = {}
+
+    def one(name: str) -> str:
+        while name in onward:
+            name = onward[name]
+        return name
+
+    for pair in pairs:
+        second, first = map(one, pair)
+        if second != first:
+            onward[second] = first
+    return one
+
+
+def _check_copies(weights: Weights, leaf_of: Mapping[str, str]) -> None:
+    """Copies of a tensor that a network has once are of the same numbers; else which of them counts, nobody knows."""
+    first: dict[str, str] = {}
+    for name, leaf in leaf_of.items():
+        other = first.setdefault(leaf, name)
+        if name == other or weights.ties.get(name, name) == weights.ties.get(other, other):
+            continue
+        one, two = np.asarray(weights[other]), np.asarray(weights[name])
+        if one.dtype != two.dtype or one.shape != two.shape or one.tobytes() != two.tobytes():
+            raise FileError(
+                f"{weights.path}: {other} and {name} must be equal, for the network ties them, found other numbers; "
+                "choose the file of this model, or untie them in the model"
+            )
 
 
 def nest(path: Path, leaves: Mapping[str, Any]) -> dict[str, Any]:

@@ -96,7 +96,8 @@ def check_data(caller: str, data: Any, *, labels: bool = False) -> Data:
         try:
             dtype = jnp.result_type(leaf)
         except TypeError as error:
-            raise ValueError(f"{caller}: {name} must be an array of numbers, found {type(leaf).__name__}") from error
+            found = getattr(leaf, "dtype", type(leaf).__name__)
+            raise ValueError(f"{caller}: {name} must be an array of numbers, found {found}; convert it") from error
         if jnp.issubdtype(dtype, jnp.inexact) and (bad := _count_nan(leaf)):
             raise ValueError(f"{caller}: data must be numbers, but {name} holds {bad} NaN; drop these examples")
     shapes = {name: jnp.shape(leaf) for name, leaf in named.items() if jnp.ndim(leaf)}

@@ -22,6 +22,7 @@ from tests import drawn
 NETS = """
 import flax.linen as nn
 import numpy as np
+from dwalign.networks import mlp as pure
 
 MODEL = nn.Sequential([nn.Dense(5), nn.relu, nn.Dense(3)])
 INPUTS = np.zeros((2, 6), np.float32)
@@ -34,6 +35,7 @@ def needs(width): return MODEL, INPUTS
 def fails(): return {}["width"]
 def leaves(): raise SystemExit
 def more(): return MODEL, INPUTS, INPUTS
+def narrow(): return pure(6, (5,), 3), INPUTS[:, :4]
 """
 KERNEL = "params/layers_0/kernel"
 SHAPES = {"params/layers_0/bias": (5,), KERNEL: (6, 5), "params/layers_2/bias": (3,), "params/layers_2/kernel": (5, 3)}
@@ -142,7 +144,10 @@ def named(network):
         (judged_on("../cut.npz"), "data/../cut.npz must be an .npz"),
         (judged_on("unlabelled.npz"), "data/unlabelled.npz must hold `labels`"),
         (judged_on("no_inputs.npz"), "data/no_inputs.npz must hold `inputs`"),
-        (judged_on("narrow.npz"), "a.npz: must have shape (4, 5) or other inputs than (8, 4) in data/narrow.npz"),
+        (
+            judged_on("narrow.npz"),
+            "a.npz: must have shape (4, 5) or other inputs than float32 (8, 4) in data/narrow.npz",
+        ),
         (judged_on("two.npz"), "nets.py:mlp must take inputs the first of data/two.npz"),
         (judged_on("both.npz"), "data/both.npz must hold one array `inputs` leave one out"),
         (judged_on("fewer.npz"), "data/fewer.npz: equally many examples"),
@@ -152,17 +157,21 @@ def named(network):
         (judged_on("complex.npz"), "data/complex.npz: real numbers, found complex64"),
         (judged_on("out_of_range.npz"), "data/out_of_range.npz: labels must be classes 0 to 2, found 1 to 3"),
         (judged_on("column.npz"), "data/column.npz: labels of the shape of the outputs, (8, 3), found (8, 1)"),
-        (judged_on("words.npz"), "data/words.npz: labels must be an array of numbers"),
+        (judged_on("words.npz"), "data/words.npz: labels must be an array of numbers, found <U"),
         ("evaluate nan.npz --network nets.py:mlp --data data/data.npz", "finite nan.npz layers_0 kernel"),
         (f"{MERGE} --test data/unlabelled.npz", "--test data/unlabelled.npz must hold `labels`"),
         (f"{MERGE} --test data/out_of_range.npz", "data/out_of_range.npz: labels must be classes"),
-        (f"{MERGE} --test data/narrow.npz", "data/narrow.npz must hold inputs that the network takes, found (8, 4)"),
+        (
+            f"{MERGE} --test data/narrow.npz",
+            "data/narrow.npz must hold inputs that the network takes, found float32 (8, 4)",
+        ),
         (named("nets.py:bare"), "nets.py:bare: the shape of its inputs must be known, pass --data"),
         (named("nets.py:none"), "nets.py:none must name a model NoneType"),
         (named("nets.py:needs"), "nets.py:needs without arguments, but raised TypeError width"),
         (named("nets.py:fails"), "nets.py:fails must return a model KeyError: 'width'"),
         (named("nets.py:leaves"), "nets.py:leaves must return a model SystemExit"),
-        (named("nets.py:more"), "nets.py:more must take inputs (2, 6), (2, 6), but raised TypeError"),
+        (named("nets.py:more"), "nets.py:more must take inputs float32 (2, 6), float32 (2, 6), but raised TypeError"),
+        (named("nets.py:narrow"), "nets.py:narrow must take inputs float32 (2, 4), but apply could not be traced"),
         (named("nets.py:number"), "nets.py must have a function number"),
         (named("syntax.py:f"), "syntax.py must be a file that Python can import SyntaxError"),
         (named("imports.py:f"), "imports.py must be a file that Python can import there_is_none_of_this_name"),

@@ -151,3 +151,60 @@ def test_two_networks_become_one(name, folder, monkeypatch, capsys):
     with torch.no_grad():
         found = float((a.eval()(images).argmax(1).numpy() == np.load("test.npz")["labels"]).mean())
     assert found == pytest.approx(judged["merged"]["accuracy"], abs=0.005)
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.up, self.head = nn.Embedding(7, 4), nn.Linear(4, 6), nn.Linear(4, 7, bias=False)
+        self.down, self.head.weight = nn.Linear(6, 4), self.words.weight
+
+    def forward(self, tokens):
+        return self.head(self.down(torch.relu(self.up(self.words(tokens)))))
+
+
+def test_files_may_hold_what_is_tied_once_or_as_copies(tmp_path, monkeypatch):
+    from safetensors.torch import load_file, save_file, save_model
+
+    monkeypatch.chdir(tmp_path)
+    lines = "import numpy as np\nfrom tests.cli.test_merge_torch import Tied\n"
+    (tmp_path / "nets.py").write_text(lines + "tied = lambda: (Tied(), np.arange(6).reshape(2, 3))\n")
+    a, b, tokens = Tied(), Tied(), torch.arange(6).reshape(2, 3)
+    save_file({f"module.{name}": value.clone() for name, value in a.state_dict().items()}, "a.safetensors")
+    save_model(b, "b.safetensors")
+    assert "words.weight" not in load_file("b.safetensors")
+
+    for files, model, prefix in (("ab", b, ""), ("ba", a, "module.")):
+        files = [f"{name}.safetensors" for name in files]
+        assert (
+            main(["align", *files, "--network", "nets.py:tied", "--certify", "no", "-o", f"{prefix}o.safetensors"]) == 0
+        )
+        written, other = load_file(f"{prefix}o.safetensors"), Tied()
+        assert list(written) == list(load_file(files[1]))
+        other.load_state_dict({name.removeprefix(prefix): value for name, value in written.items()}, strict=False)
+        assert torch.allclose(other(tokens), model(tokens), atol=1e-6)
+        assert not torch.equal(other.up.weight, model.up.weight)
+
+
+def small():
+    return nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, 10))
+
+
+def test_files_of_fewer_bits_run_as_the_model_holds_them(folder, monkeypatch):
+    from safetensors.torch import load_file, save_file
+
+    monkeypatch.chdir(folder)
+    (folder / "one.py").write_text("from tests.cli.test_merge_torch import small\n")
+    modules = small(), small().half()
+    for module, file in zip(modules, ("wide.safetensors", "narrow.safetensors"), strict=True):
+        save_file(module.state_dict(), file)
+    common = ["--network", "one.py:small", "--data", "test.npz", "--method", "activation_matching", "--certify", "no"]
+    assert main(["align", "wide.safetensors", "narrow.safetensors", *common, "-o", "narrow-as-wide.safetensors"]) == 0
+    assert main(["merge", "narrow.safetensors", "wide.safetensors", *common, "-o", "both.safetensors"]) == 0
+    kinds = {name: value.dtype for name, value in modules[1].state_dict().items()}
+    for file in ("narrow-as-wide.safetensors", "both.safetensors"):
+        assert {name: value.dtype for name, value in load_file(file).items()} == kinds
+    # not a number has changed but for its place
+    sums = [{n: float(v.double().sort().values.sum()) for n, v in of.items() if v.ndim == 1} for of in (
+        modules[1].state_dict(), load_file("narrow-as-wide.safetensors"))]  # fmt: skip
+    assert sums[0] == sums[1]

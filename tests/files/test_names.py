@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from dwalign.files import FileError, LazyArray, Weights, bind, names, open_weights, unbind, write_weights
+from dwalign.files import FileError, LazyArray, Weights, bind, names, open_weights, places, unbind, write_weights
 
 TREE = {"layer": [{"weight": np.ones((2, 3)), "bias": np.ones(2)}, {"weight": np.zeros((4, 2)), "bias": np.zeros(4)}]}
 
@@ -98,6 +98,26 @@ def test_of_tied_tensors_one_name_is_enough(tmp_path):
         assert list(open_weights(tmp_path / "w.npz")) == ["a", "b", "c"]
     with pytest.raises(FileError, match="not in the network are a, b; choose"):
         bind(tied, {"c": one})
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module."])
+@pytest.mark.parametrize("there", [["embed", "up"], ["head", "up"], ["head", "embed", "tail", "up"]])
+def test_what_a_model_ties_is_found_under_each_of_its_names(there, prefix, tmp_path):
+    ties = {"head": "embed", "tail": "embed"}
+    write_weights(tmp_path / "w.npz", {prefix + name: np.full(2, name == "up") for name in there})
+    found = open_weights(tmp_path / "w.npz")
+    bound = bind(found, {"embed": np.ones(2), "up": np.ones(2)}, ties=ties)
+    assert not np.asarray(bound["embed"]).any() and np.asarray(bound["up"]).all()
+    assert places(found, bound, ties=ties) == {prefix + name: ties.get(name, name) for name in there}
+    with pytest.raises(FileError, match=r"missing are up; not in the network are .*other"):
+        bind(Weights(found.path, "npz", {prefix + "other": found[prefix + "up"]}), {"up": np.ones(2)}, ties=ties)
+
+
+def test_copies_of_what_is_tied_are_equal(tmp_path):
+    arrays = {"head": np.ones(2), "embed": np.zeros(2)}
+    write_weights(tmp_path / "w.npz", arrays)
+    with pytest.raises(FileError, match=r"w\.npz: head and embed must be equal, for the network ties them"):
+        bind(open_weights(tmp_path / "w.npz"), {"embed": np.ones(2)}, ties={"head": "embed"})
 
 
 def test_numpy_and_jax_take_what_is_lazy(tmp_path):

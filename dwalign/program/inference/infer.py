@@ -96,7 +96,7 @@ def read_program(apply: Callable, params: PyTree, *inputs: PyTree, kinds: str = 
         if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
             raise InferenceError(
                 f"infer_spec: params must be a tree of arrays, but {jax.tree_util.keystr(path)} is a "
-                f"{type(leaf).__name__}{hint(params)}"
+                f"{type(leaf).__name__}; make numbers arrays (np.asarray), and leave out all else{hint(params)}"
             )
     closed, outputs, used = _traced(apply, params, inputs)
     returned = jax.tree_util.tree_flatten_with_path(outputs)[0]
