@@ -34,6 +34,7 @@ from dwalign.program import (
     certify,
     count_examples,
     infer_spec,
+    outputs_of,
     shapes_of,
     spec_of,
     take_examples,
@@ -227,6 +228,8 @@ def _certify(network: Network, params: PyTree, data: Data | None, tolerance: flo
         return
     if count_examples(inputs) is not None:
         inputs = jax.eval_shape(_few, inputs) if is_traced(inputs) else _few(inputs)
+    # a program of one number of examples has no few
+    outputs_of("align", network.apply, params, inputs)
     abstract = lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)) if is_traced(leaf) else leaf
     certify(network.spec, network.apply, *jax.tree.map(abstract, (params, inputs)), tolerance=tolerance)
     seen.add("a certificate")

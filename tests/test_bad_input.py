@@ -40,6 +40,15 @@ FOUND = Alignment({"h0": np.arange(5), "h1": np.arange(4)})
 COPIED = {"h0": np.array([0, 1, 2, 3, 3])}
 ZOO = jax.tree.map(lambda *leaves: np.stack(leaves), A, B)
 OTHER = drawn.weights(nets.mlp(6, (5, 3), 3).params)
+MEANS = {"w": drawn.normal(6, 5), "mean": drawn.normal(5), "v": drawn.normal(5, 3)}
+MEANT = dwalign.network(
+    lambda p, x: jax.nn.relu(x @ p["w"] - p["mean"][None]) @ p["v"],
+    MEANS,
+    X[:2],
+    train=lambda p, x: (x, {**p, "mean": (x @ p["w"]).mean(0)}),
+    statistics=lambda path: "mean" in path,
+)
+WIDE = {"w": drawn.normal(6, 3)}
 IMAGES = zoo.Dataset("drawn", DATA, DATA, DATA, 3)
 
 
@@ -160,6 +169,7 @@ NETWORKS = {
     "other options": (lambda: nets.build({"kind": "mlp", "wide": 4}), "mlp.*'wide'"),
     "a config": (lambda: nets.build("mlp"), "network: config must be .*got str"),
     "a program": (lambda: dwalign.network(3, A, X), "apply must be a function, not a int"),
+    "params first": (lambda: dwalign.network(A, NET.apply, X), "apply must be a function, not a dict"),
     "no example": (lambda: dwalign.network(NET.apply, A), "network: inputs must be .*got none"),
     "a network": (lambda: dwalign.network(NET, A, X), "apply must be a function, not a Network"),
     "kinds": (lambda: dwalign.network(NET.apply, A, X, kinds="some"), "kinds must be .*found 'some'"),
@@ -269,6 +279,10 @@ INPUTS = {
         lambda: apply.align(NET, A, B, "activation_matching", data=Data(X[:, :5])),
         r"inputs .*must be .*found.* \(32, 5\)",
     ),
+    "one number of examples": (
+        lambda: apply.align(dwalign.network(lambda p, x: (x @ p["w"]).reshape(32, 3), WIDE, X), WIDE, WIDE),
+        r"align: inputs .*must be .*found, \(1, 6\), it raised TypeError",
+    ),
     "a curve of other inputs": (lambda: curved(Data(X[:, :5], Y)), r"inputs .*must be .*found.* \(32, 5\)"),
     "a curve of two points": (lambda: curved(DATA, points=2), "curve: points must be .*at least 3.*got 2"),
     "a curve of an even number": (lambda: curved(DATA, points=10), "points must be .*odd.*got 10"),
@@ -297,6 +311,60 @@ INPUTS = {
     "labels of distances": (
         lambda: evaluation.retrieval_precision(np.zeros((3, 3)), np.zeros(2)),
         r"labels .*must .*found .*\(2,\)",
+    ),
+    "renewed on data": (lambda: renewed(DATA), r"reset_statistics: inputs must be .*found Data; pass its \.inputs"),
+    "renewed by a function": (lambda: renewed(len), "reset_statistics: inputs must be arrays .*found a function"),
+    "renewed on other inputs": (lambda: renewed(X[:, :5]), r"reset_statistics: inputs .*must be .*found, \(32, 5\)"),
+    "renewed on nothing": (lambda: renewed(X[:0]), r"reset_statistics: inputs must hold .*at least one.*\(0, 6\)"),
+    "renewed on NaN": (lambda: renewed(X * np.nan), "reset_statistics: data must be numbers.*192 NaN"),
+    "renewed without a network": (lambda: merging.reset_statistics(SPEC, A, X), "needs the network, not only its spec"),
+    "merged, renewed on inputs": (
+        lambda: merging.average(MEANT, MEANS, MEANS, {}, renew=X),
+        r"renew must be a function of params, found ndarray; inputs go into data=Data\(inputs\)",
+    ),
+    "a curve renewed by a function": (
+        lambda: evaluation.curve(MEANT, MEANS, MEANS, DATA, renew=len),
+        "curve: renew: inputs must be arrays .*found a function; pass training inputs",
+    ),
+    "foretold on data": (
+        lambda: evaluation.forecast(NET, A, B, inputs=DATA),
+        r"forecast: inputs .*found Data; pass its",
+    ),
+    "foretold on other inputs": (
+        lambda: evaluation.forecast(NET, A, B, inputs=X[:, :5]),
+        r"forecast: inputs .*must be .*found, \(32, 5\)",
+    ),
+    "an aligner that looks at data": (
+        lambda: dwalign.load_aligner("any", network=NET, inputs=DATA),
+        r"load_aligner: inputs .*found Data; pass its \.inputs",
+    ),
+    "a loss of other labels": (
+        lambda: evaluation.assess(NET, A, DATA, task=Task(lambda y, x: (y - x).mean(), lambda y, x: x)),
+        r"loss\(outputs, labels\) must take .*\(32, 3\) and \(32,\), but raised (Value|Type)Error",
+    ),
+    "certified with a network": (
+        lambda: dwalign.certify(NET, NET.apply, A, X),
+        r"certify: spec must be .*pass the \.spec of this Network",
+    ),
+    "repaired by one": (
+        lambda: merging.repair(NET, A, A, DATA),
+        "networks must be a list of .*found dict of 1",
+    ),
+    "repaired on other inputs": (
+        lambda: merging.repair(NET, A, [A, B], Data(X[:, :5])),
+        r"repair: inputs .*must be .*found, \(32, 5\)",
+    ),
+    "a zoo opened for a network": (
+        lambda: zoo.open_networks("nowhere", NET),
+        r"open_networks: like must be a tree of arrays, such as network\.params, found Network",
+    ),
+    "a zoo of one seed": (
+        lambda: zoo.train_networks(NET, DATA, zoo.Recipe(batch_size=8))(3),
+        r"train_networks: seeds must be \[n\], found shapes \[\(\)\]",
+    ),
+    "words for labels": (
+        lambda: refined(labels=np.array(["a"] * 32)),
+        "labels must be an array of numbers, found <U1; convert it",
     ),
     "repaired in chunks": (lambda: merging.repair(NET, A, [A, B], DATA, chunk=0), rf"repair: chunk {WHOLE} 1; got 0"),
     "repaired on nothing": (lambda: merging.repair(NET, A, [A, B], None), "repair: needs data"),
@@ -330,6 +398,10 @@ def made(recipe=zoo.Recipe(), size=zoo.ZooSize(1, 1, 1), **options):
 
 def model(**options):
     return deepalign.make_model(NET, deepalign.AlignerConfig(**options), X)
+
+
+def renewed(inputs):
+    return merging.reset_statistics(MEANT, MEANS, inputs)
 
 
 def unborn(network):

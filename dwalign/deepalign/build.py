@@ -18,7 +18,7 @@ from dwalign.deepalign.shipped import SHIPPED, read_card, read_shipped
 from dwalign.encoders import ENCODERS, EncoderShape, noise
 from dwalign.matching import matched
 from dwalign.networks import build
-from dwalign.program import Network, together
+from dwalign.program import Network, check_inputs, together
 from dwalign.symmetry import SpecError
 
 PyTree = Any
@@ -127,6 +127,8 @@ def _shipped(name: str, network: Network | None, inputs: PyTree) -> Aligner:
     learned = variables["params"].get("inputs")
     if learned is not None and inputs is not None:
         raise ValueError(f"load_aligner: {name!r} learned the inputs that it looks at, found others; leave out inputs=")
+    if inputs is not None:
+        inputs = check_inputs("load_aligner", network.apply, network.params, inputs)
     if learned is not None:
         found = network.example.shape[1:]
         if math.prod(found) != math.prod(learned.shape[1:]):

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwalign.program import Network, as_arrays, check_network, compiled, spec_of
+from dwalign.program import Network, as_arrays, check_inputs, check_network, compiled, spec_of
 from dwalign.symmetry import PermutationSpec, distance, interpolate
 
 PyTree = Any
@@ -57,6 +57,7 @@ def forecast(network: Network | PermutationSpec, a: PyTree, b: PyTree, *, inputs
     if inputs is not None:
         check_network("forecast", network)
         program: Any = network
+        inputs = check_inputs("forecast", program.apply, a, inputs)
         if not gives_logits(program, a, inputs):
             raise ValueError(
                 "forecast: outputs must be one array of logits [m, classes] to be read on inputs, found "

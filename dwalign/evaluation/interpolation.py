@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from dwalign.bounds import Count, Points, bounded
 from dwalign.evaluation.assessment import assess, check_judged
 from dwalign.merging import reset_statistics
-from dwalign.program import CLASSIFICATION, Data, Network, Task, as_arrays, compiled, loops
+from dwalign.program import CLASSIFICATION, Data, Network, Task, check_inputs, compiled, loops
 from dwalign.symmetry import interpolate
 
 PyTree = Any
@@ -75,7 +75,8 @@ def curve(
       ValueError: an even number of points, a chunk below 1, or inputs and labels that differ in number.
     """
     data = check_judged("curve", network, a, data, task)
-    return _walk(network, task, points, chunk, a, b, data, as_arrays(renew))
+    renew = None if renew is None else check_inputs("curve: renew", network.apply, a, renew)
+    return _walk(network, task, points, chunk, a, b, data, renew)
 
 
 # a second pair compiles nothing

@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,11 @@ def align_many(
         raise SpecError(
             f"align_many: orders alone are written, but the groups are of kinds {sorted(set(spec.kinds.values()))}; "
             "take spec.with_kinds() of the network's spec"
+        )
+    if not hasattr(networks, "__getitem__") or isinstance(networks, Mapping):
+        raise ValueError(
+            "align_many: networks must be a list of parameters, or what zoo.open_networks gives, found "
+            f"{type(networks).__name__}; of a stack take_networks(stack, k) is one"
         )
     pairs = _read_pairs(pairs, len(networks))
     over_pairs = over_devices()
@@ -165,7 +170,7 @@ def _told(option: Any) -> str:
 
 
 def _read_pairs(pairs: Any, count: int) -> np.ndarray:
-    found = np.asarray(pairs)
+    found = np.asarray(list(pairs) if isinstance(pairs, Iterator) else pairs)
     if found.ndim != 2 or found.shape[1:] != (2,) or not len(found) or not np.issubdtype(found.dtype, np.integer):
         raise ValueError(f"align_many: pairs must be integers [m, 2], m >= 1, found {found.dtype} {found.shape}")
     if found.min() < 0 or found.max() >= count:

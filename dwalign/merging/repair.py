@@ -23,6 +23,7 @@ from dwalign.program import (
     Data,
     Network,
     check_data,
+    check_inputs,
     check_network,
     compiled,
     count_examples,
@@ -99,11 +100,15 @@ def repair(
     True
     """
     check_network("repair", network)
-    inputs = check_data("repair", data).inputs
-    if not networks or len(networks if weights is None else weights) != len(networks):
+    inputs = check_inputs("repair", network.apply, merged, check_data("repair", data).inputs)
+    if not isinstance(networks, list | tuple) or not networks:
         raise ValueError(
-            f"repair: networks must be those that were averaged, at least one, with a weight for every network, found "
-            f"{0 if weights is None else len(weights)} for {len(networks)} networks"
+            "repair: networks must be a list of those that were averaged, at least one, found "
+            f"{type(networks).__name__} of {len(networks)}"
+        )
+    if weights is not None and len(weights) != len(networks):
+        raise ValueError(
+            f"repair: weights must be a weight for every network, found {len(weights)} for {len(networks)} networks"
         )
     if network.train is not None:
         return reset_statistics(network, merged, inputs, chunk=chunk)

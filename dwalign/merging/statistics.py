@@ -8,7 +8,17 @@ import jax
 import jax.numpy as jnp
 
 from dwalign.bounds import Count, bounded
-from dwalign.program import Data, Network, as_arrays, compiled, count_examples, loops, spec_of, take_examples
+from dwalign.program import (
+    Data,
+    Network,
+    check_inputs,
+    check_network,
+    compiled,
+    count_examples,
+    loops,
+    spec_of,
+    take_examples,
+)
 from dwalign.symmetry import PermutationSpec, leaf_roles, part_of
 
 PyTree = Any
@@ -25,13 +35,15 @@ def reset_statistics(network: Network, params: PyTree, inputs: PyTree, *, chunk:
 
     Returns:
       params with the statistics of the hidden units on these inputs.
+
+    Raises:
+      ValueError: inputs that are none, or that the network does not take.
     """
+    check_network("reset_statistics", network)
     if network.train is None:
         return params
-    inputs = as_arrays(inputs)
-    count = count_examples(inputs)
-    if count is None:
-        raise ValueError("reset_statistics: all arrays of inputs must hold equally many examples [m, ...]")
+    inputs = check_inputs("reset_statistics", network.apply, params, inputs)
+    count: Any = count_examples(inputs)
     _, put = part_of(network.spec, params, "statistic")
     return put(_statistics(network, min(chunk, count), params, inputs))
 
@@ -54,6 +66,11 @@ def renewed(
 ) -> PyTree:
     """What merging does last: statistics by `renew`, or else on data where the network can, or else a warning."""
     if renew is not None:
+        if not callable(renew):
+            raise ValueError(
+                f"merge: renew must be a function of params, found {type(renew).__name__}; inputs go into "
+                "data=Data(inputs)"
+            )
         return renew(merged)
     if isinstance(network, Network) and network.train is not None and data is not None:
         return reset_statistics(network, merged, data[0])

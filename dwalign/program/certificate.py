@@ -14,6 +14,7 @@ from dwalign.program.trial import ROUNDED, Examined, Trial, examine, fresh_trial
 from dwalign.symmetry.action import inverse, permute, permute_block, random_perms
 from dwalign.symmetry.axes import SpecError
 from dwalign.symmetry.elements import Monomial
+from dwalign.symmetry.guards import check_spec
 from dwalign.symmetry.spec import Note, PermutationSpec
 
 PyTree = Any
@@ -102,6 +103,7 @@ def certify_each(
     """`certify` for several specs of one function, which is traced and compiled once."""
     words = _words(key)
     for spec in specs:
+        check_spec("certify", spec)
         spec.check(params)
     found = examine(apply, params, *inputs, often=complete)
     program = read_program(apply, params, *inputs) if complete else None

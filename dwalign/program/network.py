@@ -133,7 +133,8 @@ def network(
     if not inputs:
         raise SpecError("network: inputs must be given, an example of what apply takes beside params, got none")
     # what was compiled for them is found by their hash; the call of an object that has none is of that one alone
-    known: Any = lambda function: function if isinstance(function, Hashable) else function.__call__
+    hashed = lambda function: isinstance(function, Hashable) or not callable(function)
+    known: Any = lambda function: function if hashed(function) else function.__call__
     apply, train = known(apply), known(train)
     inputs = as_examples(inputs)
     example = inputs[0] if len(inputs) == 1 else inputs

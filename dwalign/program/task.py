@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from dwalign.program.capture import Units
-from dwalign.program.data import Data
+from dwalign.program.data import Data, check_data
 from dwalign.symmetry import dtype_of, with_lists
 
 PyTree = Any
@@ -95,11 +95,36 @@ def check_task(
         _check_labels(caller, outputs, data.labels, f"; {advice}")
     if task.loss is mean_squared_error:
         _check_values(caller, outputs, data.labels)
-    if (found := _shapes(task.loss, outputs, data.labels)) is None or jnp.shape(found):
+    try:
+        found = _shapes(task.loss, outputs, data.labels)
+    except Exception as error:  # whatever somebody's loss raises
+        shapes = " and ".join(str(jax.tree.map(jnp.shape, part)) for part in (outputs, data.labels))
+        raise ValueError(
+            f"{caller}: loss(outputs, labels) must take what the network gives and these labels, {shapes}, but raised "
+            f"{type(error).__name__}: {_in_short(error)}"
+        ) from error
+    if found is None or jnp.shape(found):
         raise ValueError(
             f"{caller}: loss(outputs, labels) must be a scalar, found {found and jnp.shape(found)}; take the mean over "
             "examples"
         )
+
+
+def check_inputs(caller: str, apply: Callable, params: PyTree, inputs: PyTree) -> PyTree:
+    """Inputs `[m, ...]` as arrays; raise `ValueError` unless they are numbers that the program takes.
+
+    Args:
+      caller: named in errors.
+      apply: `(params, inputs) -> outputs`.
+      params: of one network.
+      inputs: what was given.
+    """
+    if isinstance(inputs, Data) or callable(inputs):
+        found = "Data; pass its .inputs" if isinstance(inputs, Data) else "a function; pass training inputs"
+        raise ValueError(f"{caller}: inputs must be arrays [m, ...] alone, found {found}")
+    inputs = check_data(caller, Data(inputs)).inputs
+    outputs_of(caller, apply, params, inputs)
+    return inputs
 
 
 def outputs_of(caller: str, apply: Callable, params: PyTree, inputs: PyTree) -> PyTree:
@@ -108,10 +133,9 @@ def outputs_of(caller: str, apply: Callable, params: PyTree, inputs: PyTree) -> 
         return _shapes(apply, params, inputs)
     except Exception as error:  # whatever the program raises on what it was not made for
         shapes = ", ".join(str(jnp.shape(leaf)) for leaf in jax.tree.leaves(inputs))
-        said = " ".join(str(error).split())[:200]
         raise ValueError(
             f"{caller}: inputs and params must be those that the network takes, but for the inputs found, {shapes}, it "
-            f"raised {type(error).__name__}: {said}"
+            f"raised {type(error).__name__}: {_in_short(error)}"
         ) from error
 
 
@@ -134,6 +158,10 @@ def _shapes_for(function: Callable, treedef: Any, known: tuple) -> PyTree:
     narrowed = functools.partial(jax.dtypes.canonicalize_dtype, allow_extended_dtype=True)
     leaves = [jax.ShapeDtypeStruct(shape, narrowed(dtype)) for shape, dtype in known]
     return jax.eval_shape(function, *treedef.unflatten(leaves))
+
+
+def _in_short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _shown(task: Any) -> str:

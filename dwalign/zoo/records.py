@@ -152,8 +152,11 @@ def open_networks(folder: str | Path, like: PyTree = None) -> Networks:
 
     Raises:
       FileError: it holds no networks, or such of other names, shapes or types than `like`.
+      ValueError: `like` is no tree of arrays.
     """
     folder = Path(folder)
+    if other := [type(leaf).__name__ for leaf in jax.tree.leaves(like) if not hasattr(leaf, "dtype")]:
+        raise ValueError(f"open_networks: like must be a tree of arrays, such as network.params, found {other[0]}")
     about = read_described(folder / ABOUT)
     if about is None:
         raise FileError(f"{folder} must hold networks, found no {ABOUT}; save_networks and zoo.make_networks write it")

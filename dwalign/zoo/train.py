@@ -38,7 +38,15 @@ def train_networks(
         init_key, order_key = jax.random.split(jax.random.key(seed))
         return train(network.init(init_key), order_key, *own)
 
-    return jax.jit(jax.vmap(train_one))
+    @jax.jit
+    def train_all(*numbers):
+        # lists are arrays here, too
+        numbers = [jnp.asarray(one) for one in numbers]
+        if any(one.ndim != 1 for one in numbers):
+            raise ValueError(f"train_networks: seeds must be [n], found shapes {[one.shape for one in numbers]}")
+        return jax.vmap(train_one)(*numbers)
+
+    return train_all
 
 
 def train_further(

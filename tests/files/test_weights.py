@@ -25,6 +25,12 @@ def test_damaged_file_is_named(tmp_path):
         load_params(file, params)
 
 
+@pytest.mark.parametrize("name", ["w.safetensors", "w.npz"])
+def test_names_of_files_may_be_text(name, tmp_path):
+    save_params(str(tmp_path / name), {"w": np.ones(3)})
+    assert load_params(str(tmp_path / name), {"w": np.ones(3)})["w"].tolist() == [1, 1, 1]
+
+
 def test_failed_write_leaves_nothing(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("no space left")

@@ -84,6 +84,11 @@ def test_a_flipped_byte_is_found(tmp_path):
     [
         (dict(pairs=PAIRS[:0]), r"pairs must be integers \[m, 2\], m >= 1"),
         (dict(pairs=[[0, 9]]), r"must be of networks 0 ... 3, found 0 ... 9"),
+        (dict(pairs=iter([(0, 9)])), r"must be of networks 0 ... 3, found 0 ... 9"),
+        (
+            dict(networks={"params": NETWORKS[0]}),
+            "networks must be a list of parameters.*found dict; of a stack take_ne",
+        ),
         (dict(batch=0), "batch must be .*at least 1"),
         (dict(method="activation_matching"), "activation_matching: needs data"),
         (dict(networks=[*NETWORKS[:1], jax.tree.map(lambda x: x * np.nan, NETWORKS[1])]), r"networks\[1\]"),

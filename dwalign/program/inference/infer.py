@@ -90,6 +90,8 @@ def _ignored(program: Program) -> list[str]:
 
 def read_program(apply: Callable, params: PyTree, *inputs: PyTree, kinds: str = "permutation") -> Program:
     """`infer_spec` with all that was found on the way."""
+    if not callable(apply):
+        raise InferenceError(f"infer_spec: apply must be a function, not a {type(apply).__name__}{hint(apply, params)}")
     inputs = as_arrays(inputs)
     paths, treedef = jax.tree_util.tree_flatten_with_path(params)
     for path, leaf in paths:
@@ -152,8 +154,6 @@ def _is_state(returned: tuple, paths: Sequence[tuple]) -> bool:
 
 def _traced(apply, params, inputs) -> tuple[ClosedJaxpr, PyTree, list[bool]]:
     """The program, the shapes that it returns, and which params it uses."""
-    if not callable(apply):
-        raise InferenceError(f"infer_spec: apply must be a function, not a {type(apply).__name__}{hint(apply, params)}")
     # arguments that are no arrays (flags, strings) are settings and stay as they are
     flat, treedef = jax.tree.flatten(inputs)
     dynamic = [k for k, leaf in enumerate(flat) if hasattr(leaf, "shape")]
