@@ -156,7 +156,8 @@ def _outputs(outputs: PyTree) -> PyTree:
 @functools.cache
 def _environment() -> Any:
     """An environment of torchax with corrections, which nobody else sees."""
-    torch, tensor, view = load("torch"), load("torchax.tensor"), load("torchax.view")
+    torch, view = load("torch"), load("torchax.view")
+    tensor: Any = load("torchax.tensor")
     pytree = load("torch.utils._pytree")
     functional, linear_of = torch.nn.functional, load("torchax.ops.jtorch").functional_linear
 
@@ -165,7 +166,8 @@ def _environment() -> Any:
 
         def anew(self):
             """The environment, which will draw what it drew the last time."""
-            self.prng_key = jax.random.key(0)
+            with _at_once():
+                self.prng_key = jax.random.key(0)
             return self
 
         def dispatch(self, func, types, args, kwargs):
