@@ -173,13 +173,10 @@ def _environment() -> Any:
         def dispatch(self, func, types, args, kwargs):
             arrays = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
             source = lambda x: x.source_jax() if isinstance(x, view.View) else getattr(x, "_elem", None)
-            constant = bool(arrays) and not any(isinstance(source(x), jax.core.Tracer) for x in arrays)
+            # an identity matrix is known where the program makes it, among constants it is one of many
+            constant = func is not torch.eye and not any(isinstance(source(x), jax.core.Tracer) for x in arrays)
             with _at_once(constant):
                 return super().dispatch(func, types, args, kwargs)
-
-        def _handle_tensor_constructor(self, func, args, kwargs):
-            with _at_once(kwargs.get("device") is None):
-                return super()._handle_tensor_constructor(func, args, kwargs)
 
         def _should_use_torchax_tensor(self, device):
             return device is None or super()._should_use_torchax_tensor(device)

@@ -155,7 +155,11 @@ def asked_for(module, x):
     return module.up(x) * torch.tensor(3.0).item() * sum(int(k) for k in torch.arange(3)) if torch.ones(1) > 0 else x
 
 
-@pytest.mark.parametrize("constants", [places, written_into, held, asked_for])
+def identity(module, x):
+    return module.up(x) @ torch.eye(6)
+
+
+@pytest.mark.parametrize("constants", [places, written_into, held, asked_for, identity])
 def test_constants_need_no_device(constants):
     class Module(nn.Module):
         def __init__(self):
@@ -170,6 +174,21 @@ def test_constants_need_no_device(constants):
     net, params = dwalign.from_model(module, x)
     assert dict(net.spec.sizes) == ({} if constants is written_into else {"h0": 6})
     np.testing.assert_allclose(net.apply(params, x), module(torch.tensor(x)).detach(), atol=1e-6)
+
+
+def test_a_mask_may_be_asked_whether_it_is_causal():
+    class Causal(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 6, batch_first=True), 1)
+
+        def forward(self, x):
+            return self.body(x, mask=nn.Transformer.generate_square_subsequent_mask(x.shape[1])).mean(1)
+
+    module, x = Causal().eval(), drawn.normal(2, 3, 4)
+    net, params = dwalign.from_model(module, x)
+    assert sorted(net.spec.sizes.values()) == [2, 2, 2, 6]
+    np.testing.assert_allclose(net.apply(params, x), module(torch.tensor(x)).detach(), atol=1e-5)
 
 
 def test_what_is_drawn_is_drawn_again():
