@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import ClosedJaxpr
 
 from dwalign.program.data import as_arrays
 from dwalign.program.domain import positive_arguments
 from dwalign.program.double import widen, wider
-from dwalign.program.inference.calls import inside
+from dwalign.program.operations import count_equations, count_operations
 from dwalign.program.points import FRESH, GENERIC, point, points
 
 PyTree = Any
@@ -111,8 +111,9 @@ def examine(apply: Callable, params: PyTree, *inputs: PyTree, often: bool = Fals
     leaves = [*weights, *(flat[k] for k in dynamic)]
     leaves = [leaf if hasattr(leaf, "dtype") else np.asarray(leaf, jnp.result_type(leaf)) for leaf in leaves]
     closed = jax.make_jaxpr(program)(leaves[: len(weights)], leaves[len(weights) :])
-    run, eps, flops = _runner(closed, leaves, len(weights), often)
-    seconds = 5e-10 * flops + 2e-5 * _equations(closed)
+    work = count_operations(closed)
+    run, eps = _runner(closed, leaves, len(weights), often and work > LONG)
+    seconds = 5e-10 * work + 2e-5 * count_equations(closed)
     return Examined(run, leaves, len(weights), treedef, positive_arguments(closed), eps, seconds)
 
 
@@ -180,8 +181,8 @@ def typical(values: np.ndarray) -> float:
     return float(np.median(sizes[sizes <= 1e6 * np.quantile(sizes, 0.05)])) if sizes.size else 0.0
 
 
-def _runner(closed: ClosedJaxpr, leaves: Sequence, weights: int, often: bool):
-    """`run(leaves, jiggled=False)`, the precision of its numbers, and its number of operations."""
+def _runner(closed: ClosedJaxpr, leaves: Sequence, weights: int, optimised: bool):
+    """`run(leaves, jiggled=False)`, and the precision of its numbers."""
     large = sum(math.prod(leaf.shape) for leaf in leaves[:weights]) > MOST_DOUBLE
     wides = [np.float32] if large else [np.float64, np.float32]
     *attempts, last = wides
@@ -189,11 +190,11 @@ def _runner(closed: ClosedJaxpr, leaves: Sequence, weights: int, often: bool):
     for wide in attempts:
         # another device may know no double precision
         with contextlib.suppress(jax.errors.JaxRuntimeError, NotImplementedError):
-            program, flops = _compiled(closed, leaves, wide, narrow, often)
+            program = _compiled(closed, leaves, wide, narrow, optimised)
             break
     else:
         wide = last
-        program, flops = _compiled(closed, leaves, wide, narrow, often)
+        program = _compiled(closed, leaves, wide, narrow, optimised)
     eps = max(float(jnp.finfo(dtype).eps) for dtype in {np.dtype(wide), *narrow})
     types = [None if _extended(leaf) else wider(leaf.dtype, wide) for leaf in leaves]
 
@@ -205,23 +206,20 @@ def _runner(closed: ClosedJaxpr, leaves: Sequence, weights: int, often: bool):
             results = program(*values)
         return [np.asarray(one, np.result_type(one.dtype, np.float64)) for one in results]
 
-    return run, eps, flops
+    return run, eps
 
 
-def _compiled(closed, leaves, wide, narrow, often):
-    """A program, and the number of its operations."""
+def _compiled(closed, leaves, wide, narrow, optimised):
     # widened on the host: a cast for each argument would be compiled too, and another program to move them by rounding
     arguments = [jax.ShapeDtypeStruct(leaf.shape, wider(leaf.dtype, wide)) for leaf in leaves]
     with _world(wide):
         lowered = jax.jit(widen(closed, wide, narrow), keep_unused=True).lower(*arguments)
-        # some devices do not count
-        flops = (lowered.cost_analysis() or {}).get("flops", 0.0)
         if jax.default_backend() == "cpu":
-            options = QUICK | {"xla_backend_optimization_level": int(often and flops > LONG)}
+            options = QUICK | {"xla_backend_optimization_level": int(optimised)}
             # another version of XLA may know other options
             with contextlib.suppress(jax.errors.JaxRuntimeError):
-                return lowered.compile(compiler_options=options), flops
-        return lowered.compile(), flops
+                return lowered.compile(compiler_options=options)
+        return lowered.compile()
 
 
 def _extended(leaf) -> bool:
@@ -240,8 +238,3 @@ def _jiggled(value, size):
 def _world(wide):
     with jax.enable_x64(wide == np.float64), jax.default_matmul_precision("highest"):
         yield
-
-
-def _equations(program: ClosedJaxpr | Jaxpr) -> int:
-    jaxpr = program.jaxpr if isinstance(program, ClosedJaxpr) else program
-    return len(jaxpr.eqns) + sum(_equations(one) for eqn in jaxpr.eqns for one in inside(eqn))
