@@ -1,6 +1,7 @@
 """The laws of Deep-Align on all kinds of structure, for parameters drawn at random: it does not know what it aligns."""
 
 import functools
+import math
 
 import chex
 import jax
@@ -10,44 +11,73 @@ import pytest
 from dwalign.deepalign import Aligner, DeepAlign, deep_align
 from dwalign.encoders import GraphEncoder, ProbeEncoder
 from dwalign.program import infer_spec, make_capture
-from dwalign.symmetry import Axes, PermutationSpec, compose, inverse
+from dwalign.symmetry import Axes, PermutationSpec, Sum, compose, inverse
 from tests import drawn
 from tests.deepalign.untrained import related, untrained
 from tests.networks.declared import CASES, traced
 from tests.nights import long
 
-# what group normalisation makes of a residual block: groups of units before and after one array, and on both sides
-NESTED = PermutationSpec(
-    {
-        "stem": Axes(None, ("g", "u")),
-        "norm": Axes(("g", "u")),
-        "inner": Axes(("g", "u"), ("k", "w")),
-        "back": Axes(("k", "w"), ("g", "u")),
-        "head": Axes(("g", "u"), None),
-    },
-    {"g": 3, "u": 2, "k": 2, "w": 4},
-    batch={"u": ("g",), "w": ("k",)},
-)
-# the graph encoder sees a spec alone. One case of everything that a spec can say, beside these groups of groups: units
-# at several positions of a dense layer, concatenated groups on kernels and statistics, a group on both sides of an
-# array, and queries in heads in layers of a scan that share a residual stream
-GRAPH = ("nested", "cnn", "densenet", "lstm_fused", "transformer_rotary_grouped_scan")
+# the graph encoder sees a spec alone: small ones have everything that a spec can say
+SPECS = {
+    # what group normalisation makes of a residual block: groups of units before and after one array, and on both sides
+    "nested": PermutationSpec(
+        {
+            "stem": Axes(None, ("g", "u")),
+            "norm": Axes(("g", "u")),
+            "inner": Axes(("g", "u"), ("k", "w")),
+            "back": Axes(("k", "w"), ("g", "u")),
+            "head": Axes(("g", "u"), None),
+        },
+        {"g": 3, "u": 2, "k": 2, "w": 4},
+        batch={"u": ("g",), "w": ("k",)},
+    ),
+    # concatenated groups on kernels and statistics, a group on both sides of an array, units at several positions
+    "joined": PermutationSpec(
+        {
+            "params": {
+                "stem": Axes(None, "s"),
+                "conv": Axes("s", "a"),
+                "norm": Axes(Sum("s", "a")),
+                "joined": Axes(Sum("s", "a"), "d"),
+                "cell": Axes("d", "d"),
+                "head": Axes((3, "d"), None),
+            },
+            "batch_stats": {"var": Axes(Sum("s", "a"))},
+        },
+        {"s": 4, "a": 5, "d": 6},
+    ),
+    # queries in heads in layers of a scan that share a residual stream
+    "heads": PermutationSpec(
+        {
+            "embedding": Axes(None, "r"),
+            "query": Axes("layers", "r", "heads", "queries", None),
+            "key": Axes("layers", "r", "heads", None),
+            "value": Axes("layers", "r", "heads", "v"),
+            "out": Axes("layers", ("heads", "queries"), "v", "r"),
+        },
+        {"r": 7, "heads": 2, "queries": 3, "v": 4},
+        batch={"heads": ("layers",), "queries": ("layers", "heads"), "v": ("layers", "heads")},
+        fixed={"layers": 2},
+    ),
+}
 # the probe encoder sees what units answer: at pixels, to tokens in heads in a scan over layers
-PROBE = ("cnn", "transformer_tied_scan")
-# heads in these without queries of their own, and units at steps of a scan
-LONG = ("graph vit_fused_scan", "probe lstm")
-SHORT = (*(f"graph {name}" for name in GRAPH), *(f"probe {name}" for name in PROBE))
+SHORT = (*(f"graph {name}" for name in SPECS), "probe cnn", "probe transformer_tied_scan")
+# networks whose specs say the same, and units at steps of a scan
+NETWORKS = ("cnn", "densenet", "lstm_fused", "transformer_rotary_grouped_scan", "vit_fused_scan")
+LONG = (*(f"graph {name}" for name in NETWORKS), "probe lstm")
 
 
 def shapes(name):
-    if name != "nested":
+    if name not in SPECS:
         return traced(name).params
-    sizes = {"stem": (5, 6), "norm": (6,), "inner": (6, 8), "back": (8, 6), "head": (6, 3)}
-    return {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in sizes.items()}
+    spec = SPECS[name]
+    size = lambda part: 5 if part == (None,) else math.prod(map(spec.size, part))
+    shape = lambda axes: jax.ShapeDtypeStruct([sum(map(size, dim)) for dim in axes.dims], np.float32)
+    return jax.tree.map(shape, spec.axes, is_leaf=lambda x: isinstance(x, Axes))
 
 
 def graph(name):
-    spec = NESTED if name == "nested" else CASES[name].spec
+    spec = SPECS[name] if name in SPECS else CASES[name].spec
     return GraphEncoder(spec, features=8, channels=4, rounds=1)
 
 
