@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import flax.linen as nn
-import jax.numpy as jnp
+import numpy as np
 
 from dwalign.bounds import Count, Shape, bounded
 from dwalign.networks.convolution import convolve, halve
@@ -52,4 +52,4 @@ def cnn(
         "widths": list(widths),
         "outputs": outputs,
     }
-    return from_module(CNN(tuple(channels), tuple(widths), outputs), jnp.zeros((1, *shape)), config)
+    return from_module(CNN(tuple(channels), tuple(widths), outputs), np.zeros((1, *shape), np.float32), config)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 
 from dwalign.bounds import Count, Shape, bounded
 from dwalign.networks.network import from_module
@@ -68,4 +69,4 @@ def densenet(
         "outputs": outputs,
         "norm": norm,
     }
-    return from_module(DenseNet(stem, growth, tuple(layers), outputs, norm), jnp.zeros((1, *shape)), config)
+    return from_module(DenseNet(stem, growth, tuple(layers), outputs, norm), np.zeros((1, *shape), np.float32), config)

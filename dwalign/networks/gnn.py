@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from dwalign.bounds import Count, Widths, bounded
 from dwalign.networks.network import from_module
@@ -41,4 +41,4 @@ def gnn(nodes: Count = 16, features: Count = 8, widths: Widths = (32, 32), outpu
       widths: units of each layer.
     """
     config = {"kind": "gnn", "nodes": nodes, "features": features, "widths": list(widths), "outputs": outputs}
-    return from_module(GNN(tuple(widths), outputs), jnp.zeros((1, nodes, nodes + features)), config)
+    return from_module(GNN(tuple(widths), outputs), np.zeros((1, nodes, nodes + features), np.float32), config)

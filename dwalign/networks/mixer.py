@@ -1,7 +1,7 @@
 """MLP-Mixer (Tolstikhin et al. 2021)."""
 
 import flax.linen as nn
-import jax.numpy as jnp
+import numpy as np
 
 from dwalign.bounds import Count, Shape, bounded
 from dwalign.networks.convolution import convolve
@@ -63,4 +63,4 @@ def mixer(
         "width": width,
         "outputs": outputs,
     }
-    return from_module(Mixer(patch, dim, depth, tokens, width, outputs), jnp.zeros((1, *shape)), config)
+    return from_module(Mixer(patch, dim, depth, tokens, width, outputs), np.zeros((1, *shape), np.float32), config)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import flax.linen as nn
-import jax.numpy as jnp
+import numpy as np
 
 from dwalign.bounds import Count, Widths, bounded
 from dwalign.networks.network import from_module
@@ -31,4 +31,4 @@ def mlp(inputs: Count, widths: Widths, outputs: Count) -> Network:
     Group `h{k}` of its spec holds the units of hidden layer k.
     """
     config = {"kind": "mlp", "inputs": inputs, "widths": list(widths), "outputs": outputs}
-    return from_module(MLP(tuple(widths), outputs), jnp.zeros((1, inputs)), config)
+    return from_module(MLP(tuple(widths), outputs), np.zeros((1, inputs), np.float32), config)

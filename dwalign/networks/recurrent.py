@@ -5,6 +5,7 @@ from typing import Annotated
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 
 from dwalign.bounds import Count, Widths, bounded, one_of
 from dwalign.networks.network import from_module
@@ -81,4 +82,4 @@ def recurrent(
         "cell": cell,
         "time": time,
     }
-    return from_module(Recurrent(tuple(widths), outputs, cell), jnp.zeros((1, time, inputs)), config)
+    return from_module(Recurrent(tuple(widths), outputs, cell), np.zeros((1, time, inputs), np.float32), config)

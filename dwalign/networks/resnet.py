@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import flax.linen as nn
-import jax.numpy as jnp
+import numpy as np
 
 from dwalign.bounds import Count, Shape, Widths, bounded
 from dwalign.networks.convolution import convolve
@@ -108,7 +108,7 @@ def resnet(
         "large": large,
     }
     model = ResNet(width, tuple(blocks), outputs, norm, groups, bottleneck, large)
-    return from_module(model, jnp.zeros((1, *shape)), config)
+    return from_module(model, np.zeros((1, *shape), np.float32), config)
 
 
 @bounded

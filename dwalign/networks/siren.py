@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from dwalign.bounds import Count, Positive, Widths, bounded
 from dwalign.networks.network import from_module
@@ -58,4 +59,4 @@ def siren(inputs: Count = 2, widths: Widths = (32, 32, 32), outputs: Count = 1, 
       omega: the frequency that every hidden layer multiplies by.
     """
     config = {"kind": "siren", "inputs": inputs, "widths": list(widths), "outputs": outputs, "omega": omega}
-    return from_module(Siren(tuple(widths), outputs, omega), jnp.zeros((1, inputs)), config)
+    return from_module(Siren(tuple(widths), outputs, omega), np.zeros((1, inputs), np.float32), config)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from dwalign.bounds import Count, bounded
 from dwalign.networks.attention import Attention
@@ -149,4 +149,4 @@ def transformer(
     }
     block = BlockOptions(heads, kv_heads, width, norm, gated, fused, causal=True, rotary=rotary)
     model = Transformer(vocabulary, length, dim, depth, block, tied, scan)
-    return from_module(model, jnp.zeros((1, length), jnp.int32), config)
+    return from_module(model, np.zeros((1, length), np.int32), config)

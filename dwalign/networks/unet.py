@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 
 from dwalign.bounds import Count, Shape, Widths, bounded
 from dwalign.networks.convolution import halve
@@ -48,4 +49,4 @@ def unet(shape: Shape = (32, 32, 3), channels: Widths = (16, 32, 64), outputs: C
             f"got channels {tuple(channels)} and shape {tuple(shape)}"
         )
     config = {"kind": "unet", "shape": list(shape), "channels": list(channels), "outputs": outputs}
-    return from_module(UNet(tuple(channels), outputs), jnp.zeros((1, *shape)), config)
+    return from_module(UNet(tuple(channels), outputs), np.zeros((1, *shape), np.float32), config)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import flax.linen as nn
-import jax.numpy as jnp
+import numpy as np
 
 from dwalign.bounds import Count, Shape, bounded
 from dwalign.networks.convolution import convolve, halve
@@ -66,4 +66,4 @@ def vgg(
         "norm": norm,
     }
     model = VGG(tuple(map(tuple, stages)), tuple(widths), outputs, norm)
-    return from_module(model, jnp.zeros((1, *shape)), config)
+    return from_module(model, np.zeros((1, *shape), np.float32), config)

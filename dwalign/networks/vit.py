@@ -1,7 +1,7 @@
 """The vision transformer (Dosovitskiy et al. 2021), read out by the mean over its patches."""
 
 import flax.linen as nn
-import jax.numpy as jnp
+import numpy as np
 
 from dwalign.bounds import Count, Shape, bounded
 from dwalign.networks.convolution import convolve
@@ -76,4 +76,4 @@ def vit(
         "scan": scan,
     }
     block = BlockOptions(heads, kv_heads, width, norm, gated, fused)
-    return from_module(ViT(patch, dim, depth, outputs, block, scan), jnp.zeros((1, *shape)), config)
+    return from_module(ViT(patch, dim, depth, outputs, block, scan), np.zeros((1, *shape), np.float32), config)
