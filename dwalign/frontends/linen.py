@@ -1,7 +1,9 @@
 """Modules of flax.linen: their variables are the params."""
 
+import contextlib
+import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -30,14 +32,6 @@ def open_model(model: nn.Module, *inputs: PyTree, params: PyTree, key: Any, call
     def init(key):
         return model.init(key, *inputs, **call)
 
-    def apply(params, *inputs):
-        return model.apply(params, *inputs, **call)
-
-    def train(params, *inputs):
-        with nn.intercept_methods(renew):
-            outputs, updated = model.apply(params, *inputs, **call, mutable=["batch_stats"])
-        return outputs, with_statistics(params, updated)
-
     if params is None:
         if key is None:
             raise ValueError(
@@ -45,7 +39,41 @@ def open_model(model: nn.Module, *inputs: PyTree, params: PyTree, key: Any, call
                 "variables) or key= to initialise them"
             )
         params = init(key)
-    return Opened(apply, params, train if "batch_stats" in params else None, init)
+    train = Called(_train, model, call) if "batch_stats" in params else None
+    return Opened(Called(_apply, model, call), params, train, init)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Called:
+    """A function `(params, *inputs)` of a module; of equal modules they are equal, and what was compiled is found."""
+
+    function: Callable
+    model: nn.Module
+    call: Mapping[str, Any]
+
+    def __call__(self, params: PyTree, *inputs: PyTree) -> PyTree:
+        return self.function(self.model, self.call, params, *inputs)
+
+    def __eq__(self, other):
+        told = lambda one: (one.function, one.model, one.call)
+        # arrays that modules have among their attributes are compared with themselves alone
+        with contextlib.suppress(ValueError):
+            return isinstance(other, Called) and told(self) == told(other)
+        return False
+
+    def __hash__(self):
+        # attributes may be lists
+        return hash((self.function, type(self.model)))
+
+
+def _apply(model: nn.Module, call: Mapping[str, Any], params: PyTree, *inputs: PyTree) -> PyTree:
+    return model.apply(params, *inputs, **call)
+
+
+def _train(model: nn.Module, call: Mapping[str, Any], params: PyTree, *inputs: PyTree) -> tuple[PyTree, PyTree]:
+    with nn.intercept_methods(renew):
+        outputs, updated = model.apply(params, *inputs, **call, mutable=["batch_stats"])
+    return outputs, with_statistics(params, updated)
 
 
 def shapes_of(model: nn.Module, *inputs: PyTree) -> PyTree:

@@ -1,6 +1,6 @@
 """`from_model` and `into_model`: which frontend a model belongs to, and the one form that all of them give."""
 
-import functools
+import dataclasses
 import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -112,8 +112,8 @@ def open_model(
 ) -> Opened:
     """What `from_model` makes a network of, before any symmetry is looked for; inputs only where it needs them."""
     inputs = as_examples(inputs)
-    opened = _free(_frontend(model).open_model)(model, *inputs, params=params, key=key, call=dict(call or {}))
-    functions = {name: _free(known) for name in ("apply", "train", "init") if (known := getattr(opened, name))}
+    opened = _Free(_frontend(model).open_model)(model, *inputs, params=params, key=key, call=dict(call or {}))
+    functions = {name: _Free(known) for name in ("apply", "train", "init") if (known := getattr(opened, name))}
     return opened._replace(**functions)
 
 
@@ -128,7 +128,7 @@ def shapes_of(model: Any, *inputs: PyTree) -> PyTree:
     Nothing is copied or drawn. None where the package gives parameters only with their values; inputs as there.
     """
     known = getattr(_frontend(model), "shapes_of", None)
-    return None if known is None else _free(known)(model, *as_examples(inputs))
+    return None if known is None else _Free(known)(model, *as_examples(inputs))
 
 
 def example_inputs(model: Any) -> tuple[Any, ...] | None:
@@ -177,15 +177,15 @@ def check_shapes(own: Mapping[str, Any], params: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} must have shape {tuple(np.shape(array))}, found {np.shape(params[name])}")
 
 
-def _free(function: Callable) -> Callable:
-    """The function under JAX's usual rules, whatever is set around it: other packages rely on broadcasting."""
+@dataclasses.dataclass(frozen=True)
+class _Free:
+    """A function under JAX's usual rules, whatever is set around it: other packages rely on broadcasting."""
 
-    @functools.wraps(function)
-    def free(*args, **kwargs):
+    function: Callable
+
+    def __call__(self, *args, **kwargs):
         with jax.numpy_rank_promotion("allow"):
-            return function(*args, **kwargs)
-
-    return free
+            return self.function(*args, **kwargs)
 
 
 def _frontend(model: Any) -> Any:

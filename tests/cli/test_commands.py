@@ -46,7 +46,8 @@ def folder(tmp_path_factory):
     networks[1] = dwalign.permute(net.spec, networks[0], dwalign.random_perms(net.spec, np.random.default_rng(1)))
     for k, params in enumerate(networks):
         dwalign.files.write_weights(folder / f"{k}.npz", dwalign.files.unbind(params))
-    return folder
+    # while the network is there commands find what was compiled for it
+    yield folder
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Modules of linen: variables in, variables out."""
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,9 +8,10 @@ import pytest
 
 import dwalign
 from tests import drawn
+from tests.compiled import compilations
 from tests.frontends import laws
 
-X = drawn.normal(8, 5)
+X, KEY = drawn.normal(8, 5), jax.random.key(0)
 
 
 class Net(nn.Module):
@@ -73,3 +75,29 @@ def test_variables_are_asked_for():
         dwalign.from_model(nn.Dense(2), X)
     with pytest.raises(ValueError, match=r"found builtins\.function; dwalign\.network"):
         dwalign.from_model(lambda x: x, X)
+
+
+class Offset(nn.Module):
+    by: object
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(3)(nn.relu(nn.Dense(6)(x) + self.by))
+
+
+def test_equal_modules_make_equal_networks_that_compile_once():
+    made = lambda width: dwalign.from_model(nn.Sequential([nn.Dense(width), nn.relu, nn.Dense(3)]), X, key=KEY)[0]
+    one, same, other = map(made, (6, 6, 7))
+    assert one == same != other and hash(one) == hash(same)
+    a, b = (drawn.weights(one.params, seed) for seed in range(2))
+    matched = lambda net: dwalign.align(net, a, b, dwalign.activation_matching, data=dwalign.Data(X))
+    found = matched(one)
+    with compilations() as seen:
+        chex.assert_trees_all_equal(matched(same).perms, found.perms)
+    assert not seen
+
+
+def test_modules_that_hold_arrays_are_themselves_alone():
+    values = drawn.normal(1, 6)
+    one, same, other = (dwalign.from_model(Offset(by), X, key=KEY)[0] for by in (values, values, values.copy()))
+    assert one == same != other
