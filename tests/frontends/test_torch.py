@@ -1,6 +1,7 @@
 """Modules of torch: the state dict in, the module itself out."""
 
 import copy
+import functools
 import warnings
 from itertools import pairwise
 
@@ -96,7 +97,7 @@ def test_one_aligner_for_modules_and_for_our_own():
     # bias before kernel, layer by layer, in both
     same = jax.tree.map(lambda _: params[next(linear)].T, ours.params)
     found, expected = (
-        aligner.model.apply(aligner.variables, v, method="encode")
+        jax.jit(functools.partial(aligner.model.apply, method="encode"))(aligner.variables, v)
         for net, v in ((theirs, params), (ours, same))
         for aligner in [dwalign.load_aligner("mnist", network=net)]
     )
