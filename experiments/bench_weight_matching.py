@@ -50,7 +50,7 @@ class Config:
     large: bool = True
     widths: tuple[Count, ...] = (32, 64, 128, 256, 512, 1024)
     """of MLPs of which pairs are matched in batches."""
-    batch: Count = 16
+    batch: Count = 64
 
 
 def plain_mlp(a: Any, b: Any, rng: np.random.Generator) -> dict[str, np.ndarray]:

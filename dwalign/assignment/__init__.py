@@ -13,7 +13,7 @@ from dwalign.assignment.elements import (
     signed,
 )
 from dwalign.assignment.hard import hungarian, plain_refusal, refuse_unsolved
-from dwalign.assignment.host import host_primitive, in_threads
+from dwalign.assignment.host import cores, host_primitive, in_threads
 from dwalign.assignment.soft import sinkhorn, soft_assign
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "best_element",
     "best_score",
     "best_signs",
+    "cores",
     "host_primitive",
     "hungarian",
     "in_threads",

@@ -116,6 +116,8 @@ def neutral(spec: PermutationSpec) -> dict[str, Any]:
 
 
 def _picked(scores, perm):
+    if scores.shape[:-1] != perm.shape:
+        scores = namespace(scores, perm).broadcast_to(scores, (*perm.shape, scores.shape[-1]))
     rows = namespace(scores, perm).asarray(scores).reshape(-1, scores.shape[-1])
     return rows[np.arange(len(rows)), perm.reshape(-1)].reshape(perm.shape)
 

@@ -209,9 +209,18 @@ def _by_character(spec: PermutationSpec, group: str, block: Block, axis: int, pr
 
 def aligned_product(spec: PermutationSpec, pair: Pair, perms: Scores) -> jax.Array:
     """<a, P.b> over all blocks that vote."""
+    return sum((dot(x, y) for x, y in _aligned(spec, pair, perms)), np.float32(0))
+
+
+def aligned_products(spec: PermutationSpec, pairs: Pair, perms: Scores) -> jax.Array:
+    """`aligned_product` of each of many pairs, `[pairs]`; see `stacked_spec`."""
+    product = lambda x, y: contract(x, range(x.ndim), y, range(y.ndim), [0])
+    return sum((product(x, y) for x, y in _aligned(spec, pairs, perms)), np.float32(0))
+
+
+def _aligned(spec: PermutationSpec, pair: Pair, perms: Scores) -> Iterator[tuple[Any, Any]]:
     pieces = (piece for x, y in zip(pair.a, pair.b, strict=True) for piece in _pieces(x, y))
-    aligned = ((real(x.array), real(permute_block(spec, y, perms).array)) for x, y in pieces)
-    return sum((dot(x, y) for x, y in aligned), np.float32(0))
+    return ((real(x.array), real(permute_block(spec, y, perms).array)) for x, y in pieces)
 
 
 def feature_scores(spec: PermutationSpec, features_a: Scores, features_b: Scores) -> Scores:

@@ -1,7 +1,6 @@
 """The search of weight matching, on the host: one group after the other is assigned anew, until nothing changes."""
 
 import math
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -40,15 +39,23 @@ class Found(NamedTuple):
 
 def search(spec: PermutationSpec, pair: Pair, words: Any, start: Perms | None, restarts: int, sweeps: int) -> Found:
     """The best of all runs, of which the first begins at `start`; all else is drawn by `words`, those of a key."""
-    own, rng = own_where_small(spec, pair), np.random.default_rng(0 if words is None else np.ravel(words))
+    own = own_where_small(spec, pair)
     if start is None:
         begun = anchored(spec, pair, own) if is_mapped(spec) else {}
     else:
         begun = jax.tree.map(np.asarray, start)
-    starts = (as_elements(spec, random_perms(spec, rng)) if run else begun for run in range(restarts))
-    runs: Iterator[Found] = (_descend(spec, pair, own, rng, start, sweeps) for start in starts)
+
+    def descend(run):
+        rng = generator(words, run)
+        return _descend(spec, pair, own, rng, as_elements(spec, random_perms(spec, rng)) if run else begun, sweeps)
+
     # histories never fall
-    return max(runs, key=lambda found: found.history[-1])
+    return max(map(descend, range(restarts)), key=lambda found: found.history[-1])
+
+
+def generator(words: Any, run: int) -> np.random.Generator:
+    """What draws all else in one of several runs."""
+    return np.random.default_rng([*np.ravel(0 if words is None else words).tolist(), run])
 
 
 def _descend(spec, pair, own, rng, perms, sweeps) -> Found:

@@ -5,6 +5,7 @@ side and nothing leaves them.
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,10 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwalign.assignment import as_elements, host_primitive, in_threads, neutral
+from dwalign.assignment import as_elements, cores, host_primitive, in_threads, neutral
 from dwalign.matching.scores import Pair, Scores, aligned_product, find_places, read_pair
 from dwalign.matching.search import (
     ROUNDS,
+    SMALL,
     Perms,
     chosen,
     is_mapped,
@@ -26,13 +28,18 @@ from dwalign.matching.search import (
     own_where_small,
     search,
 )
+from dwalign.matching.side_by_side import search_side_by_side
 from dwalign.matching.steps import anchored, improve, visited
 from dwalign.symmetry import Block, PermutationSpec, kind, random_perms
 
 # so many times a group is assigned until nothing changes
 USUAL = 5
 # groups of so many units keep the solver busy for longer than the interpreter, which threads wait for
-WIDE = 96
+WIDE = 64
+# so many pairs side by side are all that is copied at a time
+TOGETHER = 64
+# the sum of n^3 that repays it that fewer pairs go side by side
+WORTH_SHARING = 5e7
 
 
 class Program(NamedTuple):
@@ -116,19 +123,33 @@ def _shapes(*arrays, program: Program) -> list[jax.ShapeDtypeStruct]:
 
 
 def _searched_on_host(*arrays, program: Program) -> list[np.ndarray]:
-    """Every pair of a batch, in threads where groups are large."""
+    """Every pair of a batch, in threads where there is enough to do; small ones side by side."""
     spec, batch = program.spec, program.batch(arrays)
+    count, groups = math.prod(batch), [(math.prod(spec.batch_shape(group)), n) for group, n in spec.sizes.items()]
     results = [np.empty(one.shape, one.dtype) for one in _shapes(*arrays, program=program)]
 
-    def one(index):
-        of = lambda x: tuple(min(k, length - 1) for k, length in zip(index, x.shape, strict=False))
-        pair, words, start = program.read([x[of(x)] for x in arrays])
-        perms, _, history = search(spec, pair, words, start, program.restarts, program.sweeps)
-        for result, found in zip(results, (*jax.tree.leaves(perms), history), strict=True):
-            result[index] = found
+    def of(index, x, rank):
+        """Of an array what belongs to a pair, or to some; what belongs to all is copied for no more than these."""
+        ahead = x.shape[: x.ndim - rank]
+        if ahead == batch:
+            return x.reshape(count, *x.shape[x.ndim - rank :])[index]
+        places = np.unravel_index(np.arange(count)[index], batch)
+        return x[tuple(np.minimum(place, length - 1) for place, length in zip(places, ahead, strict=True))]
 
-    work = sum(math.prod(spec.batch_shape(group)) * n**3 for group, n in spec.sizes.items() if n >= WIDE)
-    in_threads(one, list(np.ndindex(batch)), USUAL * work * program.restarts * math.prod(batch))
+    def run(index):
+        given = program.read([of(index, *one) for one in zip(arrays, program.ranks, strict=True)])
+        found = find(spec, *given, program.restarts, program.sweeps)
+        for result, one in zip(results, (*jax.tree.leaves(found.perms), found.history), strict=True):
+            result.reshape(count, *result.shape[len(batch) :])[index] = one
+
+    work = USUAL * sum(many * n**3 for many, n in groups if n >= WIDE) * program.restarts * count
+    if count > 1 and program.a and not is_mapped(spec) and max(many * n**2 for many, n in groups) <= SMALL:
+        find, parts = search_side_by_side, max(-(-count // TOGETHER), min(cores(), int(work / WORTH_SHARING)))
+        cuts = [k * count // parts for k in range(parts + 1)]
+        in_threads(run, [slice(*ends) for ends in itertools.pairwise(cuts)], work)
+    else:
+        find = search
+        in_threads(run, range(count), work)
     return results
 
 

@@ -28,7 +28,14 @@ from dwalign.symmetry.parts import part_of
 from dwalign.symmetry.powers import KINDS
 from dwalign.symmetry.roles import as_read, block_roles, group_roles
 from dwalign.symmetry.spec import Block, Note, PermutationSpec
-from dwalign.symmetry.stacks import count_networks, stack_networks, take_networks, take_rows
+from dwalign.symmetry.stacks import (
+    count_networks,
+    stack_networks,
+    stacked_block,
+    stacked_spec,
+    take_networks,
+    take_rows,
+)
 from dwalign.symmetry.statistics import find_statistics
 from dwalign.symmetry.summary import moving_share, pins
 from dwalign.symmetry.weights import (
@@ -109,6 +116,8 @@ __all__ = [
     "restore_block",
     "square",
     "stack_networks",
+    "stacked_block",
+    "stacked_spec",
     "store",
     "take_networks",
     "take_rows",

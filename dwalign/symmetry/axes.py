@@ -158,6 +158,18 @@ class Axes:
         """One dimension as `str` writes it."""
         return _dim_text(self.dims[dimension])
 
+    def stacked(self, name: str) -> "Axes":
+        """The axes of many such arrays, stacked along a first dimension of this name.
+
+        >>> Axes.parse("0: 2, query | 1, value").stacked("layer")
+        Axes('1: layer, 2, query | layer, 1, value')
+        """
+        if self.pieces:
+            return Axes.concatenate(self.axis + 1, *(piece.stacked(name) for piece in self.pieces))
+        out = Axes(name)
+        out.dims += self.dims
+        return out
+
     def renamed(self, names: dict[str, str]) -> "Axes":
         """The same with other names; those that `names` lacks stay."""
         return self.relabelled(lambda name, *_: names.get(name, name))

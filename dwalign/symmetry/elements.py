@@ -7,6 +7,8 @@
 Convention: `aligned[i] = factor[i] ** power * b[perm[i]]`, `aligned = M @ b`.
 """
 
+import itertools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +22,8 @@ from dwalign.symmetry.weights import wide
 
 INDEX = np.int32  # of every permutation that is made here, also where 64-bit types are on
 MAPS = ("orthogonal", "linear")
+# of numbers for each index of a batch, from which on a call for each is sooner done
+WORTH_A_CALL = 256
 
 
 class Monomial(NamedTuple):
@@ -98,7 +102,19 @@ def act(array: Any, axis: int, batch_axes: tuple[int, ...], element: Any, kind_:
 def _taken(xp, array, axis, batch_axes, perm):
     if not batch_axes:
         return array.take(perm, axis) if xp is np else xp.take(array, perm, axis=axis)
+    if xp is np and array.size >= WORTH_A_CALL * math.prod(perm.shape[:-1]):
+        return _taken_one_by_one(array, axis, batch_axes, perm)
     return xp.take_along_axis(array, spread(xp, perm, array.ndim, (*batch_axes, axis)), axis=axis)
+
+
+def _taken_one_by_one(array: np.ndarray, axis: int, batch_axes: tuple[int, ...], perm: np.ndarray) -> np.ndarray:
+    """What NumPy takes along an axis for each index of the batch; all at once it looks up every number by itself."""
+    taken = np.empty_like(array)
+    front = (*batch_axes, *(k for k in range(array.ndim) if k not in batch_axes))
+    source, target, rest = array.transpose(front), taken.transpose(front), front.index(axis) - len(batch_axes)
+    for index in itertools.product(*map(range, perm.shape[:-1])):
+        target[index] = source[index].take(perm[index], rest)
+    return taken
 
 
 def spread(xp, values, ndim: int, axes: tuple[int, ...]):

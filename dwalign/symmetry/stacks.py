@@ -1,5 +1,7 @@
 """Many networks of one architecture, stacked along a leading axis of every array."""
 
+import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +11,9 @@ import numpy as np
 
 from dwalign.files import read_leaf
 from dwalign.symmetry.dtypes import dtype_of, is_traced
+from dwalign.symmetry.narrowed import like
+from dwalign.symmetry.powers import Power
+from dwalign.symmetry.spec import Block, PermutationSpec
 from dwalign.symmetry.weights import wide
 
 PyTree = Any
@@ -84,3 +89,32 @@ def take_rows(array: Any, index: Any) -> Any:
         return jnp.asarray(array)[index]
     # JAX takes no lists, and the last row for one that is not there; a slice is a view
     return array[index if isinstance(index, slice) else np.arange(len(array))[index]]
+
+
+@functools.lru_cache(256)
+def stacked_spec(spec: PermutationSpec) -> PermutationSpec:
+    """The spec of stacked networks, in each of which units are exchanged by themselves.
+
+    However many there are: their axis is written with a size of 1, and what depends on no network has that.
+
+    >>> from dwalign.symmetry import Axes
+    >>> stacked_spec(PermutationSpec({"w": Axes(None, "h0")}, {"h0": 3}))
+    PermutationSpec(sizes={'h0': 3}
+      ['w']: Axes('network, _, h0'))
+    """
+    name = _name_of_stack(spec)
+    batch = {g: (name, *spec.batch.get(g, ())) for g in spec.sizes}
+    return like(
+        spec, [axes.stacked(name) for axes in spec.written], batch=batch, fixed={**spec.fixed, name: 1}, reading={}
+    )
+
+
+def stacked_block(spec: PermutationSpec, block: Block) -> Block:
+    """A block of networks whose array is stacked, as one of `stacked_spec`."""
+    powers = (Power(), *block.powers) if block.powers else ()
+    return block._replace(factors=(_name_of_stack(spec), *block.factors), powers=powers)
+
+
+def _name_of_stack(spec: PermutationSpec) -> str:
+    """One that the spec has not."""
+    return next(name for k in itertools.count() if (name := "network" + "'" * k) not in {*spec.sizes, *spec.fixed})

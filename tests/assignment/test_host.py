@@ -20,6 +20,7 @@ def test_large_problems_are_solved_side_by_side(monkeypatch, two_cores):
     expected = hungarian(scores)
     meeting = threading.Barrier(2, timeout=20)
     monkeypatch.setattr(host, "WORTH_A_THREAD", 40**3)
+    monkeypatch.setattr(hard, "PIECE", 40**2)
     monkeypatch.setattr(hard, "_assign", lambda matrix, assign=hard._assign: meeting.wait() * 0 + assign(matrix))
     # no problem is done before another has begun, and the order of results is that of the problems
     chex.assert_trees_all_equal(hungarian(scores), expected)

@@ -114,6 +114,29 @@ def test_eager_and_vmap_agree(spec, draw):
     chex.assert_trees_all_close(eager.scores, match_scores(spec, at(a, 1), at(b, 1), eager.perms), atol=1e-4)
 
 
+# two layers of odd activations
+SIGNS = PermutationSpec(
+    {"in": Axes(None, "x"), "bias": Axes("x"), "kernel": Axes("x", "y"), "gain": Axes("y^0"), "out": Axes("y", None)},
+    {"x": 12, "y": 9},
+    kinds={"x": "sign", "y": "sign"},
+)
+
+
+@pytest.mark.parametrize("keys", [None, jax.random.split(jax.random.key(1), 7)], ids=["no key", "a key each"])
+@pytest.mark.parametrize("name", ["layers", "signs", "heads", "cells"])
+def test_pairs_side_by_side_go_the_way_that_they_go_alone(specs, draw, monkeypatch, name, keys):
+    """Some are done long before others, and restarts begin anew."""
+    spec = {"layers": mlp(6, (20, 20, 20), 3).spec, "signs": SIGNS, **specs}[name]
+    a, b = draw(spec, *range(7)), draw(spec, *range(7, 14))
+    match = lambda a, b, key: weight_matching(spec, a, b, key=key, restarts=3)
+    expected = stack([match(at(a, k), at(b, k), None if keys is None else keys[k]) for k in range(7)])
+    monkeypatch.setattr(search_in_programs, "search", None)
+    monkeypatch.setattr(search_in_programs, "TOGETHER", 4)
+    found = jax.jit(jax.vmap(match, in_axes=(0, 0, None if keys is None else 0)))(a, b, keys)
+    chex.assert_trees_all_equal(found.perms, expected.perms)
+    chex.assert_trees_all_close(found.history, expected.history, rtol=1e-5)
+
+
 def test_networks_that_are_not_batched_are_not_copied(draw):
     """One network to many, and many to many by two vmaps: operands of the host's search stay as they are."""
     spec = mlp(6, (24, 24), 3).spec
