@@ -102,7 +102,8 @@ def act(array: Any, axis: int, batch_axes: tuple[int, ...], element: Any, kind_:
 def _taken(xp, array, axis, batch_axes, perm):
     if not batch_axes:
         return array.take(perm, axis) if xp is np else xp.take(array, perm, axis=axis)
-    if xp is np and array.size >= WORTH_A_CALL * math.prod(perm.shape[:-1]):
+    batch = tuple(array.shape[k] for k in batch_axes)
+    if xp is np and perm.shape[:-1] == batch and array.size >= WORTH_A_CALL * math.prod(batch):
         return _taken_one_by_one(array, axis, batch_axes, perm)
     return xp.take_along_axis(array, spread(xp, perm, array.ndim, (*batch_axes, axis)), axis=axis)
 

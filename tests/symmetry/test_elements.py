@@ -17,6 +17,7 @@ from dwalign.symmetry import (
     Sum,
     compose,
     correspondence,
+    elements as elements_of_kinds,
     identity,
     inverse,
     permute,
@@ -26,6 +27,7 @@ from dwalign.symmetry import (
     to_matrices,
 )
 from dwalign.symmetry.powers import Power, parse_power, power_text
+from tests import drawn
 from tests.symmetry.test_action import random_params
 
 HEADS = {"head": 2, "qk": 3, "mlp": 4}
@@ -355,3 +357,19 @@ def test_factors_at_fractions_are_exact():
     element = Monomial(np.array([0, 1]), np.array([[2.0], [3.0]]))
     moved = permute(spec, {"w": np.ones(2)}, {"h": element})
     np.testing.assert_allclose(moved["w"] ** 3, [2.0, 3.0], rtol=1e-14)
+
+
+@pytest.mark.parametrize(("batch", "axis"), [((0,), 1), ((0,), 2), ((2,), 0), ((1, 0), 2), ((0, 2), 1)])
+def test_large_slices_are_taken_one_by_one(monkeypatch, batch, axis):
+    """As all at once, whichever way the array lies in memory."""
+    rng = np.random.default_rng(0)
+    for array in (drawn.normal(3, 4, 5), drawn.normal(5, 4, 3).T):
+        shape = (*(array.shape[k] for k in batch), array.shape[axis])
+        perm = rng.permuted(np.broadcast_to(np.arange(shape[-1], dtype=np.int32), shape), axis=-1)
+        move = lambda array=array, perm=perm: elements_of_kinds.act(array, axis, batch, perm, "permutation", Power())
+        with monkeypatch.context() as patch:
+            patch.setattr(elements_of_kinds, "WORTH_A_CALL", np.inf)
+            at_once = move()
+            patch.setattr(elements_of_kinds, "WORTH_A_CALL", 0)
+            np.testing.assert_array_equal(move(), at_once)
+            assert (at_once != array).any()
