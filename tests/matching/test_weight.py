@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwalign.matching import match_scores, search_in_programs, weight_matching
+from dwalign.assignment import hard
+from dwalign.matching import match_scores, search, search_in_programs, weight_matching
 from dwalign.matching.weight import objective
 from dwalign.networks import mlp
 from dwalign.symmetry import Alignment, Axes, PermutationSpec, identity, inverse, permute
@@ -114,27 +115,61 @@ def test_eager_and_vmap_agree(spec, draw):
     chex.assert_trees_all_close(eager.scores, match_scores(spec, at(a, 1), at(b, 1), eager.perms), atol=1e-4)
 
 
-# two layers of odd activations
-SIGNS = PermutationSpec(
-    {"in": Axes(None, "x"), "bias": Axes("x"), "kernel": Axes("x", "y"), "gain": Axes("y^0"), "out": Axes("y", None)},
-    {"x": 12, "y": 9},
-    kinds={"x": "sign", "y": "sign"},
-)
+BESIDE = {
+    "layers": mlp(6, (20, 20, 20), 3).spec,
+    # of odd activations
+    "signs": PermutationSpec(
+        {
+            "in": Axes(None, "x"),
+            "bias": Axes("x"),
+            "kernel": Axes("x", "y"),
+            "gain": Axes("y^0"),
+            "out": Axes("y", None),
+        },
+        {"x": 12, "y": 9},
+        kinds={"x": "sign", "y": "sign"},
+    ),
+    # heads are matched with their units, after a layer
+    "heads": PermutationSpec(
+        {
+            "in": Axes(None, "x"),
+            "value": Axes("x", "head", "unit"),
+            "gate": Axes(None, "head"),
+            "out": Axes(("head", "unit"), None),
+        },
+        {"x": 12, "head": 6, "unit": 3},
+        batch={"unit": ("head",)},
+    ),
+    # a recurrent kernel in each of some cells, which have weights of their own
+    "cells": PermutationSpec(
+        {"in": Axes(None, "cell", "unit"), "kernel": Axes("cell", "unit", "unit"), "gate": Axes("cell", None)},
+        {"cell": 6, "unit": 8},
+        batch={"unit": ("cell",)},
+    ),
+}
 
 
 @pytest.mark.parametrize("keys", [None, jax.random.split(jax.random.key(1), 7)], ids=["no key", "a key each"])
-@pytest.mark.parametrize("name", ["layers", "signs", "heads", "cells"])
-def test_pairs_side_by_side_go_the_way_that_they_go_alone(specs, draw, monkeypatch, name, keys):
-    """Some are done long before others, and restarts begin anew."""
-    spec = {"layers": mlp(6, (20, 20, 20), 3).spec, "signs": SIGNS, **specs}[name]
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("name", BESIDE)
+def test_pairs_side_by_side_go_the_way_that_they_go_alone(draw, monkeypatch, name, early, keys):
+    """Some are done long before others, and restarts begin anew; no unit is assigned more often."""
+    spec, assigned = BESIDE[name], []
+    if early:
+        monkeypatch.setattr(search, "NOTHING", 0.1)
+    assign = hard._assign
+    monkeypatch.setattr(hard, "_assign", lambda scores: assigned.append(scores[..., 0].size) or assign(scores))
     a, b = draw(spec, *range(7)), draw(spec, *range(7, 14))
     match = lambda a, b, key: weight_matching(spec, a, b, key=key, restarts=3)
     expected = stack([match(at(a, k), at(b, k), None if keys is None else keys[k]) for k in range(7)])
+    alone = sum(assigned)
+    assigned.clear()
     monkeypatch.setattr(search_in_programs, "search", None)
     monkeypatch.setattr(search_in_programs, "TOGETHER", 4)
     found = jax.jit(jax.vmap(match, in_axes=(0, 0, None if keys is None else 0)))(a, b, keys)
     chex.assert_trees_all_equal(found.perms, expected.perms)
     chex.assert_trees_all_close(found.history, expected.history, rtol=1e-5)
+    assert sum(assigned) == alone
 
 
 def test_networks_that_are_not_batched_are_not_copied(draw):
@@ -179,6 +214,10 @@ def test_there_may_be_no_pairs_and_no_units(elsewhere):
         none = jax.tree.map(lambda leaf: leaf[:0], stack([drawn.weights(mlp(6, (5, 7), 3).params)]))
         match = jax.jit(jax.vmap(lambda a, b: weight_matching(spec, a, b, key=None).perms))
         assert match(none, none)["h1"].shape == (0, 7)
+        # nor weights
+        masks, two = PermutationSpec({"mask": Axes("h")}, {"h": 3}), {"mask": np.ones((2, 3), bool)}
+        match = jax.jit(jax.vmap(lambda a, b, key: weight_matching(masks, a, b, key=key).perms))
+        assert match(two, two, jax.random.split(jax.random.key(0)))["h"].tolist() == [[0, 1, 2]] * 2
 
 
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
