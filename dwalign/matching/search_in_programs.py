@@ -36,6 +36,8 @@ from dwalign.symmetry import Block, PermutationSpec, kind, random_perms
 USUAL = 5
 # groups of so many units keep the solver busy for longer than the interpreter, which threads wait for
 WIDE = 64
+# fewer pairs, which visit groups in orders of their own, are as soon matched one by one
+SEVERAL = 16
 # so many pairs side by side are all that is copied at a time
 TOGETHER = 64
 # the sum of n^3 that repays it that fewer pairs go side by side
@@ -143,7 +145,7 @@ def _searched_on_host(*arrays, program: Program) -> list[np.ndarray]:
             result.reshape(count, *result.shape[len(batch) :])[index] = one
 
     work = USUAL * sum(many * n**3 for many, n in groups if n >= WIDE) * program.restarts * count
-    if count > 1 and program.a and not is_mapped(spec) and max(many * n**2 for many, n in groups) <= SMALL:
+    if count >= SEVERAL and program.a and not is_mapped(spec) and max(many * n**2 for many, n in groups) <= SMALL:
         find, parts = search_side_by_side, max(-(-count // TOGETHER), min(cores(), int(work / WORTH_SHARING)))
         cuts = [k * count // parts for k in range(parts + 1)]
         in_threads(run, [slice(*ends) for ends in itertools.pairwise(cuts)], work)

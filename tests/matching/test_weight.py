@@ -165,6 +165,7 @@ def test_pairs_side_by_side_go_the_way_that_they_go_alone(draw, monkeypatch, nam
     alone = sum(assigned)
     assigned.clear()
     monkeypatch.setattr(search_in_programs, "search", None)
+    monkeypatch.setattr(search_in_programs, "SEVERAL", 2)
     monkeypatch.setattr(search_in_programs, "TOGETHER", 4)
     found = jax.jit(jax.vmap(match, in_axes=(0, 0, None if keys is None else 0)))(a, b, keys)
     chex.assert_trees_all_equal(found.perms, expected.perms)
