@@ -130,6 +130,12 @@ def test_unknown_primitives_are_listed_with_their_line():
     assert not infer_spec(*chain(jnp.tanh), X).unknown
 
 
+def test_what_a_primitive_takes_together_is_no_axis_that_it_maps_over():
+    """Its rule for batches does not ask whether there is such a computation of one number each."""
+    apply, params = chain(lambda h: jax.lax.linalg.tridiagonal_solve(h[0], 9 + h[1], h[2], h.T).T)
+    assert not infer_spec(apply, params, X).sizes
+
+
 def test_concatenations_are_sums():
     params = weights(one=(5, 3), two=(5, 4), down=(7, 2))
     apply = lambda p, x: jnp.concatenate([x @ p["one"], jnp.tanh(x @ p["two"])], -1) @ p["down"]

@@ -440,6 +440,38 @@ def test_programs(name):
     assert not certificate.missed
 
 
+def scaled(map_, b):
+    """Divided by the diagonal alone."""
+    return b / jnp.diag(jax.jacfwd(map_)(b))
+
+
+# solvers that need not solve the equation
+NOT_SOLVED = {
+    "one half read": (
+        lambda c, b: jax.scipy.linalg.solve(9 * jnp.eye(6) + c, b, assume_a="pos"),
+        "",
+    ),
+    "one half read, batched": (
+        lambda c, b: jax.vmap(lambda r: jax.scipy.linalg.solve(9 * jnp.eye(6) + c, r, assume_a="pos"), 1, 1)(b),
+        "",
+    ),
+    "not yet there": (
+        lambda c, b: lax.custom_linear_solve(lambda v: c @ v, b[:, 0], scaled, lambda map_, b: b)[:, None],
+        "monomial",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NOT_SOLVED)
+def test_equations_that_are_not_solved(name):
+    solver, kind = NOT_SOLVED[name]
+    params = weights(a=(5, 6), c=(6, 6), b=(6, 2))
+    apply = lambda p, x: solver(p["c"] / 9, (x @ p["a"]).T).T @ p["b"]
+    spec = infer_spec(apply, params, X, kinds="all")
+    assert " ".join(spec.kinds.values()) == kind
+    certify(spec, apply, params, X)
+
+
 def weighted_heads(p, x):
     """A mask before a sum over heads."""
     scores = jnp.einsum("qd,hd,kd->hqk", x, p["up"].T, x)

@@ -40,6 +40,8 @@ FOLLOWED = {
     "replaced": lambda h, t: jnp.put_along_axis(h, largest(h)[:, None], 0.0, axis=-1, inplace=False) @ t,
     "threshold": lambda h, t: jnp.where(h >= jax.lax.top_k(h, 3)[0][:, -1:], h, 0) @ t,
     "by the largest of others": lambda h, t: t[largest(jax.lax.top_k(h[:, :, None] * X[:, None], 2)[0].sum(-1))],
+    "solved": lambda h, t: t[largest(jnp.linalg.solve(jnp.eye(6) + h.T @ h, h.T).T)],
+    "added and taken away": lambda h, t: t[largest((h + X[:, :1]) - jax.nn.relu(h) - X[:, :1])],
     "median": lambda h, t: (h - jnp.median(h, -1, keepdims=True)) @ t,
     "sorted positions": lambda h, t: t[jnp.argsort(h, -1)[:, -2:]].sum(1),
     "the second": lambda h, t: t[largest(h - 1e3 * jax.nn.one_hot(largest(h), 6))],
@@ -86,6 +88,11 @@ COUNTED = {
     "from a state of zeros": lambda h, t: t[
         jax.lax.scan(lambda c, row: (jnp.tanh(c @ (t @ t.T) + row), largest(c @ (t @ t.T))), jnp.zeros(6), h)[1]
     ],
+    "beside a number": lambda h, t: t[largest(jnp.stack([h, jnp.ones_like(h)], -1).max(-1))],
+    "rounded, with the slope of what it rounds": lambda h, t: t[largest(h + jax.lax.stop_gradient(jnp.round(h) - h))],
+    "times what cancels": lambda h, t: t[largest(h * (lambda all_: all_ - all_)(h.sum(-1, keepdims=True)))],
+    "solved for a relu": lambda h, t: t[largest(jnp.linalg.solve(jnp.eye(6) + t @ t.T, jax.nn.relu(h).T).T)],
+    "solved for signs": lambda h, t: t[largest(jnp.linalg.solve(2 * jnp.eye(6), jnp.sign(h).T).T)],
     "the least of pairs": lambda h, t: t[jnp.argmin((h.T @ h).min(-1))],
     "the first of sorted pairs": lambda h, t: t[jnp.argmin(jnp.sort(h.T @ h, -1)[:, 0])],
     "symmetric pairs": lambda h, t: t[largest((h[:, :, None] * h[:, None]).reshape(len(h), 36)) // 6],

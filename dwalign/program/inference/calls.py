@@ -42,7 +42,7 @@ def _implementation(eqn) -> ClosedJaxpr | None:
     # one that was not made to be traced may object in any way
     with contextlib.suppress(Exception), jax.enable_x64(wide):
         body = jax.make_jaxpr(lambda *ins: eqn.primitive.impl(*ins, **eqn.params))(*_types(eqn))
-        return body if _fits(body, eqn) and not _runs(body, eqn.primitive) else None
+        return body if _fits(body, eqn) and not _runs(body, name) else None
     return None
 
 
@@ -55,9 +55,9 @@ def _fits(body: ClosedJaxpr | Jaxpr, eqn) -> bool:
     return shapes(inner.invars) == shapes(eqn.invars) and shapes(inner.outvars) == shapes(eqn.outvars)
 
 
-def _runs(program: ClosedJaxpr | Jaxpr, primitive: Any) -> bool:
+def _runs(program: ClosedJaxpr | Jaxpr, *names: str) -> bool:
     jaxpr = program.jaxpr if isinstance(program, ClosedJaxpr) else program
-    return any(eqn.primitive is primitive or any(_runs(one, primitive) for one in inside(eqn)) for eqn in jaxpr.eqns)
+    return any(eqn.primitive.name in names or any(_runs(one, *names) for one in inside(eqn)) for eqn in jaxpr.eqns)
 
 
 def inside(eqn) -> Iterator[ClosedJaxpr | Jaxpr]:
@@ -92,16 +92,13 @@ def _may_return(callback: Any) -> bool:
 def solved_map(eqn) -> ClosedJaxpr | None:
     """The map that takes the results of a `custom_linear_solve` to its right-hand sides.
 
-    None where the solver goes round by round: it may stop before it is there. So where it says more than the results.
+    None where the solver goes round by round, or uses no triangles: it may stop before it is there. So where it says
+    more than the results, and where it may take for granted that the map is symmetric: then it reads one half of it.
     """
     bodies = eqn.params["jaxprs"]
     more = len(eqn.outvars) > len(bodies.matvec.out_avals)
-    return None if more or _iterates(bodies.solve) else bodies.matvec
-
-
-def _iterates(program: ClosedJaxpr | Jaxpr) -> bool:
-    jaxpr = program.jaxpr if isinstance(program, ClosedJaxpr) else program
-    return any(eqn.primitive.name in ("scan", "while") or any(map(_iterates, inside(eqn))) for eqn in jaxpr.eqns)
+    direct = _runs(bodies.solve, "triangular_solve") and not _runs(bodies.solve, "scan", "while")
+    return bodies.matvec if direct and not more and str(bodies.matvec) != str(bodies.vecmat) else None
 
 
 def needed(eqn) -> Sequence:

@@ -8,6 +8,7 @@ them were taken (`positions.scatter`), everybody else must.
 """
 
 import math
+from collections import Counter
 
 import jax.numpy as jnp
 
@@ -28,10 +29,13 @@ ZEROS = MOVES | set(
 )
 ZEROS |= {"cumsum", "mul", "reduce_max", "reduce_min", "reduce_sum"}
 SUMS = {"add", "add_any", "sub"}
-PRODUCTS = {"mul", "div", "dot_general", "conv_general_dilated", "ragged_dot_general"}
+# how often operands are counted in what is added up
+FACTORS = {"add": (1, 1), "add_any": (1, 1), "sub": (1, -1), "neg": (-1,)}
+FACTORS |= dict.fromkeys(("convert_element_type", "copy", "stop_gradient"), (1,))
+PRODUCTS = {"mul", "div", "dot_general", "conv_general_dilated", "custom_linear_solve", "ragged_dot_general"}
 EITHER = {"max", "min", "select_n", "cond"}
 # what lies beside another
-PLACED = {"concatenate", "dynamic_update_slice", "pad"}
+PLACED = {"concatenate", "dynamic_update_slice", "pad", "stack"}
 SUMMED = PRODUCTS | {"reduce_sum", "reduce_max", "reduce_min"}
 # so many units are not silent at once
 MANY = 32
@@ -72,11 +76,27 @@ def _values(name: str, operands):
     return operands[slice(0, 3, 2) if name.startswith("scatter") else values.get(name, slice(None))]
 
 
+def _added_up(one: Occurrence) -> list[Occurrence]:
+    """The values of which a sum is made, but for those that cancel, as what is rounded and its gradient do."""
+    values: dict[int, Occurrence] = {}
+    counts: Counter[int] = Counter()
+    queue, seen = [(one, 1)], 0
+    while queue:
+        (value, count), seen = queue.pop(), seen + 1
+        name, operands = value.origin or Origin("", ())
+        if name in FACTORS and seen <= FURTHEST:
+            queue += [(part, count * factor) for part, factor in zip(operands, FACTORS[name], strict=True)]
+        else:
+            values[value.number] = value
+            counts[value.number] += count
+    return [value for number, value in values.items() if counts[number]]
+
+
 def _combined(facts: Facts, one: Occurrence, origin: Origin, along: Along, seen, depth: int) -> int:
     name, operands = origin
     if name in STEPS or (name in RANKED and len(operands) > 1):
         return EVER
-    values = _values(name, operands)
+    values = _added_up(one) if name in SUMS else _values(name, operands)
     if name in LARGEST and any(len(_dims_along(value, along)) > 1 for value in values):
         # two units may have the same pair for their largest
         return EVER
@@ -162,7 +182,7 @@ def _all_zero(facts: Facts, one: Occurrence, origin: Origin, along: Along, seen,
     name, operands = origin
     if name in STEPS - {"carry"} | RANKED:
         return True
-    values = _values(name, operands)[: 1 if name == "div" else None]
+    values = _added_up(one) if name in SUMS else _values(name, operands)[: 1 if name == "div" else None]
     summed = {id(value): _summed(one, value) if name in SUMMED else frozenset() for value in values}
     silent = [_is_silent(facts, value, along | summed[id(value)], seen, depth) for value in values]
     if name in ("max", "min") or (name == "select_n" and _dims_along(operands[0], along)):

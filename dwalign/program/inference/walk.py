@@ -348,9 +348,9 @@ def _linear_solve(facts: Facts, eqn, ins: Sequence[Occurrence], here, loops, obs
         start, total = lengths.matvec + lengths.vecmat, sum(lengths)
         return _walk(facts, bodies.solve, [*ins[start : start + lengths.solve], *ins[total:]], here, loops, False)
     consts, right = ins[: lengths.matvec], ins[lengths.matvec :]
-    data = any(one.data for one in ins)
+    data, origin = any(one.data for one in ins), Origin(eqn.primitive.name, ins)
     found = [
-        Occurrence(_fresh_dims(var.aval.shape), loops, None, data, var.aval.dtype, number=facts.number())
+        Occurrence(_fresh_dims(var.aval.shape), loops, None, data, var.aval.dtype, origin=origin, number=facts.number())
         for var in eqn.outvars
     ]
     facts.occurrences += found

@@ -38,12 +38,16 @@ def batch_axes(eqn) -> int:
 
 def _is_map(eqn, outer: int) -> bool:
     """Whether the equation on operands without `outer` leading axes maps over the next one."""
-    inside = [jax.ShapeDtypeStruct(var.aval.shape[outer:], var.aval.dtype) for var in eqn.invars]
+    inside, each = (
+        [jax.ShapeDtypeStruct(var.aval.shape[k:], var.aval.dtype) for var in eqn.invars] for k in (outer, outer + 1)
+    )
 
     def bound(*values):
         return eqn.primitive.bind(*values, **eqn.params)
 
     try:
+        # batching rules do not ask whether there is such a computation
+        jax.eval_shape(bound, *each)
         jaxpr = jax.make_jaxpr(jax.vmap(bound))(*inside).jaxpr
         (mapped,) = jaxpr.eqns
     except Exception:  # a primitive may object in any way to operands of another rank
