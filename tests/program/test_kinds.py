@@ -115,6 +115,20 @@ BETWEEN = {
         "h0",
         "h0",
     ),
+    "slope of tanh, narrow": (
+        lambda h: jax.vmap(jax.vmap(jax.grad(jnp.tanh)))(h.astype(jnp.bfloat16)).astype(jnp.float32),
+        "sign",
+        "h0",
+        "h0^0",
+    ),
+    "slope of tanh, for all": (
+        lambda h: jnp.sum(
+            h[None] * jnp.broadcast_to(jax.vmap(jax.vmap(jax.grad(jnp.tanh)))(h)[:, None], (len(h), *h.shape)), 0
+        ),
+        "sign",
+        "h0",
+        "h0",
+    ),
     "third slope of tanh": (
         jax.vmap(jax.vmap(jax.jacfwd(jax.grad(jax.grad(jnp.tanh))))),
         "sign",

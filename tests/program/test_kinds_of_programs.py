@@ -86,6 +86,13 @@ def singular_values(p, x):
     return (x @ p["a"]) * p["c"][None] @ p["b"]
 
 
+@program("linear", a=((5, 4), "_, h0"), b=((4, 2), "h0^-1, _"))
+def watched(p, x):
+    h = x @ p["a"]
+    jax.debug.callback(lambda _: None, h)
+    return h @ p["b"]
+
+
 @program("linear", a=((5, 4), "_, h0"), c=((4, 4), "h0^-1, h0^-1"))
 def quadratic(p, x):
     h = x @ p["a"]
@@ -298,6 +305,12 @@ def ridge_regression(p, x):
 @program("linear sign", a=UP, c=((6, 6), "h0, h1"), b=((6, 2), "h1, _"))
 def solved_for_what_is_odd(p, x):
     return jnp.tanh(jnp.linalg.solve(p["c"], (x @ p["a"]).T)).T @ p["b"]
+
+
+@program("sign", a=UP, c=((6, 6), "h0, h0"), b=DOWN)
+def slope_of_what_is_solved(p, x):
+    found = lambda h: jnp.linalg.solve(jnp.eye(6) + p["c"], jnp.tanh(h @ p["a"])) @ p["b"]
+    return jax.vmap(jax.jacrev(found))(x)
 
 
 @program("orthogonal orthogonal", a=UP, c=((6, 6), "h0, h1"), b=DOWN)

@@ -40,6 +40,7 @@ UNUSED = Reason("not used by the program")
 # what neither computes with a value nor puts it beside others
 MOVES = {"broadcast_in_dim", "convert_element_type", "copy", "copy_p", "reshape", "slice", "split", "squeeze"}
 MOVES |= {"stop_gradient", "transpose", "unstack"}
+JIT = ("jit", "pjit")
 EMPTY = Reason("an array without entries")
 # of a constant; what has more of them is no mask of units
 MOST_PIECES = 64
@@ -138,7 +139,16 @@ def _constant_dim(rows: np.ndarray, counts: bool) -> Atom | None:
     return concatenation(pieces) if len(pieces) <= MOST_PIECES else fresh(count, CONSTANT)
 
 
-def _walk(facts: Facts, closed, values, place: Place, loops: tuple[Atom, ...], observable: bool) -> list[Occurrence]:
+def _walk(
+    facts: Facts,
+    closed,
+    values,
+    place: Place,
+    loops: tuple[Atom, ...],
+    observable: bool,
+    wanted: Sequence[bool] | None = None,
+) -> list[Occurrence]:
+    """The results of a program, of those that are wanted; the others tie nothing."""
     jaxpr = closed.jaxpr if isinstance(closed, ClosedJaxpr) else closed
     consts = closed.consts if isinstance(closed, ClosedJaxpr) else ()
     env: dict[Any, Occurrence] = {}
@@ -150,12 +160,16 @@ def _walk(facts: Facts, closed, values, place: Place, loops: tuple[Atom, ...], o
     def read(var) -> Occurrence:
         if isinstance(var, Literal):
             return Occurrence(_constant_dims(var.val), loops, None, False, number=constant_number(facts, var.val))
+        if var not in env:
+            # nobody looks at it
+            dims, dtype = _fresh_dims(var.aval.shape), var.aval.dtype
+            env[var] = Occurrence(dims, loops, None, False, dtype, number=facts.number())
         return again(env[var])
 
-    for number, eqn in _live(jaxpr):
+    for number, eqn, used in _live(jaxpr, wanted)[0]:
         ins = [read(var) for var in needed(eqn)]
         here = (*place, number)
-        outs = _apply(facts, eqn, ins, here, loops, observable)
+        outs = _apply(facts, eqn, ins, here, loops, observable, used)
         data = any(operand.data for operand in ins)
         for k, (var, out) in enumerate(zip(eqn.outvars, outs, strict=True)):
             env[var] = out._replace(loops=loops, place=(*here, k) if observable else None, data=data)
@@ -167,17 +181,29 @@ def _walk(facts: Facts, closed, values, place: Place, loops: tuple[Atom, ...], o
     return [read(var) for var in jaxpr.outvars]
 
 
-def _live(jaxpr: Jaxpr) -> list[tuple[int, Any]]:
-    """The equations on which a result or an effect depends, with their numbers; tracing keeps the others too."""
-    alive, out = {var for var in jaxpr.outvars if not isinstance(var, Literal)}, []
+def _live(jaxpr: Jaxpr, wanted: Sequence[bool] | None) -> tuple[list[tuple[int, Any, list[bool]]], set]:
+    """The equations on which a wanted result or an effect depends, and the values; tracing keeps the others too.
+
+    Equations come with their numbers, and which of their results are used.
+    """
+    wanted = [True] * len(jaxpr.outvars) if wanted is None else wanted
+    alive = {var for var, on in zip(jaxpr.outvars, wanted, strict=True) if on and not isinstance(var, Literal)}
+    out = []
     for number, eqn in reversed(list(enumerate(jaxpr.eqns))):
-        if eqn.effects or not alive.isdisjoint(eqn.outvars):
-            alive.update(var for var in needed(eqn) if not isinstance(var, Literal))
-            out.append((number, eqn))
-    return out[::-1]
+        used = [var in alive for var in eqn.outvars]
+        if eqn.effects or any(used):
+            operands = needed(eqn)
+            if eqn.primitive.name in JIT:
+                # derivatives hand on what only a solver needs
+                body = eqn.params["jaxpr"].jaxpr
+                inside = _live(body, used)[1]
+                operands = [var for var, own in zip(operands, body.invars, strict=True) if own in inside]
+            alive.update(var for var in operands if not isinstance(var, Literal))
+            out.append((number, eqn, used))
+    return out[::-1], alive
 
 
-def _apply(facts: Facts, eqn, ins, here: Place, loops, observable) -> list[Occurrence]:
+def _apply(facts: Facts, eqn, ins, here: Place, loops, observable, wanted: Sequence[bool]) -> list[Occurrence]:
     name, body = eqn.primitive.name, called(eqn)
     if name in CONTROL or body is not None:
         facts.calls.append(eqn)
@@ -187,7 +213,7 @@ def _apply(facts: Facts, eqn, ins, here: Place, loops, observable) -> list[Occur
             for before, after in zip(left, outs, strict=True):
                 facts.step(eqn, [before], [after])
         else:
-            outs = _walk(facts, body, ins, here, loops, observable)
+            outs = _walk(facts, body, ins, here, loops, observable, wanted if name in JIT else None)
         facts.calls.pop()
         return outs
     made = [Occurrence((), loops, None, False, var.aval.dtype, origin=Origin(name, ins)) for var in eqn.outvars]

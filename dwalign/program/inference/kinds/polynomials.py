@@ -37,18 +37,20 @@ def multiplied_out(facts: Facts, steps: Sequence[Step]) -> list[Step]:
     out: list[Step] = []
     for step in steps:
         polynomial = found.of_step(step) if _makes(step) else None
-        if polynomial is not None and (step.name in SAME or step.outs[0].number in hidden):
-            found.known[step.outs[0].number] = polynomial
-        elif polynomial is not None and polynomial[1]:
-            out += found.written(step, polynomial[0])
+        if polynomial is None:
+            out.append(step)
             continue
-        out.append(step)
+        number, (terms, cancelled) = step.outs[0].number, polynomial
+        if step.name in SAME or number in hidden:
+            found.known[number] = polynomial
+        out += found.written(step, terms) if cancelled and number not in hidden else [step]
     return _without(out, hidden)
 
 
 def _makes(step: Step) -> bool:
     """Whether the result is a polynomial of the operands: no whole number, and not rounded to one."""
-    kinds = (step.outs[0].dtype, step.ins[0].dtype) if step.name == "convert_element_type" else (step.outs[0].dtype,)
+    values = [*step.outs, *(step.ins if step.name == "convert_element_type" else ())]
+    kinds = [one.dtype for one in values]
     return step.name in MADE and all(kind is not None and jnp.issubdtype(kind, jnp.inexact) for kind in kinds)
 
 
@@ -126,7 +128,8 @@ class Polynomials:
             out = number, tuple(dims[at[d]] if d in at else None for d in range(rank))
             if base in self.values and not self.values[base].dims:
                 self.values[out] = self.values[base]
-            self.moves[out] = step, base
+            if out != base:
+                self.moves[out] = step, base
             return out
 
         return {_ordered(map(moved, term)): value for term, value in terms.items()}
