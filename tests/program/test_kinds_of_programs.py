@@ -86,6 +86,12 @@ def singular_values(p, x):
     return (x @ p["a"]) * p["c"][None] @ p["b"]
 
 
+@program("monomial", a=((5, 4), "_, h0"), b=((4, 2), "h0, _"))
+def reciprocals_beside_what_cancels(p, x):
+    h = x @ p["a"]
+    return ((h**-1 - h) + h) @ p["b"]
+
+
 @program("linear", a=((5, 4), "_, h0"), b=((4, 2), "h0^-1, _"))
 def watched(p, x):
     h = x @ p["a"]
@@ -458,6 +464,16 @@ def scaled(map_, b):
     return b / jnp.diag(jax.jacfwd(map_)(b))
 
 
+def by_triangles(map_, b):
+    """A step of Gauss and Seidel, which uses one half of the matrix."""
+    return lax.linalg.triangular_solve(jax.jacfwd(map_)(b), b[:, None], left_side=True, lower=True)[:, 0]
+
+
+def solved_by(solver, c, b, **settings):
+    found = lax.custom_linear_solve(lambda v: c @ v, b[:, 0], solver, solver, **settings)
+    return (found[0] if settings else found)[:, None]
+
+
 # solvers that need not solve the equation
 NOT_SOLVED = {
     "one half read": (
@@ -468,10 +484,14 @@ NOT_SOLVED = {
         lambda c, b: jax.vmap(lambda r: jax.scipy.linalg.solve(9 * jnp.eye(6) + c, r, assume_a="pos"), 1, 1)(b),
         "",
     ),
-    "not yet there": (
-        lambda c, b: lax.custom_linear_solve(lambda v: c @ v, b[:, 0], scaled, lambda map_, b: b)[:, None],
-        "monomial",
+    "not yet there": (lambda c, b: solved_by(scaled, c, b), "monomial"),
+    "round by round": (
+        lambda c, b: solved_by(
+            lambda map_, b: lax.fori_loop(0, 2, lambda _, v: v + by_triangles(map_, b - map_(v)), b), c, b
+        ),
+        "",
     ),
+    "beside more": (lambda c, b: solved_by(lambda map_, b: (by_triangles(map_, b), b), c, b, has_aux=True), ""),
 }
 
 
