@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dwalign import network
 from dwalign.program import certify, infer_spec
 from tests import drawn
 
@@ -28,6 +29,22 @@ def test_units_that_a_constant_treats_alike_are_free(name):
     spec = infer_spec(apply, params, X)
     assert str(spec.axes["up"]) == axes
     assert not certify(spec, apply, params, X, complete=True).missed
+
+
+def test_turns_beside_stretches_of_the_same_lengths_tie_all_units():
+    rows = [np.float32([1, 2, 3, 1, 2])[None], np.float32([1, 1, 2, 2, 3])[None]]
+    apply = lambda p, x: (jnp.tanh(x @ p["up"] * rows[0]) * rows[1]) @ p["down"]
+    assert not infer_spec(apply, drawn.named(up=(5, 5), down=(5, 2)), X).sizes
+
+
+def test_units_that_take_turns_are_captured():
+    row = np.float32([1, 2, 3, 1, 2, 3, 1])
+    params = drawn.named(up=(5, 7), down=(7, 2))
+    one = network(lambda p, x: jnp.tanh(x @ p["up"] * row[None]) @ p["down"], params, X)
+    units = one.capture(params, X)[1].post
+    found = np.tanh(X @ params["up"] * row)
+    for k in range(3):
+        np.testing.assert_allclose(units[f"h{k}"][:, 0], found[:, k::3], rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
