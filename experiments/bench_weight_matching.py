@@ -35,6 +35,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "ResNet20": dict(kind="resnet20"),
     "MLP 784-1024-1024-1024-10": dict(kind="mlp", inputs=784, widths=[1024] * 3, outputs=10),
 }
+# seconds
+REST = 0.2
 GPT2 = dict(kind="transformer", vocabulary=50257, length=1024, dim=768, depth=12, heads=12, width=3072, tied=True)
 LARGE = {"GPT-2 small, fused": GPT2 | dict(fused=True), "GPT-2 small, separate": GPT2}
 
@@ -196,6 +198,8 @@ def batches(width: int, batch: int, repeats: int, most: float) -> dict[str, list
     begin = time.perf_counter()
     while len(found["plain"]) < repeats and (not found["plain"] or time.perf_counter() - begin < most):
         for which, run in runs.items():
+            # threads of BLAS spin for a while after plain NumPy's last product, on processors that are timed
+            time.sleep(REST)
             start = time.perf_counter()
             run()
             found[which].append((time.perf_counter() - start) / batch)

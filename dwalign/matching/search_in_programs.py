@@ -7,7 +7,7 @@ side and nothing leaves them.
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +19,7 @@ from dwalign.matching.scores import Pair, Scores, aligned_product, find_places, 
 from dwalign.matching.search import (
     ROUNDS,
     SMALL,
+    Found,
     Perms,
     chosen,
     is_mapped,
@@ -145,12 +146,12 @@ def _searched_on_host(*arrays, program: Program) -> list[np.ndarray]:
             result.reshape(count, *result.shape[len(batch) :])[index] = one
 
     work = USUAL * sum(many * n**3 for many, n in groups if n >= WIDE) * program.restarts * count
+    find: Callable[..., Found] = search
     if count >= SEVERAL and program.a and not is_mapped(spec) and max(many * n**2 for many, n in groups) <= SMALL:
         find, parts = search_side_by_side, max(-(-count // TOGETHER), min(cores(), int(work / WORTH_SHARING)))
         cuts = [k * count // parts for k in range(parts + 1)]
         in_threads(run, [slice(*ends) for ends in itertools.pairwise(cuts)], work)
     else:
-        find = search
         in_threads(run, range(count), work)
     return results
 
