@@ -34,7 +34,13 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # one for all a small program takes a fifth less time, and the processes of the suite a fraction of the memory. There is
 # no public way, and the suite does without where this one is gone
 if hasattr(mlir, "make_ir_context"):
-    mlir.make_ir_context = functools.cache(mlir.make_ir_context)
+    _one_for_all, _of_its_own = functools.cache(mlir.make_ir_context), mlir.make_ir_context
+
+    def _make_ir_context():
+        # what is lowered while another program is, such as a constant that is computed then, would become a part of it
+        return _of_its_own() if mlir.ir.Context.current else _one_for_all()
+
+    mlir.make_ir_context = _make_ir_context
 
 # traces are many small objects that live as long as their programs: looking through them again and again takes as long
 # as every fourteenth test

@@ -100,7 +100,7 @@ def stacked_spec(spec: PermutationSpec) -> PermutationSpec:
     >>> from dwalign.symmetry import Axes
     >>> stacked_spec(PermutationSpec({"w": Axes(None, "h0")}, {"h0": 3}))
     PermutationSpec(sizes={'h0': 3}
-      ['w']: Axes('network, _, h0'))
+      ['w']: network, _, h0)
     """
     name = _name_of_stack(spec)
     batch = {g: (name, *spec.batch.get(g, ())) for g in spec.sizes}
