@@ -130,7 +130,7 @@ def _assign(scores: np.ndarray) -> np.ndarray:
         raise ValueError(f"hungarian: scores must be finite, found {bad} NaN or infinite values")
     if (n := costs.shape[-1]) >= WORTH_REDUCING:
         # the same permutation is best without what rows or columns have in common: it is found many times sooner where
-        # all want the same few partners, and in two thirds of the time with a cost of 0 in every row and column
+        # all want the same few partners, and sooner with a cost of 0 in every row and column
         shares = np.full(n, 1 / n)
         costs -= (shares @ costs)[..., None, :]
         costs -= (costs @ shares)[..., None]

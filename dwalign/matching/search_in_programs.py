@@ -1,7 +1,7 @@
 """The search of weight matching inside of compiled programs.
 
-On CPUs it is that of the host, called once for a whole batch, and on accelerators a loop in which all pairs go side by
-side and nothing leaves them.
+On CPUs it is that of the host, called once for a whole batch, of which small pairs go side by side; on accelerators a
+loop in which all do, and nothing leaves them.
 """
 
 import functools
