@@ -32,6 +32,7 @@ SUMS = {"add", "add_any", "sub"}
 # how often operands are counted in what is added up
 FACTORS = {"add": (1, 1), "add_any": (1, 1), "sub": (1, -1), "neg": (-1,)}
 FACTORS |= dict.fromkeys(("convert_element_type", "copy", "stop_gradient"), (1,))
+POWERS = {"abs", "neg", "square", "sqrt", "cbrt", "integer_pow"}
 PRODUCTS = {"mul", "div", "dot_general", "conv_general_dilated", "custom_linear_solve", "ragged_dot_general"}
 EITHER = {"max", "min", "select_n", "cond"}
 # what lies beside another
@@ -41,6 +42,8 @@ SUMMED = PRODUCTS | {"reduce_sum", "reduce_max", "reduce_min"}
 MANY = 32
 # further away than this nobody looks: what cannot be told counts as equal
 FURTHEST = 150
+# where each step may double the work
+NEAR = 10
 
 Along = frozenset[Atom]
 
@@ -92,6 +95,18 @@ def _added_up(one: Occurrence) -> list[Occurrence]:
     return [value for number, value in values.items() if counts[number]]
 
 
+def _multiplied(one: Occurrence, depth: int = 0) -> tuple[dict[int, Occurrence], dict[int, Occurrence]]:
+    """The values whose powers a product is made of, and those that it is divided by, by their numbers."""
+    name, operands = one.origin or Origin("", ())
+    if depth > NEAR or name not in {"mul", "div", "rsqrt", *POWERS, *MOVES}:
+        return {one.number: one}, {}
+    above, below = _multiplied(operands[0], depth + 1)
+    if name in ("mul", "div"):
+        others = _multiplied(operands[1], depth + 1)
+        above, below = (x | y for x, y in zip((above, below), others if name == "mul" else others[::-1], strict=True))
+    return (below, above) if name == "rsqrt" else (above, below)
+
+
 def _combined(facts: Facts, one: Occurrence, origin: Origin, along: Along, seen, depth: int) -> int:
     name, operands = origin
     if name in STEPS or (name in RANKED and len(operands) > 1):
@@ -116,6 +131,11 @@ def _combined(facts: Facts, one: Occurrence, origin: Origin, along: Along, seen,
     if name in SUMS:
         # what is the same for all units is added where they are zero
         return NEVER if NEVER in found else EVER if alone and max(found) == ZERO else max(found)
+    if name in ("mul", "div"):
+        above, below = _multiplied(one)
+        # what is divided by its own magnitude is a sign
+        if any(_dims_along(above[number], along) for number in above.keys() & below.keys()):
+            return EVER
     if name in PRODUCTS:
         return _product(facts, one, name, values, each, along, depth)
     return EVER if max(found) == ZERO and name not in ZEROS else max(found)
