@@ -42,6 +42,7 @@ from dwalign.matching import (
     Method as Method,
     activation_matching as activation_matching,
     activation_matching_correlation as activation_matching_correlation,
+    anchored_matching as anchored_matching,
     feature_matching as feature_matching,
     method as method,
     naive as naive,

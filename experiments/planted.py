@@ -34,6 +34,7 @@ from dwalign.evaluation import planted_recovery
 from dwalign.matching import (
     Method,
     activation_matching_correlation,
+    anchored_matching,
     chain,
     feature_matching,
     refine,
@@ -128,6 +129,7 @@ METHODS: dict[str, tuple[list[Method], tuple[str, ...]]] = {
     "comparison": (
         [
             weight_matching,
+            anchored_matching,
             chain(feature_matching, weight_matching),
             activation_matching_correlation,
             dataclasses.replace(deep_align, function=untrained, asks="weights"),

@@ -40,6 +40,7 @@ from dwalign.matching import (
     Method,
     activation_matching,
     activation_matching_correlation,
+    anchored_matching,
     chain,
     naive,
     refine,
@@ -57,7 +58,7 @@ FILES: dict[Kinds, str] = {"permutation": "results.json", "all": "kinds.json"}
 Barrier = Callable[[PyTree], float]
 # a barrier so low that it hardly matters how low
 SMALL = 0.01
-BASELINES = (weight_matching, activation_matching, activation_matching_correlation)
+BASELINES = (weight_matching, anchored_matching, activation_matching, activation_matching_correlation)
 
 
 class ActivatedMLP(nn.Module):

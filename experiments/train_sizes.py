@@ -22,12 +22,18 @@ from dwalign import deepalign, report, zoo
 from dwalign.bounds import Amount, Count, Points, settings
 from dwalign.deepalign import deep_align, load_aligner
 from dwalign.evaluation import Measured, benchmark, mean_barrier
-from dwalign.matching import activation_matching, activation_matching_correlation, naive, weight_matching
+from dwalign.matching import (
+    activation_matching,
+    activation_matching_correlation,
+    anchored_matching,
+    naive,
+    weight_matching,
+)
 from dwalign.networks import mlp
 from dwalign.program import Data, Network, take_examples
 from dwalign.symmetry import take_networks
 
-BASELINES = (weight_matching, activation_matching, activation_matching_correlation)
+BASELINES = (weight_matching, anchored_matching, activation_matching, activation_matching_correlation)
 SEEN = ((64,), (192,), (128, 128), (64, 64, 64), (256, 128), (96, 96, 96, 96), (64, 64, 64, 64, 64))
 CHOOSE = ((128,), (96, 96), (128, 64, 32), (80, 80, 80, 80))
 UNSEEN = (

@@ -34,10 +34,10 @@ class Matched(Asked):
     """Of every command that aligns networks."""
 
     method: str = "auto"
-    """weight_matching, activation_matching_correlation, refine, ..., or several joined by +; auto takes what suits the
-    data: refinement after activation matching with labels, else the aligner that comes with the package where it fits
-    the network, else activation matching with inputs and weight matching without; with --aligner it is that one,
-    refined with labels"""
+    """anchored_matching, activation_matching_correlation, refine, ..., or several joined by +; auto takes what suits
+    the data: refinement after activation matching with labels, else the aligner that comes with the package where it
+    fits the network, else activation matching with inputs and anchored weight matching without; with --aligner it is
+    that one, refined with labels"""
     kinds: Literal["permutation", "all"] = "permutation"
     """all to use signs, scales, orthogonal and linear maps beside the order of units, which transformers ask for: norms
     are folded into the maps beside them, as dwalign.fold_norms does, and what is written runs in the same model"""

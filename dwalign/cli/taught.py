@@ -11,7 +11,7 @@ from dwalign.cli.subject import Subject
 CHUNK = 10
 # examples that methods get, and that batch statistics are computed on
 FEW = 1024
-OTHERS = ("naive", "weight_matching", "activation_matching", "activation_matching_correlation")
+OTHERS = ("naive", "weight_matching", "anchored_matching", "activation_matching", "activation_matching_correlation")
 
 
 class Roles(NamedTuple):

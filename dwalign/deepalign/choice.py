@@ -13,7 +13,7 @@ from dwalign.deepalign.build import load_aligner
 from dwalign.deepalign.shipped import SHIPPED
 from dwalign.encoders import noise
 from dwalign.kept import keep
-from dwalign.matching import Method, activation_matching_correlation, chain, find_method, refine, weight_matching
+from dwalign.matching import Method, activation_matching_correlation, anchored_matching, chain, find_method, refine
 from dwalign.program import Data, Network, as_data, take_examples
 from dwalign.symmetry import PermutationSpec
 
@@ -35,15 +35,16 @@ def choose_method(network: Network | PermutationSpec, data: Data | None = None) 
     """The method that leaves the lowest barrier for what is there, by measurement (results/any.json and README).
 
     With labels that is refinement after activation matching. Without labels it is the aligner that ships where it fits
-    the network, on inputs if there are any; where it does not fit, activation matching, or else weight matching.
+    the network, on inputs if there are any; where it does not fit, activation matching, or else anchored weight
+    matching.
 
     >>> from dwalign.networks import mlp
     >>> str(choose_method(mlp(8, (6, 5), 3).spec).method)
-    'weight_matching'
+    'anchored_matching'
     """
     data = as_data("choose_method", data)
     if not isinstance(network, Network):
-        return Choice(weight_matching, "of a spec there are only weights to compare")
+        return Choice(anchored_matching, "of a spec there are only weights to compare")
     if data is not None and data[1] is not None:
         return Choice(chain(activation_matching_correlation, refine), "labels tell how well a merged network does")
     reason = why_unfit(network) or _too_large(network)
@@ -51,7 +52,7 @@ def choose_method(network: Network | PermutationSpec, data: Data | None = None) 
         why = f"inputs tell which units respond alike, and the aligner that ships is not for this network: {reason}"
         return Choice(activation_matching_correlation, why)
     if reason:
-        return Choice(weight_matching, f"the aligner that ships is not for this network: {reason}")
+        return Choice(anchored_matching, f"the aligner that ships is not for this network: {reason}")
     ahead = "ahead of activation matching" if data is not None else "mostly ahead of weight matching"
     given = None if data is None else _Given(jax.device_get(take_examples(data[0], slice(MOST_INPUTS))))
     return Choice(_any(network, given), f"it is {ahead} on small classifiers that it never saw")

@@ -30,7 +30,7 @@ def align_many(
     network: Network | PermutationSpec,
     networks: Sequence[PyTree],
     pairs: Any,
-    method: str | Method = "weight_matching",
+    method: str | Method = "anchored_matching",
     *,
     folder: str | Path,
     data: Data | None = None,

@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 
 from dwalign.matching.activation import activation_matching, activation_matching_correlation, correlations
+from dwalign.matching.anchored import anchored_matching
 from dwalign.matching.features import feature_matching
 from dwalign.matching.gauged import gauged, matched
 from dwalign.matching.method import NEEDS, Method, chain, find_method, known_methods, method
@@ -20,6 +21,7 @@ __all__ = [
     "Method",
     "activation_matching",
     "activation_matching_correlation",
+    "anchored_matching",
     "chain",
     "common_power",
     "correlations",

@@ -37,17 +37,17 @@ class Found(NamedTuple):
     history: np.ndarray
 
 
-def search(spec: PermutationSpec, pair: Pair, words: Any, start: Perms | None, restarts: int, sweeps: int) -> Found:
-    """The best of all runs, of which the first begins at `start`; all else is drawn by `words`, those of a key."""
+def search(spec: PermutationSpec, pair: Pair, words: Any, begun: Perms | None, restarts: int, sweeps: int) -> Found:
+    """The best of all runs, of which the first starts at `begun`, or else from what is fixed.
+
+    Groups that `begun` leaves out start at the identity. All else is drawn by `words`, those of a key.
+    """
     own = own_where_small(spec, pair)
-    if start is None:
-        begun = anchored(spec, pair, own) if is_mapped(spec) else {}
-    else:
-        begun = jax.tree.map(np.asarray, start)
+    first = anchored(spec, pair, own) if begun is None else jax.tree.map(np.asarray, begun)
 
     def descend(run):
         rng = generator(words, run)
-        return _descend(spec, pair, own, rng, as_elements(spec, random_perms(spec, rng)) if run else begun, sweeps)
+        return _descend(spec, pair, own, rng, as_elements(spec, random_perms(spec, rng)) if run else first, sweeps)
 
     # histories never fall
     return max(map(descend, range(restarts)), key=lambda found: found.history[-1])

@@ -51,7 +51,7 @@ class Program(NamedTuple):
     Attributes:
       spec: of the networks.
       a, b: their blocks without arrays.
-      structure: of the arrays: those of the blocks of both, the words of the key and the start.
+      structure: of the arrays: those of the blocks of both, the words of the key and where runs begin.
       ranks: of each of the arrays; before these come axes that they are batched over, of length 1 where they are not.
       key: which kind of key it is.
       restarts, sweeps: as for `weight_matching`.
@@ -69,11 +69,11 @@ class Program(NamedTuple):
     history: Any
 
     def read(self, arrays: Sequence[Any]) -> tuple[Pair, Any, Any]:
-        """The pair, the words and the start that arrays of one search are."""
-        one, two, words, start = jax.tree.unflatten(self.structure, arrays)
+        """The pair, the words, and where the first run begins: what arrays of one search are."""
+        one, two, words, begun = jax.tree.unflatten(self.structure, arrays)
         filled = lambda of, arrays: tuple(x._replace(array=array) for x, array in zip(of, arrays, strict=True))
         a, b = filled(self.a, one), filled(self.b, two)
-        return Pair(a, b, find_places(self.spec, tuple(block.factors for block in a))), words, start
+        return Pair(a, b, find_places(self.spec, tuple(block.factors for block in a))), words, begun
 
     def visited(self) -> tuple[list[str], list[str]]:
         """The groups that are mixed, and those that are assigned."""
@@ -90,13 +90,16 @@ def search_in_program(
     b: Any,
     *,
     key: jax.Array | None,
-    start: Perms | None,
+    begun: Perms | None,
     restarts: int,
     sweeps: int,
 ) -> tuple[Perms, jax.Array]:
-    """The elements that a search ends with, and the objective after each sweep; of traced networks."""
+    """The elements that a search ends with, and the objective after each sweep; of traced networks.
+
+    It begins as `search` does.
+    """
     pair, words = read_pair(spec, a, b), None if key is None else key_words(key)
-    given = [block.array for block in pair.a], [block.array for block in pair.b], words, start
+    given = [block.array for block in pair.a], [block.array for block in pair.b], words, begun
     # the search ends in integers, and cannot be linearised
     arrays, structure = jax.tree.flatten(jax.lax.stop_gradient(given))
     # of numbers of 8 bits JAX knows no wider ones
@@ -200,12 +203,11 @@ def _batched(bind, arrays, axes, *, program: Program):
 _searched = host_primitive("weight_matching", _shapes, _searched_on_host, _searched_on_device, _batched)
 
 
-def _starts(program: Program, pair: Pair, words, start) -> tuple[Perms, jax.Array]:
+def _starts(program: Program, pair: Pair, words, begun) -> tuple[Perms, jax.Array]:
     """The elements and objectives that runs begin with, `[restarts, ...]`."""
     spec = program.spec
-    if start is None:
-        start = anchored(spec, pair, own_where_small(spec, pair)) if is_mapped(spec) else neutral(spec)
-    first = jax.tree.map(lambda x: jnp.asarray(x)[None], start)
+    begun = anchored(spec, pair, own_where_small(spec, pair)) if begun is None else neutral(spec) | begun
+    first = jax.tree.map(lambda x: jnp.asarray(x)[None], begun)
     key = jax.random.key(0) if words is None else jax.random.wrap_key_data(words, impl=program.key)
     # not vmapped: of no keys, or of several, generators such as rbg take the first
     draw = lambda key: as_elements(spec, random_perms(spec, key))

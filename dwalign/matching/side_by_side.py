@@ -13,12 +13,12 @@ import numpy as np
 from dwalign.assignment import as_elements, neutral
 from dwalign.matching.scores import Pair, Scores, aligned_products, find_places, sum_own
 from dwalign.matching.search import Found, Perms, chosen, generator, least
-from dwalign.matching.steps import improve, neighbours, visited
+from dwalign.matching.steps import anchored, improve, neighbours, visited
 from dwalign.symmetry import PermutationSpec, random_perms, stacked_block, stacked_spec
 
 
 def search_side_by_side(
-    alone: PermutationSpec, pairs: Pair, words: Any, start: Perms | None, restarts: int, sweeps: int
+    alone: PermutationSpec, pairs: Pair, words: Any, begun: Perms | None, restarts: int, sweeps: int
 ) -> Found:
     """What `search` finds for each of many pairs, `[pairs, ...]`, without scores.
 
@@ -26,7 +26,7 @@ def search_side_by_side(
       alone: of each pair; without maps.
       pairs: their blocks, as those of one pair but with arrays `[pairs, ...]`; at least one.
       words: of a key for each, `[pairs, ...]`; None is the same one for all.
-      start: elements `[pairs, ...]`; the identity by default.
+      begun: elements `[pairs, ...]`, `{}` or None, as for `search`.
       restarts, sweeps: as for `search`.
     """
     spec, count = stacked_spec(alone), len(pairs.a[0].array)
@@ -35,15 +35,18 @@ def search_side_by_side(
     own = {g: q for g, q in sum_own(spec, pairs).items() if pairs.places[g].own and g not in spec.outer}
     of_each = lambda tree: jax.tree.map(lambda x: np.array(np.broadcast_to(x, (count, *x.shape[1:]))), tree)
 
+    unmoved = of_each(neutral(spec))
+
     def descend(run):
         rngs = [generator(one, run) for one in ([None] if words is None else words)]
-        begun = start or {}
         if run:
             drawn = [as_elements(alone, random_perms(alone, rng)) for rng in rngs]
-            begun = of_each(jax.tree.map(lambda *ones: np.stack(ones), *drawn))
+            first = of_each(jax.tree.map(lambda *ones: np.stack(ones), *drawn))
+        else:
+            first = anchored(spec, pairs, own, unmoved) if begun is None else begun
         # of the identity nothing has to be moved
-        value = aligned_products(spec, pairs, begun)
-        return _descend(spec, pairs, own, rngs, of_each(neutral(spec) | begun), value, sweeps)
+        value = aligned_products(spec, pairs, first)
+        return _descend(spec, pairs, own, rngs, of_each(unmoved | first), value, sweeps)
 
     best = descend(0)
     for found in map(descend, range(1, restarts)):

@@ -144,13 +144,13 @@ def neighbours(spec: PermutationSpec, blocks: tuple[tuple[str | None, ...], ...]
     return MappingProxyType({group: frozenset(found.intersection((*maps, *others))) for group, found in beside.items()})
 
 
-def anchored(spec: PermutationSpec, pair: Pair, own: Scores) -> Elements:
+def anchored(spec: PermutationSpec, pair: Pair, own: Scores, unmoved: Elements | None = None) -> Elements:
     """A start from what is fixed in both networks: one group after the other, by weights beside those before it.
 
-    First comes the group of which most is known.
+    First comes the group of which most is known. `unmoved` are the neutral elements, of each of several pairs.
     """
     perms: Elements = {}
-    unmoved, blocks = neutral(spec), tuple(block.factors for block in pair.a)
+    unmoved, blocks = unmoved or neutral(spec), tuple(block.factors for block in pair.a)
 
     def share(group):
         places = [p for g in (group, *_inner(spec, blocks, group)) for kind in pair.places[g] for p in kind]

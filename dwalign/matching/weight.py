@@ -14,7 +14,7 @@ from dwalign.files import read_leaf
 from dwalign.matching.method import method
 from dwalign.matching.objective import start_perms
 from dwalign.matching.scores import aligned_product, match_scores, place_products, read_pair
-from dwalign.matching.search import Perms, key_words, search
+from dwalign.matching.search import Perms, is_mapped, key_words, search
 from dwalign.matching.search_in_programs import search_in_program
 from dwalign.symmetry import Alignment, PermutationSpec, is_traced
 
@@ -41,7 +41,8 @@ def weight_matching(
       key: draws the order in which groups are assigned in every sweep, and the restarts, the same whenever it is
         called; None is a key as good as another. Programs on accelerators take one order for all pairs, so that these
         go side by side, and draw other restarts.
-      start: where the first run starts; the identity by default, as in the reference.
+      start: where the first run starts; the identity by default, as in the reference. Where units are mixed by maps
+        nothing is known of them there, and it starts as `anchored_matching` does.
       restarts: number of runs, the others from random permutations; the one with the largest objective is returned.
       sweeps: at most so many passes over all groups. Those that are mixed by maps turn in rounds of their own, until
         they have settled.
@@ -51,10 +52,27 @@ def weight_matching(
       the weight-matching scores at the result, through which gradients with respect to a and b flow. What is computed
       on the host comes in NumPy arrays; beside them and the networks it holds a few blocks.
     """
-    begun = None if start is None else start_perms(spec, start)
-    if is_traced((a, b, key, start)):
+    begun = start_perms(spec, start) if start is not None else None if is_mapped(spec) else {}
+    return match_from(spec, a, b, begun, key=key, restarts=restarts, sweeps=sweeps)
+
+
+def match_from(
+    spec: PermutationSpec,
+    a: PyTree,
+    b: PyTree,
+    begun: Perms | None,
+    *,
+    key: jax.Array | None,
+    restarts: int,
+    sweeps: int,
+) -> Alignment:
+    """Weight matching of which the first run starts at `begun`, or from what is fixed where that is None.
+
+    Groups that are left out begin at the identity.
+    """
+    if is_traced((a, b, key, begun)):
         a, b = jax.tree.map(read_leaf, (a, b))
-        perms, history = search_in_program(spec, a, b, key=key, start=begun, restarts=restarts, sweeps=sweeps)
+        perms, history = search_in_program(spec, a, b, key=key, begun=begun, restarts=restarts, sweeps=sweeps)
         return Alignment(perms, match_scores(spec, a, b, perms), history)
     pair, words = read_pair(spec, a, b, xp=np), None if key is None else key_words(key)
     perms, scores, history = search(spec, pair, words, begun, restarts, sweeps)

@@ -31,7 +31,7 @@ class Merged(NamedTuple):
 def merge_many(
     network: Network | PermutationSpec,
     networks: Sequence[PyTree],
-    method: str | Method = "weight_matching",
+    method: str | Method = "anchored_matching",
     *,
     how: str = "universe",
     weights: Sequence[float] | None = None,

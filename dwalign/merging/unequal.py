@@ -57,7 +57,7 @@ def align_unequal(
     narrow: Network | PermutationSpec,
     a: PyTree,
     b: PyTree,
-    method: str | Method = "weight_matching",
+    method: str | Method = "anchored_matching",
     *,
     data: Data | None = None,
     task: Task = CLASSIFICATION,

@@ -48,7 +48,8 @@ def in_order(methods: Iterable[str]) -> list[str]:
     def place(method):
         stages = split(method)
         # The default number of iterations is the largest, the default number of restarts the smallest.
-        counts = [int(c) if c.isdigit() else (0 if name == "weight_matching" else 10**9) for name, c in stages]
+        restarts = lambda name: name in known and (known[name].count or ("",))[0] == "restarts"
+        counts = [int(c) if c.isdigit() else (0 if restarts(name) else 10**9) for name, c in stages]
         ranks = [order.index(name) if name in order else len(order) for name, _ in stages]
         learned = stages[0][0].startswith("deep_align")
         return learned, len(stages), ranks, counts, method

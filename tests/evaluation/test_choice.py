@@ -39,7 +39,7 @@ GIVEN = {
 @pytest.mark.parametrize("data", [None, Data(X)])
 def test_auto_is_what_is_chosen_for_the_data(name, data):
     chosen = choose_method(NET, data).method
-    assert str(chosen) == ("weight_matching" if data is None else "activation_matching_correlation")
+    assert str(chosen) == ("anchored_matching" if data is None else "activation_matching_correlation")
     jax.tree.map(np.testing.assert_array_equal, GIVEN[name]("auto", data), GIVEN[name](chosen, data))
 
 
@@ -50,4 +50,4 @@ def test_auto_of_a_mean_barrier_has_no_data():
         for order in (slice(None), slice(None, None, -1))
     )
     barrier = mean_barrier(NET, first, second, Data(X, np.asarray(apply(A, X)[0])), task=TASK)
-    assert barrier("auto") == barrier("weight_matching") != barrier("naive")
+    assert barrier("auto") == barrier("anchored_matching") != barrier("naive")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dwalign.assignment import hard
-from dwalign.matching import match_scores, search, search_in_programs, weight_matching
+from dwalign.matching import anchored_matching, match_scores, search, search_in_programs, weight_matching
 from dwalign.matching.weight import objective
 from dwalign.networks import mlp
 from dwalign.symmetry import Alignment, Axes, PermutationSpec, identity, inverse, permute
@@ -152,7 +152,8 @@ BESIDE = {
 @pytest.mark.parametrize("keys", [None, jax.random.split(jax.random.key(1), 7)], ids=["no key", "a key each"])
 @pytest.mark.parametrize("early", [False, True])
 @pytest.mark.parametrize("name", BESIDE)
-def test_pairs_side_by_side_go_the_way_that_they_go_alone(draw, monkeypatch, name, early, keys):
+@pytest.mark.parametrize("method", [weight_matching, anchored_matching], ids=str)
+def test_pairs_side_by_side_go_the_way_that_they_go_alone(draw, monkeypatch, method, name, early, keys):
     """Some are done long before others, and restarts begin anew; no unit is assigned more often."""
     spec, assigned = BESIDE[name], []
     if early:
@@ -160,7 +161,7 @@ def test_pairs_side_by_side_go_the_way_that_they_go_alone(draw, monkeypatch, nam
     assign = hard._assign
     monkeypatch.setattr(hard, "_assign", lambda scores: assigned.append(scores[..., 0].size) or assign(scores))
     a, b = draw(spec, *range(7)), draw(spec, *range(7, 14))
-    match = lambda a, b, key: weight_matching(spec, a, b, key=key, restarts=3)
+    match = lambda a, b, key: method(spec, a, b, key=key, restarts=3)
     expected = stack([match(at(a, k), at(b, k), None if keys is None else keys[k]) for k in range(7)])
     alone = sum(assigned)
     assigned.clear()
