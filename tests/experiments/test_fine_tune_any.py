@@ -22,6 +22,7 @@ def test_methods_that_saw_no_network_of_the_setting(judged_before):
     found = fine_tune_any.measured_before(asked, told(asked))
     assert list(found) == [
         "weight matching",
+        "anchored weight matching",
         "activation matching",
         "activation matching (correlations)",
         "any on inputs",

@@ -54,7 +54,10 @@ def test_elements_of_every_kind(tmp_path, monkeypatch, capsys):
 
 def test_methods_have_the_names_of_earlier_results():
     names = {kind: [str(method) for method in methods] for kind, (methods, _) in planted.METHODS.items()}
-    compared = ["weight_matching", "features+weight_matching", "activation_matching_correlation", "deep_align"]
+    compared = [
+        *("weight_matching", "anchored_matching", "features+weight_matching"),
+        *("activation_matching_correlation", "deep_align"),
+    ]
     assert names == {
         "comparison": compared,
         "descent": ["straight_through", "sinkhorn", "refine"],

@@ -112,7 +112,7 @@ def test_methods_have_the_names_of_earlier_results():
     for iterations in (1000, 200):
         options = study.Options(sinkhorn_iterations=iterations)
         assert [str(method) for method in study.baselines(options)] == [
-            *("naive", "weight_matching", "weight_matching@5", "activation_matching"),
+            *("naive", "weight_matching", "weight_matching@5", "anchored_matching", "activation_matching"),
             *("activation_matching_correlation", "straight_through", "sinkhorn", "weight_matching+sinkhorn"),
             *("activation_matching_correlation+refine", "refine"),
         ]

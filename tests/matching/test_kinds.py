@@ -268,7 +268,7 @@ def test_pairs_beside_one_another_on_accelerators_have_no_say(monkeypatch):
     monkeypatch.setattr(search_in_programs, "_searched", searched)
     monkeypatch.setattr(search, "LEAST", 0.2)
     pairs = [[jax.tree.map(jnp.asarray, drawn.named(2 * seed + k, **shapes)) for k in range(2)] for seed in range(4)]
-    alone = [search_in_program(spec, *pair, key=None, start=None, restarts=1, sweeps=100) for pair in pairs]
+    alone = [search_in_program(spec, *pair, key=None, begun=None, restarts=1, sweeps=100) for pair in pairs]
     sweeps = {int(np.argmax(history == history[-1])) for _, history in alone}
     assert len(sweeps) > 1
     stacked = [jnp.stack(arrays) for arrays in zip(*(arrays for arrays, _ in given), strict=True)]
