@@ -36,7 +36,7 @@ from peers.peak import bytes_of
 from dwalign import permute, report, zoo
 from dwalign.assignment import hungarian
 from dwalign.bounds import Count, settings
-from dwalign.matching import match_scores, sinkhorn_rebasin, weight_matching
+from dwalign.matching import anchored_matching, match_scores, sinkhorn_rebasin, weight_matching
 from dwalign.networks import mlp
 from dwalign.program import CLASSIFICATION, Data, Network, count_examples, take_examples
 from dwalign.symmetry import identity, take_networks
@@ -47,6 +47,7 @@ PEERS = Path(__file__).parent / "peers"
 IMAGES = 256
 ASSIGNED, DESCENDED = "each layer assigned once", "loss and gradient alone"
 OURS, OUR_SINKHORN = "dwalign, weight matching", "dwalign, Sinkhorn re-basin"
+ANCHORED = "dwalign, anchored weight matching"
 
 
 class Found(NamedTuple):
@@ -209,6 +210,7 @@ def measure(config: Config, width: int) -> dict[str, dict[str, float]]:
     elsewhere = lambda python, *args: list(there(python, args[0], subject, config, *args[1:])) if python else []
     found = {
         OURS: list(here(subject, lambda a, b: weight_matching(network.spec, a, b, key=None).perms)),
+        ANCHORED: list(here(subject, lambda a, b: anchored_matching(network.spec, a, b, key=None).perms)),
         "plain NumPy": list(here(subject, lambda a, b: plain_mlp(a, b, np.random.default_rng(0)))),
         "rebasin": elsewhere(config.rebasin, "rebasin_matching.py"),
         "git-re-basin": elsewhere(config.git_re_basin, "git_re_basin_matching.py", (config.checkout or Path()) / "src"),
