@@ -117,7 +117,10 @@ def _known(spec, pair, placed, places, *groups):
 
 
 def _is_known(spec, pair, place, groups, placed) -> bool:
-    return all(f in placed or f in groups or f not in spec.sizes for f in pair.a[place.block].factors if f is not None)
+    factors = pair.a[place.block].factors
+    # beside itself a group is not known before it has been assigned
+    alone = {f for f in groups if factors.count(f) == 1}
+    return all(f in placed or f in alone or f not in spec.sizes for f in factors if f is not None)
 
 
 @functools.lru_cache(256)
