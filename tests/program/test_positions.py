@@ -42,7 +42,7 @@ FOLLOWED = {
     "threshold": lambda h, t: jnp.where(h >= jax.lax.top_k(h, 3)[0][:, -1:], h, 0) @ t,
     "by the largest of others": lambda h, t: t[largest(jax.lax.top_k(h[:, :, None] * X[:, None], 2)[0].sum(-1))],
     "solved": lambda h, t: t[largest(jnp.linalg.solve(jnp.eye(6) + h.T @ h, h.T).T)],
-    "added and taken away": lambda h, t: t[largest((h + X[:, :1]) - jax.nn.relu(h) - X[:, :1])],
+    "added and taken away": lambda h, t: t[largest((h + X[:, :1]) - 2 * jax.nn.relu(h) - X[:, :1])],
     "median": lambda h, t: (h - jnp.median(h, -1, keepdims=True)) @ t,
     "sorted positions": lambda h, t: t[jnp.argsort(h, -1)[:, -2:]].sum(1),
     "the second": lambda h, t: t[largest(h - 1e3 * jax.nn.one_hot(largest(h), 6))],

@@ -4,13 +4,14 @@ import functools
 import itertools
 import sysconfig
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dwalign.program.inference.atoms import Atom, Mismatch, Reason, find, fresh, pin
+from dwalign.program.inference.atoms import Atom, Mismatch, Reason, find, fresh, leaves, pin
 from dwalign.program.inference.structure import unify
 
 Dims = Sequence[Atom | None]
@@ -103,10 +104,16 @@ class Occurrence(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """The primitive that computes a value, and its operands."""
+    """The primitive that computes a value, its operands and its parameters."""
 
     primitive: str
     operands: Sequence[Occurrence]
+    params: Mapping[str, Any] = MappingProxyType({})
+
+
+def leaves_of(dims: Dims) -> list[Atom]:
+    """The leaves of all dimensions."""
+    return [leaf for atom in dims if atom is not None for leaf in leaves(atom)]
 
 
 class Read(NamedTuple):
@@ -142,9 +149,10 @@ class Facts:
     those that are infinite or no numbers throughout;
     `held` are the numbers of values that are others in another shape, `orders` say by what the positions are sorted,
     `stretches` by what rows are (`stretches`), `vanishing` of the values with which they are zero (`ties`);
-    `numbers` are those of the values that are known to be the same when computed again, `indexed` for indices what
-    they pick from and where they are computed, `columns` for index vectors the values put side by side, `known` for
-    whole numbers that the program fixes these, `scalars` what constants of one number are.
+    `numbers` are those of the values that are known to be the same when computed again, `copies` for other values,
+    by their numbers, the one that all have which are made alike, `indexed` for indices what they pick from and where
+    they are computed, `columns` for index vectors the values put side by side, `known` for whole numbers that the
+    program fixes these, `scalars` what constants of one number are.
     """
 
     def __init__(self) -> None:
@@ -163,6 +171,7 @@ class Facts:
         self.gaps: set[int] = set()
         self.fills: set[int] = set()
         self.numbers: dict[Any, int] = {}
+        self.copies: dict[int, int] = {}
         self.held: dict[int, int] = {}
         self.orders: dict[int, int] = {}
         self.stretches: dict[int, int] = {}

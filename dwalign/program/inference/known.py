@@ -21,9 +21,14 @@ MOST = 1 << 14
 def numbers(facts: Facts, eqn, operands: Sequence[Occurrence]) -> list[int]:
     """Of the results; those of whole numbers, of which indices are made, have the same wherever they are computed."""
     key: Any = None
-    if not eqn.effects and not all(jnp.issubdtype(var.aval.dtype, jnp.inexact) for var in eqn.outvars):
-        key = eqn.primitive.name, tuple(sorted(eqn.params.items())), tuple(one.number for one in operands)
-    out = [facts.number(key and (key, k)) for k in range(len(eqn.outvars))]
+    if not eqn.effects:
+        made_of = tuple(facts.copies.get(one.number, one.number) for one in operands)
+        key = eqn.primitive.name, tuple(sorted(eqn.params.items())), made_of
+    alike = [facts.number(key and (key, k)) for k in range(len(eqn.outvars))]
+    out = alike
+    if all(jnp.issubdtype(var.aval.dtype, jnp.inexact) for var in eqn.outvars):
+        out = [facts.number() for _ in alike]
+        facts.copies.update(zip(out, alike, strict=True))
     if eqn.primitive.name in COMPUTED and all(one.number in facts.known for one in operands):
         _compute(facts, eqn, operands, out[0])
     vectors = eqn.primitive.name == "concatenate" and eqn.params["dimension"] == len(operands[0].dims) - 1

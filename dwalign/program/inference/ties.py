@@ -117,7 +117,7 @@ def _apart(facts: Facts, eqn, index: Occurrence, ties: Largest) -> bool:
 def _counts(one: Occurrence) -> bool:
     """Whether a value numbers the rows that it lies in."""
     while one.origin is not None and one.origin.primitive != "iota":
-        name, operands = one.origin
+        name, operands, _ = one.origin
         never = name == "select_n" and operands[0].positions is not None and operands[0].positions.kind == "never"
         if not (never or name in KEEP):
             return False

@@ -41,6 +41,8 @@ UNUSED = Reason("not used by the program")
 MOVES = {"broadcast_in_dim", "convert_element_type", "copy", "copy_p", "reshape", "slice", "split", "squeeze"}
 MOVES |= {"stop_gradient", "transpose", "unstack"}
 JIT = ("jit", "pjit")
+# each result is made of one operand
+APART = {"device_put", "optimization_barrier"}
 EMPTY = Reason("an array without entries")
 # of a constant; what has more of them is no mask of units
 MOST_PIECES = 64
@@ -216,7 +218,11 @@ def _apply(facts: Facts, eqn, ins, here: Place, loops, observable, wanted: Seque
             outs = _walk(facts, body, ins, here, loops, observable, wanted if name in JIT else None)
         facts.calls.pop()
         return outs
-    made = [Occurrence((), loops, None, False, var.aval.dtype, origin=Origin(name, ins)) for var in eqn.outvars]
+    each = [[one] for one in ins] if name in APART else [ins for _ in eqn.outvars]
+    made = [
+        Occurrence((), loops, None, False, var.aval.dtype, origin=Origin(name, own, eqn.params))
+        for var, own in zip(eqn.outvars, each, strict=True)
+    ]
     if all(0 in shape for shape in shapes(eqn.outvars)) and eqn.outvars:
         # nothing is computed
         return [

@@ -62,7 +62,7 @@ def _parts(facts: Facts, step: Step) -> Iterator[Parts]:
 def _nested(facts: Facts, step: Step) -> Iterator[tuple[Bounded, Bounded]]:
     for outer in _bounded(facts, step.name, step.ins):
         if (origin := outer.rest.origin) is not None:
-            yield from ((outer, inner) for inner in _bounded(facts, *origin))
+            yield from ((outer, inner) for inner in _bounded(facts, origin.primitive, origin.operands))
 
 
 def _bounded(facts: Facts, name: str, ins: Sequence[Occurrence]) -> Iterator[Bounded]:
