@@ -253,6 +253,7 @@ PERMUTED = {
     "padded with ones": lambda h: jnp.pad(h[1:], ((1, 0), (0, 0)), constant_values=1.0),
     "rows past the end are one": lambda h: h.at[jnp.array([0, 5, 1])].get(mode="fill", fill_value=1),
     "added to ones": lambda h: jnp.ones_like(h).at[jnp.array([0, 0, 1])].add(h),
+    "rows changed": lambda h: h.at[jnp.array([0, 1])].apply(jnp.exp),
     "the larger of ones": lambda h: jnp.ones_like(h).at[jnp.array([0, 0, 1])].max(h),
     "a branch is one": lambda h: lax.cond(X.sum() > 1, lambda z: jnp.ones_like(z), lambda z: z, h) * h + h,
     "places of the largest": lambda h: h + lax.top_k(h.T, 3)[1].T,

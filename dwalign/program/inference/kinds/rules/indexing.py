@@ -2,7 +2,7 @@
 
 from dwalign.program.inference.kinds.rules.layout import pair
 from dwalign.program.inference.kinds.rules.pieces import cut
-from dwalign.program.inference.kinds.rules.registry import rule
+from dwalign.program.inference.kinds.rules.registry import forbid, rule
 from dwalign.program.inference.kinds.unknowns import all_slots
 from dwalign.program.inference.rules.indexing import fixed_slice
 
@@ -10,6 +10,9 @@ from dwalign.program.inference.rules.indexing import fixed_slice
 @rule("gather dynamic_slice scatter scatter-add scatter-sub dynamic_update_slice")
 def pick(u, step):
     """Rows are moved as they are; what is picked from, and what indices carry, is numbered."""
+    if step.name == "scatter" and step.eqn.params["update_jaxpr"] is not None:
+        # what is there is not replaced, but changed by some function
+        return forbid(u, step)
     if (fixed := fixed_slice(u.facts, step.eqn, step.ins)) is not None:
         bounds, of = fixed
         return cut(u, step, step.outs[0], dict(enumerate(slice(*each) for each in bounds)), of)
