@@ -48,6 +48,10 @@ SAME = {
     "signs of rows": lambda h: h / jnp.linalg.norm(h[:1], axis=0, keepdims=True),
     "turns of a loop": lambda h: lax.fori_loop(0, 3, lambda _, c: jnp.clip(2 * c, -1, 1), h),
     "in a branch": lambda h: lax.cond(h.sum() > 0, lambda z: z, jnp.sign, h),
+    "signs of a loop's rows": lambda h: lax.scan(lambda c, row: (c, row), 0, jnp.sign(h))[1],
+    "shares of rows summed": lambda h: (jax.nn.softmax(h, 0) * rows(h)[:1]).sum(0, keepdims=True) + 0 * h,
+    "a real entry of a spectrum": lambda h: jnp.fft.rfft(h, axis=0).imag,
+    "a triangle": lambda h: jnp.linalg.cholesky(jnp.eye(3)[None] + h.T[:, :3, None] * h.T[:, None, :3])[:, 0, 1:].T,
     "signs summed": lambda h: jnp.sign(h) @ jnp.eye(4),
 }
 ZEROS = {
@@ -65,6 +69,7 @@ ZEROS = {
     "square": lambda h: (jax.nn.relu(h) - h) ** 2,
     "computed otherwise": lambda h: jnp.logaddexp(h, -h) - jnp.log(2 * jnp.cosh(h)),
     "slope of a square": lambda h: slope(jnp.square)(h) - 2 * h,
+    "a loop that takes no turn": lambda h: lax.while_loop(lambda c: c.sum() > 1e4, lambda c: c + h, jnp.zeros_like(h)),
     "handed through a barrier": lambda h: lax.optimization_barrier((rows(h), h))[1] - h,
 }
 APART = {

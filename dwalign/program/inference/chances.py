@@ -144,14 +144,14 @@ def _entry(numbers: Numbers, one: Occurrence, at: At) -> np.ndarray:
         return _draw(numbers, one, at)
     name, operands, params = one.origin
     gone = set(leaves_of(operands[0].dims)) - set(leaves_of(one.dims))
-    if name in COMBINED and len(gone):
+    here, there = ({**at, **dict.fromkeys(gone, place)} for place in (HERE, ELSEWHERE))
+    if name in COMBINED and gone:
         count = min(FEWEST, math.prod(leaf.size for leaf in gone))
-        places = [at, *({**at, **dict.fromkeys(gone, ELSEWHERE + k)} for k in range(count - 1))]
+        places = [here, *({**at, **dict.fromkeys(gone, ELSEWHERE + k)} for k in range(count - 1))]
         return functools.reduce(COMBINED[name], [entry(numbers, operands[0], place) for place in places])
     if name in PICKED:
-        here = _coin(numbers, one, at if name in ("sort", "top_k") else _beside(numbers, at))
-        there = {**at, **dict.fromkeys(gone, ELSEWHERE)}
-        return np.where(here, entry(numbers, operands[0], at), entry(numbers, operands[0], there))
+        coin = _coin(numbers, one, at if name in ("sort", "top_k") else _beside(numbers, at))
+        return np.where(coin, entry(numbers, operands[0], here), entry(numbers, operands[0], there))
     if name == "carry":
         # what enters a loop, or what a turn of it has left
         return np.where(_coin(numbers, one, {}), entry(numbers, operands[0], at), _draw(numbers, one, at))
@@ -202,9 +202,10 @@ def _drawn(numbers: Numbers, one: Occurrence, number: int, at: At) -> np.ndarray
     if not jnp.issubdtype(dtype, jnp.inexact):
         return rng.integers(0, 2 if jnp.issubdtype(dtype, jnp.bool_) else 4, DRAWS).astype(dtype)
     often = numbers.often(one, numbers.depth)
-    value: Any = FEW[rng.integers(0, len(FEW), DRAWS)] if often == EVER else rng.standard_normal(DRAWS)
+    single = lambda: FEW[rng.integers(0, len(FEW), DRAWS)] if often == EVER else rng.standard_normal(DRAWS)
+    value: Any = single()
     if jnp.issubdtype(dtype, jnp.complexfloating):
-        value = value + 1j * rng.standard_normal(DRAWS)
+        value = value + 1j * single()
     if often != EVER:
         # of all that is drawn together sizes are alike
         value = value * (10 ** (np.tile(SIZES, 2) + rng.uniform(-1, 1, DRAWS)) if numbers.far else NEAR)

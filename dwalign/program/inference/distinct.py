@@ -30,6 +30,8 @@ from dwalign.program.inference.facts import Facts, Occurrence, Origin, leaves_of
 # of one operand these are as different as it is along the other dimensions
 RANKED = {"sort", "top_k"}
 LARGEST = RANKED | {"reduce_max", "reduce_min"}
+# what lies beside another
+PLACED = {"concatenate", "dynamic_update_slice", "pad", "stack"}
 # zero of zero
 ZEROS = set(
     """
@@ -38,9 +40,20 @@ ZEROS = set(
     stop_gradient tan tanh transpose
     """.split()
 )
+# entries that differ in these results where those of the operands do; a matrix may be triangular, a spectrum real
+KEPT = (
+    RANKED
+    | PLACED
+    | set(
+        """
+    bessel_i0e bessel_i1e cumlogsumexp cummax cummin cumprod cumsum digamma dynamic_slice gather igamma igammac lgamma
+    polygamma reduce_max reduce_min reduce_prod reduce_sum reduce_window reduce_window_max reduce_window_min
+    reduce_window_sum regularized_incomplete_beta rev scatter scatter-add scatter-max scatter-min scatter-sub slice
+    split tile triangular_solve unstack zeta
+    """.split()
+    )
+)
 PRODUCTS = {"dot_general", "conv_general_dilated", "custom_linear_solve", "ragged_dot_general"}
-# what lies beside another
-PLACED = {"concatenate", "dynamic_update_slice", "pad", "stack"}
 SUMMED = PRODUCTS | {"reduce_sum", "reduce_max", "reduce_min"}
 # so many units are not silent at once, which some of them show
 MANY, SOME = 32, 16
@@ -102,7 +115,9 @@ def _combined(facts: Facts, one: Occurrence, origin: Origin, along: Along, seen,
         return EVER
     if name in PRODUCTS:
         return _product(facts, one, values, each, depth)
-    return EVER if max(found) == ZERO and name not in ZEROS else max(found)
+    if name not in KEPT or (max(found) == ZERO and name not in ZEROS):
+        return EVER
+    return max(found)
 
 
 def _product(facts: Facts, one: Occurrence, values, each, depth: int) -> int:

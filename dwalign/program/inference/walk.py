@@ -349,7 +349,10 @@ def _while(facts: Facts, eqn, ins: Sequence[Occurrence], here, loops, observable
         facts.unify_all([test.dims, one.dims[: len(test.dims)]], eqn)
     facts.carried |= {one.place: out for one, out in zip(state, outs, strict=True) if one.place is not None}
     facts.endless.append(here)
-    return _leaving(facts, eqn, state, outs)
+    # there may be no turn at all
+    either = [Origin("cond", pair) for pair in zip(ins[tests + bodies :], outs, strict=True)]
+    left = _leaving(facts, eqn, state, outs)
+    return [one._replace(origin=origin) for one, origin in zip(left, either, strict=True)]
 
 
 def _cond(facts: Facts, eqn, ins: Sequence[Occurrence], here, loops, observable) -> list[Occurrence]:
