@@ -107,6 +107,16 @@ BETWEEN = {
     "the larger of a value and itself": (lambda h: jnp.maximum(h, h), "linear", "h0", "h0^-1"),
     # slopes
     "slope of tanh": (jax.vmap(jax.vmap(jax.grad(jnp.tanh))), "sign", "h0", "h0^0"),
+    "slope of a magnitude": (lambda h: jax.grad(lambda z: jnp.abs(z).sum())(h), "monomial", "h0", "h0^0~1"),
+    "slope of a magnitude, forwards": (lambda h: jax.jvp(jnp.abs, (h,), (jnp.sin(h),))[1], "sign", "h0", "h0^0"),
+    "slope of a product with a magnitude": (
+        lambda h: jax.grad(lambda z: (z * jnp.abs(z)).sum())(h),
+        "monomial",
+        "h0",
+        "h0^-1~0",
+    ),
+    "magnitude by choice": (lambda h: jnp.where(lax.le(jnp.zeros_like(h), h), h, -h), "monomial", "h0", "h0^-1~0"),
+    "turned by the larger": (lambda h: jnp.where(h > h[::-1], h, -h), "scale", "h0", "h0^-1"),
     "slope of tanh, forwards": (lambda h: jax.jvp(jnp.tanh, (h,), (h[::-1],))[1], "sign", "h0", "h0"),
     "slope of the slope of tanh": (jax.vmap(jax.vmap(jax.grad(jax.grad(jnp.tanh)))), "sign", "h0", "h0"),
     "slope of the slope of a scaled tanh": (
@@ -253,6 +263,7 @@ PERMUTED = {
     "padded with ones": lambda h: jnp.pad(h[1:], ((1, 0), (0, 0)), constant_values=1.0),
     "rows past the end are one": lambda h: h.at[jnp.array([0, 5, 1])].get(mode="fill", fill_value=1),
     "added to ones": lambda h: jnp.ones_like(h).at[jnp.array([0, 0, 1])].add(h),
+    "the sign of what may be zero": lambda h: jnp.where(h - jnp.clip(h, -0.5, 0.5) >= 0, 1.0, -1.0),
     "rows changed": lambda h: h.at[jnp.array([0, 1])].apply(jnp.exp),
     "the larger of ones": lambda h: jnp.ones_like(h).at[jnp.array([0, 0, 1])].max(h),
     "a branch is one": lambda h: lax.cond(X.sum() > 1, lambda z: jnp.ones_like(z), lambda z: z, h) * h + h,

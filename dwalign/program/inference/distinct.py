@@ -67,6 +67,11 @@ def equal(facts: Facts, one: Occurrence, atom: Atom) -> int:
     return EVER if often is None else often
 
 
+def may_vanish(facts: Facts, one: Occurrence) -> bool:
+    """Whether an entry may be zero, other than almost never."""
+    return _is_silent(facts, one, frozenset(), {}, 0)
+
+
 def _along(one: Occurrence, along: Along) -> int:
     """How many dimensions of a value change along these."""
     return sum(not along.isdisjoint(leaves_of([atom])) for atom in one.dims)
