@@ -69,6 +69,10 @@ ZEROS = {
     "square": lambda h: (jax.nn.relu(h) - h) ** 2,
     "computed otherwise": lambda h: jnp.logaddexp(h, -h) - jnp.log(2 * jnp.cosh(h)),
     "slope of a square": lambda h: slope(jnp.square)(h) - 2 * h,
+    "products of products": lambda h: (h * (rows(h) > 0)) @ (h.T @ h) @ (h.T @ h),
+    "rows beside zeros": lambda h: h * jnp.concatenate([rows(h)[:50], jnp.zeros((50, 1))]),
+    "rows put into zeros": lambda h: h * jnp.zeros((100, 1)).at[jnp.arange(50) * 2].add(rows(h)[:50]),
+    "rows in another order": lambda h: h * lax.sort((rows(h)[::-1], jax.nn.relu(rows(h))), 0, num_keys=1)[1],
     "a loop that takes no turn": lambda h: lax.while_loop(lambda c: c.sum() > 1e4, lambda c: c + h, jnp.zeros_like(h)),
     "handed through a barrier": lambda h: lax.optimization_barrier((rows(h), h))[1] - h,
 }
@@ -85,6 +89,8 @@ APART = {
     "in half precision": lambda h: jax.nn.gelu(h.astype(jnp.bfloat16)).astype(jnp.float32),
     "a share": jax.nn.softmax,
     "normalised": lambda h: h * lax.rsqrt((h * h).mean(-1, keepdims=True) + 1e-6),
+    "products": lambda h: jnp.tanh(h) @ (h.T @ h) @ (h.T @ h),
+    "rows one above the other": lambda h: h * jnp.concatenate([rows(h)[:50], rows(h)[:50]]),
     "states": lambda h: lax.scan(lambda c, row: (jnp.tanh(c + row), c + row), jnp.zeros(4), h)[1],
     "a large shift": lambda h: h - 1e6 * (rows(h) > 0),
 }

@@ -214,7 +214,8 @@ def _drawn(numbers: Numbers, one: Occurrence, number: int, at: At) -> np.ndarray
     if often == ZERO:
         value = value * rng.integers(0, 2, DRAWS)
     elif often in (SILENT, REPLACED):
-        numbers.drawn["replaced"] = numbers.drawn.get("replaced", False) or often == REPLACED
+        if often == REPLACED:
+            numbers.drawn["replaced"] = True
         key = "which", number, tuple(at.get(leaf, HERE) for leaf in leaves_of(one.dims) if leaf not in numbers.along)
         which = numbers.drawn.setdefault(key, rng.integers(0, 4, DRAWS))
         place = next((at.get(leaf, HERE) for leaf in leaves_of(one.dims) if leaf in numbers.along), HERE)
