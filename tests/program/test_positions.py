@@ -136,6 +136,31 @@ def test_positions_of_pairs(name):
     certify(spec, apply, params, X)
 
 
+# positions in a table, of its row and its column
+ENTRIES = {
+    "row by row": (lambda i, j: 12 * i + j, "h0*h1, _"),
+    "column by column": (lambda i, j: i + 11 * j, "h1*h0, _"),
+    "of another length": (lambda i, j: 11 * i + j, "_, _"),
+    "the next row": (lambda i, j: 12 * ((i + 1) % 11) + j, "_, _"),
+    "the next column": (lambda i, j: 12 * i + (j + 1) % 12, "_, _"),
+    "backwards": (lambda i, j: 12 * i - j + 11, "_, _"),
+    "the first column": (lambda i, j: 12 * i, "_, _"),
+    "added to itself": (lambda i, j: 12 * i + 12 * i, "_, _"),
+    "past the last number": (lambda i, j: (12 * i.astype("int8") + j.astype("int8")).astype(int), "_, _"),
+}
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_positions_in_tables(name):
+    """Such as product keys: the row is the best of one half of a query, the column of the other."""
+    entry, axes = ENTRIES[name]
+    params = weights(a=(5, 11), b=(5, 12), down=(132, 2))
+    apply = lambda p, x: p["down"][entry(largest(x @ p["a"]), largest(x @ p["b"]))]
+    spec = infer_spec(apply, params, X)
+    assert str(spec.axes["down"]) == axes
+    certify(spec, apply, params, X)
+
+
 def put(values=lambda v: v, at=lambda at: at, zeros=jnp.zeros_like, scores=jax.nn.relu):
     def apply(h, t):
         found, places = jax.lax.top_k(scores(h), 2)

@@ -52,6 +52,7 @@ class Positions(NamedTuple):
         a value that was looked up at them.
       cause: the primitive that found them.
       ties: where they may be those of any of several zeros, the values that were found there.
+      times: what they were multiplied with, for those that are "moved" by nothing else.
     """
 
     atoms: tuple[Atom | None, ...]
@@ -59,6 +60,7 @@ class Positions(NamedTuple):
     cause: str
     axis: int | None = None
     ties: Largest | None = None
+    times: int = 1
 
 
 class Choice(NamedTuple):

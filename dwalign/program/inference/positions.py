@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
-from dwalign.program.inference.atoms import Atom, factors, find, fresh, leaves, partly_uniform, pinned
+from dwalign.program.inference.atoms import Atom, factors, find, fresh, leaves, partly_uniform, pinned, product
 from dwalign.program.inference.distinct import EVER, ZERO, equal
 from dwalign.program.inference.facts import Dims, Facts, Largest, Occurrence, Positions
 from dwalign.program.inference.known import numbers
@@ -226,12 +226,38 @@ def less(facts, eqn, operands, outs):
     return [None]
 
 
+@follow("mul")
+def stride(facts, eqn, operands, outs):
+    """Of the rows of a table, whose entries are counted one row after the other."""
+    one, other = sorted(operands, key=lambda one: one.number in facts.known)
+    times = facts.known.get(other.number)
+    if _whole(one) and one.positions.ties is None and times is not None and len(found := np.unique(times)) == 1:
+        return [elsewhere(one.positions)._replace(kind="moved", times=int(found[0]))]
+    count(facts, eqn, operands)
+    return [None]
+
+
+def _entry(dtype, operands: Sequence[Occurrence]) -> Positions | None:
+    """The position in a table of which one operand says the row and the other the column."""
+    for one, other in (operands, operands[::-1]):
+        row, column = one.positions, other.positions
+        if row is None or row.times == 1 or column is None or not _whole(other) or column.ties is not None:
+            continue
+        atoms = [atom for atom in (*row.atoms, *column.atoms) if atom is not None]
+        entry = Positions((product(atoms),), "at", row.cause)
+        if atoms[-1].size == row.times and _holds(dtype, entry):
+            return entry
+    return None
+
+
 @follow("add", "sub")
 def shift(facts, eqn, operands, outs):
-    """Numbers counted from the end, which nobody may ever look at."""
+    """The entry of a row; or numbers counted from the end, which nobody may ever look at."""
+    if eqn.primitive.name == "add" and (entry := _entry(eqn.outvars[0].aval.dtype, operands)) is not None:
+        return [entry]
     step = _literal(eqn.invars[1])
     if operands[0].positions is not None and step is not None:
-        return [operands[0].positions if step == 0 else operands[0].positions._replace(kind="moved")]
+        return [operands[0].positions if step == 0 else operands[0].positions._replace(kind="moved", times=1)]
     count(facts, eqn, operands)
     return [None]
 
