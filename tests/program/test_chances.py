@@ -7,6 +7,7 @@ import pytest
 from jax import lax
 
 from dwalign.program import infer_spec
+from dwalign.program.inference import read_program
 from tests import drawn
 
 X = drawn.normal(100, 5)
@@ -121,3 +122,22 @@ def test_units_are_told_apart_where_their_numbers_differ(kind, name):
     for use, free in ((first, kind == "apart"), (put_back, kind != "same")):
         spec = infer_spec(lambda p, x, use=use: use(score(x @ p["up"]), p["down"]), WEIGHTS, X)
         assert bool(spec.sizes) == free
+
+
+def test_what_is_asked_of_deep_networks_grows_with_their_depth():
+    """Each block routes by what all blocks before it have added up."""
+
+    def asked(depth):
+        names = [(f"r{k}", f"u{k}", f"d{k}") for k in range(depth)]
+        shapes = {name: shape for block in names for name, shape in zip(block, ((6, 4), (6, 5), (5, 6)), strict=True)}
+
+        def apply(p, x):
+            for router, up, down in names:
+                most = jnp.argmax(x @ p[router], -1)
+                x = x + jnp.tanh(x @ p[up]) @ p[down] + p[router].T[most]
+            return x
+
+        facts = read_program(apply, drawn.named(**shapes), drawn.normal(3, 6)).facts
+        return len(facts.silent) + len(facts.often)
+
+    assert asked(6) - asked(4) == asked(4) - asked(2)

@@ -63,13 +63,13 @@ Along = frozenset[Atom]
 
 def equal(facts: Facts, one: Occurrence, atom: Atom) -> int:
     """How often entries along the dimension are the same."""
-    often = _equal(facts, one, frozenset(leaves_of([atom])), {}, 0)
+    often = _equal(facts, one, frozenset(leaves_of([atom])), 0)
     return EVER if often is None else often
 
 
 def may_vanish(facts: Facts, one: Occurrence) -> bool:
     """Whether an entry may be zero, other than almost never."""
-    return _is_silent(facts, one, frozenset(), {}, 0)
+    return _is_silent(facts, one, frozenset(), 0)
 
 
 def _along(one: Occurrence, along: Along) -> int:
@@ -77,7 +77,7 @@ def _along(one: Occurrence, along: Along) -> int:
     return sum(not along.isdisjoint(leaves_of([atom])) for atom in one.dims)
 
 
-def _equal(facts: Facts, one: Occurrence, along: Along, seen: dict[int, int | None], depth: int) -> int | None:
+def _equal(facts: Facts, one: Occurrence, along: Along, depth: int) -> int | None:
     """As `equal`; None for a value that does not change along these."""
     if not _along(one, along):
         return None
@@ -85,10 +85,11 @@ def _equal(facts: Facts, one: Occurrence, along: Along, seen: dict[int, int | No
         return EVER
     if one.origin is None:
         return NEVER
-    if one.number not in seen:
-        seen[one.number] = EVER
-        seen[one.number] = _combined(facts, one, one.origin, along, seen, depth + 1)
-    return seen[one.number]
+    along = along.intersection(leaves_of(one.dims))
+    if (one.number, along) not in facts.often:
+        facts.often[one.number, along] = EVER
+        facts.often[one.number, along] = _combined(facts, one, one.origin, along, depth + 1)
+    return facts.often[one.number, along]
 
 
 def _values(name: str, operands):
@@ -97,12 +98,12 @@ def _values(name: str, operands):
     return operands[slice(0, 3, 2) if name.startswith("scatter") else values.get(name, slice(None))]
 
 
-def _combined(facts: Facts, one: Occurrence, origin: Origin, along: Along, seen, depth: int) -> int:
+def _combined(facts: Facts, one: Occurrence, origin: Origin, along: Along, depth: int) -> int:
     def often(drawn: Occurrence, depth: int) -> int:
-        found = _equal(facts, drawn, along, seen, depth)
+        found = _equal(facts, drawn, along, depth)
         if found is not None:
             return found
-        return SILENT if _is_silent(facts, drawn, frozenset(), {}, depth) else NEVER
+        return SILENT if _is_silent(facts, drawn, frozenset(), depth) else NEVER
 
     if is_tried(one, along):
         return ties(facts, one, along, often, depth)
@@ -113,7 +114,7 @@ def _combined(facts: Facts, one: Occurrence, origin: Origin, along: Along, seen,
     ):
         # two units may have the same pair for their largest
         return EVER
-    each = [_equal(facts, value, along, seen, depth) for value in values]
+    each = [_equal(facts, value, along, depth) for value in values]
     found = [often for often in each if often is not None]
     if not found or (None in each and (name in PLACED or name.startswith("scatter"))):
         # there are places with nothing else
@@ -132,7 +133,7 @@ def _product(facts: Facts, one: Occurrence, values, each, depth: int) -> int:
         (value, often) for k, (value, often) in enumerate(zip(values, each, strict=True)) if k != each.index(best)
     ]
     if best in (NEVER, REPLACED) and any(
-        often in (ZERO, EVER) or (often is None and _is_silent(facts, value, _summed(one, value), {}, depth))
+        often in (ZERO, EVER) or (often is None and _is_silent(facts, value, _summed(one, value), depth))
         for value, often in others
     ):
         return ZERO
@@ -144,7 +145,7 @@ def _summed(one: Occurrence, operand: Occurrence) -> Along:
     return frozenset(leaves_of(operand.dims)).difference(leaves_of(one.dims))
 
 
-def _is_silent(facts: Facts, one: Occurrence, along: Along, seen: dict[int, bool], depth: int) -> bool:
+def _is_silent(facts: Facts, one: Occurrence, along: Along, depth: int) -> bool:
     """Whether entries along these dimensions, or all that are the same along them, may be zero at once."""
     if one.number in facts.known:
         return not facts.known[one.number].all()
@@ -152,15 +153,17 @@ def _is_silent(facts: Facts, one: Occurrence, along: Along, seen: dict[int, bool
         return one.number in facts.gaps
     if one.number in facts.zeros or not jnp.issubdtype(one.dtype, jnp.inexact):
         return True
-    if one.number not in seen:
-        seen[one.number] = False
-        seen[one.number] = _all_zero(facts, one, one.origin, along, seen, depth + 1)
-    return seen[one.number]
+    # others are summed over on the way, and come again
+    along = along.intersection(leaves_of(one.dims))
+    if (one.number, along) not in facts.silent:
+        facts.silent[one.number, along] = False
+        facts.silent[one.number, along] = _all_zero(facts, one, one.origin, along, depth + 1)
+    return facts.silent[one.number, along]
 
 
-def _all_zero(facts: Facts, one: Occurrence, origin: Origin, along: Along, seen, depth: int) -> bool:
+def _all_zero(facts: Facts, one: Occurrence, origin: Origin, along: Along, depth: int) -> bool:
     if is_tried(one, along):
-        often = lambda drawn, depth: SILENT if _is_silent(facts, drawn, along, seen, depth) else NEVER
+        often = lambda drawn, depth: SILENT if _is_silent(facts, drawn, along, depth) else NEVER
         count = math.prod(leaf.size for leaf in along.intersection(leaves_of(one.dims)))
         return vanishes(facts, one, along, 1 if count < MANY else SOME, often, depth)
     name, operands, _ = origin
@@ -168,7 +171,7 @@ def _all_zero(facts: Facts, one: Occurrence, origin: Origin, along: Along, seen,
         return True
     values = _values(name, operands)
     summed = {value.number: _summed(one, value) if name in SUMMED else frozenset() for value in values}
-    silent = [_is_silent(facts, value, along | summed[value.number], seen, depth) for value in values]
+    silent = [_is_silent(facts, value, along | summed[value.number], depth) for value in values]
     if name in PRODUCTS | PLACED or name.startswith("scatter"):
         return any(silent)
     return name in ZEROS | {"gather", "dynamic_slice"} and all(silent)

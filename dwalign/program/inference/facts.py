@@ -154,7 +154,8 @@ class Facts:
     `numbers` are those of the values that are known to be the same when computed again, `copies` for other values,
     by their numbers, the one that all have which are made alike, `indexed` for indices what they pick from and where
     they are computed, `columns` for index vectors the values put side by side, `known` for whole numbers that the
-    program fixes these, `scalars` what constants of one number are.
+    program fixes these, `scalars` what constants of one number are;
+    `often` and `silent` say of values along dimensions what was found in `distinct`.
     """
 
     def __init__(self) -> None:
@@ -182,6 +183,8 @@ class Facts:
         self.columns: dict[int, Sequence[Occurrence]] = {}
         self.known: dict[int, np.ndarray] = {}
         self.scalars: dict[int, float] = {}
+        self.often: dict[tuple[int, frozenset[Atom]], int | None] = {}
+        self.silent: dict[tuple[int, frozenset[Atom]], bool] = {}
         self._counted = itertools.count()
 
     def number(self, key: Any = None) -> int:
