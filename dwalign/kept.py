@@ -4,9 +4,11 @@ A network may close over gigabytes: what was found out or compiled about it must
 network, and no cache beside it holds on to either.
 """
 
+import dataclasses
 import functools
 import weakref
 from collections.abc import Callable, Hashable
+from typing import Any
 
 
 class Kept(dict):
@@ -46,3 +48,8 @@ def keep(function: Callable) -> Callable:
         return owner.kept[function](owner, *about)
 
     return find
+
+
+def anew(record: Any) -> tuple[type, tuple]:
+    """What `__reduce__` of a dataclass gives, for pickle and copy: its fields, and nothing that is kept beside them."""
+    return type(record), tuple(getattr(record, field.name) for field in dataclasses.fields(record))

@@ -1,7 +1,9 @@
-"""What was found out and compiled about a network goes when the network goes, with all that its program holds."""
+"""What was found out and compiled about a network goes when the network goes, and is found again by its equals."""
 
+import copy
 import dataclasses
 import gc
+import pickle
 import weakref
 
 import jax
@@ -89,6 +91,52 @@ def test_a_program_without_a_hash_is_itself_alone():
     with compilations() as seen:
         dwalign.align(same, A, B, "activation_matching", data=DATA)
     assert seen == [] and same == net != other
+
+
+def shout(params, x):
+    return jax.nn.relu(x @ params["up"]) @ params["down"]
+
+
+NETS = {
+    "of a function": lambda: dwalign.network(shout, A, X),
+    "of the package": lambda: dwalign.networks.mlp(6, (5,), 3),
+    "with statistics": lambda: dwalign.networks.densenet((4, 4, 1), 3, 2, (1,), 3, norm="batch"),
+    "of linen": lambda: dwalign.from_model(dwalign.networks.MLP((5,), 3), X, key=jax.random.key(0))[0],
+}
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+@pytest.mark.parametrize("name", NETS)
+def test_networks_go_to_other_processes(name, again):
+    net = NETS[name]()
+    assert net.kept[len] and callable(net.capture), "what lies there after use"
+    other = again(net)
+    assert other == net and other.kept is net.kept and repr(other) == repr(net)
+    # the shapes of what it draws
+    assert name == "of a function" or jax.eval_shape(other.init, jax.random.key(0)) == net.params
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_methods_go_to_other_processes(again):
+    for method in (*OURS, dwalign.find_method("weight_matching@5+refine@2"), dwalign.refine.using(images=5)):
+        assert method.parts, "which lie there after use"
+        assert again(method) == method and repr(again(method)) == repr(method)
+
+
+def test_an_aligner_goes_to_another_process():
+    net = NETS["of the package"]()
+    aligner = dwalign.load_aligner("any", network=net, inputs=X)
+    there = pickle.loads(pickle.dumps(dwalign.deep_align.using(aligner=aligner))).options["aligner"]
+    assert there.model.function.__self__ == net
+    assert jax.tree.all(jax.tree.map(np.array_equal, there.variables, aligner.variables))
+
+
+def test_cloudpickle_takes_what_closes_over_a_program():
+    cloudpickle = pytest.importorskip("cloudpickle")
+    net, _ = made()
+    assert dwalign.align(net, A, B, "activation_matching", data=DATA).perms.keys() == {"h0"}
+    other = pickle.loads(cloudpickle.dumps(net))
+    assert other.spec == net.spec and np.array_equal(other.apply(A, X), net.apply(A, X))
 
 
 def test_what_is_kept_lasts_as_long_as_one_of_equals():

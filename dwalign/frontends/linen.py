@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,6 +11,7 @@ import flax.linen as nn
 import jax
 
 from dwalign.frontends.models import Opened
+from dwalign.kept import anew
 
 PyTree = Any
 # what modules call the switch between training and evaluation, and its value in evaluation
@@ -26,12 +28,7 @@ EVALUATION = {
 
 def open_model(model: nn.Module, *inputs: PyTree, params: PyTree, key: Any, call: dict[str, Any]) -> Opened:
     call = _evaluating(model) | call
-
-    # one program, where modules draw their parameters one by one
-    @jax.jit
-    def init(key):
-        return model.init(key, *inputs, **call)
-
+    init = Initialised(model, inputs, call)
     if params is None:
         if key is None:
             raise ValueError(
@@ -64,6 +61,25 @@ class Called:
     def __hash__(self):
         # attributes may be lists
         return hash((self.function, type(self.model)))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Initialised:
+    """`key -> variables` in one program, where a module draws its parameters one by one."""
+
+    model: nn.Module
+    inputs: tuple[PyTree, ...]
+    call: Mapping[str, Any]
+
+    @functools.cached_property
+    def program(self) -> Callable:
+        return jax.jit(lambda key: self.model.init(key, *self.inputs, **self.call))
+
+    def __call__(self, key: jax.Array) -> PyTree:
+        return self.program(key)
+
+    def __reduce__(self):
+        return anew(self)
 
 
 def _apply(model: nn.Module, call: Mapping[str, Any], params: PyTree, *inputs: PyTree) -> PyTree:

@@ -15,7 +15,7 @@ PyTree = Any
 
 # the package of a class that a model is made from, and its frontend; the first on the way up from the model decides
 FRONTENDS = {
-    "dwalign": "pure",
+    "dwalign.program": "pure",
     "transformers": "transformers",
     "keras": "keras",
     "torch": "torch",

@@ -21,6 +21,7 @@ import numpy as np
 
 from dwalign.assignment import plain_refusal, refuse_unsolved
 from dwalign.bounds import check, laws_of
+from dwalign.kept import anew
 from dwalign.matching.gauged import in_gauge, is_matched
 from dwalign.matching.sizes import common_power, divided, refuse_vanished
 from dwalign.memory import enough_memory
@@ -89,6 +90,9 @@ class Method:
     def __post_init__(self):
         object.__setattr__(self, "__doc__", self.function.__doc__)
         object.__setattr__(self, "__wrapped__", self.function)
+
+    def __reduce__(self):
+        return anew(self)
 
     def using(self, **options: Any) -> "Method":
         """The method with these options set.
@@ -361,6 +365,8 @@ def method(
 
     def declare(function):
         own = name or function.__name__
+        # pickle looks functions up by what they are called, and what is called like this one is the method
+        function.__qualname__ += ".function"
         if own in _DECLARED and _DECLARED[own].function.__module__ != function.__module__:
             raise ValueError(f"method: names must be unique, but {_DECLARED[own].function.__module__} has a {own!r}")
         _DECLARED[own] = Method(own, function, title, colour, needs, host, count, features=features)

@@ -1,16 +1,19 @@
 """How a linen module comes to be a network."""
 
+import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 
+from dwalign.kept import anew
 from dwalign.program import Network, network
 
 
-def from_module(model: nn.Module, example: jax.Array, config: Mapping[str, Any]) -> Network:
+def from_module(model: nn.Module, example: np.ndarray, config: Mapping[str, Any]) -> Network:
     """The network of a linen module: spec and capture are read off its program.
 
     Args:
@@ -18,20 +21,8 @@ def from_module(model: nn.Module, example: jax.Array, config: Mapping[str, Any])
       example: inputs `[m, ...]` of any content.
       config: what `build` needs to make it again.
     """
-
-    # one program each where they are called, and one trace for all who read them
-    @jax.jit
-    def init(key):
-        return model.init(key, example)
-
-    @functools.partial(jax.jit, inline=True)
-    def apply(params, inputs):
-        return model.apply(params, inputs)
-
-    def train(params, inputs):
-        outputs, updated = model.apply(params, inputs, train=True, mutable=["batch_stats"])
-        return outputs, {**params, **updated}
-
+    of_module = functools.partial(Compiled, model=model, shape=example.shape, dtype=example.dtype)
+    init, apply, train = map(of_module, (_init, _apply, _train))
     abstract = jax.eval_shape(init, jax.random.key(0))
     return network(
         apply,
@@ -42,3 +33,46 @@ def from_module(model: nn.Module, example: jax.Array, config: Mapping[str, Any])
         config=config,
         statistics={name: name == "batch_stats" for name in abstract},
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """A function of a module: one program wherever it is called, and one trace for all who read it.
+
+    Of equal modules they are equal: what was compiled for one network is found for the other, as for the next copy that
+    comes to another process.
+
+    Attributes:
+      function: `(model, example, *arguments)`.
+      model: which is not told apart by its hash, since its attributes may be lists.
+      shape, dtype: of the example.
+    """
+
+    function: Callable
+    model: nn.Module = dataclasses.field(hash=False)
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    @functools.cached_property
+    def program(self) -> Callable:
+        example = np.zeros(self.shape, self.dtype)
+        return jax.jit(lambda *arguments: self.function(self.model, example, *arguments), inline=True)
+
+    def __call__(self, *arguments):
+        return self.program(*arguments)
+
+    def __reduce__(self):
+        return anew(self)
+
+
+def _init(model, example, key):
+    return model.init(key, example)
+
+
+def _apply(model, _, params, inputs):
+    return model.apply(params, inputs)
+
+
+def _train(model, _, params, inputs):
+    outputs, updated = model.apply(params, inputs, train=True, mutable=["batch_stats"])
+    return outputs, {**params, **updated}

@@ -5,6 +5,8 @@ found by walking back from there as long as a value depends on one other value a
 and reshapes, and so ends at the bias or the normalisation before them.
 """
 
+import dataclasses
+import functools
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
+from dwalign.kept import anew
 from dwalign.program.data import as_arrays, count_examples, take_examples
 from dwalign.program.inference import Program, read_program
 from dwalign.program.inference.atoms import Atom, find, leaves
@@ -73,22 +76,36 @@ def make_capture(
 
     The result can be jitted, vmapped over params and differentiated. `readout(outputs)` is a scalar.
     """
-    plans: dict[Any, Plan] = {}
+    return Capture(apply, frozenset(mixed), spec)
 
-    def capture(params: PyTree, inputs: PyTree, readout: Callable | None = None) -> tuple[PyTree, Units]:
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Capture:
+    """What `make_capture` makes; it reads a program once for each structure, shapes and types."""
+
+    apply: Callable
+    mixed: frozenset[str]
+    spec: PermutationSpec | None
+
+    @functools.cached_property
+    def plans(self) -> dict[Any, Plan]:
+        return {}
+
+    def __call__(self, params: PyTree, inputs: PyTree, readout: Callable | None = None) -> tuple[PyTree, Units]:
         inputs = as_arrays(inputs)
         if count_examples(inputs) == 1:
             # a dimension of size one cannot be told from none
             twice = take_examples(inputs, jnp.array([0, 0]))
             half = readout and (lambda outputs: readout(jax.tree.map(lambda leaf: leaf[:1], outputs)))
-            return jax.tree.map(lambda leaf: leaf[:1], capture(params, twice, half))
+            return jax.tree.map(lambda leaf: leaf[:1], self(params, twice, half))
         shapes = jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), (params, inputs))
         key = jax.tree.structure((params, inputs)), str(jax.tree.leaves(shapes, is_leaf=lambda x: isinstance(x, tuple)))
-        if key not in plans:
-            plans[key] = _plan(apply, params, inputs, mixed, spec)
-        return _run(plans[key], params, inputs, readout)
+        if key not in self.plans:
+            self.plans[key] = _plan(self.apply, params, inputs, self.mixed, self.spec)
+        return _run(self.plans[key], params, inputs, readout)
 
-    return capture
+    def __reduce__(self):
+        return anew(self)
 
 
 def _plan(

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from dwalign.kept import Kept, keep, kept_by
+from dwalign.kept import Kept, anew, keep, kept_by
 from dwalign.program.capture import Units, make_capture
 from dwalign.program.data import as_examples, count_examples, take_examples
 from dwalign.program.inference import infer_spec
@@ -88,6 +88,9 @@ class Network:
 
     def __hash__(self):
         return hash(self._key)
+
+    def __reduce__(self):
+        return anew(self)
 
     @functools.cached_property
     def kept(self) -> Kept:
