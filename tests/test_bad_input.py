@@ -27,7 +27,7 @@ from dwalign import (
     symmetry,
     zoo,
 )
-from dwalign.assignment import hungarian, sinkhorn, soft_assign
+from dwalign.assignment import hungarian, polar, sinkhorn, soft_assign
 from tests import drawn
 
 ROOT = Path(__file__).parent.parent
@@ -49,6 +49,8 @@ MEANT = dwalign.network(
     statistics=lambda path: "mean" in path,
 )
 WIDE = {"w": drawn.normal(6, 3)}
+MAPS = symmetry.PermutationSpec({"q": symmetry.Axes("h"), "k": symmetry.Axes("h^-1")}, {"h": 2}, kinds={"h": "linear"})
+BROKEN = {"q": np.float32([1, np.nan]), "k": np.ones(2, np.float32)}
 IMAGES = zoo.Dataset("drawn", DATA, DATA, DATA, 3)
 
 
@@ -179,6 +181,15 @@ WEIGHTS = {
     "infinite": (lambda: apply.align(SPEC, A, of(B, np.inf)), r"all weights must be finite, but b\[.*holds 5 NaN or"),
     "merged": (lambda: apply.merge(SPEC, A, of(B, -np.inf)), r"weights must be finite, but b\["),
     "of many": (lambda: merging.merge_many(SPEC, [A, B, of(A, np.nan)]), r"finite, but networks\[2\]"),
+    "of a method": (lambda: matching.naive(SPEC, A, of(B, np.nan)), r"naive: all weights must be finite, but b\["),
+    "maps in a gauge": (lambda: symmetry.gauge(MAPS, BROKEN), r"gauge: all weights .*params\['q'\] holds 1 NaN"),
+    "matched maps": (lambda: matching.naive(MAPS, BROKEN, BROKEN), r"naive: all weights .*a\['q'\] holds 1 NaN"),
+    "in a zoo": (lambda: distances(of(B, np.nan)), r"aligned_distances: all weights must .*networks\[.*5 NaN"),
+    "in pairs": (lambda: compared(b=stacked(A, of(B, np.nan)), chunk=1), r"benchmark: all weights must .*but b\["),
+    "in pairs to judge": (
+        lambda: evaluation.mean_barrier(NET, stacked(A), stacked(of(B, np.nan)), DATA),
+        r"mean_barrier: all weights must .*but b\[",
+    ),
     "a missing layer": (lambda: apply.align(SPEC, LESS, B), r"dense_1"),
     "a layer too many": (lambda: apply.distance(SPEC, {**A, "more": X}, B), r"more"),
     "other widths": (lambda: apply.align(SPEC, A, OTHER), r"dense_1.*"),
@@ -256,6 +267,7 @@ PERMS = {
         "start must be an Alignment.*got dict",
     ),
     "scores that are NaN": (lambda: hungarian(np.full((2, 2), np.nan)), "scores must be finite, found 4 NaN"),
+    "scores of maps": (lambda: polar(np.full((2, 2), np.nan)), "polar: scores must be finite, found 4 NaN"),
     "infinite scores": (lambda: hungarian(jnp.full((2, 2), jnp.inf)), "scores must be finite, found 4 NaN or inf"),
     "oblong scores": (lambda: hungarian(np.ones((2, 3))), r"must be square matrices .*found shape \(2, 3\)"),
     "a row of scores": (lambda: hungarian(np.ones(3)), r"must be square matrices .*found shape \(3,\)"),
@@ -416,8 +428,16 @@ def curved(data, **options):
     return evaluation.curve(NET, A, B, data, **options)
 
 
-def compared(methods=(matching.naive,), **options):
-    return evaluation.benchmark(NET, list(methods), ZOO, ZOO, DATA, key=KEY, **options)
+def compared(methods=(matching.naive,), b=ZOO, **options):
+    return evaluation.benchmark(NET, list(methods), ZOO, b, DATA, key=KEY, **options)
+
+
+def stacked(*networks):
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *networks)
+
+
+def distances(*networks):
+    return evaluation.aligned_distances(SPEC, stacked(A, *networks), "naive")
 
 
 def planted(method=matching.naive, key=KEY, **options):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dwalign.assignment.hard import hungarian
-from dwalign.symmetry import Monomial, PermutationSpec, identity, is_hard, namespace, with_lists
+from dwalign.symmetry import Monomial, PermutationSpec, count_values, identity, is_hard, namespace, with_lists
 
 MATCHED = ("permutation", "sign", "orthogonal")
 """The kinds that are matched; the others are one of these once a gauge has been chosen (`symmetry.gauge`)."""
@@ -21,11 +21,21 @@ TRIED = 3
 def polar(scores: Any) -> Any:
     """The orthogonal matrices M that maximise sum(scores * M), `[..., n, n]` (Schoenemann 1966).
 
+    Raises:
+      ValueError: NaN or infinite scores, unless they are traced or lie in arrays of JAX, of which M is NaN then.
+
     >>> polar(np.array([[0.0, 2.0], [-1.0, 0.0]])).tolist()
     [[0.0, 1.0], [-1.0, 0.0]]
     """
-    left, _, right = namespace(scores).linalg.svd(scores, full_matrices=False)
+    left, _, right = namespace(scores).linalg.svd(_finite("polar", scores), full_matrices=False)
     return left @ right if namespace(scores) is np else jnp.matmul(left, right, precision="highest")
+
+
+def _finite(caller: str, scores: Any) -> Any:
+    """The same, for NumPy, which says no more of others than that it found no singular values."""
+    if isinstance(scores, np.ndarray) and (bad := count_values(scores, lambda x: ~np.isfinite(x))):
+        raise ValueError(f"{caller}: scores must be finite, found {bad} NaN or infinite values")
+    return scores
 
 
 def best_element(spec: PermutationSpec, group: str, scores: Any) -> Any:
@@ -49,7 +59,7 @@ def best_element(spec: PermutationSpec, group: str, scores: Any) -> Any:
 def best_score(spec: PermutationSpec, group: str, scores: Any) -> Any:
     """The total score of the best element, `[*batch]`; of a map without the map, which takes several times longer."""
     if spec.kinds[group] == "orthogonal":
-        return namespace(scores).linalg.svd(scores, compute_uv=False).sum(-1)
+        return namespace(scores).linalg.svd(_finite("best_score", scores), compute_uv=False).sum(-1)
     return score_of(spec, group, scores, best_element(spec, group, scores))
 
 

@@ -16,7 +16,7 @@ from dwalign.extras import progress
 from dwalign.matching import Method
 from dwalign.matching.gauged import is_matched
 from dwalign.program import CLASSIFICATION, Data, Network, Task
-from dwalign.symmetry import Alignment, permute
+from dwalign.symmetry import Alignment, check_finite, permute
 
 PyTree = Any
 # seconds; what a first call costs more than later ones is lost in a call that is longer
@@ -73,11 +73,13 @@ def benchmark(
       what was measured, by `str(method)`.
 
     Raises:
-      ValueError: `chunk` does not divide p, or `per_pair` and `test` does not hold p data sets.
+      ValueError: `chunk` does not divide p, networks are not finite, or with `per_pair` `test` is not p data sets.
     """
     pairs = jax.tree.leaves(a)[0].shape[0]
     if pairs % chunk:
         raise ValueError(f"benchmark: chunk must divide the number of pairs, got {chunk} and {pairs} pairs")
+    for name, params in (("a", a), ("b", b)):
+        check_finite("benchmark", network.spec, params, name)
     keys = jax.random.split(key, pairs)
     own = {"data": Data(*test)} if per_pair else {}
     if counts := {jnp.shape(leaf)[0] for leaf in jax.tree.leaves(own)} - {pairs}:

@@ -13,7 +13,7 @@ from dwalign.evaluation.interpolation import curve
 from dwalign.matching import Method
 from dwalign.processes import apart, over_devices
 from dwalign.program import CLASSIFICATION, Data, Network, Task, as_arrays, as_data, compiled
-from dwalign.symmetry import count_networks, permute, take_networks
+from dwalign.symmetry import check_finite, count_networks, permute, take_networks
 
 PyTree = Any
 
@@ -43,7 +43,7 @@ def mean_barrier(
       batch: pairs that a device takes at once; more than one are worth it on accelerators.
 
     Raises:
-      ValueError: no pairs, or other numbers of one than of another.
+      ValueError: no pairs, other numbers of one than of another, or networks that are not finite.
     """
     data, renew = as_data("mean_barrier", data), as_arrays(renew)
     own, shared = ((a, b, data), None) if per_pair else ((a, b, None), data)
@@ -53,6 +53,8 @@ def mean_barrier(
         raise ValueError(
             f"mean_barrier: must get equally many a, b and data of pairs, at least one, found {sorted(counts)}"
         )
+    for name, params in (("a", a), ("b", b)):
+        check_finite("mean_barrier", network.spec, params, name)
     count, over = count_networks(a), over_devices()
     at_once = batch * over.num_devices
     # the last part repeats the last pair, so that all are one program

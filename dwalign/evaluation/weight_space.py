@@ -10,7 +10,7 @@ from dwalign.deepalign import as_method
 from dwalign.extras import load
 from dwalign.matching import Method
 from dwalign.program import Data, Network, spec_of
-from dwalign.symmetry import PermutationSpec, count_networks, distance, permute, take_networks, with_lists
+from dwalign.symmetry import PermutationSpec, check_finite, count_networks, distance, permute, take_networks, with_lists
 
 PyTree = Any
 
@@ -34,9 +34,13 @@ def aligned_distances(
       method: by which they are aligned, or its name, or "auto" for what `choose_method` chooses.
       key: for methods that draw at random; each pair has its own. `jax.random.key(0)` by default.
       data: training data, for methods that need them.
+
+    Raises:
+      ValueError: networks that are not finite, or what the method says.
     """
     spec, count = spec_of("aligned_distances", network), count_networks(networks)
     chosen, key = as_method(network, method, data), jax.random.key(0) if key is None else key
+    check_finite("aligned_distances", spec, networks, "networks")
     first, second = np.triu_indices(count, 1)
 
     def one(item):

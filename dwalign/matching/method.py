@@ -240,10 +240,11 @@ class Method:
             return self.using(**options)(network, a, b, **given)
         if features is not None and not (self.reuses and is_matched(spec_of(self.name, network))):
             raise ValueError(f"{self}: takes no features of single networks here; pass none, and they are computed")
+        spec = spec_of(self.name, network)
         if not checked:
             self.check(network, a, b, data=data, task=task, start=start, key=key)
+            power = common_power(spec, a, b, caller=self.name)
         data, start = as_data(self.name, data), as_arrays(start)
-        spec = spec_of(self.name, network)
         if self.asks not in SIZED:
             power = 0
         elif power is None:

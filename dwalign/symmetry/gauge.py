@@ -23,7 +23,7 @@ from dwalign.symmetry.elements import Monomial, act, factors_at, spread
 from dwalign.symmetry.guards import check_spec
 from dwalign.symmetry.powers import SCALED, SIGNED, Power
 from dwalign.symmetry.spec import Block, PermutationSpec
-from dwalign.symmetry.weights import weight_blocks
+from dwalign.symmetry.weights import check_finite, weight_blocks
 
 PyTree = Any
 ROUNDS = 100
@@ -105,7 +105,8 @@ def gauge(spec: PermutationSpec, params: PyTree, *, basis: bool = True) -> Perms
       an element for every group, as `permute` takes it, of NumPy arrays unless traced; the identity where nothing is
       to do.
 
-    Works under `jit` and `vmap`. Raises `SpecError` if params does not fit the spec.
+    Works under `jit` and `vmap`. Raises `SpecError` if params does not fit the spec, `ValueError` if it holds NaN or
+    infinite weights and is not traced.
     """
     check_spec("gauge", spec)
     spec.check(params)
@@ -113,6 +114,7 @@ def gauge(spec: PermutationSpec, params: PyTree, *, basis: bool = True) -> Perms
     # what lies in files is not read for nothing
     if not spec.has_kinds:
         return element
+    check_finite("gauge", spec, params, "params")
     blocks = weight_blocks(spec, params)
     places = _places(spec, blocks)
     if not any(places.values()):
