@@ -10,7 +10,16 @@ from dwalign.deepalign import as_method
 from dwalign.extras import load
 from dwalign.matching import Method
 from dwalign.program import Data, Network, spec_of
-from dwalign.symmetry import PermutationSpec, check_finite, count_networks, distance, permute, take_networks, with_lists
+from dwalign.symmetry import (
+    PermutationSpec,
+    check_finite,
+    count_networks,
+    distance,
+    key_of_pair,
+    permute,
+    take_networks,
+    with_lists,
+)
 
 PyTree = Any
 
@@ -32,7 +41,8 @@ def aligned_distances(
       network: what they are, or its spec for methods that read weights alone.
       networks: stacked, leaves `[n, ...]`.
       method: by which they are aligned, or its name, or "auto" for what `choose_method` chooses.
-      key: for methods that draw at random; each pair has its own. `jax.random.key(0)` by default.
+      key: for methods that draw at random; each pair has its own, drawn by the numbers of its two networks.
+        `jax.random.key(0)` by default.
       data: training data, for methods that need them.
 
     Raises:
@@ -44,13 +54,12 @@ def aligned_distances(
     first, second = np.triu_indices(count, 1)
 
     def one(item):
-        i, j, key = item
+        i, j = item
         a, b = take_networks(networks, i), take_networks(networks, j)
-        moved = permute(spec, b, chosen(network, a, b, key=key, data=data).perms)
+        moved = permute(spec, b, chosen(network, a, b, key=key_of_pair(key, i, j), data=data).perms)
         return distance(spec, a, moved)
 
-    keys = jax.random.split(key, len(first))
-    values = np.asarray(jax.jit(lambda items: jax.lax.map(one, items, batch_size=20))((first, second, keys)))
+    values = np.asarray(jax.jit(lambda items: jax.lax.map(one, items, batch_size=20))((first, second)))
     distances = np.zeros((count, count), values.dtype)
     distances[first, second] = distances[second, first] = values
     return distances

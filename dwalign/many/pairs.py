@@ -20,7 +20,7 @@ from dwalign.matching import Method
 from dwalign.memory import enough_memory
 from dwalign.processes import apart, over_devices, wait_for_all
 from dwalign.program import CLASSIFICATION, Data, Network, Task, as_data, compiled, spec_of
-from dwalign.symmetry import PermutationSpec, SpecError, check_finite, distance, permute
+from dwalign.symmetry import PermutationSpec, SpecError, check_finite, distance, key_of_pair, permute
 
 PyTree = Any
 
@@ -43,10 +43,10 @@ def align_many(
     """Align many pairs of networks, more than memory holds, into a folder of Parquet.
 
     One program aligns a batch of pairs, spread over the devices of the process, while the next is read. Under
-    `jax.distributed` each process takes its share of the parts, into a folder that all of them see. Pairs have keys of
-    their own, so that neither devices, processes nor an interruption change what is found; what is there is kept, and
-    the same call goes on. A method that compares features of single networks, as `deep_align`, computes them once for
-    all pairs that a network takes part in.
+    `jax.distributed` each process takes its share of the parts, into a folder that all of them see. The key of a pair
+    is drawn by the numbers of its two networks, so that neither devices, processes, an interruption nor the other pairs
+    of the list change what is found; what is there is kept, and the same call goes on. A method that compares features
+    of single networks, as `deep_align`, computes them once for all pairs that a network takes part in.
 
     Args:
       network: what all are, or its spec, for methods that read weights alone.
@@ -102,6 +102,7 @@ def align_many(
         "parts": sizes,
         "pairs": hashlib.sha256(pairs.tobytes()).hexdigest()[:16],
         "key": jax.random.key_data(key).tolist(),
+        "drawn by": "networks",
         "data": _told(data),
         "networks": len(networks),
     }
@@ -132,7 +133,7 @@ def align_many(
                     if features is not None:
                         features.add(read)
                         seen = tuple(features.of(side) for side in pairs[some].T.tolist())
-                    given = jax.device_put((some, a, b, seen), over_pairs)
+                    given = jax.device_put((pairs[some].astype(np.uint32), a, b, seen), over_pairs)
                     solved.append(jax.device_get(_solve(network, task, chosen, key, data, *given)))
                 bar.update(len(np.unique(some)))
                 refuse_unsolved(solved[-1][0])
@@ -144,15 +145,15 @@ def align_many(
 
 
 @compiled(2)
-def _solve(network, task, method, key, data, numbers, a, b, features):
+def _solve(network, task, method, key, data, pairs, a, b, features):
     spec = spec_of("align_many", network)
 
-    def one(key, data, number, a, b, features):
-        own = jax.random.fold_in(key, number)
+    def one(key, data, pair, a, b, features):
+        own = key_of_pair(key, *pair)
         perms = method(network, a, b, key=own, data=data, task=task, features=features, checked=True).perms
         return perms, distance(spec, a, b), distance(spec, a, permute(spec, b, perms))
 
-    return apart(one, 2, over_devices())(key, data, numbers, a, b, features)
+    return apart(one, 2, over_devices())(key, data, pairs, a, b, features)
 
 
 @compiled(1)

@@ -30,6 +30,7 @@ from dwalign.symmetry.roles import as_read, block_roles, group_roles
 from dwalign.symmetry.spec import Block, Note, PermutationSpec
 from dwalign.symmetry.stacks import (
     count_networks,
+    key_of_pair,
     stack_networks,
     stacked_block,
     stacked_spec,
@@ -93,6 +94,7 @@ __all__ = [
     "inverse",
     "is_hard",
     "is_traced",
+    "key_of_pair",
     "kind",
     "leaf_roles",
     "leaf_weights",

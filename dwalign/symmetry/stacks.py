@@ -36,6 +36,16 @@ def stack_networks(networks: Sequence[PyTree]) -> PyTree:
     return jax.tree.map(stack, *networks)
 
 
+def key_of_pair(key: jax.Array, a: Any, b: Any) -> jax.Array:
+    """The random key of the pair of these two numbers of networks, whichever other pairs there are.
+
+    >>> one, same, back = (key_of_pair(jax.random.key(0), *pair) for pair in ((1, 2), (1, 2), (2, 1)))
+    >>> bool(one == same), bool(one == back)
+    (True, False)
+    """
+    return jax.random.fold_in(jax.random.fold_in(key, a), b)
+
+
 def count_networks(stacked: PyTree) -> int:
     """The number of networks in a stacked tree.
 

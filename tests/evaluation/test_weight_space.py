@@ -4,10 +4,11 @@ import jax
 import numpy as np
 import pytest
 
+from dwalign import Alignment, Method
 from dwalign.evaluation import aligned_distances, cluster_agreement, planar_map, retrieval_precision
 from dwalign.matching import feature_matching
 from dwalign.networks import mlp
-from dwalign.symmetry import permute
+from dwalign.symmetry import permute, random_perms, take_networks
 from tests import drawn
 
 NET = mlp(5, (8, 6), 3)
@@ -24,6 +25,15 @@ def test_relabelled_networks_are_the_same_point():
     assert retrieval_precision(found, labels) == cluster_agreement(found, labels) == 1
     unaligned = aligned_distances(NET.spec, zoo, "naive")
     assert unaligned[0, 2] > 1
+
+
+def test_other_networks_of_a_zoo_change_no_distance():
+    zoo = jax.tree.map(lambda *leaves: np.stack(leaves), *(drawn.weights(NET.params, seed) for seed in range(4)))
+    few = take_networks(zoo, slice(3))
+    random_orders = lambda spec, a, b, *, key: Alignment(random_perms(spec, key))
+    draws = Method("draws", random_orders, "", "", "nothing")
+    found, same = (aligned_distances(NET.spec, one, draws, key=jax.random.key(0)) for one in (zoo, few))
+    np.testing.assert_allclose(found[:3, :3], same, rtol=1e-6)
 
 
 def test_precision():

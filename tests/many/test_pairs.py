@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from dwalign import align_many, open_alignments
+from dwalign import Alignment, Method, align_many, open_alignments
 from dwalign.files import FileError, unsealed
 from dwalign.networks import mlp
 from dwalign.program import Data
@@ -67,6 +67,16 @@ def test_batches_and_interruptions_change_nothing(tmp_path):
     about, perms = columns(open_alignments(folder))
     chex.assert_trees_all_equal(perms, whole[1])
     chex.assert_trees_all_close(about, whole[0], rtol=1e-6)
+
+
+def test_a_pair_is_aligned_alike_in_every_list(tmp_path):
+    random_order = lambda spec, a, b, *, key: Alignment({"h0": jax.random.permutation(key, 8)})
+    draws = Method("draws", random_order, "", "", "nothing")
+    given = dict(network=NET.spec, networks=NETWORKS, method=draws, batch=2)
+    whole = columns(align_many(pairs=[[0, 1], [1, 0], [2, 3], [0, 1]], folder=tmp_path / "whole", **given))[1]["h0"]
+    part = columns(align_many(pairs=[[2, 3], [1, 0]], folder=tmp_path / "part", **given))[1]["h0"]
+    assert np.array_equal(part, whole[[2, 1]]) and np.array_equal(whole[0], whole[3])
+    assert len(np.unique(whole, axis=0)) == 3
 
 
 def test_a_flipped_byte_is_found(tmp_path):
