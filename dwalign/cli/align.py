@@ -51,8 +51,8 @@ def main(asked: Options) -> None:
         ).perms
     aligned = dwalign.permute(network.spec, b, perms)
     with stage(f"writing {asked.output}"):
-        subject.write(asked.output, aligned, like=1, overwrite=asked.overwrite)
-    before, after = distances(network.spec, a, b, aligned)
+        written = subject.write(asked.output, aligned, like=1, overwrite=asked.overwrite)
+    before, after = distances(network.spec, a, b, written)
     found |= {"output": str(asked.output), "distance": {"before": before, "after": after}}
     recipe = write_recipe("align", asked, (*asked.files, *filter(None, (asked.data,))), found)
     text = (

@@ -92,8 +92,8 @@ def main(asked: Options) -> None:
     with stage(f"matching by {method.label}"), subject.naming():
         merged = _merge(asked, subject, params, method, layers, renew)
     with stage(f"writing {asked.output}"):
-        subject.write(asked.output, merged.params, like=0, overwrite=asked.overwrite)
-    judged = _judge(subject, params, merged.params, test or subject.data, renew)
+        written = subject.write(asked.output, merged.params, like=0, overwrite=asked.overwrite)
+    judged = _judge(subject, params, written, test or subject.data, renew)
     found |= {
         "stale": stale,
         "output": str(asked.output),

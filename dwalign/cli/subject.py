@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +33,7 @@ class Subject(NamedTuple):
     task: what the networks are for, told by the labels.
     key: of all that is drawn at random.
     places: for each file the names of its tensors, and where each lies in the network.
+    bind: an opened file as parameters of the network.
     """
 
     network: Any
@@ -42,6 +43,7 @@ class Subject(NamedTuple):
     task: Any
     key: Any
     places: tuple[Mapping[str, str], ...] = ()
+    bind: Callable[[Any], Any] = lambda weights: weights
 
     def in_memory(self, method: Any) -> tuple[Any, ...]:
         """The networks as `method` needs them: arrays, unless it reads weights on the host, one array at a time."""
@@ -94,12 +96,13 @@ class Subject(NamedTuple):
             told = f"a is {files[0]}, b is {files[-1]}" if len(files) == 2 else f"networks are {', '.join(files)}"
             raise ValueError(f"{error} ({told})") from error
 
-    def write(self, output: Path, params: Any, *, like: int, overwrite: bool) -> None:
-        """Write a network as the file of number `like` is laid out."""
+    def write(self, output: Path, params: Any, *, like: int, overwrite: bool) -> Any:
+        """Write a network as the file of number `like` is laid out; the parameters that lie there, in its types."""
         files = [one.path for one in self.weights]
         tensors, source = dwalign.files.unbind(params), self.weights[like]
         tensors = {there: tensors[name] for there, name in self.places[like].items() if there in source}
         dwalign.files.write_weights(output, tensors, like=source, overwrite=overwrite, inputs=files)
+        return self.bind(dwalign.files.open_weights(output))
 
 
 def open_subject(
@@ -144,10 +147,15 @@ def open_subject(
         for one in weights:
             if _spells(one, spelled):
                 dwalign.frontends.check_layers(model, one)
-        named = [_respelled(one, spelled, own) for one in weights]
         ties = dwalign.frontends.ties(model)
-        bound = [dwalign.files.bind(one, network.params, ties=ties) for one in named]
+        named = [_respelled(one, spelled, own) for one in weights]
         placed = [dwalign.files.places(one, network.params, ties=ties) for one in named]
+
+        def bind(one):
+            bound = dwalign.files.bind(_respelled(one, spelled, own), network.params, ties=ties)
+            return jax.tree.map(_widened, bound, network.params)
+
+        params = tuple(map(bind, weights))
     except dwalign.files.FileError as error:
         if asked.data is None or data is None:
             raise
@@ -155,12 +163,11 @@ def open_subject(
         raise dwalign.files.FileError(
             f"{error}, or other inputs than {_shapes(data.inputs)} in {asked.data}"
         ) from error
-    params = tuple(jax.tree.map(_widened, one, network.params) for one in bound)
     back = [spelled if _spells(one, spelled) else {} for one in weights]
     places = tuple(
         {file.get(name, name): leaf for name, leaf in one.items()} for file, one in zip(back, placed, strict=True)
     )
-    subject = Subject(network, weights, params, data, task, jax.random.key(asked.seed), places)
+    subject = Subject(network, weights, params, data, task, jax.random.key(asked.seed), places, bind)
     if asked.data is not None:
         subject.check_data(asked.data, data)
     return subject

@@ -14,6 +14,7 @@ import yaml
 
 import dwalign
 from dwalign.cli import COMMANDS, main
+from dwalign.cli.distances import distances
 from dwalign.cli.options import Matched
 from dwalign.cli.plan import plan
 from dwalign.cli.subject import choose_method, open_subject
@@ -246,6 +247,24 @@ def test_compare_and_evaluate(run):
     judged = run("evaluate", "0.npz", "1.npz", "--data", "data.npz")
     assert judged["0.npz"]["loss"] == pytest.approx(judged["1.npz"]["loss"], rel=1e-5)
     assert judged["0.npz"]["accuracy"] > 0.8
+
+
+def test_what_is_told_is_that_of_the_numbers_in_the_file(folder, run):
+    """Of few bits: the mean of two of them has more."""
+    for k in (0, 2):
+        coarse = {name: array.astype(jax.numpy.float8_e5m2) for name, array in read(folder / f"{k}.npz").items()}
+        dwalign.files.write_weights(folder / f"coarse-{k}.safetensors", coarse)
+    pair, common = ["coarse-0.safetensors", "coarse-2.safetensors"], ["--method", "weight_matching"]
+    told = run("merge", *pair, *common, "--data", "data.npz", "-o", "coarse.safetensors")["judged"]["merged"]
+    assert told == run("evaluate", "coarse.safetensors", "--data", "data.npz")["coarse.safetensors"]
+    told = run("align", *pair, *common, "--kinds", "all", "-o", "moved.safetensors")["distance"]["after"]
+    model, inputs = dwalign.frontends.find_model(NET[1])
+    net, params = dwalign.from_model(model, *inputs, key=jax.random.key(0))
+    a, b, moved = (
+        dwalign.files.bind(dwalign.files.open_weights(file), params) for file in (*pair, "moved.safetensors")
+    )
+    spec = dwalign.network(net.apply, params, *inputs, kinds="all").spec
+    assert told == distances(spec, *(jax.tree.map(np.float32, one) for one in (a, b, moved))).after
 
 
 def test_the_same_units_are_as_far_apart_after_alignment_in_all_kinds(folder, run):
