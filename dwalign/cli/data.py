@@ -1,5 +1,6 @@
 """Data of commands: an .npz with `inputs` and `labels`."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,27 @@ def read_data(file: Path) -> Any:
     return dwalign.program.check_data(str(file), dwalign.Data(**parts))
 
 
-def task_of(data: Any) -> Any:
-    """Classification where labels are integers, regression where they are not."""
+def task_of(file: Path, data: Any) -> Any:
+    """Classification where labels are integers, regression where they are not.
+
+    Warns:
+      UserWarning: the labels look like classes that are not written as such.
+    """
     labels = data.labels
-    return dwalign.REGRESSION if labels is not None and _real(labels) else dwalign.CLASSIFICATION
+    if labels is None or not _real(labels):
+        return dwalign.CLASSIFICATION
+    if _one_hot(labels):
+        warnings.warn(
+            f"{file}: labels are real numbers, so that outputs are judged by their squared error, but each row holds a "
+            "single 1; classes are integers, labels.argmax(-1)",
+            stacklevel=2,
+        )
+    return dwalign.REGRESSION
+
+
+def _one_hot(labels: Any) -> bool:
+    rows = isinstance(labels, np.ndarray) and labels.ndim == 2 and labels.shape[1] > 1
+    return rows and np.array_equal(labels, labels == 1) and bool((labels.sum(-1) == 1).all())
 
 
 def _real(labels: Any) -> bool:

@@ -38,4 +38,4 @@ def main(asked: Options) -> None:
             raise ValueError(
                 f"{asked.data}: the loss of {name} must be finite, found {one.loss}; is an input infinite?"
             )
-    answer({name: one._asdict() for name, one in judged.items()}, judged_table(judged), as_json=asked.json)
+    answer({name: one._asdict() for name, one in judged.items()}, judged_table(subject, judged), as_json=asked.json)

@@ -30,7 +30,12 @@ def judge(subject: Subject, networks: Mapping[str, Any], data: Any) -> dict[str,
     return found
 
 
-def judged_table(found: Mapping[str, Judged]) -> str:
+def columns(subject: Subject) -> tuple[str, str]:
+    """What the loss is, and the share of what: of a network that gives values nothing is right or wrong."""
+    return ("loss", "accuracy") if subject.task == dwalign.CLASSIFICATION else ("squared error", "met to 0.1")
+
+
+def judged_table(subject: Subject, found: Mapping[str, Judged]) -> str:
     """Rows of loss and accuracy."""
     rows = [(name, f"{one.loss:.4f}", f"{one.accuracy:.4f}") for name, one in found.items()]
-    return table(("", "loss", "accuracy"), rows)
+    return table(("", *columns(subject)), rows)

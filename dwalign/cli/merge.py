@@ -12,7 +12,7 @@ import dwalign
 from dwalign.cli import options
 from dwalign.cli.between import between
 from dwalign.cli.data import read_data, task_of
-from dwalign.cli.judged import Judged, judge, judged_table
+from dwalign.cli.judged import Judged, columns, judge, judged_table
 from dwalign.cli.narrate import answer, size, stage, weight_of
 from dwalign.cli.plan import UNCHECKED, plan, plan_text
 from dwalign.cli.recipe import besides, read_recipe, write_card, write_recipe
@@ -65,7 +65,8 @@ def main(asked: Options) -> None:
         )
     layers = _shares(asked)
     if asked.report is not None:
-        _check_report(asked, asked.report)
+        taken = (*options.read_by(asked), asked.output, *besides(asked.output))
+        check_page(asked.report, asked.overwrite, taken)
     test = None if asked.test is None else read_data(asked.test)
     if test is not None and test.labels is None:
         raise dwalign.files.FileError(
@@ -77,7 +78,7 @@ def main(asked: Options) -> None:
         dwalign.symmetry.leaf_weights(subject.network.spec, named, caller=option)
     method = choose_method(asked, subject)
     if asked.test is not None:
-        subject = subject._replace(task=task_of(test)) if subject.data is None else subject
+        subject = subject._replace(task=task_of(asked.test, test)) if subject.data is None else subject
         subject.check_data(asked.test, test)
     stale = _stale(subject)
     if stale:
@@ -98,6 +99,7 @@ def main(asked: Options) -> None:
         "stale": stale,
         "output": str(asked.output),
         "judged": {name: one._asdict() for name, one in judged.items()},
+        "columns": list(columns(subject)),
         # what it is judged on
         "seen": asked.test is None and method.needs not in WITHOUT_DATA,
     }
@@ -112,7 +114,7 @@ def main(asked: Options) -> None:
         text.append(f"unchecked: {UNCHECKED}")
     if stale:
         text.append(f"stale: {stale}")
-    answer(found, "\n".join([judged_table(judged)] * bool(judged) + text), as_json=asked.json)
+    answer(found, "\n".join([judged_table(subject, judged)] * bool(judged) + text), as_json=asked.json)
 
 
 def _merge(
@@ -172,15 +174,6 @@ def _layer(text: str) -> tuple[str, float]:
     raise ValueError(f"--layers must be PATTERN=WEIGHT, such as '*layer4*=0.3', a weight from 0 to 1, got {text!r}")
 
 
-def _check_report(asked: Options, report: Path) -> None:
-    taken = {
-        path.resolve() for path in (*asked.files, asked.output, *besides(asked.output), asked.data, asked.test) if path
-    }
-    if report.resolve() in taken:
-        raise ValueError(f"--report must be another file than those of the merge, got {report}")
-    check_page(report, asked.overwrite)
-
-
 def _judge(subject: Subject, params: tuple[PyTree, ...], merged: PyTree, data: Any, renew: Any) -> dict[str, Judged]:
     """The networks, their average as they are, and the merged one; nothing without labels."""
     if data is None or data.labels is None:
@@ -199,7 +192,7 @@ def _card(asked: Options, found: Mapping[str, Any], method: Any, judged: Mapping
         f"{found['moving']:.1%} of the numbers lie on axes that were matched."
     )
     lines = [f"| {name} | {one.loss:.4f} | {one.accuracy:.4f} |" for name, one in judged.items()]
-    rows = "\n".join(["| network | loss | accuracy |", "| - | - | - |", *lines])
+    rows = "\n".join([f"| network | {' | '.join(found['columns'])} |", "| - | - | - |", *lines])
     where = f"Judged on {asked.test or asked.data}{', which it was matched on' * found['seen']}." if judged else ""
     doubts = [] if found["certified"] else [f"Unchecked: {UNCHECKED}."]
     doubts += [f"Stale: {found['stale']}."] if found["stale"] else []

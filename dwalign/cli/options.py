@@ -1,6 +1,7 @@
 """What commands can be told alike."""
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -49,8 +50,30 @@ class Matched(Asked):
     with the package: any, or mnist for MLPs that were trained on MNIST"""
 
 
-def check_free(option: str, file: Path, overwrite: bool) -> None:
-    """Raise `ValueError` unless this option names a file that may be written."""
+def read_by(asked: Asked) -> list[Path]:
+    """The files and folders that a command is told to read, which it never writes over."""
+    kind, _, place = asked.network.partition(":")
+    model = [Path(kind)] if kind.endswith(".py") else [Path(place.partition(",")[0])] if kind == "hf" else []
+    more = (getattr(asked, name, None) for name in ("data", "test"))
+    aligner = getattr(asked, "aligner", None)
+    return [
+        *getattr(asked, "files", ()),
+        *model,
+        *filter(None, more),
+        *([aligner] if isinstance(aligner, Path) else []),
+    ]
+
+
+def check_apart(option: str, file: Path, taken: Iterable[Path]) -> None:
+    """Raise `ValueError` where what is written would take the place of what is read, or is written beside it."""
+    for one in taken:
+        if file.resolve() in (one.resolve(), *one.resolve().parents):
+            raise ValueError(f"--{option} must be another file than {one}, which is read or written too, got {file}")
+
+
+def check_free(option: str, file: Path, overwrite: bool, taken: Iterable[Path]) -> None:
+    """Raise `ValueError` unless this option names a file that may be written, and none of those that are taken."""
+    check_apart(option, file, taken)
     if file.is_dir() or not file.parent.is_dir():
         raise ValueError(f"--{option} must be a file in a folder that exists, got {file}; choose or make another")
     if file.exists() and not overwrite:

@@ -1,6 +1,7 @@
 """`dwalign report`: one HTML page of a merge or an experiment."""
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 
 import tyro
@@ -29,8 +30,7 @@ class Options:
 
 def main(asked: Options) -> None:
     """Run the command."""
-    if asked.output.resolve() == asked.source.resolve():
-        raise ValueError(f"--output must be another file than {asked.source}, which it would replace")
+    options.check_apart("output", asked.output, [asked.source])
     write_page(asked.output, read_source(asked.source))
     print(asked.output)
 
@@ -46,10 +46,10 @@ def read_source(source: Path) -> dict:
     return dwalign.report.read_json(source / "results.json" if source.is_dir() else source)
 
 
-def check_page(file: Path, overwrite: bool) -> None:
+def check_page(file: Path, overwrite: bool, taken: Iterable[Path]) -> None:
     """Raise unless a page can be made, and written here."""
     load("matplotlib")
-    options.check_free("report", file, overwrite)
+    options.check_free("report", file, overwrite, taken)
 
 
 def write_page(output: Path, results: dict) -> None:

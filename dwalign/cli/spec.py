@@ -9,7 +9,7 @@ import tyro
 import dwalign
 from dwalign.cli import options
 from dwalign.cli.narrate import answer, stage
-from dwalign.cli.options import check_free
+from dwalign.cli.options import check_free, read_by
 from dwalign.cli.plan import plan, plan_text
 from dwalign.cli.subject import of_kinds, open_subject
 
@@ -31,7 +31,7 @@ class Options(options.Asked):
 def main(asked: Options) -> None:
     """Run the command."""
     if asked.output is not None:
-        check_free("output", asked.output, asked.overwrite)
+        check_free("output", asked.output, asked.overwrite, read_by(asked))
     subject = open_subject(asked, ())
     subject = of_kinds(subject, asked.kinds)
     network = subject.network

@@ -13,7 +13,7 @@ import numpy as np
 import dwalign
 from dwalign.cli.data import read_data, task_of
 from dwalign.cli.narrate import stage
-from dwalign.cli.options import Asked, Matched
+from dwalign.cli.options import Asked, Matched, check_apart, read_by
 from dwalign.cli.recipe import check_beside
 from dwalign.cli.words import in_words
 
@@ -121,6 +121,7 @@ def open_subject(
     weights = tuple(dwalign.files.open_weights(file) for file in files)
     if output is not None:
         dwalign.files.check_output(output, like=weights[like], inputs=files, overwrite=overwrite)
+        check_apart("output", output, read_by(asked))
         check_beside(output)
     data = None if asked.data is None else read_data(asked.data)
     with stage(f"reading the program of {asked.network}"):
@@ -140,7 +141,7 @@ def open_subject(
             # the values lie in the files
             shapes = dwalign.frontends.shapes_of(model, *example)
             network, own = dwalign.from_model(model, *example, params=shapes, key=jax.random.key(asked.seed))
-    task = task_of(data) if data else dwalign.CLASSIFICATION
+    task = dwalign.CLASSIFICATION if data is None else task_of(Path(str(asked.data)), data)
     try:
         known = set(dwalign.files.names(network.params))
         spelled = dwalign.frontends.names_in_files(model) if any(set(one) - known for one in weights) else {}
@@ -241,7 +242,7 @@ def _shapes(inputs: Any) -> str:
 
 
 def _from(data: Path | None) -> str:
-    return "" if data is None else f", the first of {data}"
+    return "" if data is None else f", the first of {data}, prepared as for training"
 
 
 def choose_method(asked: Matched, subject: Subject) -> Any:

@@ -10,7 +10,7 @@ from dwalign.cli import options
 from dwalign.cli.data import read_data
 from dwalign.cli.narrate import answer, stage
 from dwalign.cli.plan import plan, plan_text
-from dwalign.cli.recipe import check_beside, write_card, write_recipe
+from dwalign.cli.recipe import besides, check_beside, write_card, write_recipe
 from dwalign.cli.report import check_page, write_page
 from dwalign.cli.subject import Subject, open_subject
 from dwalign.cli.taught import Roles, barrier_table, fine_tune, judge_beside, networks_of, train_from_nothing
@@ -138,7 +138,8 @@ def _check(asked: Options) -> None:
     if asked.report is not None:
         if not _roles(asked).test:
             raise ValueError("--report needs pairs to judge the aligner on, got --pairs 0")
-        check_page(asked.report, asked.overwrite or asked.resume)
+        taken = (*options.read_by(asked), *besides(asked.output))
+        check_page(asked.report, asked.overwrite or asked.resume, taken)
 
 
 def _check_start(asked: Options, subject: Subject) -> None:

@@ -137,8 +137,12 @@ def check_output(
         raise FileError(f"{path} must lie in a folder that exists; make {path.parent}")
     for file in inputs:
         here, there = path.resolve(), file.resolve()
-        if here == there or here in there.parents or (file.exists() and path.exists() and path.samefile(file)):
-            raise FileError(f"{path} must not be an input, which is never written over; choose another name")
+        same = file.exists() and path.exists() and path.samefile(file)
+        # to a folder of weights a file more would belong
+        if same or here == there or here in there.parents or there in here.parents:
+            raise FileError(
+                f"{path} must not be an input, which is never written over, or lie in one; choose another name"
+            )
     if os.path.lexists(path):
         beside = like.layout.beside if kind == "safetensors" and like is not None and like.format == kind else ()
         _check_replaceable(path, kind, overwrite, {file.name for file in beside})

@@ -14,6 +14,8 @@ from dwalign.report.story import Story, settings_rows
 
 Record = Mapping[str, Any]
 PLAIN, MERGED = "average without matching", "merged"
+# what records of earlier versions were judged by
+LOSS, ACCURACY = "loss", "accuracy"
 
 
 def recipe_story(recipe: Record) -> Story:
@@ -37,7 +39,7 @@ def merge_story(record: Record) -> Story:
     """Of what `dwalign merge` found."""
     judged = record.get("judged") or {}
     sections = [
-        *([section("How well it does", table(_judged_rows(judged)), *_curves(record))] if judged else []),
+        *([section("How well it does", table(_judged_rows(record, judged)), *_curves(record))] if judged else []),
         *_clearness(record),
         _matched(record),
         *([section("Arrays and groups", _sharing(record["sharing"]))] if "sharing" in record else []),
@@ -63,10 +65,10 @@ as they are adds 2 to the loss of the ends, of which matching takes away 95 %.
     listed = ", ".join(share(end) for end in ends[:-1]) + f" and {share(ends[-1])}"
     merged, plain = judged[MERGED]["loss"], judged[PLAIN]["loss"]
     loss = sum(end["loss"] for end in ends) / len(ends)
-    answers = (
-        f"The merged network answers {share(judged[MERGED])} % right; its ends {listed} %, the {PLAIN} "
-        f"{share(judged[PLAIN])} %."
-    )
+    right = f"answers {share(judged[MERGED])} % right"
+    if _columns(record)[1] != ACCURACY:
+        right = f"meets {share(judged[MERGED])} % of all examples to 0.1"
+    answers = f"The merged network {right}; its ends {listed} %, the {PLAIN} {share(judged[PLAIN])} %."
     if merged >= plain:
         return f"{answers} Matching did not help: the loss is {merged:.3g}, and {plain:.3g} without it."
     if plain <= loss:
@@ -78,20 +80,26 @@ as they are adds 2 to the loss of the ends, of which matching takes away 95 %.
     )
 
 
-def _judged_rows(judged: Record) -> list[list[str]]:
+def _judged_rows(record: Record, judged: Record) -> list[list[str]]:
     rows = [[name, f"{found['loss']:.4f}", f"{found['accuracy']:.2%}"] for name, found in judged.items()]
-    return [["network", "loss", "accuracy"], *rows]
+    return [["network", *_columns(record)], *rows]
+
+
+def _columns(record: Record) -> tuple[str, str]:
+    """What it was judged by: of networks that give values squared error, and the share of examples that are met."""
+    loss, accuracy = record.get("columns", (LOSS, ACCURACY))
+    return loss, accuracy
 
 
 def _curves(record: Record) -> Iterator[Element]:
     """One figure for each network after the first."""
     for name, sides in record.get("curve", {}).items():
         lines = {"naive": {"curve": sides["before"]}, record["method"]: {"curve": sides["after"]}}
-        draw = partial(interpolation_figure, {"methods": lines}, titles=("loss", "accuracy"))
+        draw = partial(interpolation_figure, {"methods": lines}, titles=_columns(record))
         middle = lambda line: line["loss"][len(line["loss"]) // 2]
         yield figure(
             draw,
-            f"Loss and accuracy between the first network and {name}: half way the loss is "
+            f"{' and '.join(_columns(record)).capitalize()} between the first network and {name}: half way the loss is "
             f"{middle(sides['after']):.3g} after matching and {middle(sides['before']):.3g} before",
             f"From the first network to {name}, before matching (naive) and after.",
         )

@@ -193,6 +193,20 @@ def named(network):
         (f"{MERGE} --report out.npz", "--report must be another file"),
         (f"{MERGE} --report out.recipe.yaml", "--report must be another file"),
         (f"{MERGE} --report b.npz --overwrite", "--report must be another file"),
+        (
+            MERGE.replace("out.npz", "data/data.npz") + " --data data/data.npz --overwrite",
+            "--output must be another file than data/data.npz, which is read",
+        ),
+        (
+            MERGE.replace("out.npz", "data/data.npz") + " --test data/data.npz --overwrite",
+            "--output must be another file than data/data.npz, which is read",
+        ),
+        ("spec --network nets.py:mlp -o nets.py --overwrite", "--output must be another file than nets.py, which is"),
+        (
+            TRAIN.replace(".npz --n", ".npz a.npz b.npz c.npz a.npz --n")
+            + " --data data/data.npz --pairs 2 --report data/data.npz --overwrite",
+            "--report must be another file than data/data.npz, which is read",
+        ),
         (f"{MERGE} --aligner gone", "--aligner is for methods that need one"),
         (MERGE.replace("weight_matching", "deep_align"), "deep_align needs --aligner"),
         (MERGE.replace("weight_matching", "auto --aligner gone"), "gone must be a folder 'any' which ship not exist"),

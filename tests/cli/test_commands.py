@@ -267,6 +267,20 @@ def test_what_is_told_is_that_of_the_numbers_in_the_file(folder, run):
     assert told == distances(spec, *(jax.tree.map(np.float32, one) for one in (a, b, moved))).after
 
 
+def test_values_are_not_called_right_or_wrong(folder, run, capsys):
+    arrays = np.load(folder / "data.npz")
+    np.savez(folder / "values.npz", inputs=arrays["inputs"], labels=np.float32(np.eye(3)[arrays["labels"]]))
+    common = ["--data", "values.npz", "--method", "weight_matching", "--report", "values.html"]
+    found = run("merge", "0.npz", "2.npz", *common, "-o", "merged-values.npz")
+    assert found["columns"] == ["squared error", "met to 0.1"]
+    assert "| network | squared error | met to 0.1 |" in (folder / "merged-values.md").read_text()
+    page = (folder / "values.html").read_text()
+    assert "% of all examples to 0.1; its ends" in page and "accuracy" not in page
+    assert main(["evaluate", "0.npz", *NET, "--data", "values.npz"]) == 0
+    out, err = capsys.readouterr()
+    assert "squared error  met to 0.1" in out and "values.npz: labels are real numbers" in err
+
+
 def test_the_same_units_are_as_far_apart_after_alignment_in_all_kinds(folder, run):
     """Aligned, the second network has the factors of the first, which are others."""
     params = read(folder / "0.npz")

@@ -63,7 +63,7 @@ def test_an_input_is_never_written_over(suffix, tmp_path):
 def test_a_shard_is_never_written_over(tmp_path):
     tensors = shards(tmp_path / "model")
     weights = open_weights(tmp_path / "model")
-    for name in ("", "model-00001-of-00002.safetensors", "model.safetensors.index.json"):
+    for name in ("", "model-00001-of-00002.safetensors", "model.safetensors.index.json", "more.safetensors"):
         with pytest.raises(FileError, match="must not be an input"):
             write_weights(tmp_path / "model" / name, tensors, like=weights, overwrite=True)
     with pytest.raises(FileError, match="must not be an input"):
