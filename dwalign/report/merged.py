@@ -44,7 +44,8 @@ def merge_story(record: Record) -> Story:
         _matched(record),
         *([section("Arrays and groups", _sharing(record["sharing"]))] if "sharing" in record else []),
     ]
-    return Story(PurePath(record.get("output", "merged")).name, _lead(record, judged), sections)
+    lead = " ".join([_lead(record, judged), *_doubts(record)])
+    return Story(PurePath(record.get("output", "merged")).name, lead, sections)
 
 
 def _lead(record: Record, judged: Record) -> str:
@@ -78,6 +79,14 @@ as they are adds 2 to the loss of the ends, of which matching takes away 95 %.
         f"{answers} Averaging as they are adds {plain - loss:.3g} to the loss of the ends, of which matching takes "
         f"away {gained}."
     )
+
+
+def _doubts(record: Record) -> Iterator[str]:
+    """What the model card says, too."""
+    if record.get("stale"):
+        yield f"Stale: {record['stale']}."
+    if not record.get("certified", True):
+        yield "Unchecked: that permuting keeps the function was read off the program and not checked on numbers."
 
 
 def _judged_rows(record: Record, judged: Record) -> list[list[str]]:

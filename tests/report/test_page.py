@@ -136,6 +136,12 @@ def test_a_merge_that_did_not_help_says_so(recipe, sketched):
     assert "How well it does" not in read.texts["h2"]
 
 
+def test_a_merge_that_is_in_doubt_says_so(recipe):
+    recipe["found"] |= {"stale": "the statistics are averaged", "certified": False, "judged": {}, "curve": {}}
+    lead = Reader(page(recipe)).texts["p"][0]
+    assert "Stale: the statistics are averaged. Unchecked: that permuting keeps the function" in lead
+
+
 @pytest.mark.parametrize("key", ["curve", "confidence", "sharing"])
 def test_a_record_without_parts_has_a_page(recipe, key, sketched):
     before = page(recipe).count("<svg")
