@@ -70,7 +70,7 @@ def _compared(asked: Options, subject: Subject, method: Any, a: Any, b: Any) -> 
     # from weights, which tell it best whatever found the matching
     chances = list(dwalign.evaluation.confidence(spec, a, b, perms).chance.values())
     found["chance"] = float(sum(map(np.sum, chances)) / max(1, sum(map(np.size, chances))))
-    if subject.task == dwalign.CLASSIFICATION:
+    if subject.task == dwalign.program.ANSWERS:
         inputs = None if data is None else dwalign.program.take_examples(data.inputs, slice(SOME))
         if inputs is not None and not dwalign.evaluation.gives_logits(network, a, inputs):
             return found

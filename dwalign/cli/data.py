@@ -38,7 +38,7 @@ def task_of(file: Path, data: Any) -> Any:
     """
     labels = data.labels
     if labels is None or not _real(labels):
-        return dwalign.CLASSIFICATION
+        return dwalign.program.ANSWERS
     if _one_hot(labels):
         warnings.warn(
             f"{file}: labels are real numbers, so that outputs are judged by their squared error, but each row holds a "

@@ -32,7 +32,7 @@ def judge(subject: Subject, networks: Mapping[str, Any], data: Any) -> dict[str,
 
 def columns(subject: Subject) -> tuple[str, str]:
     """What the loss is, and the share of what: of a network that gives values nothing is right or wrong."""
-    return ("loss", "accuracy") if subject.task == dwalign.CLASSIFICATION else ("squared error", "met to 0.1")
+    return ("loss", "accuracy") if subject.task == dwalign.program.ANSWERS else ("squared error", "met to 0.1")
 
 
 def judged_table(subject: Subject, found: Mapping[str, Judged]) -> str:

@@ -141,7 +141,7 @@ def open_subject(
             # the values lie in the files
             shapes = dwalign.frontends.shapes_of(model, *example)
             network, own = dwalign.from_model(model, *example, params=shapes, key=jax.random.key(asked.seed))
-    task = dwalign.CLASSIFICATION if data is None else task_of(Path(str(asked.data)), data)
+    task = dwalign.program.ANSWERS if data is None else task_of(Path(str(asked.data)), data)
     try:
         known = set(dwalign.files.names(network.params))
         spelled = dwalign.frontends.names_in_files(model) if any(set(one) - known for one in weights) else {}

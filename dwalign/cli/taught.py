@@ -25,7 +25,7 @@ class Roles(NamedTuple):
 def networks_of(asked: Any, subject: Subject, roles: Roles) -> Any:
     """A `dwalign.zoo.Zoo`: the files in their order, or networks that are trained now; what is there is kept."""
     if not asked.files:
-        classes = int(subject.data.labels.max()) + 1 if subject.task is dwalign.CLASSIFICATION else 0
+        classes = int(subject.data.labels.max()) + 1 if subject.task is dwalign.program.ANSWERS else 0
         return dwalign.zoo.get_zoo(
             subject.network,
             dwalign.zoo.Dataset("data", subject.data, subject.data, subject.data, classes),

@@ -147,7 +147,7 @@ def _check_start(asked: Options, subject: Subject) -> None:
 
     if asked.start == "any":
         reason = dwalign.deepalign.why_unfit(subject.network)
-        if subject.task is not dwalign.CLASSIFICATION:
+        if subject.task is not dwalign.program.ANSWERS:
             reason = f"{asked.data} holds labels that are no classes"
         if reason:
             raise ValueError(f"--start any: the aligner that ships is not for this network: {reason}; say --start none")

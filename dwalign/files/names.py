@@ -12,7 +12,8 @@ from dwalign.files.errors import FileError, few
 from dwalign.files.tensors import Weights
 
 PyTree = Any
-PREFIXES = ("module.", "_orig_mod.", "model.")  # of torch: DataParallel, compile, an outer module
+# of torch: DataParallel, compile, an outer module; of linen: the one collection of variables of most modules
+PREFIXES = ("module.", "_orig_mod.", "model.", "params.")
 SUFFIX = ".value"  # of nnx: what a state holds are variables
 
 
@@ -50,9 +51,9 @@ def unbind(tree: PyTree) -> dict[str, Any]:
 def bind(weights: Weights, params: PyTree, *, ties: Mapping[str, str] | None = None) -> PyTree:
     """The tensors of a file in the place of the leaves of `params` that they are named for; nothing is read.
 
-    Names may differ by "." for "/", and by a prefix `module.`, `_orig_mod.` or `model.`, or an ending `.value`, that
-    all names of the file, or all of the tree, carry. Of tied tensors the tree may hold one or all, and so may the file;
-    of those that a file holds as copies the numbers are compared.
+    Names may differ by "." for "/", and by a prefix `module.`, `_orig_mod.`, `model.` or `params.`, or an ending
+    `.value`, that all names of the file, or all of the tree, carry. Of tied tensors the tree may hold one or all, and
+    so may the file; of those that a file holds as copies the numbers are compared.
 
     Args:
       weights: what `open_weights` gives.

@@ -46,6 +46,8 @@ def open(path: Path) -> Weights:
             # files from before torch 1.6 are no zip and cannot be mapped
             mapped = zipfile.is_zipfile(path)
             parts = members(path) if mapped else {}
+            if any("/code/" in name for name in parts):
+                raise FileError(f"{path} must hold tensors, found a program of TorchScript; save model.state_dict()")
             for part in (part for name, part in parts.items() if "/data/" not in name):
                 _checked(path, np.fromfile(path, np.uint8, part.size, offset=part.begin), part)
             with torch.serialization.safe_globals(SAFE):

@@ -19,6 +19,7 @@ from dwalign.program.inference import InferenceError, infer_spec
 from dwalign.program.interpret import interpret
 from dwalign.program.network import Network, check_network, network, spec_of
 from dwalign.program.task import (
+    ANSWERS,
     CLASSIFICATION,
     REGRESSION,
     Task,
@@ -26,6 +27,7 @@ from dwalign.program.task import (
     check_task,
     correct,
     cross_entropy,
+    log_loss,
     mean_squared_error,
     outputs_of,
     within,
@@ -34,6 +36,7 @@ from dwalign.program.together import together
 from dwalign.program.trial import Trial, examine, trials
 
 __all__ = [
+    "ANSWERS",
     "CLASSIFICATION",
     "Certificate",
     "CertificateError",
@@ -64,6 +67,7 @@ __all__ = [
     "fold_norms",
     "infer_spec",
     "interpret",
+    "log_loss",
     "make_capture",
     "mean_squared_error",
     "network",

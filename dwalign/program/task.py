@@ -15,12 +15,33 @@ from dwalign.program.data import Data, check_data
 from dwalign.symmetry import dtype_of, with_lists
 
 PyTree = Any
+# what sums of probabilities in bfloat16 may be off by
+HALF = 1e-2
 
 
 @with_lists
 def cross_entropy(outputs: jax.Array, labels: jax.Array) -> jax.Array:
     """Mean softmax cross-entropy in nats; outputs `[m, ..., classes]`, integer labels `[m, ...]`."""
     return optax.softmax_cross_entropy_with_integer_labels(outputs, labels).mean()
+
+
+@with_lists
+def log_loss(outputs: jax.Array, labels: jax.Array) -> jax.Array:
+    """Mean cross-entropy in nats of networks that may end in a softmax, as those of Keras do; shapes as above.
+
+    Outputs are probabilities where none is negative and they sum to one, to what half precision holds of that, in every
+    row; else they are logits.
+
+    >>> import numpy as np
+    >>> answers = np.log(np.array([[0.5, 0.25, 0.25]]))
+    >>> [f"{log_loss(outputs, np.array([0])):.4f}" for outputs in (answers, np.exp(answers))]
+    ['0.6931', '0.6931']
+    """
+    sums = jnp.sum(outputs, -1, dtype=jnp.float32)
+    probable = (outputs >= 0).all() & (abs(sums - 1) < HALF).all()
+    wide = jnp.maximum(outputs.astype(jnp.float32), jnp.finfo(jnp.float32).tiny)
+    chosen = jnp.take_along_axis(wide, labels[..., None], -1)
+    return jnp.where(probable, -jnp.log(chosen).mean(), cross_entropy(outputs, labels).astype(jnp.float32))
 
 
 @with_lists
@@ -63,6 +84,8 @@ class Task(NamedTuple):
 
 CLASSIFICATION = Task()
 """Cross-entropy of classes, and the share of right ones."""
+ANSWERS = Task(log_loss, correct)
+"""The same of networks that give logits or probabilities."""
 REGRESSION = Task(mean_squared_error, within)
 """Squared error, and the share of examples that are met closely."""
 
@@ -91,7 +114,7 @@ def check_task(
     outputs = outputs_of(caller, apply, params, data.inputs)
     if isinstance(outputs, tuple) and any(isinstance(part, Units) for part in outputs):
         raise ValueError(f"{caller}: apply must give the outputs alone, found outputs and Units; pass network.apply")
-    if task.loss is cross_entropy:
+    if task.loss in (cross_entropy, log_loss):
         _check_labels(caller, outputs, data.labels, f"; {advice}")
     if task.loss is mean_squared_error:
         _check_values(caller, outputs, data.labels)

@@ -262,6 +262,15 @@ def test_torch_of_other_things(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_a_program_of_torch(tmp_path):
+    pytest.importorskip("torch")
+    with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
+        for name in ("w/data.pkl", "w/code/__torch__.py"):
+            archive.writestr(name, b"\x80\x02}q\x00.")
+    with pytest.raises(FileError, match=r"w\.pt must hold tensors, found a program of TorchScript; save model\.state"):
+        open_weights(tmp_path / "w.pt")
+
+
 def test_torch_bytes_that_changed(tmp_path):
     """torch writes checksums and reads without a look at them."""
     torch = pytest.importorskip("torch")

@@ -28,6 +28,7 @@ SPELLINGS = {
     "dots": lambda name: name.replace("/", "."),
     "module": lambda name: "module." + name.replace("/", "."),
     "model": lambda name: f"model/{name}",
+    "of linen": lambda name: f"params/{name}",
     "variables": lambda name: f"{name}/value",
     "compiled, parallel": lambda name: "_orig_mod.module." + name.replace("/", "."),
 }
@@ -40,6 +41,7 @@ def test_spellings_are_bridged_both_ways(spelling, tmp_path):
         TREE,
         jax.eval_shape(lambda: TREE),
         {"model": TREE},
+        {"params": TREE},
         {f"module.{n}": x for n, x in unbind(TREE).items()},
     ):
         bound = bind(found, tree)

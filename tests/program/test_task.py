@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwalign.program import CLASSIFICATION, Data, check_task, correct, cross_entropy
+from dwalign.program import CLASSIFICATION, Data, check_task, correct, cross_entropy, log_loss
 
 
 def check(params, labels):
@@ -19,6 +19,19 @@ def test_labels_that_are_known_are_judged_where_params_are_traced(array):
     jax.jit(lambda params: check(params, right))(jnp.ones((3, 2)))
     with pytest.raises(ValueError, match="classes of the outputs, 0 to 1, found 0 to 2"):
         jax.jit(lambda params: check(params, wrong))(jnp.ones((3, 2)))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_probabilities_are_told_from_logits(dtype):
+    logits = np.random.default_rng(0).normal(size=(7, 4, 50)).astype(np.float32) * 4
+    labels = logits.argmin(-1)
+    loss = jax.jit(jax.value_and_grad(lambda x: log_loss(x.astype(dtype), labels)))
+    (value, slope), found = loss(logits), loss(jax.nn.softmax(logits))
+    np.testing.assert_allclose(value, cross_entropy(logits, labels), rtol=1e-2)
+    np.testing.assert_allclose(found[0], value, rtol=1e-2)
+    assert abs(slope).max() < 1 < abs(found[1]).max() < np.inf
+    # of a network that is sure, and wrong
+    assert np.isfinite(jax.tree.leaves(loss(np.eye(50, dtype=np.float32)[labels - 1]))[0])
 
 
 def test_sequences_count_by_the_share_that_is_right():
