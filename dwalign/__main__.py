@@ -1,5 +1,3 @@
-import sys
+from dwalign.cli import script
 
-from dwalign.cli import main
-
-sys.exit(main())
+script()

@@ -25,6 +25,20 @@ COMMANDS = {
 }
 
 
+def script() -> None:
+    """`main` as a process of its own, which ends with its status.
+
+    What was interrupted ends at once: XLA's threads may still be at work, and read what an interpreter takes down that
+    leaves in good order.
+    """
+    status = main()
+    if status > 128:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status, 2 for what the caller can put right."""
     if args is None:

@@ -13,7 +13,7 @@ import yaml
 
 from dwalign import files
 from dwalign.bounds import bounded
-from dwalign.cli import main
+from dwalign.cli import main, script
 from dwalign.cli.train import Options as Train
 from dwalign.cli.words import in_words
 from dwalign.frontends import find_model
@@ -310,6 +310,17 @@ def test_interrupted_while_writing(number, status, folder, monkeypatch):
         signal.signal(signal.SIGTERM, own)
         signal.signal(signal.SIGINT, interrupt)
     assert found == status and set(Path().iterdir()) == before
+
+
+@pytest.mark.parametrize("status", [130, 143])
+def test_what_was_interrupted_leaves_at_once(status, monkeypatch):
+    """XLA's threads crashed the process that went on to take its interpreter down."""
+    left: list = []
+    monkeypatch.setattr("dwalign.cli.main", lambda: status)
+    monkeypatch.setattr("os._exit", left.append)
+    with pytest.raises(SystemExit):
+        script()
+    assert left == [status]
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
