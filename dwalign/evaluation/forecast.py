@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dwalign.program import Network, as_arrays, check_inputs, check_network, compiled, spec_of
+from dwalign.program import Network, as_arrays, as_logits, check_inputs, check_network, compiled, spec_of
 from dwalign.symmetry import PermutationSpec, distance, interpolate
 
 PyTree = Any
@@ -39,7 +39,8 @@ def forecast(network: Network | PermutationSpec, a: PyTree, b: PyTree, *, inputs
     Args:
       network: what both are, or its spec where there are no inputs.
       a, b: parameters, b already in the order of a.
-      inputs: `[m, ...]`, a few hundred of the kind that the networks are for; outputs must be logits.
+      inputs: `[m, ...]`, a few hundred of the kind that the networks are for; outputs must be logits
+        or probabilities (`dwalign.program.as_logits`).
 
     Returns:
       the barrier of the cross-entropy at the midpoint, as `curve` measures it.
@@ -106,7 +107,7 @@ def _floating(leaf: Any) -> bool:
 
 @compiled(1)
 def _disagreement(network: Network, a: PyTree, b: PyTree, inputs: PyTree) -> jax.Array:
-    answer = lambda params: jax.nn.log_softmax(network.respond(params, inputs).astype(jnp.float32))
+    answer = lambda params: jax.nn.log_softmax(as_logits(network.respond(params, inputs)))
     ends = jnp.logaddexp(answer(a), answer(b)) - math.log(2)
     middle = answer(interpolate(network.spec, a, b))
     return (jnp.exp(ends) * (ends - middle)).sum(-1).mean()

@@ -44,6 +44,12 @@ def test_the_numbers_are_those_of_the_experiment():
     assert {kind: predict_barrier(case, line) for kind, line in shipped.items()} == by_hand
 
 
+def test_a_softmax_at_the_end_changes_no_forecast():
+    sure = network(lambda params, x: jax.nn.softmax(NET.apply(params, x)), A, INPUTS)
+    known, found = (forecast(net, A, B, inputs=INPUTS) for net in (NET, sure))
+    assert found == pytest.approx(known, rel=1e-3)
+
+
 def test_other_outputs_are_refused():
     net = network(lambda params, x: {"out": NET.apply(params, x)}, A, INPUTS)
     with pytest.raises(ValueError, match="one array of logits"):
