@@ -45,8 +45,8 @@ def as_data(caller: str, data: Any) -> Any:
     if not isinstance(data, tuple | list) or len(data) != 2 or of_numbers(data):
         found = f"{type(data).__name__} of {len(data)}" if isinstance(data, tuple | list) else type(data).__name__
         raise ValueError(
-            f"{caller}: data must be Data(inputs [m, ...], labels [m]) or such a pair, got {found}; inputs that are "
-            "several arrays go into one tuple or dictionary"
+            f"{caller}: data must be Data(inputs [m, ...], labels [m]) or such a pair, got {found}; without labels "
+            "they are Data(inputs), and inputs that are several arrays go into one tuple or dictionary"
         )
     return Data(*map(as_arrays, data))
 

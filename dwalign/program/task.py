@@ -1,5 +1,6 @@
 """What networks are for: the loss that is lowered, and the examples that count as right."""
 
+import contextlib
 import functools
 import weakref
 from collections.abc import Callable
@@ -160,8 +161,22 @@ def outputs_of(caller: str, apply: Callable, params: PyTree, inputs: PyTree) -> 
         shapes = ", ".join(str(jnp.shape(leaf)) for leaf in jax.tree.leaves(inputs))
         raise ValueError(
             f"{caller}: inputs and params must be those that the network takes, but for the inputs found, {shapes}, it "
-            f"raised {type(error).__name__}: {_in_short(error)}"
+            f"raised {type(error).__name__}: {_in_short(error)}{_for_one(apply, params, inputs)}"
         ) from error
+
+
+def _for_one(apply: Callable, params: PyTree, inputs: PyTree) -> str:
+    """What to do with a program of one example, which has no axis of examples; nothing where it is none."""
+    takes_one = False
+    with contextlib.suppress(Exception):
+        takes_one = _shapes(jax.vmap(apply, (None, 0)), params, inputs) is not None
+    # of an example that was taken for many one number is left
+    if not takes_one and any(jnp.ndim(leaf) != 1 for leaf in jax.tree.leaves(inputs)):
+        return ""
+    return (
+        "; the first axis of inputs counts examples: make the network of jax.vmap(apply, (None, 0)) where apply takes "
+        "one example"
+    )
 
 
 def _shapes(function: Callable, *args: PyTree) -> PyTree:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from dwalign.bounds import real
 from dwalign.symmetry.spec import PermutationSpec
@@ -40,10 +40,8 @@ def leaf_weights(
     named = weight if isinstance(weight, Mapping) else {"*": weight}
     found: list[Weight] = [UNNAMED] * len(spec.leaves)
     for key, value in named.items():
-        if jnp.ndim(value):
-            raise ValueError(
-                f"{caller}: weight must be a scalar, found shape {jnp.shape(value)}; jax.vmap over many of them"
-            )
+        if shape := np.shape(value):
+            raise ValueError(f"{caller}: weight must be a scalar, found shape {shape}; jax.vmap over many of them")
         if not NUMBER.fits(value):
             raise ValueError(f"{caller}: weight must be a scalar, {NUMBER.text}, found {value!r:.80}")
         fits = _fitting(spec, key)

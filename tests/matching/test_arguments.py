@@ -165,6 +165,9 @@ BAD[3, 2] = np.nan
 FOUND = Alignment(identity(NET.spec))
 COPIED = {"h0": np.array([0, 0, 1, 2, 3])}
 SPEC = NET.spec
+LONE = drawn.named(0, up=(5, 6), down=(3, 5))
+# its example was taken for six
+ALONE = dwalign.network(lambda params, x: params["down"] @ jax.nn.relu(params["up"] @ x), LONE, X[0])
 ERRORS = {
     # the first argument
     "a network in permute": (lambda: dwalign.permute(NET, B, {}), "permute: spec must .*the .spec of this Network"),
@@ -241,6 +244,14 @@ ERRORS = {
     "labels below the classes": (descends(X, jnp.asarray(Y) - 1, "straight_through"), "0 to 2, found -1 to 1"),
     "labels one hot": (descends(labels=np.eye(3)[Y]), r"integer labels of shape \(32,\).*pass task=Task"),
     "labels of a curve": (lambda: evaluation.curve(NET, A, B, Data(X, Y + 1)), "curve: labels must be classes"),
+    "a program of one example": (
+        align("activation_matching", ALONE, LONE, LONE, data=Data(X)),
+        r"\(32, 6\), it raised .*; the first axis of inputs counts examples: make the network of jax.vmap",
+    ),
+    "one example": (
+        align("weight_matching", ALONE, LONE, LONE),
+        r"\(1,\), it raised .*; the first axis of inputs counts examples",
+    ),
     "a name for a task": (descends(task="mse"), r"task must be a Task\(loss, hits\) of two functions, got 'mse'"),
     "a name for a loss": (descends(task=Task("mse")), r"task must be a Task.*got Task\('mse'"),
     "a loss of each example": (descends(task=Task(lambda o, y: o[:, 0])), r"must be a scalar, found \(32,\)"),
