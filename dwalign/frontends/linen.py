@@ -73,7 +73,9 @@ class Initialised:
 
     @functools.cached_property
     def program(self) -> Callable:
-        return jax.jit(lambda key: self.model.init(key, *self.inputs, **self.call))
+        # of its parts alone, which go when it goes: no cycle
+        model, inputs, call = self.model, self.inputs, self.call
+        return jax.jit(lambda key: model.init(key, *inputs, **call))
 
     def __call__(self, key: jax.Array) -> PyTree:
         return self.program(key)

@@ -55,8 +55,9 @@ class Compiled:
 
     @functools.cached_property
     def program(self) -> Callable:
-        example = np.zeros(self.shape, self.dtype)
-        return jax.jit(lambda *arguments: self.function(self.model, example, *arguments), inline=True)
+        # of its parts alone, which go when it goes: no cycle
+        known = functools.partial(self.function, self.model, np.zeros(self.shape, self.dtype))
+        return jax.jit(lambda *arguments: known(*arguments), inline=True)
 
     def __call__(self, *arguments):
         return self.program(*arguments)
