@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from dwalign.files.errors import writing
+from dwalign.files.errors import FileError, writing
 
 try:
     import fcntl
@@ -24,13 +24,16 @@ OVERHEAD = 2**16  # bytes that a format adds to its arrays
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Path, *, new: bool = False) -> Iterator[Path]:
     """Where to write a file or folder that takes the place of `path` in the end; on an error nothing is left of it.
 
     It has the same name in a folder of its own, which takes whatever else a library leaves there with it.
 
+    Args:
+      new: it takes no place of what another writer has put there meanwhile.
+
     Raises:
-      FileError: the system refuses to write; what was there before is kept.
+      FileError: the system refuses to write, or there is one that shall be new; what was there before is kept.
     """
     with writing(path), contextlib.ExitStack() as stack:
         with _held(path.parent, wait=True):  # so that nobody takes a folder for left behind before it is held
@@ -40,6 +43,10 @@ def whole(path: Path) -> Iterator[Path]:
         old = folder / f"{path.name}.old"
         try:
             yield folder / path.name
+            if new:
+                stack.enter_context(_held(path.parent, wait=True))
+                if os.path.lexists(path):
+                    raise FileError(f"{path} exists: another has written it meanwhile; choose another name")
             if path.is_dir() and (folder / path.name).is_dir():
                 # no system replaces a folder that holds files in one step: the old one steps aside first
                 os.replace(path, old)

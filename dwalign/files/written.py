@@ -71,7 +71,7 @@ def write_weights(
         like.layout if like is not None and like.format == kind else None,
         {**(like.metadata if like is not None else {}), **(metadata or {})},
     )
-    with whole(path) as temporary:
+    with whole(path, new=not overwrite) as temporary:
         FORMATS[kind].write(temporary, writing)
 
 

@@ -42,6 +42,20 @@ def test_what_exists_is_written_over_only_if_asked(suffix, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
+def test_of_two_writers_of_a_new_file_the_first_has_it(suffix, tmp_path):
+    needs(suffix)
+    path = tmp_path / f"w{suffix}"
+
+    def while_another_writes():
+        write_weights(path, TENSORS)
+        return np.ones(2, np.float32)
+
+    with pytest.raises(FileError, match="another has written it meanwhile"):
+        write_weights(path, {"a": LazyArray((2,), np.dtype("f4"), while_another_writes)})
+    assert listing(tmp_path)[0] == path.name and same(open_weights(path)["a"], TENSORS["a"])
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_an_input_is_never_written_over(suffix, tmp_path):
     needs(suffix)
     path = tmp_path / f"w{suffix}"
