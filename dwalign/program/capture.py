@@ -21,6 +21,7 @@ from dwalign.program.data import as_arrays, count_examples, take_examples
 from dwalign.program.inference import Program, read_program
 from dwalign.program.inference.atoms import Atom, find, leaves
 from dwalign.program.inference.calls import called, scan_parts
+from dwalign.program.inference.constants import with_masks
 from dwalign.program.inference.facts import Choice, Index, Occurrence, Place
 from dwalign.program.inference.families import blocks
 from dwalign.program.inference.structure import beside, pieces, spans
@@ -63,7 +64,7 @@ class Plan(NamedTuple):
 
 
 def make_capture(
-    apply: Callable, mixed: Collection[str] = (), spec: PermutationSpec | None = None
+    apply: Callable, mixed: Collection[str] = (), spec: PermutationSpec | None = None, like: PyTree = None
 ) -> Callable[..., tuple[PyTree, Units]]:
     """The function `capture(params, inputs, readout=None) -> (outputs, Units)` for `apply(params, inputs)`.
 
@@ -73,10 +74,11 @@ def make_capture(
       mixed: groups whose units may be flipped or mixed, so that their mean says nothing.
       spec: what the groups are called; by default what `infer_spec` calls them for as many examples as there are, which
         may take another order of computation.
+      like: parameters that hold the masks of the network, where it has any (`infer_spec`).
 
     The result can be jitted, vmapped over params and differentiated. `readout(outputs)` is a scalar.
     """
-    return Capture(apply, frozenset(mixed), spec)
+    return Capture(apply, frozenset(mixed), spec, like)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,6 +88,7 @@ class Capture:
     apply: Callable
     mixed: frozenset[str]
     spec: PermutationSpec | None
+    like: PyTree
 
     @functools.cached_property
     def plans(self) -> dict[Any, Plan]:
@@ -101,7 +104,7 @@ class Capture:
         shapes = jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), (params, inputs))
         key = jax.tree.structure((params, inputs)), str(jax.tree.leaves(shapes, is_leaf=lambda x: isinstance(x, tuple)))
         if key not in self.plans:
-            self.plans[key] = _plan(self.apply, params, inputs, self.mixed, self.spec)
+            self.plans[key] = _plan(self.apply, params, inputs, self.mixed, self.spec, self.like)
         return _run(self.plans[key], params, inputs, readout)
 
     def __reduce__(self):
@@ -109,10 +112,10 @@ class Capture:
 
 
 def _plan(
-    apply: Callable, params: PyTree, inputs: PyTree, mixed: Collection[str], spec: PermutationSpec | None
+    apply: Callable, params: PyTree, inputs: PyTree, mixed: Collection[str], spec: PermutationSpec | None, like: PyTree
 ) -> Plan:
     abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), (params, inputs))
-    program = _called_as_in(spec, read_program(apply, abstract[0], abstract[1]))
+    program = _called_as_in(spec, read_program(apply, with_masks(abstract[0], like), abstract[1]))
     post = {program.groups.names[group]: _readings(program, group) for group in program.groups.batch}
     pre = {
         name: tuple({before.place: before for one in post[name] for before in [_before(program, one, group)]}.values())

@@ -13,6 +13,7 @@ from dwalign.kept import Kept, anew, keep, kept_by
 from dwalign.program.capture import Units, make_capture
 from dwalign.program.data import as_examples, count_examples, take_examples
 from dwalign.program.inference import infer_spec
+from dwalign.program.inference.constants import with_masks
 from dwalign.shown import brief
 from dwalign.symmetry import PermutationSpec, SpecError
 
@@ -34,7 +35,8 @@ class Network:
     Attributes:
       apply: `(params, inputs) -> outputs`; several inputs are a tuple.
       spec: its permutation symmetries.
-      params: the shapes and types of its parameters, a tree of `jax.ShapeDtypeStruct`.
+      params: the shapes and types of its parameters, a tree of `jax.ShapeDtypeStruct`; masks that are part of its
+        structure (`infer_spec`) are there themselves.
       example: inputs `[1, ...]` that show the shape and the type it takes.
       own_capture: `capture` where it is not read off `apply`.
       train: `(params, inputs) -> (outputs, params)` as in training: batch normalisation uses the statistics of these
@@ -146,10 +148,11 @@ def network(
         twice = lambda leaf: jax.ShapeDtypeStruct((2, *jnp.shape(leaf)[1:]), jnp.result_type(leaf))
         inputs = jax.tree.map(lambda leaf: twice(leaf) if jnp.ndim(leaf) else leaf, inputs)
     unpack = len(inputs) != 1
+    shape = lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf))
     return Network(
         _OfOne(apply) if unpack else apply,
         infer_spec(apply, params, *inputs, statistics=statistics, kinds=kinds),
-        jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), params),
+        with_masks(jax.tree.map(shape, params), params),
         take_examples(example, slice(1)) if count_examples(example) else example,
         train=_OfOne(train) if unpack and train else train,
         init=init or _nobody_knows,
@@ -192,4 +195,4 @@ class _OfOne:
 @keep
 def _capture_of(network: Network, mixed: frozenset[str]) -> Callable:
     # kept, for a capture keeps what it has read off the program
-    return make_capture(network.apply, mixed, network.spec)
+    return make_capture(network.apply, mixed, network.spec, network.params)

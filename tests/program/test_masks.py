@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dwalign import network
+from dwalign import Data, align, interpolate, network
 from dwalign.program import certify, infer_spec
 from tests import drawn
 
@@ -90,4 +90,33 @@ def test_blocks_that_a_mask_keeps_apart():
     params = drawn.named(up=(6, 12), down=(12, 2), **{"in": (5, 6)})
     spec = infer_spec(apply, params, X)
     assert str(spec.axes["up"]) == "f0*h0, f1*h1" and (spec.batch["h0"], spec.batch["h1"]) == (("f0",), ("f1",))
+    certify(spec, apply, params, X)
+
+
+def made(mask):
+    """A network of which `mask`, one of its parameters, says which hidden units see which inputs."""
+
+    def apply(params, x):
+        up, down = (jnp.where(m, params[w], 0) for m, w in ((params["mask"], "up"), (~params["mask"].T, "down")))
+        return jnp.tanh(x @ up + params["b"][None]) @ down
+
+    return apply, drawn.named(up=(5, 6), down=(6, 5), b=(6,)) | {"mask": mask}
+
+
+def test_a_mask_among_the_parameters_stays():
+    """Units of one degree are exchanged, so that the network at the far end of the line is the second one."""
+    apply, a = made(np.arange(6) % 3 >= np.arange(5)[:, None])
+    b = drawn.named(seed=1, up=(5, 6), down=(6, 5), b=(6,)) | {"mask": a["mask"]}
+    net = network(apply, a, X)
+    assert str(net.spec.axes["up"]) == "_, h0*f0" and str(net.spec.axes["mask"]) == "_, _"
+    assert not certify(net.spec, apply, a, X, complete=True).missed
+    found = align(net, a, b, "activation_matching", data=Data(X))
+    end = interpolate(net.spec, a, b, 1.0, perms=found.perms)
+    np.testing.assert_allclose(apply(end, X), apply(b, X), rtol=1e-5)
+
+
+def test_a_mask_of_pruned_weights_goes_with_its_units():
+    apply, params = made(np.random.default_rng(0).random((5, 6)) < 0.5)
+    spec = infer_spec(apply, params, X)
+    assert str(spec.axes["mask"]) == str(spec.axes["up"]) == "_, h0"
     certify(spec, apply, params, X)

@@ -40,8 +40,8 @@ def find_groups(facts: Facts, params: Sequence[Dims]) -> Groups:
     order = {leaf: k for k, leaf in enumerate(_first_computed(facts))}
     for pair, whole in merged.items():
         order[whole] = min(order[leaf] for leaf in pair)
-    # positions that are fixed come before all groups
-    rank = {leaf: (leaf in free, order[leaf]) for leaf in (*carried, *free)}
+    # positions that are fixed come before all groups; those of masks are in no value
+    rank = {leaf: (leaf in free, order.get(leaf, 0)) for leaf in (*carried, *free)}
     batch = _without_circles({leaf: together[leaf] for leaf in sorted(free, key=rank.__getitem__)}, rank)
     names = {leaf: f"h{k}" for k, leaf in enumerate(batch)}
     outer = dict.fromkeys(leaf for group in names for leaf in batch[group] if leaf not in free)

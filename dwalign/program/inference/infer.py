@@ -9,6 +9,7 @@ from jax.extend.core import ClosedJaxpr
 
 from dwalign.program.data import as_arrays
 from dwalign.program.inference.atoms import Atom, factors, find, leaves
+from dwalign.program.inference.constants import masks_of
 from dwalign.program.inference.facts import Dims, Facts, raised_at
 from dwalign.program.inference.families import Layout, terms
 from dwalign.program.inference.groups import Groups, find_groups, replace_merged
@@ -54,7 +55,9 @@ def infer_spec(
     operation that depends on the order of their positions. What remains free is a group of interchangeable units;
     it is batched over what it always occurs with. A primitive without a rule pins what it touches and is listed in the
     notes of the spec: nothing is guessed. `certify` checks the result on numbers. Arrays that the program ignores but
-    that go with others (moments, averages) take their axes; `inference/mirrors.py` has the two rules.
+    that go with others (moments, averages) take their axes; `inference/mirrors.py` has the two rules. Masks among the
+    parameters that treat units alike, side by side or in turns, as those of autoregressive networks do, are structure
+    and stay as they are: only units of the same connections are exchanged. Other masks go with their units.
 
     Args:
       apply: `(params, *inputs) -> outputs`, any JAX program, such as `model.apply` of a linen module.
@@ -102,7 +105,8 @@ def read_program(apply: Callable, params: PyTree, *inputs: PyTree, kinds: str = 
             )
     closed, outputs, used = _traced(apply, params, inputs)
     returned = jax.tree_util.tree_flatten_with_path(outputs)[0]
-    facts, dims = walk_program(closed, len(paths), [STATE if _is_state(one, paths) else OUTPUT for one in returned])
+    whys = [STATE if _is_state(one, paths) else OUTPUT for one in returned]
+    facts, dims = walk_program(closed, len(paths), whys, masks_of(params))
     groups = find_groups(facts, dims)
     axes, larger = [_axes(one, groups) for one in groups.layouts], {}
     if kinds == "all":

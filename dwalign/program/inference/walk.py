@@ -1,29 +1,15 @@
 """The walk over a jaxpr, into everything that it calls."""
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from dwalign.program.inference.atoms import (
-    UNIFORM,
-    Atom,
-    Reason,
-    concatenation,
-    fresh,
-    leaves,
-    opened,
-    pin,
-    product,
-    turns,
-    uniform,
-)
+from dwalign.program.inference.atoms import Atom, Reason, fresh, leaves, opened, pin, uniform
 from dwalign.program.inference.calls import branches, called, needed, scan_parts, solved_map
-from dwalign.program.inference.facts import CONSTANT, Dims, Facts, Occurrence, Origin, Place
+from dwalign.program.inference.constants import MASK, constant_dims, fresh_dims
+from dwalign.program.inference.facts import Dims, Facts, Occurrence, Origin, Place
 from dwalign.program.inference.families import families
 from dwalign.program.inference.known import constant_number, numbers
 from dwalign.program.inference.picks import choices, of_either, of_row
@@ -43,22 +29,21 @@ MOVES |= {"stop_gradient", "transpose", "unstack"}
 JIT = ("jit", "pjit")
 # each result is made of one operand
 APART = {"device_put", "optimization_barrier"}
-EMPTY = Reason("an array without entries")
-# of a constant; what has more of them is no mask of units
-MOST_PIECES = 64
 
 
-def walk_program(closed: ClosedJaxpr, arguments: int, outputs: Sequence[Reason]) -> tuple[Facts, list[Dims]]:
+def walk_program(
+    closed: ClosedJaxpr, arguments: int, outputs: Sequence[Reason], masks: Mapping[int, np.ndarray]
+) -> tuple[Facts, list[Dims]]:
     """All facts about a program whose first `arguments` inputs are parameters, and the dimensions of these.
 
-    `outputs` says for each result why it is pinned.
+    `outputs` says for each result why it is pinned, `masks` what those parameters are that are masks.
     """
     facts, jaxpr = Facts(), closed.jaxpr
-    params = [_fresh_dims(var.aval.shape, owners=1 << k) for k, var in enumerate(jaxpr.invars[:arguments])]
-    inputs = [_fresh_dims(var.aval.shape, INPUT) for var in jaxpr.invars[arguments:]]
-    values = [
-        *(Occurrence(dims, (), (-1 - k, 0), k >= arguments) for k, dims in enumerate([*params, *inputs])),
-    ]
+    every = [var.aval.shape for var in jaxpr.invars]
+    params = [fresh_dims(shape, MASK if k in masks else None, 1 << k) for k, shape in enumerate(every[:arguments])]
+    inputs = [fresh_dims(shape, INPUT) for shape in every[arguments:]]
+    dims = {k: one for k, one in enumerate([*params, *inputs])} | {k: constant_dims(one) for k, one in masks.items()}
+    values = [Occurrence(dims[k], (), (-1 - k, 0), k >= arguments) for k in sorted(dims)]
     values = [
         value._replace(dtype=var.aval.dtype, number=facts.number())
         for var, value in zip(jaxpr.invars, values, strict=True)
@@ -96,51 +81,6 @@ def _numbered(one: Occurrence) -> Sequence[Atom | None]:
     return () if one.positions is None or one.positions.kind == "never" else one.positions.atoms
 
 
-def _fresh_dims(shape, why: Reason | None = None, owners: int = 0) -> Dims:
-    return [None if n == 1 else fresh(n, EMPTY if 0 in shape else why, owners) for n in shape]
-
-
-def _constant_dims(value: Any) -> Dims:
-    """A constant is uniform along the dimensions along which it does not vary, and pins the others."""
-    if not hasattr(value, "shape") or jnp.issubdtype(value.dtype, jax.dtypes.extended):
-        return _fresh_dims(np.shape(value), CONSTANT)
-    array = np.asarray(value)
-    # zeros of two signs are equal, but not what is computed of them
-    word = min(array.dtype.itemsize, 8)
-    bits = np.ascontiguousarray(array)[..., None].view(f"u{word}")
-    counts = jnp.issubdtype(array.dtype, jnp.integer)
-    return [_constant_dim(np.moveaxis(bits, d, 0), counts) for d in range(array.ndim)]
-
-
-def _constant_dim(rows: np.ndarray, counts: bool) -> Atom | None:
-    """Of a mask or the like: rows that are alike may lie side by side, or come again in every period.
-
-    Of whole numbers indices are made.
-    """
-    count = len(rows)
-    if rows.size == 0 or np.all(rows == rows[:1]):
-        return uniform(count)
-    if counts:
-        return fresh(count, CONSTANT)
-    starts = np.flatnonzero([True, *(rows[1:] != rows[:-1]).reshape(count - 1, -1).any(1)])
-    sizes = np.diff([*starts, count]).tolist()
-    if len(sizes) == count:
-        again = (size for size in range(2, count) if np.array_equal(rows[size], rows[0]))
-        period = next((size for size in again if np.array_equal(rows[size:], rows[:-size])), count)
-        if count % period == 0:
-            return product([fresh(count // period, UNIFORM), fresh(period, CONSTANT)])
-        apart = turns([fresh(-(-(count - k) // period), UNIFORM) for k in range(period)])
-        return apart if period <= MOST_PIECES else fresh(count, CONSTANT)
-    if len(set(sizes)) == 1:
-        return product([fresh(len(sizes), CONSTANT), fresh(sizes[0], UNIFORM)])
-    pieces: list[Atom] = []
-    for alone, found in itertools.groupby(sizes, key=lambda size: size == 1):
-        run = list(found)
-        # single rows one after the other are one piece
-        pieces += [fresh(len(run), CONSTANT)] if alone else [fresh(size, UNIFORM) for size in run]
-    return concatenation(pieces) if len(pieces) <= MOST_PIECES else fresh(count, CONSTANT)
-
-
 def _walk(
     facts: Facts,
     closed,
@@ -155,16 +95,16 @@ def _walk(
     consts = closed.consts if isinstance(closed, ClosedJaxpr) else ()
     env: dict[Any, Occurrence] = {}
     for var, value in zip(jaxpr.constvars, consts, strict=True):
-        env[var] = Occurrence(_constant_dims(value), loops, None, False, number=constant_number(facts, value))
+        env[var] = Occurrence(constant_dims(value), loops, None, False, number=constant_number(facts, value))
         facts.occurrences.append(env[var])
     env.update(zip(jaxpr.invars, values, strict=True))
 
     def read(var) -> Occurrence:
         if isinstance(var, Literal):
-            return Occurrence(_constant_dims(var.val), loops, None, False, number=constant_number(facts, var.val))
+            return Occurrence(constant_dims(var.val), loops, None, False, number=constant_number(facts, var.val))
         if var not in env:
             # nobody looks at it
-            dims, dtype = _fresh_dims(var.aval.shape), var.aval.dtype
+            dims, dtype = fresh_dims(var.aval.shape), var.aval.dtype
             env[var] = Occurrence(dims, loops, None, False, dtype, number=facts.number())
         return again(env[var])
 
@@ -385,7 +325,7 @@ def _linear_solve(facts: Facts, eqn, ins: Sequence[Occurrence], here, loops, obs
     consts, right = ins[: lengths.matvec], ins[lengths.matvec :]
     data, origin = any(one.data for one in ins), Origin(eqn.primitive.name, ins)
     found = [
-        Occurrence(_fresh_dims(var.aval.shape), loops, None, data, var.aval.dtype, origin=origin, number=facts.number())
+        Occurrence(fresh_dims(var.aval.shape), loops, None, data, var.aval.dtype, origin=origin, number=facts.number())
         for var in eqn.outvars
     ]
     facts.occurrences += found
