@@ -48,6 +48,7 @@ MEANT = dwalign.network(
     train=lambda p, x: (x, {**p, "mean": (x @ p["w"]).mean(0)}),
     statistics=lambda path: "mean" in path,
 )
+AMONG_NODES = dwalign.network(lambda p, x: NET.apply(p, x / x.std(0, keepdims=True)), A, X)
 WIDE = {"w": drawn.normal(6, 3)}
 MAPS = symmetry.PermutationSpec({"q": symmetry.Axes("h"), "k": symmetry.Axes("h^-1")}, {"h": 2}, kinds={"h": "linear"})
 BROKEN = {"q": np.float32([1, np.nan]), "k": np.ones(2, np.float32)}
@@ -174,6 +175,7 @@ NETWORKS = {
     "params first": (lambda: dwalign.network(A, NET.apply, X), "apply must be a function, not a dict"),
     "no example": (lambda: dwalign.network(NET.apply, A), "network: inputs must be .*got none"),
     "a network": (lambda: dwalign.network(NET, A, X), "apply must be a function, not a Network"),
+    "nodes for examples": (lambda: apply.align(AMONG_NODES, A, B), r"axis before theirs \(jax\.vmap\)"),
     "kinds": (lambda: dwalign.network(NET.apply, A, X, kinds="some"), "kinds must be .*found 'some'"),
 }
 WEIGHTS = {
