@@ -7,6 +7,7 @@ Only Flax comes with requirements.txt. The other packages are optional, and thos
 
     pip install 'transformers==4.57.*' keras dm-haiku equinox diffrax
     pip install torch==2.14.1 torchvision==0.29.1 timm torchax==0.0.14.dev20261026
+    pip install flowjax numpyro distrax jraph e3nn-jax penzai jaxkan pdequinox equimo
 
 With --kinds it says how much symmetry there is beyond permutations.
 
@@ -36,7 +37,7 @@ class Config:
     """Read, certify and recover models that others wrote."""
 
     only: str = "*"
-    """pattern of `package/model`, as shells have them."""
+    """pattern of `package/model`, as shells have them, or several with `|` between."""
     list: bool = False
     """show what there is, and do nothing."""
     seconds: Positive = 900.0
@@ -66,7 +67,8 @@ def choose(config: Config) -> tuple[list[tuple[str, str]], list[tuple[str, str]]
     jobs, left, needs = [], [], {}
     for package in PACKAGES:
         models = importlib.import_module(f"covered.{package}").MODELS
-        asked = [name for name in models if fnmatch.fnmatch(f"{package}/{name}".lower(), config.only.lower())]
+        fits = lambda name: any(fnmatch.fnmatch(name.lower(), one.strip()) for one in config.only.lower().split("|"))
+        asked = [name for name in models if fits(f"{package}/{name}")]
         own = versions(package) if asked else {}
         missing = [name for name, version in own.items() if version is None]
         if missing:

@@ -202,9 +202,9 @@ def _judged(spec, elements, points: Iterable[Trial], tolerance) -> tuple[Trial, 
         break
     if trial is None:
         raise CertificateError(
-            "certify: apply must give finite values on these params and inputs, found NaN or inf; a network is tried on "
-            "single examples along the first axis of its inputs: nodes of one graph, which meet, need an axis before "
-            "theirs (jax.vmap)"
+            "certify: apply must give finite values on these params and inputs, found NaN or inf; a network is tried "
+            "on single examples along the first axis of its inputs: nodes of one graph, which meet, need an axis "
+            "before theirs (jax.vmap)"
         )
     return trial, limit, error
 

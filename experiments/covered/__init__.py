@@ -13,5 +13,13 @@ PACKAGES = {
     "hugging_face": "Hugging Face Flax",
     "torchvision_models": "torchvision through torchax",
     "timm_models": "timm through torchax",
+    "flow_models": "FlowJAX, NumPyro, Distrax",
+    "jraph_models": "Jraph",
+    "e3nn_models": "e3nn",
+    "penzai_models": "Penzai",
+    "jaxkan_models": "jaxKAN",
+    "pdequinox_models": "PDEquinox",
+    "equimo_models": "Equimo",
+    "ott_models": "OTT-JAX",
     "research": "research code",
 }

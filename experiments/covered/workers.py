@@ -2,6 +2,7 @@
 
 import importlib
 import multiprocessing
+import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -60,6 +61,8 @@ def _failed(message: str) -> dict[str, Any]:
 def _work(package: str, pipe, options: dict[str, Any]) -> None:
     import jax
 
+    # numba asks whether there is a package of this name, and would find the script
+    sys.modules["coverage"] = None  # type: ignore[assignment]
     from covered.verdict import judge, judge_kinds
 
     judge = judge_kinds if options.pop("kinds") else judge

@@ -1,12 +1,13 @@
 """What the values of an array say about its units: constants of the program, and masks among the parameters.
 
 A mask that connects some units and not others, as in an autoregressive network, is structure wherever it is kept: units
-that it treats alike can be exchanged, all others stay. Kept among the parameters it is one where the units that it
-treats alike lie side by side or take turns. Other truth values, such as those of pruned weights, belong to the units
-and go with them.
+that it treats alike can be exchanged, all others stay. Truth values among the parameters are one where those that are
+alike lie side by side or take turns, so that there are at most half as many kinds as units. Others, such as those of
+pruned weights, belong to their units and go with them.
 """
 
 import itertools
+import math
 from typing import Any
 
 import jax
@@ -19,9 +20,6 @@ from dwalign.program.inference.atoms import (
     Reason,
     concatenation,
     fresh,
-    is_uniform,
-    leaves,
-    partly_uniform,
     product,
     turns,
     uniform,
@@ -95,10 +93,14 @@ def with_masks(shapes: PyTree, params: PyTree) -> PyTree:
 def _is_mask(leaf: Any) -> bool:
     if not isinstance(leaf, np.ndarray | jax.Array) or isinstance(leaf, jax.core.Tracer) or leaf.dtype != np.bool_:
         return False
-    return any(atom is not None and _in_classes(atom) for atom in constant_dims(leaf))
+    dims = (atom for atom in constant_dims(leaf) if atom is not None)
+    return any(1 < _count_classes(atom) <= atom.size // 2 for atom in dims)
 
 
-def _in_classes(atom: Atom) -> bool:
-    """Whether all units belong to several that are alike."""
-    alone = any(leaf.reason is CONSTANT for leaf in leaves(atom))
-    return partly_uniform(atom) and not is_uniform(atom) and (atom.kind == "product" or not alone)
+def _count_classes(atom: Atom) -> int:
+    """How many kinds of units there are along a dimension of a mask."""
+    if atom.kind == "product":
+        return math.prod(_count_classes(child) for child in atom.children)
+    if atom.kind == "leaf":
+        return 1 if atom.reason is UNIFORM else atom.size
+    return sum(_count_classes(child) for child in atom.children)
