@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from dwalign.program import examine, infer_spec, trials
+from dwalign.program import certify, examine, infer_spec, trials
 from dwalign.program.missed_kinds import find_missed_kinds
 from tests.drawn import named as weights
 from tests.program.free import X, inferred, norm, written
@@ -24,6 +24,11 @@ def gated(gate):
         return gate(one) * two
 
     return middle
+
+
+def by_a_bit(h):
+    h = h * (1 - 2 * jnp.signbit(h))
+    return h + jnp.log1p(jnp.exp(-2 * h))
 
 
 def standard(h, eps=0.0, axis=0):
@@ -105,6 +110,20 @@ BETWEEN = {
     "quotient": (lambda h: jnp.divide(*halves(h)), "monomial", "h0^1:0 + h0^0:1", "h0^-1:1"),
     "maxout": (lambda h: jnp.maximum(*halves(h)), "scale", "h0 + h0", "h0^-1"),
     "the larger of a value and itself": (lambda h: jnp.maximum(h, h), "linear", "h0", "h0^-1"),
+    # odd or even as a whole
+    "the larger of both signs": (lambda h: jnp.maximum(h, -h), "monomial", "h0", "h0^-1~0"),
+    "where it is negative": (lambda h: jnp.where(h < 0, -h, h), "monomial", "h0", "h0^-1~0"),
+    "logarithm of cosh": (lambda h: jnp.logaddexp(h, -h), "sign", "h0", "h0^0"),
+    "logarithm of cosh by a bit": (by_a_bit, "sign", "h0", "h0^0"),
+    "twice the sinh": (lambda h: jnp.exp(h) - jnp.exp(-h), "sign", "h0", "h0"),
+    "copied sign": (lambda h: jnp.copysign(jnp.expm1(jnp.abs(h)), h), "sign", "h0", "h0"),
+    "softplus on both sides, shifted": (
+        lambda h: jax.nn.softplus(h) + jax.nn.softplus(1 - h),
+        "permutation",
+        "h0",
+        "h0",
+    ),
+    "no step at zero is odd": (lambda h: jnp.where(h < 0, -1.0, 1.0), "scale", "h0", "h0^0"),
     # slopes
     "slope of tanh": (jax.vmap(jax.vmap(jax.grad(jnp.tanh))), "sign", "h0", "h0^0"),
     "slope of a magnitude": (lambda h: jax.grad(lambda z: jnp.abs(z).sum())(h), "monomial", "h0", "h0^0~1"),
@@ -270,6 +289,18 @@ PERMUTED = {
     "places of the largest": lambda h: h + lax.top_k(h.T, 3)[1].T,
     "sum of powers": lambda h: h / jnp.sum(h**3, -1, keepdims=True),
 }
+
+
+def test_what_is_odd_in_a_value_that_is_multiplied_out():
+    """The sum of both is written anew and gone, so that nothing is known of its sign."""
+
+    def middle(h):
+        both = h + h[::-1]
+        return jnp.minimum((both - both) + both, (both - both) + both)
+
+    params = weights(up=(5, 6), down=(6, 2))
+    apply = lambda p, x: middle(x @ p["up"]) @ p["down"]
+    certify(infer_spec(apply, params, X, kinds="all"), apply, params, X)
 
 
 @pytest.mark.parametrize("name", PERMUTED)

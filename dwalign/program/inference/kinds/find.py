@@ -8,8 +8,9 @@ from dwalign.program.inference.facts import Facts, Occurrence, Step, reason_of
 from dwalign.program.inference.groups import Groups
 from dwalign.program.inference.kinds.clips import with_clips
 from dwalign.program.inference.kinds.fills import fix_fills
+from dwalign.program.inference.kinds.parity import mirrored
 from dwalign.program.inference.kinds.polynomials import multiplied_out
-from dwalign.program.inference.kinds.rules import apply_rule
+from dwalign.program.inference.kinds.rules import apply_rule, as_a_whole
 from dwalign.program.inference.kinds.solve import BINARY, RATIONAL, Vector, all_ones, first_without, null_space
 from dwalign.program.inference.kinds.unknowns import Unknowns
 from dwalign.program.inference.kinds.zeros import note_zeros
@@ -39,8 +40,16 @@ def find_kinds(facts: Facts, groups: Groups, axes: Sequence[Axes]) -> Kinds:
     # the parameters are the first values of all
     places = [_places(u, one, written) for one, written in zip(facts.occurrences, axes, strict=False)]
     steps = multiplied_out(facts, with_clips(facts))
+    whole = mirrored(facts, steps)
+    hidden = {number for one in whole.values() for number in one.between}
     for step in steps:
-        apply_rule(u, step)
+        number = step.outs[0].number if step.outs else None
+        if number in hidden or number in whole:
+            u.without_signs(apply_rule, step)
+        else:
+            apply_rule(u, step)
+        if number in whole:
+            as_a_whole(u, step, whole[number])
         note_zeros(u, step)
     fix_fills(u, steps)
     # the factors of a group are those of what is batched over it

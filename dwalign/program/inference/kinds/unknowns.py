@@ -1,7 +1,7 @@
 """The unknowns: an exponent for every place at which a value carries a group, and the equations between them."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -123,6 +123,12 @@ class Unknowns:
         """The units are treated one by one."""
         for slot in slots:
             self.touched.setdefault(slot.group, step)
+
+    def without_signs(self, rule: Callable[["Unknowns", Step], None], step: Step) -> None:
+        """Of signs another equation is known."""
+        kept, self.sign = self.sign, Equations()
+        rule(self, step)
+        self.sign = kept
 
     def fix(self, step: Step, *slots: Slot) -> None:
         """Nothing but the order of the units is free."""

@@ -9,6 +9,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from dwalign.program.inference.facts import Occurrence, Step
+from dwalign.program.inference.kinds.parity import EVEN, ODD, Mirrored
 from dwalign.program.inference.kinds.rules.registry import forbid, hand_on, is_identity, rule
 from dwalign.program.inference.kinds.unknowns import Slot, Unknowns, all_slots, matched
 from dwalign.program.inference.kinds.zeros import outside, shown
@@ -137,7 +138,7 @@ def compare(u, step):
             u.zero(step, *present)
 
 
-@rule("sin tan tanh asin atan sinh asinh atanh erf erf_inv bessel_i1e cbrt round")
+@rule(ODD)
 def odd(u, step):
     for out, (slot,) in places(u, step):
         u.touch(step, out)
@@ -151,7 +152,7 @@ def odd(u, step):
             u.zero(step, out, slot, sign=False)
 
 
-@rule("abs cos cosh bessel_i0e")
+@rule(EVEN)
 def even(u, step):
     for out, (slot,) in places(u, step):
         u.touch(step, out)
@@ -160,6 +161,15 @@ def even(u, step):
             u.same(out, slot, sign=False)
         else:
             u.zero(step, out, *([] if slot is None else [slot]), sign=False)
+
+
+def as_a_whole(u: Unknowns, step: Step, found: Mirrored) -> None:
+    """The result of several steps is an odd or even function of a value."""
+    for out, (slot,) in places(u, step._replace(name="", ins=[found.x])):
+        if slot is None or not found.odd:
+            u.zero(step, out, scale=False)
+        else:
+            u.sign.same(out.unknown, slot.unknown)
 
 
 @rule("sign is_finite")
