@@ -111,7 +111,7 @@ def test_known_numbers_are_those_that_jax_computes():
         yield jax.lax.stop_gradient(jnp.expand_dims(k, 1) * 2**30)
 
     closed = jax.make_jaxpr(lambda: list(program()))()
-    facts, _ = walk_program(closed, 0, [OUTPUT] * len(closed.jaxpr.outvars))
+    facts, _ = walk_program(closed, 0, [OUTPUT] * len(closed.jaxpr.outvars), {})
     found = [facts.known[one.number] for one in facts.occurrences if one.number in facts.known]
     for value in program():
         assert any(one.dtype == value.dtype and np.array_equal(one, value) for one in found), value

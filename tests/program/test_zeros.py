@@ -80,7 +80,7 @@ def test_zeros_are_found_where_numbers_have_them(name):
     program = lambda x: function(beside(x))
     with np.errstate(all="ignore"):
         value = np.asarray(program(X))
-    facts, _ = walk_program(jax.make_jaxpr(program)(X), 0, [OUTPUT])
+    facts, _ = walk_program(jax.make_jaxpr(program)(X), 0, [OUTPUT], {})
     u = Unknowns(facts, {})
     for step in facts.steps:
         note_zeros(u, step)
