@@ -147,7 +147,7 @@ def test_the_choice_of_a_method_says_why():
     assert methods["labels"] == "activation_matching_correlation+refine"
     assert methods["inputs"] == "deep_align"
     assert methods["inputs of tokens"] == methods["inputs by name"] == "activation_matching_correlation"
-    assert methods["spec"] == methods["tokens"] == methods["named"] == methods["large"] == "weight_matching"
+    assert methods["spec"] == methods["tokens"] == methods["named"] == methods["large"] == "anchored_matching"
     assert str(choose_method(HOME).method) == "deep_align"
     assert "more than" in chosen["large"].why and "real numbers" in chosen["tokens"].why
     # of these it looks at no more than are kept

@@ -123,7 +123,7 @@ BETWEEN = {
         "h0",
         "h0",
     ),
-    "no step at zero is odd": (lambda h: jnp.where(h < 0, -1.0, 1.0), "scale", "h0", "h0^0"),
+    "a step at zero is odd, but for what is zero": (lambda h: jnp.where(h < 0, -1.0, 1.0), "monomial", "h0", "h0^0~1"),
     # slopes
     "slope of tanh": (jax.vmap(jax.vmap(jax.grad(jnp.tanh))), "sign", "h0", "h0^0"),
     "slope of a magnitude": (lambda h: jax.grad(lambda z: jnp.abs(z).sum())(h), "monomial", "h0", "h0^0~1"),
@@ -354,4 +354,7 @@ def test_random_programs_are_given_no_more_than_they_have(seed):
             values.append(step(values[i], values[j]) if step in BESIDE else step(values[i]))
         return jnp.concatenate(values[-2:], -1) @ p["down"]
 
-    inferred(apply, weights(one=(5, 6), two=(5, 6), down=(12, 2)), X, complete=False)
+    params = weights(one=(5, 6), two=(5, 6), down=(12, 2))
+    if not np.isfinite(jax.jit(apply)(params, X)).all():
+        pytest.skip("a program that overflows has no symmetries to test")
+    inferred(apply, params, X, complete=False)
