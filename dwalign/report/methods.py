@@ -6,7 +6,7 @@ from dwalign.deepalign import deep_align
 from dwalign.matching import NEEDS, known_methods
 
 # among those that ask for the same, in the order in which they appeared
-APPEARED = ("straight_through", "sinkhorn", "refine")
+APPEARED = ("anchored_matching", "straight_through", "sinkhorn", "refine")
 # in results of earlier versions
 RETIRED = {"deep_align_activations": (f"{deep_align.title} with activations", "#a33b00")}
 
