@@ -3,14 +3,16 @@
     python experiments/bench_weight_matching.py      some ten minutes, with nothing else to do
 
 Two randomly initialised networks of each kind are matched by `weight_matching` and by plain NumPy and scipy, from the
-same orders of the groups. A first call is the only one of its process, after everything is imported and the networks
-exist; later calls of both alternate in one process, as often as is wanted or there is time for. Memory is the peak of
-the process, beyond networks and result. Batches are one compiled program for all pairs, by the clock, for it takes all
-processors, beside plain NumPy on one pair after the other, whose products do.
+same orders of the groups, and later calls by `anchored_matching` too, which starts elsewhere. A first call is the
+only one of its process, after everything is imported and the networks exist; later calls of both alternate in one
+process, as often as is wanted or there is time for. Memory is the peak of the process, beyond networks and result.
+Batches are one compiled program for all pairs, by the clock, for it takes all processors, beside plain NumPy on one
+pair after the other, whose products do.
 Writes runs/bench-weight-matching/: config.json, results.json.
 """
 
 import dataclasses
+import functools
 import multiprocessing
 import statistics
 import time
@@ -26,7 +28,7 @@ from scipy.optimize import linear_sum_assignment
 
 from dwalign import report
 from dwalign.bounds import Count, Positive, settings
-from dwalign.matching import weight_matching
+from dwalign.matching import anchored_matching, weight_matching
 from dwalign.networks import build
 
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -35,6 +37,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "ResNet20": dict(kind="resnet20"),
     "MLP 784-1024-1024-1024-10": dict(kind="mlp", inputs=784, widths=[1024] * 3, outputs=10),
 }
+OURS = {"dwalign": weight_matching, "dwalign, anchored": anchored_matching}
 # seconds
 REST = 0.2
 GPT2 = dict(kind="transformer", vocabulary=50257, length=1024, dim=768, depth=12, heads=12, width=3072, tied=True)
@@ -143,12 +146,12 @@ PLAIN: dict[str, Callable[[Any, Any, np.random.Generator], dict[str, np.ndarray]
 
 
 def runs_of(name: str) -> dict[str, Callable[[], Any]]:
-    """Both ways to match a pair of networks, from the same orders of the groups."""
+    """All ways to match a pair of networks, from the same orders of the groups."""
     network = build(NETWORKS[name])
     a, b = (network.init(jax.random.key(seed)) for seed in (0, 1))
     jax.block_until_ready((a, b))
     return {
-        "dwalign": lambda: weight_matching(network.spec, a, b, key=None),
+        **{which: functools.partial(match, network.spec, a, b, key=None) for which, match in OURS.items()},
         "plain": lambda: PLAIN[NETWORKS[name]["kind"]](a, b, np.random.default_rng(0)),
     }
 
@@ -166,7 +169,7 @@ def first_call(name: str, which: str) -> float:
 
 
 def later_calls(name: str, repeats: int, most: float) -> dict[str, list[float]]:
-    """Seconds of both ways by turns, until `most` have passed or each has had its repeats."""
+    """Seconds of all ways by turns, until `most` have passed or each has had its repeats."""
     runs = runs_of(name)
     for run in runs.values():
         run()
@@ -179,20 +182,24 @@ def later_calls(name: str, repeats: int, most: float) -> dict[str, list[float]]:
 
 
 def runs_of_batch(width: int, batch: int) -> dict[str, Callable[[], Any]]:
-    """Both ways to match pairs of MLPs: in one program, and one after the other."""
+    """All ways to match pairs of MLPs: in one program, and one after the other."""
     network = build(dict(kind="mlp", inputs=784, widths=[width] * 3, outputs=10))
     drawn = jax.jit(jax.vmap(network.init))(jax.random.split(jax.random.key(0), 2 * batch))
     a, b = (jax.tree.map(lambda leaf, k=k: leaf[k::2], drawn) for k in range(2))
     pairs = [jax.tree.map(lambda leaf, k=k: np.asarray(leaf)[k], (a, b)) for k in range(batch)]
-    program = jax.jit(jax.vmap(lambda a, b: weight_matching(network.spec, a, b, key=None).perms)).lower(a, b).compile()
+
+    def together(match):
+        program = jax.jit(jax.vmap(lambda a, b: match(network.spec, a, b, key=None).perms)).lower(a, b).compile()
+        return lambda: jax.block_until_ready(program(a, b))
+
     return {
-        "dwalign": lambda: jax.block_until_ready(program(a, b)),
+        **{which: together(match) for which, match in OURS.items()},
         "plain": lambda: [plain_mlp(one, other, np.random.default_rng(0)) for one, other in pairs],
     }
 
 
 def batches(width: int, batch: int, repeats: int, most: float) -> dict[str, list[float]]:
-    """Seconds by the clock a pair of both ways by turns, as for `later_calls`."""
+    """Seconds by the clock a pair of all ways by turns, as for `later_calls`."""
     runs = runs_of_batch(width, batch)
     found: dict[str, list[float]] = {which: [] for which in runs}
     begin = time.perf_counter()
@@ -243,7 +250,7 @@ def alone(function: Callable, *args: Any) -> Any:
 
 
 def measure(config: Config) -> dict[str, Any]:
-    """Medians of seconds of both ways, and what the large pairs took."""
+    """Medians of seconds of all ways, and what the large pairs took."""
     found: dict[str, Any] = {"first": {}, "later": {}, "batch": {}, "large": {}}
     for name in NETWORKS:
         firsts: dict[str, list[float]] = {"dwalign": [], "plain": []}
@@ -274,8 +281,9 @@ def panels(found: Mapping[str, Any]) -> dict[str, Any]:
     for when, title in {"first": "first call", "later": "later call", "batch": "a pair of a batch"}.items():
         rows = found[when]
         out[title] = {
-            f"{which}, ms": of({name: 1000 * row[which] for name, row in rows.items()})
-            for which in ("dwalign", "plain")
+            f"{which}, ms": of({name: 1000 * row[which] for name, row in rows.items() if which in row})
+            for which in (*OURS, "plain")
+            if any(which in row for row in rows.values())
         } | {"ratio": of({name: row["dwalign"] / row["plain"] for name, row in rows.items()})}
     for figure in ("seconds", "sweeps", "share of a checkpoint"):
         out[figure] = {figure: of({name: row[figure] for name, row in found["large"].items()})}
