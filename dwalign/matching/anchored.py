@@ -28,7 +28,7 @@ def anchored_matching(
     Inputs and outputs of two networks mean the same: layers beside these are matched first, then those beside these, by
     the weights that they share with what is known. In MLPs that is how OT fusion goes from layer to layer (Singh and
     Jaggi 2020), with exact assignments. Copies of one network are found where no two units are the same. It mostly ends
-    with a larger objective than the best of several runs of weight matching, in the time of one.
+    with a larger objective than weight matching, in about the same time, and in a fraction of it where layers are wide.
 
     Args:
       spec, a, b: what is matched.

@@ -34,7 +34,6 @@ def search_side_by_side(
     pairs = Pair(a, b, find_places(spec, tuple(block.factors for block in a)))
     own = {g: q for g, q in sum_own(spec, pairs).items() if pairs.places[g].own and g not in spec.outer}
     of_each = lambda tree: jax.tree.map(lambda x: np.array(np.broadcast_to(x, (count, *x.shape[1:]))), tree)
-
     unmoved = of_each(neutral(spec))
 
     def descend(run):
